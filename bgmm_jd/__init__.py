@@ -1,0 +1,31 @@
+"""Bayesian Gaussian mixtures on TensorFlow Probability joint distributions."""
+
+from bgmm_jd import native_log as _native_log
+
+with _native_log.set_aside():
+    import tensorflow as _tensorflow  # noqa: F401
+    import tensorflow_probability as _tensorflow_probability  # noqa: F401
+
+from bgmm_jd.fit import fit
+from bgmm_jd.posterior import (
+    Posterior,
+    log_density,
+    predict,
+    predict_proba,
+    sample_predictive,
+)
+from bgmm_jd.prior import mixture_prior
+from bgmm_jd.status import Status
+
+from bgmm_jd._version import __version__
+
+__all__ = [
+    "Posterior",
+    "Status",
+    "fit",
+    "log_density",
+    "mixture_prior",
+    "predict",
+    "predict_proba",
+    "sample_predictive",
+]

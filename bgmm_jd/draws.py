@@ -1,0 +1,244 @@
+"""Random numbers that are the same in eager mode, in a graph and under XLA.
+
+TensorFlow's stateless generators give equal *integers* wherever a program runs, but
+`tf.random.stateless_normal` turns them into floats by other means under XLA than outside it. A fit
+could then not be replayed in eager mode, where it can be looked into. So every draw here begins as
+a word of random bits and reaches its distribution by one elementwise formula: the modes agree to
+the rounding of the elementary functions.
+
+One word makes one float of the same width, and each formula spends the bits where its distribution
+needs them. Words and formulas are also offered apart, for those who need several kinds of draws at
+once: each call of the generator costs XLA a quarter of a second of compilation.
+"""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+tfd = tfp.distributions
+
+__all__ = [
+    "Normal",
+    "exponential",
+    "normal",
+    "random_words",
+    "stateless_seed",
+    "to_exponential",
+    "to_normal",
+    "to_uniform",
+    "uniform",
+]
+
+_WORD_OF = {tf.float32: tf.uint32, tf.float64: tf.uint64}
+_FLOAT_OF = {word: real for real, word in _WORD_OF.items()}
+
+
+def stateless_seed(seed: Any, salt: str | None = None) -> tf.Tensor:
+    """Turn any kind of seed into the pair of integers that the functions here take.
+
+    Unlike in `tfp.random.sanitize_seed`, a Python integer is the seed itself, not a request to
+    TensorFlow's global generator: that one ignores seeds under XLA, and answers each call outside
+    it with other numbers.
+
+    Parameters
+    ----------
+    seed : int, pair of int, int32 tensor [2], or None
+        None asks for fresh randomness.
+    salt : str, optional
+        Keeps draws of different families apart when they are given the same seed.
+
+    Returns
+    -------
+    int32 tensor [2]
+    """
+    if isinstance(seed, Integral):
+        low_high = [int(seed) & 0xFFFFFFFF, (int(seed) >> 32) & 0xFFFFFFFF]
+        seed = np.array(low_high, np.uint32).view(np.int32)
+    return tfp.random.sanitize_seed(seed, salt=salt)
+
+
+def random_words(shape: Any, seed: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
+    """Draw words of random bits, each as wide as a float of `dtype`.
+
+    Parameters
+    ----------
+    shape : sequence of int, or int32 tensor [R]
+        Shape of the result, of rank R.
+    seed : int32 tensor [2]
+        Stateless seed; equal seeds give equal words.
+    dtype : tf.DType
+        float32 or float64: what is to be made of the words.
+
+    Returns
+    -------
+    uint32 or uint64 tensor of `shape`
+
+    Raises
+    ------
+    TypeError
+        For any other dtype.
+    """
+    dtype = tf.as_dtype(dtype)
+    if dtype not in _WORD_OF:
+        raise TypeError(f"expected dtype float32 or float64, got {dtype.name}: cast the parameters")
+    # The generator is named, as the automatic choice may differ between kinds of devices.
+    return tf.random.stateless_uniform(
+        shape, seed, minval=None, maxval=None, dtype=_WORD_OF[dtype], alg="philox"
+    )
+
+
+def to_uniform(words: tf.Tensor) -> tf.Tensor:
+    """Map words to the open interval (0, 1).
+
+    The values are the midpoints (k + 1/2) / 2^n of 2^n equal cells, n = 23 in float32 and 52 in
+    float64: the finest such grid that the dtype holds exactly. It has neither 0 nor 1, and with
+    each u also 1 - u.
+
+    Parameters
+    ----------
+    words : uint32 or uint64 tensor [...]
+
+    Returns
+    -------
+    float32 or float64 tensor [...]
+    """
+    dtype = _FLOAT_OF[words.dtype]
+    n = np.finfo(dtype.as_numpy_dtype).nmant
+    surplus = tf.constant(8 * words.dtype.size - n, words.dtype)
+    return (tf.cast(tf.bitwise.right_shift(words, surplus), dtype) + 0.5) * 2.0**-n
+
+
+def to_exponential(words: tf.Tensor) -> tf.Tensor:
+    """Map words to exponential draws of mean 1: -log((k + 1/2) / 2^n), of all n = 32 or 64 bits.
+
+    The argument of the logarithm is rounded near 1, where the logarithm is flat, and exact near 0,
+    where it is steep. So the tail is as fine as its probabilities, and ends at 22.9 in float32,
+    45.1 in float64. Rounding to 1 makes an exact 0, with probability 2^-25 (2^-54).
+
+    Parameters
+    ----------
+    words : uint32 or uint64 tensor [...]
+
+    Returns
+    -------
+    float32 or float64 tensor [...]
+        Not negative.
+    """
+    dtype = _FLOAT_OF[words.dtype]
+    return -tf.math.log((tf.cast(words, dtype) + 0.5) * 2.0 ** (-8 * words.dtype.size))
+
+
+def to_normal(words: tf.Tensor) -> tf.Tensor:
+    """Map words to standard normal draws, by the inverse of the distribution function.
+
+    The lowest bit is the sign; the others are the tail probability p = (k + 1/2) / 2^n in (0, 1/2],
+    n = 32 or 64. Counting from the nearer tail keeps both as fine as their probabilities (no
+    float32 comes within 3e-8 of 1, but many do of 0): draws reach to 6.3 in float32, to 9.2 in
+    float64, and are exactly symmetric. See `_upper_quantile` for the inverse.
+
+    Parameters
+    ----------
+    words : uint32 or uint64 tensor [...]
+
+    Returns
+    -------
+    float32 or float64 tensor [...]
+    """
+    dtype = _FLOAT_OF[words.dtype]
+    one = tf.constant(1, words.dtype)
+    magnitude = tf.cast(tf.bitwise.right_shift(words, one), dtype)
+    tail = (magnitude + 0.5) * 2.0 ** (-8 * words.dtype.size)
+    sign = 1.0 - 2.0 * tf.cast(tf.bitwise.bitwise_and(words, one), dtype)
+    return sign * _upper_quantile(tail)
+
+
+def uniform(shape: Any, seed: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
+    """Draw uniformly from the open interval (0, 1): `to_uniform` of `random_words`."""
+    return to_uniform(random_words(shape, seed, dtype))
+
+
+def exponential(shape: Any, seed: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
+    """Draw from the exponential distribution of mean 1: `to_exponential` of `random_words`."""
+    return to_exponential(random_words(shape, seed, dtype))
+
+
+def normal(shape: Any, seed: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
+    """Draw from the standard normal distribution: `to_normal` of `random_words`."""
+    return to_normal(random_words(shape, seed, dtype))
+
+
+# Numerator and denominator, from the seventh power down to the constant, of the three rational
+# functions of AS 241 (routine PPND16): for tails above 0.075, above exp(-25), and below.
+_CENTRAL = (
+    (2509.0809287301226727, 5226.495278852854561),
+    (33430.575583588128105, 28729.085735721942674),
+    (67265.770927008700853, 39307.89580009271061),
+    (45921.953931549871457, 21213.794301586595867),
+    (13731.693765509461125, 5394.1960214247511077),
+    (1971.5909503065514427, 687.1870074920579083),
+    (133.14166789178437745, 42.313330701600911252),
+    (3.387132872796366608, 1.0),
+)
+_MIDDLE = (
+    (7.7454501427834140764e-4, 1.05075007164441684324e-9),
+    (0.0227238449892691845833, 5.475938084995344946e-4),
+    (0.24178072517745061177, 0.0151986665636164571966),
+    (1.27045825245236838258, 0.14810397642748007459),
+    (3.64784832476320460504, 0.68976733498510000455),
+    (5.7694972214606914055, 1.6763848301838038494),
+    (4.6303378461565452959, 2.05319162663775882187),
+    (1.42343711074968357734, 1.0),
+)
+_FAR = (
+    (2.01033439929228813265e-7, 2.04426310338993978564e-15),
+    (2.71155556874348757815e-5, 1.4215117583164458887e-7),
+    (0.0012426609473880784386, 1.8463183175100546818e-5),
+    (0.026532189526576123093, 7.868691311456132591e-4),
+    (0.29656057182850489123, 0.0148753612908506148525),
+    (1.7848265399172913358, 0.13692988092273580531),
+    (5.4637849111641143699, 0.59983220655588793769),
+    (6.6579046435011037772, 1.0),
+)
+
+
+def _upper_quantile(tail: tf.Tensor) -> tf.Tensor:
+    """The standard normal quantile x >= 0 that is exceeded with probability `tail` in (0, 1/2].
+
+    Wichura (1988), The percentage points of the normal distribution, Algorithm AS 241, Applied
+    Statistics 37(3). `tf.math.ndtri` would not do: XLA computes it by erfinv(2 p - 1), which has
+    lost three digits at 5 standard deviations, and in float32 all of them beyond 5.4.
+    """
+    centre = 0.5 - tail
+    central = centre * _rational(_CENTRAL, 0.180625 - tf.square(centre))
+    root = tf.sqrt(-tf.math.log(tail))
+    outer = _rational(_MIDDLE, root - 1.6)
+    if tail.dtype == tf.float64:  # 32 bits do not reach further
+        outer = tf.where(root <= 5.0, outer, _rational(_FAR, root - 5.0))
+    return tf.where(centre <= 0.425, central, outer)
+
+
+def _rational(coefficients: tuple[tuple[float, float], ...], x: tf.Tensor) -> tf.Tensor:
+    """Quotient of two polynomials, computed side by side."""
+    pairs = [tf.constant(pair, x.dtype) for pair in coefficients]
+    numerator, denominator = tf.unstack(tf.math.polyval(pairs, x[..., tf.newaxis]), num=2, axis=-1)
+    return numerator / denominator
+
+
+class Normal(tfd.Normal):
+    """`tfd.Normal` whose draws are the same in eager mode, in a graph and under XLA.
+
+    All else is inherited. Draws are loc + scale * normal(...), so reparameterized; an integer
+    `seed` is taken as it is (see `stateless_seed`).
+    """
+
+    def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
+        loc = tf.convert_to_tensor(self.loc)
+        scale = tf.convert_to_tensor(self.scale)
+        batch_shape = tf.broadcast_dynamic_shape(tf.shape(loc), tf.shape(scale))
+        shape = tf.concat([[n], batch_shape], axis=0)
+        return loc + scale * normal(shape, stateless_seed(seed, salt="Normal"), self.dtype)

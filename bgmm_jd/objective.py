@@ -1,0 +1,61 @@
+"""The target of the fit: log prior plus the batch's log likelihood, scaled up to all rows."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from bgmm_jd.mixture import Theta, row_log_likelihood
+from bgmm_jd.surrogate import Site
+from bgmm_jd.units import Units, log_volume, to_user
+
+tfd = tfp.distributions
+
+
+class Model(NamedTuple):
+    """What is fixed while a program runs: the prior, its sites, and the prior's own units."""
+
+    prior: tfd.JointDistributionCoroutine
+    sites: tuple[Site, ...]
+
+
+def log_prior(model: Model, theta: Theta, units: Units) -> tf.Tensor:
+    """Log prior density of draws in internal units, in nats: shape [S].
+
+    The prior speaks in the user's units, and maybe in another dtype than the fit; the draws go
+    to it, and the change of volume makes a density of what comes back.
+    """
+    natural = tf.nest.flatten(model.prior.dtype)
+    draws = [
+        tf.cast(to_user(site.name, theta[site.name], units), dtype)
+        for site, dtype in zip(model.sites, natural, strict=True)
+    ]
+    density = model.prior.log_prob(*draws)
+    dtype = units.scale.dtype
+    return tf.cast(density, dtype) + log_volume({s.name: s.shape for s in model.sites}, units)
+
+
+def log_joint(
+    model: Model,
+    theta: Theta,
+    units: Units,
+    rows: tf.Tensor,
+    row_weight: tf.Tensor | None = None,
+    batches: int = 1,
+) -> tf.Tensor:
+    """Log joint density of the draws and the whole data set, estimated from a batch: shape [S].
+
+    Parameters
+    ----------
+    theta : draws in internal units, sample shape [S].
+    rows : [B, D]
+    row_weight : [B], optional
+        The power of each row's likelihood; None for one each.
+    batches : int
+        How many such batches an epoch has: the N / B of the batch's log likelihood.
+    """
+    likelihood = row_log_likelihood(theta, rows)
+    if row_weight is not None:
+        likelihood *= row_weight
+    prior = log_prior(model, theta, units)
+    return prior + batches * tf.reduce_sum(likelihood, axis=-1)

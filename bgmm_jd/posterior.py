@@ -1,0 +1,252 @@
+"""The posterior: draws, predictions and densities from a fit, as a value that does not change."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from bgmm_jd import mixture, units
+from bgmm_jd.data import Data, as_count, as_rows, to_units
+from bgmm_jd.draws import stateless_seed
+from bgmm_jd.objective import Model, log_prior
+from bgmm_jd.status import Status
+from bgmm_jd.surrogate import Values, joint
+from bgmm_jd.units import Units
+
+tfd = tfp.distributions
+
+_PREDICTIVE_DRAWS = 200
+_CHUNK = 2**23  # numbers in the largest intermediate array of a prediction: 32 MiB in float32
+
+
+class Draws(NamedTuple):
+    """Draws in internal units: `theta` by name [S, ...], and their log density `log_q` [S]."""
+
+    theta: Mapping[str, tf.Tensor]
+    log_q: tf.Tensor
+
+
+class Inside(NamedTuple):
+    """What a posterior is made of, in internal units.
+
+    prior_units : the units that `model.prior` speaks in (internal ones for the default prior).
+    """
+
+    model: Model
+    prior_units: Units
+    data: Data
+    values: Values
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Posterior:
+    """A fitted surrogate posterior of a Gaussian mixture.
+
+    Attributes
+    ----------
+    prior : tfd.JointDistributionCoroutine
+        In the user's units.
+    K, D : int
+        Numbers of components and of features.
+    covariance : str
+    elbo : float
+        Evidence lower bound in nats for the whole data set, all constants kept, in the user's
+        units; higher is better. Estimated anew after the fit, with standard error `elbo_se`.
+    elbo_trace : array [steps]
+        The noisy estimate of each step, of the same quantity.
+    status : Status
+        What became of the fit; its text is advice.
+    batch_size : int
+        The most rows that a step read.
+    """
+
+    prior: tfd.JointDistributionCoroutine
+    K: int
+    D: int
+    covariance: str
+    elbo: float
+    elbo_se: float
+    elbo_trace: np.ndarray
+    status: Status
+    batch_size: int
+    inside: Inside = field(repr=False)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """That of X."""
+        return self.inside.data.rows.dtype
+
+    @property
+    def surrogate(self) -> tfd.JointDistributionCoroutine:
+        """The trained surrogate: the prior's names, order and shapes, in the user's units."""
+        tensors = units.as_tensors(self.inside.data.units, self.dtype)
+        return joint(self.inside.model.sites, self.inside.values, tensors, user=True)
+
+    def sample(self, n: int, seed: int = 0) -> dict[str, np.ndarray]:
+        """Draw from the posterior.
+
+        Parameters
+        ----------
+        n : int
+        seed : int
+            Equal seeds give equal draws.
+
+        Returns
+        -------
+        dict of arrays [n, ...] by the prior's names, in the units and dtype of X.
+        """
+        return to_user(self, draw(self, as_count(n, "n"), seed).theta)
+
+    def __repr__(self) -> str:
+        rows = len(self.inside.data.rows)
+        return (
+            f"<Posterior of {self.K} components, {rows} rows x {self.D} features, "
+            f"elbo {self.elbo:.2f} +/- {self.elbo_se:.2f} nats; {self.status}>"
+        )
+
+
+def draw(posterior: Posterior, n: int, seed: int) -> Draws:
+    """Draws in internal units, with their log density there."""
+    inside = posterior.inside
+    tensors = units.as_tensors(inside.prior_units, posterior.dtype)
+    surrogate = joint(inside.model.sites, inside.values, tensors, user=False)
+    theta, log_q = surrogate.experimental_sample_and_log_prob(n, seed=stateless_seed(seed))
+    return Draws(theta._asdict(), log_q)
+
+
+def to_user(posterior: Posterior, theta: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
+    """Draws in the user's units, as arrays in the dtype of X.
+
+    The change is computed in float64: far from zero, float32 has no digits to spare.
+    """
+    where = posterior.inside.data.units
+    return {
+        name: np.asarray(units.to_user(name, v.numpy().astype(np.float64), where), posterior.dtype)
+        for name, v in theta.items()
+    }
+
+
+class LogDensities(NamedTuple):
+    """Of draws, in nats and in the user's units: arrays [S]."""
+
+    log_joint: np.ndarray
+    log_q: np.ndarray
+
+
+def log_densities(posterior: Posterior, draws: Draws) -> LogDensities:
+    """Log joint density of each draw with all the rows of the fit, and log q of the draw."""
+    inside = posterior.inside
+    tensors = units.as_tensors(inside.prior_units, posterior.dtype)
+    prior = log_prior(inside.model, draws.theta, tensors).numpy().astype(np.float64)
+    likelihood = np.zeros(len(prior))
+    for _, block in _likelihood_blocks(draws.theta, inside.data.rows):
+        likelihood += block.sum(axis=1, dtype=np.float64)
+    likelihood -= len(inside.data.rows) * np.log(inside.data.units.scale).sum()
+    shapes = {site.name: site.shape for site in inside.model.sites}
+    volume = units.log_volume(shapes, inside.data.units)
+    return LogDensities(prior + likelihood - volume, draws.log_q.numpy() - volume)
+
+
+def row_log_likelihood(posterior: Posterior, draws: Draws, X: np.ndarray) -> np.ndarray:
+    """log p(x_n given theta_s), the label summed out, in nats and the user's units: [S, N]."""
+    rows = to_units(X, posterior.inside.data.units)
+    result = np.empty((len(draws.log_q), len(rows)), posterior.dtype)
+    for where, block in _likelihood_blocks(draws.theta, rows):
+        result[:, where] = block
+    return result - np.asarray(np.log(posterior.inside.data.units.scale).sum(), posterior.dtype)
+
+
+def _likelihood_blocks(theta: Mapping[str, tf.Tensor], rows: np.ndarray):
+    for where in _chunks(theta, len(rows)):
+        yield where, _row_log_likelihood(dict(theta), tf.constant(rows[where])).numpy()
+
+
+def _chunks(theta: Mapping[str, tf.Tensor], rows: int):
+    """Slices of rows whose arrays [S, K, D, rows] stay within bounds."""
+    size = max(1, _CHUNK // int(tf.size(theta["means"])))
+    return (slice(first, first + size) for first in range(0, rows, size))
+
+
+# Not under XLA, which would compile anew for each number of rows.
+_row_log_likelihood = tf.function(mixture.row_log_likelihood, reduce_retracing=True)
+_responsibilities = tf.function(mixture.responsibilities, reduce_retracing=True)
+
+
+def log_density(
+    posterior: Posterior, X: Any, draws: int = _PREDICTIVE_DRAWS, seed: int = 0
+) -> np.ndarray:
+    """Log of the posterior predictive density of each row, in nats per row and the units of X.
+
+    ::
+
+        log p(x) = log (1/S) sum_s p(x given theta_s)
+
+    averaged over draws, not a plug-in at the posterior mean, which is too narrow.
+
+    Parameters
+    ----------
+    X : array-like [N, D]
+    draws : int
+        S, how many draws to average over.
+
+    Returns
+    -------
+    array [N], in the dtype of the fit.
+    """
+    X = _new_rows(posterior, X)
+    likelihood = row_log_likelihood(posterior, draw(posterior, as_count(draws, "draws"), seed), X)
+    largest = likelihood.max(axis=0)
+    return largest + np.log(np.exp(likelihood - largest).mean(axis=0))
+
+
+def predict_proba(
+    posterior: Posterior, X: Any, draws: int = _PREDICTIVE_DRAWS, seed: int = 0
+) -> np.ndarray:
+    """Posterior probability of each component for each row, averaged over draws.
+
+    Returns
+    -------
+    array [N, K], rows summing to 1.
+    """
+    X = _new_rows(posterior, X)
+    rows = to_units(X, posterior.inside.data.units)
+    theta = dict(draw(posterior, as_count(draws, "draws"), seed).theta)
+    result = np.empty((len(rows), posterior.K), posterior.dtype)
+    for where in _chunks(theta, len(rows)):
+        block = _responsibilities(theta, tf.constant(rows[where]))
+        result[where] = tf.transpose(tf.reduce_mean(block, axis=0)).numpy()
+    return result
+
+
+def predict(
+    posterior: Posterior, X: Any, draws: int = _PREDICTIVE_DRAWS, seed: int = 0
+) -> np.ndarray:
+    """The most probable component of each row: int array [N]; see `predict_proba`."""
+    return predict_proba(posterior, X, draws, seed).argmax(axis=1)
+
+
+def sample_predictive(posterior: Posterior, n: int, seed: int = 0) -> np.ndarray:
+    """Draw new rows, each under parameters drawn anew from the posterior.
+
+    Returns
+    -------
+    array [n, D], in the units and dtype of X.
+    """
+    n = as_count(n, "n")
+    theta = {k: v.numpy() for k, v in draw(posterior, n, seed).theta.items()}
+    rng = np.random.default_rng([seed, 1])
+    below = np.cumsum(theta["weights"], axis=1)
+    label = (rng.random((n, 1)) * below[:, -1:] >= below).sum(axis=1)
+    pick = (np.arange(n), label)
+    sd = mixture.precisions_of(theta)[pick] ** -0.5
+    rows = theta["means"][pick] + sd * rng.standard_normal((n, posterior.D))
+    where = posterior.inside.data.units
+    return (where.shift + where.scale * rows).astype(posterior.dtype)
+
+
+def _new_rows(posterior: Posterior, X: Any) -> np.ndarray:
+    """X at the door of a prediction, in the dtype of the fit."""
+    return as_rows(X, posterior.D).astype(posterior.dtype)

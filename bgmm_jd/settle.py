@@ -1,0 +1,54 @@
+"""When the parameters have settled, in units of their own posterior standard deviation.
+
+A stochastic optimizer ends in a cloud around the optimum. The run is cut into blocks of steps;
+the blocks of its second half are the cloud. The run has settled when the two halves of the cloud
+agree, and what it returns is the cloud's mean, which is far nearer to the optimum than the last
+step is (Polyak and Juditsky 1992; for variational inference Dhaka et al. 2020, *Robust, accurate
+stochastic optimization for variational inference*).
+"""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from bgmm_jd.surrogate import Site, Values, map_values
+
+_FEWEST_BLOCKS = 4  # in the second half: two to compare with two
+
+
+def cloud(blocks: list[Values]) -> list[Values]:
+    """The second half of the run, of an even number of blocks."""
+    return blocks[-2 * (len(blocks) // 4) :] if len(blocks) >= 4 else blocks[-1:]
+
+
+def drift(sites: tuple[Site, ...], blocks: list[Values]) -> float:
+    """How far the halves of the cloud are apart: the largest over all parameters of
+
+    |difference of posterior means| / sd and |difference of log sds|; infinite for short runs.
+    """
+    chosen = cloud(blocks)
+    if len(chosen) < _FEWEST_BLOCKS:
+        return np.inf
+    half = len(chosen) // 2
+    early, late = (_moments(sites, average(sites, part)) for part in (chosen[:half], chosen[half:]))
+    mean_shift = np.abs(early[0] - late[0]) / late[1]
+    sd_shift = np.abs(np.log(early[1] / late[1]))
+    return float(np.max([mean_shift, sd_shift]))
+
+
+def average(sites: tuple[Site, ...], blocks: list[Values]) -> Values:
+    """The mean of the blocks' parameters in their unconstrained coordinates."""
+
+    def mean(constraint: Any, *leaves: Any) -> np.ndarray:
+        stacked = constraint.inverse(tf.stack(leaves))
+        return constraint.forward(tf.reduce_mean(stacked, axis=0)).numpy()
+
+    return map_values(mean, sites, *blocks)
+
+
+def _moments(sites: tuple[Site, ...], values: Values) -> tuple[np.ndarray, np.ndarray]:
+    """Means and sds of every coordinate of the surrogate, in a row each."""
+    pairs = [site.family.moments(values[site.name]) for site in sites]
+    means, sds = zip(*pairs, strict=True)
+    return tuple(np.concatenate([np.ravel(v) for v in column]) for column in (means, sds))

@@ -1,0 +1,251 @@
+"""From the structure of a prior to a surrogate of the same structure, and back to values.
+
+The prior coroutine is walked once. Each variable that it yields becomes a `Site`: its name, its
+shape and the trainable member that stands for it in the surrogate. A site whose family has a
+trainable twin gets that twin; any other gets a Normal pushed through the variable's own bijector
+from the real line to its support.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from bgmm_jd import families
+from bgmm_jd.families import NORMAL, TWINS, Family, Parameters
+from bgmm_jd.units import Affine, Units, of_variable
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+Values = Mapping[str, Parameters]  # site name -> parameter name -> tensor, array or variable
+
+
+class Site(NamedTuple):
+    """One variable of the model.
+
+    name, shape : of the variable in the prior.
+    family : the member of the surrogate.
+    bijector : for a member without a twin, the map from the real line to the variable's support,
+        in the user's units; None for a twin.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    family: Family
+    bijector: tfb.Bijector | None
+
+
+def sites_of(prior: tfd.JointDistributionCoroutine) -> tuple[Site, ...]:
+    """Walk the coroutine once and name each variable's member of the surrogate."""
+    distributions, _ = prior.sample_distributions(seed=(0, 0))
+    return tuple(_site(name, d) for name, d in distributions._asdict().items())
+
+
+def _site(name: str, distribution: tfd.Distribution) -> Site:
+    shape = tuple(distribution.event_shape)
+    twin = TWINS.get(type(_innermost(distribution)))
+    # A positive variable with a shift of its units (means ~ Gamma, say) leaves its family there.
+    if twin is families.GAMMA and name == "means":
+        twin = None
+    if twin is not None:
+        return Site(name, shape, twin, None)
+    bijector = distribution.experimental_default_event_space_bijector()
+    if bijector is None:
+        raise ValueError(
+            f"prior's variable '{name}' ({type(distribution).__name__}) has no map from the real "
+            "line to its support. Use a continuous distribution."
+        )
+    return Site(name, shape, NORMAL, bijector)
+
+
+def _innermost(distribution: tfd.Distribution) -> tfd.Distribution:
+    """What `Independent` and `Sample` are wrapped around: they only shape it."""
+    while isinstance(distribution, tfd.Independent | tfd.Sample):
+        distribution = distribution.distribution
+    return distribution
+
+
+def start_values(
+    sites: tuple[Site, ...], moments: Mapping[str, tuple[Any, Any]], units: Units, dtype: Any
+) -> Values:
+    """Parameters whose means and standard deviations are those given, in internal units.
+
+    Parameters
+    ----------
+    moments : variable name -> (mean, standard deviation), each of the variable's shape.
+    """
+    values = {}
+    for site in sites:
+        mean, sd = (tf.convert_to_tensor(m, dtype) for m in moments[site.name])
+        if site.bijector is not None:
+            mean, sd = _unconstrain(_to_internal(site, units), mean, sd)
+        values[site.name] = site.family.start(mean, sd)
+    return values
+
+
+def _unconstrain(bijector: tfb.Bijector, mean: tf.Tensor, sd: tf.Tensor) -> tuple:
+    """Location and scale on the real line; only a start, so a finite difference will do."""
+    loc = bijector.inverse(mean)
+    if bijector.forward_min_event_ndims == 0:
+        return loc, tf.abs(bijector.inverse(mean + sd) - loc)
+    relative = tf.reduce_mean(sd / tf.abs(mean))
+    return loc, relative * tf.ones_like(loc)
+
+
+def joint(
+    sites: tuple[Site, ...], values: Values, units: Units, user: bool
+) -> tfd.JointDistributionCoroutine:
+    """The surrogate: a coroutine with the prior's names, order and shapes, all independent.
+
+    Parameters
+    ----------
+    values : parameters in internal units; tensors, or `TransformedVariable`s in training.
+    units : the user's units.
+    user : whether the distribution is to be in the user's units, or in internal ones.
+    """
+    Root = tfd.JointDistributionCoroutine.Root
+
+    def surrogate():
+        for site in sites:
+            yield Root(_member(site, values[site.name], units, user))
+
+    return tfd.JointDistributionCoroutine(surrogate)
+
+
+def joint_in_training(
+    sites: tuple[Site, ...], values: Values, units: Units
+) -> tfd.JointDistributionCoroutine:
+    """The surrogate in internal units, with the quieter gradient of `StickTheLanding`."""
+    Root = tfd.JointDistributionCoroutine.Root
+
+    def surrogate():
+        # Read at every run of the coroutine: the variables move from step to step.
+        moving = map_values(lambda _, v: tf.convert_to_tensor(v), sites, values)
+        still = map_values(lambda _, v: tf.stop_gradient(v), sites, moving)
+        for site in sites:
+            members = (_member(site, v[site.name], units, user=False) for v in (moving, still))
+            yield Root(StickTheLanding(*members))
+
+    return tfd.JointDistributionCoroutine(surrogate)
+
+
+class StickTheLanding(tfd.Distribution):
+    """A distribution whose log density has no gradient in its own parameters, only in its draws.
+
+    The elbo's gradient contains the mean of d log q(z; v) / dv over z ~ q, which is zero while its
+    noise is not. Left out, what remains has no variance at all where the surrogate is exact
+    (Roeder, Wu and Duvenaud 2017, *Sticking the landing*).
+
+    Parameters
+    ----------
+    moving : the member that is trained; draws come from it.
+    still : the same member with its parameters held constant; densities come from it.
+    """
+
+    def __init__(self, moving: tfd.Distribution, still: tfd.Distribution):
+        parameters = dict(locals())
+        self._moving, self._still = moving, still
+        super().__init__(
+            dtype=moving.dtype,
+            reparameterization_type=moving.reparameterization_type,
+            validate_args=False,
+            allow_nan_stats=True,
+            parameters=parameters,
+            name=moving.name,
+        )
+
+    def _batch_shape(self):
+        return self._moving.batch_shape
+
+    def _event_shape(self):
+        return self._moving.event_shape
+
+    def _sample_n(self, n, seed=None):
+        return self._moving.sample(n, seed=seed)
+
+    def _log_prob(self, x):
+        return self._still.log_prob(x)
+
+
+def _member(site: Site, parameters: Parameters, units: Units, user: bool) -> tfd.Distribution:
+    change = of_variable(site.name, units)
+    if site.bijector is None:
+        if user and change is not None:
+            parameters = site.family.change_units(parameters, change)
+        return _over_event(site.family.distribution(parameters), site.shape, site.name)
+    base = site.family.distribution(parameters)
+    base = tfd.Independent(base, reinterpreted_batch_ndims=len(base.batch_shape))
+    bijector = _to_user(site, units) if user else _to_internal(site, units)
+    return tfd.TransformedDistribution(base, bijector, name=site.name)
+
+
+def _over_event(
+    distribution: tfd.Distribution, shape: tuple[int, ...], name: str
+) -> tfd.Distribution:
+    wrapped = len(shape) - len(distribution.event_shape)
+    return tfd.Independent(distribution, reinterpreted_batch_ndims=wrapped, name=name)
+
+
+def _is_affine(site: Site) -> bool:
+    """Whether the variable is unrestricted, so that its internal units can be trained in."""
+    return isinstance(site.bijector, tfb.Identity)
+
+
+def _to_user(site: Site, units: Units) -> tfb.Bijector:
+    change = of_variable(site.name, units)
+    if change is None or not _is_affine(site):
+        return site.bijector
+    return _affine(change)
+
+
+def _to_internal(site: Site, units: Units) -> tfb.Bijector:
+    change = of_variable(site.name, units)
+    if change is None or _is_affine(site):
+        return site.bijector
+    return tfb.Chain([tfb.Invert(_affine(change)), site.bijector])
+
+
+def _affine(change: Affine) -> tfb.Bijector:
+    scale = tfb.Scale(change.factor)
+    return scale if change.shift is None else tfb.Chain([tfb.Shift(change.shift), scale])
+
+
+def map_values(function: Callable[..., Any], sites: tuple[Site, ...], *values: Values) -> Values:
+    """Apply `function(constraint, leaf, ...)` to every parameter of the surrogate."""
+    return {
+        site.name: {
+            name: function(constraint, *(v[site.name][name] for v in values))
+            for name, constraint in site.family.constraints.items()
+        }
+        for site in sites
+    }
+
+
+def variables(sites: tuple[Site, ...], dtype: Any) -> Values:
+    """A `tfp.util.TransformedVariable` for each parameter, to be assigned a start."""
+    return {
+        site.name: {
+            name: tfp.util.TransformedVariable(tf.ones(_parameter_shape(site), dtype), constraint)
+            for name, constraint in site.family.constraints.items()
+        }
+        for site in sites
+    }
+
+
+def _parameter_shape(site: Site) -> tuple[int, ...]:
+    if site.bijector is None:
+        return site.shape
+    return tuple(site.bijector.inverse_event_shape(site.shape))
+
+
+def natural_gradient(sites: tuple[Site, ...], values: Values, gradient: Values) -> Values:
+    """Inverse Fisher information of the surrogate times the gradient, site by site.
+
+    Parameters
+    ----------
+    values : parameters (constrained).
+    gradient : derivatives by the unconstrained parameters, and so is what comes back.
+    """
+    return {s.name: s.family.natural(values[s.name], gradient[s.name]) for s in sites}

@@ -1,0 +1,203 @@
+"""The compiled loop: values become variables, `fit_surrogate_posterior` moves them, values return.
+
+The only file with variables and an optimizer. A `Program` is one compiled function with the
+variables that it moves; programs are kept, so that a second fit with the same shapes and the
+same prior compiles nothing.
+"""
+
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from bgmm_jd.data import Batches, batch_indices
+from bgmm_jd.native_log import start_tensorflow
+from bgmm_jd.objective import Model, log_joint
+from bgmm_jd.surrogate import Site, Values, joint_in_training, map_values, natural_gradient, sites_of, variables
+from bgmm_jd.units import Units, as_tensors
+
+tfd = tfp.distributions
+
+EXECUTIONS = ("xla", "graph", "eager")
+
+# Longest step, in the unit of each coordinate (NUMERICS of natural gradients: the first steps
+# from a poor start overshoot): 0.3 in the log of a scale, a concentration or a mean; for a
+# location 0.3 of the spread of one row's worth of information, sqrt(rows a component has) sds.
+_LONGEST_STEP = 0.3
+
+
+class Schedule(NamedTuple):
+    """What a program is compiled for."""
+
+    batches: Batches
+    draws: int
+    steps: int
+    dtype: str
+    execution: str
+
+
+class Block(NamedTuple):
+    """What one call of a program brings back, as arrays.
+
+    values : parameters after the last step (constrained).
+    average : parameters averaged over the block's steps in unconstrained coordinates.
+    losses [steps] : the negative elbo of each step, in nats for the whole data set.
+    """
+
+    values: Values
+    average: Values
+    losses: np.ndarray
+
+
+class NaturalGradient:
+    """An optimizer, as `fit_surrogate_posterior` wants one, that steps along F^-1 gradient.
+
+    F is the Fisher information of the surrogate (Amari 1998; Hoffman et al. 2013), closed form
+    for each of its members. One step of size 1 on the whole data is a Newton step where the
+    components do not overlap.
+    """
+
+    def __init__(
+        self, sites: tuple[Site, ...], values: Values, rate: tf.Tensor, step: tf.Variable, reach: float
+    ):
+        self._sites, self._values, self._rate = sites, values, rate
+        self._step, self._reach = step, reach
+
+    def apply_gradients(self, grads_and_vars: Any) -> tf.Operation:
+        """Move each variable by one step, and count the step."""
+        by_variable = {v.ref(): g for g, v in grads_and_vars}
+        gradient = map_values(
+            lambda _, v: by_variable[v.pretransformed_input.ref()], self._sites, self._values
+        )
+        now = map_values(lambda _, v: tf.convert_to_tensor(v), self._sites, self._values)
+        direction = natural_gradient(self._sites, now, gradient)
+        moved = [self._step.assign_add(1)]
+        for site in self._sites:
+            for name, variable in self._values[site.name].items():
+                longest = self._longest(name, now[site.name])
+                change = tf.clip_by_value(self._rate * direction[site.name][name], -longest, longest)
+                moved.append(variable.pretransformed_input.assign_sub(change))
+        return tf.group(*moved)
+
+    def _longest(self, name: str, parameters: Any) -> Any:
+        return _LONGEST_STEP * (self._reach * parameters["scale"] if name == "loc" else 1.0)
+
+
+class Program:
+    """One compiled function and the variables that it moves."""
+
+    def __init__(self, model: Model, schedule: Schedule):
+        self._model, self._schedule = model, schedule
+        self._variables = variables(model.sites, schedule.dtype)
+        self._step = tf.Variable(0, dtype=tf.int32)
+        components = dict((s.name, s.shape) for s in model.sites)["weights"][0]
+        self._reach = float(np.sqrt(schedule.batches.rows / components))
+        self._lock = threading.Lock()
+        self._call = self._compile()
+
+    def _compile(self) -> Callable[..., Any]:
+        if self._schedule.execution == "eager":
+            return self._run
+        xla = self._schedule.execution == "xla"
+        return tf.function(self._run, jit_compile=xla, autograph=False)
+
+    def run(
+        self, rows: tf.Tensor, units: Units, values: Values, seed: tf.Tensor, first: int, rate: float
+    ) -> Block:
+        """Take the program's number of steps from the given values.
+
+        Parameters
+        ----------
+        rows : [N, D] in internal units.
+        units : the prior's units, against which the rows are centred and scaled.
+        values : parameters (constrained) to start from.
+        seed : int32 [2], the same for all blocks of a run.
+        first : number of steps taken before, which fixes the batches and draws that come.
+        rate : step size, 1 being a full natural-gradient step.
+        """
+        dtype = self._schedule.dtype
+        arguments = (
+            rows,
+            as_tensors(units, dtype),
+            tf.nest.map_structure(lambda v: tf.convert_to_tensor(v, dtype), values),
+            seed,
+            tf.constant(first, tf.int32),
+            tf.constant(rate, dtype),
+        )
+        eager = eagerly() if self._schedule.execution == "eager" else nullcontext()
+        with self._lock, eager:
+            return Block(*tf.nest.map_structure(lambda t: t.numpy(), self._call(*arguments)))
+
+    def _run(self, rows, units, values, seed, first, rate):
+        sites = self._model.sites
+        started = [self._step.assign(first)]
+        for variable, value in self._pairs(values):
+            started.append(variable.assign(value))
+        with tf.control_dependencies([tf.convert_to_tensor(s) for s in started]):
+            losses, paths = self._fit(rows, units, seed, rate)
+        average = map_values(
+            lambda constraint, path: constraint.forward(tf.reduce_mean(path, axis=0)), sites, paths
+        )
+        with tf.control_dependencies(tf.nest.flatten(average)):
+            last = map_values(lambda constraint, path: constraint.forward(path[-1]), sites, paths)
+        return last, average, losses
+
+    def _pairs(self, values: Values) -> Iterator[tuple[Any, tf.Tensor]]:
+        for site in self._model.sites:
+            for name in site.family.constraints:
+                yield self._variables[site.name][name], values[site.name][name]
+
+    def _fit(self, rows, units, seed, rate):
+        model, schedule = self._model, self._schedule
+        batch_seed, draw_seed = tf.unstack(tf.random.split(seed, 2))
+
+        def target(*draws, seed=None):
+            del seed  # TFP offers one; the batch has its own
+            theta = dict(zip((site.name for site in model.sites), draws, strict=True))
+            batch, weight = self._batch(rows, batch_seed)
+            return log_joint(model, theta, units, batch, weight, schedule.batches.count)
+
+        held = map_values(lambda _, v: v.pretransformed_input, model.sites, self._variables)
+        return tfp.vi.fit_surrogate_posterior(
+            target,
+            joint_in_training(model.sites, self._variables, units),
+            optimizer=NaturalGradient(model.sites, self._variables, rate, self._step, self._reach),
+            num_steps=schedule.steps,
+            sample_size=schedule.draws,
+            trainable_variables=tf.nest.flatten(held),
+            trace_fn=lambda step: (
+                step.loss,
+                tf.nest.map_structure(tf.convert_to_tensor, held),
+            ),
+            seed=tf.random.fold_in(draw_seed, self._step.read_value()),
+        )
+
+    def _batch(self, rows, seed):
+        batches = self._schedule.batches
+        if batches.count == 1:
+            return rows, None
+        indices, real = batch_indices(batches, self._step.read_value(), seed)
+        return tf.gather(rows, indices), tf.cast(real, rows.dtype)
+
+
+@contextmanager
+def eagerly() -> Iterator[None]:
+    """Run TensorFlow functions as Python, op by op: what `execution="eager"` is for."""
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
+@functools.lru_cache(maxsize=32)
+def program(prior: tfd.JointDistributionCoroutine, schedule: Schedule) -> Program:
+    """The program for this prior and these shapes: made at the first call, kept after it."""
+    start_tensorflow()
+    return Program(Model(prior, sites_of(prior)), schedule)
