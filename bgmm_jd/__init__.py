@@ -6,6 +6,7 @@ with _native_log.set_aside():
     import tensorflow as _tensorflow  # noqa: F401
     import tensorflow_probability as _tensorflow_probability  # noqa: F401
 
+from bgmm_jd._version import __version__
 from bgmm_jd.fit import fit
 from bgmm_jd.posterior import (
     Posterior,
@@ -16,8 +17,6 @@ from bgmm_jd.posterior import (
 )
 from bgmm_jd.prior import mixture_prior
 from bgmm_jd.status import Status
-
-from bgmm_jd._version import __version__
 
 __all__ = [
     "Posterior",

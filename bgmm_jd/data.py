@@ -58,9 +58,7 @@ def as_rows(X: Any, features: int | None = None) -> np.ndarray:
     if 0 in array.shape:
         raise ValueError(f"X must have at least one row and one column; got shape {array.shape}.")
     if features is not None and array.shape[1] != features:
-        raise ValueError(
-            f"X must have {features} columns, as the fit had; got {array.shape[1]}."
-        )
+        raise ValueError(f"X must have {features} columns, as the fit had; got {array.shape[1]}.")
     _check_finite(array)
     return array
 
@@ -167,7 +165,9 @@ def cut_batches(rows: int, batch_size: int) -> Batches:
     return Batches(rows=rows, size=math.ceil(rows / count), count=count)
 
 
-def batch_indices(batches: Batches, step: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def batch_indices(
+    batches: Batches, step: tf.Tensor, seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Row numbers of the batch of one step, drawn from that step's reshuffled epoch.
 
     Parameters

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
-
-tfd = tfp.distributions
+from tensorflow_probability import distributions as tfd
 
 __all__ = [
     "Normal",
@@ -158,17 +157,26 @@ def to_normal(words: tf.Tensor) -> tf.Tensor:
 
 
 def uniform(shape: Any, seed: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
-    """Draw uniformly from the open interval (0, 1): `to_uniform` of `random_words`."""
+    """Draw uniformly from the open interval (0, 1): `to_uniform` of `random_words`.
+
+    Parameters and errors are those of `random_words`; returns a tensor of `shape` and `dtype`.
+    """
     return to_uniform(random_words(shape, seed, dtype))
 
 
 def exponential(shape: Any, seed: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
-    """Draw from the exponential distribution of mean 1: `to_exponential` of `random_words`."""
+    """Draw from the exponential distribution of mean 1: `to_exponential` of `random_words`.
+
+    Parameters and errors are those of `random_words`; returns a tensor of `shape` and `dtype`.
+    """
     return to_exponential(random_words(shape, seed, dtype))
 
 
 def normal(shape: Any, seed: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
-    """Draw from the standard normal distribution: `to_normal` of `random_words`."""
+    """Draw from the standard normal distribution: `to_normal` of `random_words`.
+
+    Parameters and errors are those of `random_words`; returns a tensor of `shape` and `dtype`.
+    """
     return to_normal(random_words(shape, seed, dtype))
 
 

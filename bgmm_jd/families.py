@@ -12,14 +12,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.draws import Normal
 from bgmm_jd.gamma import Dirichlet, Gamma
 from bgmm_jd.units import Affine
-
-tfb = tfp.bijectors
-tfd = tfp.distributions
 
 Parameters = Mapping[str, Any]  # by name, in the constrained space: tensors or variables
 
@@ -28,6 +26,8 @@ class Family(NamedTuple):
     """One family of distributions as a member of a surrogate.
 
     constraints : parameter name -> bijector from the real line.
+    coordinates : bijector from a whole real space to the variable, in which its posterior is close
+        to normal.
     distribution : parameters -> distribution over the last axes.
     start : mean, standard deviation (elementwise, of the variable) -> parameters.
     moments : parameters, as arrays -> mean, standard deviation (elementwise).
@@ -36,6 +36,7 @@ class Family(NamedTuple):
     """
 
     constraints: Mapping[str, tfb.Bijector]
+    coordinates: tfb.Bijector
     distribution: Callable[[Parameters], tfd.Distribution]
     start: Callable[[tf.Tensor, tf.Tensor], Parameters]
     moments: Callable[[Parameters], tuple[Any, Any]]
@@ -63,6 +64,7 @@ def _normal_natural(p: Parameters, g: Parameters) -> Parameters:
 
 NORMAL = Family(
     constraints={"loc": tfb.Identity(), "scale": tfb.Exp()},
+    coordinates=tfb.Identity(),
     distribution=lambda p: Normal(p["loc"], p["scale"]),
     start=_normal_start,
     moments=lambda p: (p["loc"], p["scale"]),
@@ -86,6 +88,7 @@ def _gamma_natural(p: Parameters, g: Parameters) -> Parameters:
 
 GAMMA = Family(
     constraints={"concentration": tfb.Exp(), "mean": tfb.Exp()},
+    coordinates=tfb.Exp(),
     distribution=lambda p: Gamma(p["concentration"], p["concentration"] / p["mean"]),
     start=_gamma_start,
     moments=lambda p: (p["mean"], p["mean"] / p["concentration"] ** 0.5),
@@ -133,6 +136,7 @@ def _dirichlet_natural(p: Parameters, g: Parameters) -> Parameters:
 
 DIRICHLET = Family(
     constraints={"concentration": tfb.Exp()},
+    coordinates=tfb.SoftmaxCentered(),
     distribution=lambda p: Dirichlet(p["concentration"]),
     start=_dirichlet_start,
     moments=_dirichlet_moments,

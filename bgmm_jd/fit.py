@@ -2,25 +2,26 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
-from bgmm_jd import initial, settle, svi, units
+from bgmm_jd import calibrate as calibration
+from bgmm_jd import initial, sampling, settle, svi, units
+from bgmm_jd.compiled import EXECUTIONS
+from bgmm_jd.coordinates import flatten
 from bgmm_jd.data import Data, as_count, as_rows, centre_and_scale, cut_batches, to_units
 from bgmm_jd.draws import stateless_seed
 from bgmm_jd.objective import Model
-from bgmm_jd.posterior import Inside, Posterior, draw, log_densities
+from bgmm_jd.posterior import Posterior
 from bgmm_jd.prior import check_covariance, check_prior, default_prior, prior_moments
 from bgmm_jd.progress import Report, reporter
+from bgmm_jd.sampling import Inside
 from bgmm_jd.status import Status
 from bgmm_jd.surrogate import Values, sites_of, start_values
 from bgmm_jd.svi import Block, Schedule
-
-tfd = tfp.distributions
 
 # Up to here a step on all rows costs about what a step on a few hundred costs, and has no noise
 # from the choice of rows.
@@ -29,8 +30,10 @@ _AUTO_BATCH = 8_192
 _DRAWS = 8  # per step
 _BLOCK_STEPS = 20  # at least; whole epochs
 _LONGEST_BLOCK = 4_000
-_ELBO_BUDGET = 2**26  # numbers in the largest array, over all draws
-_FEWEST_ELBO_DRAWS, _MOST_ELBO_DRAWS = 32, 2_000
+_ELBO_BUDGET = 2**23  # draws x rows x features
+_FEWEST_ELBO_DRAWS, _MOST_ELBO_DRAWS = 32, 500
+_KHAT_DRAWS = 1_000
+_START_DRAWS = 500
 _TOLERANCE = 0.05  # posterior sds between the halves of the iterates
 
 
@@ -54,6 +57,7 @@ def fit(
     execution: str = "xla",
     init: Any = None,
     max_steps: int = 20_000,
+    calibrate: bool = True,
 ) -> Posterior:
     """Fit a Bayesian Gaussian mixture by stochastic variational inference.
 
@@ -111,32 +115,37 @@ def fit(
         check_prior(prior, K, D)
     batch_size = _check_batch_size(batch_size, N)
     seed = _check_seed(seed)
-    if execution not in svi.EXECUTIONS:
-        raise ValueError(f"execution must be one of {svi.EXECUTIONS}; got {execution!r}.")
+    if execution not in EXECUTIONS:
+        raise ValueError(f"execution must be one of {EXECUTIONS}; got {execution!r}.")
     max_steps = as_count(max_steps, "max_steps")
     start_means = None if init is None else _check_init(init, K, D)
 
     data = centre_and_scale(X)
-    inside = _prepare(data, K, covariance, prior, start_means, seed)
+    inside = _prepare(data, K, covariance, prior, start_means, seed, execution)
     batches = cut_batches(N, batch_size)
     schedule = Schedule(batches, _DRAWS, _block_steps(batches.count), X.dtype.name, execution)
     with reporter(progress) as report:
         run = _settle(inside, schedule, seed, max_steps, report)
+    inside = inside._replace(values=run.values)
+    if calibrate and run.status is not Status.DIVERGED:
+        inside = _calibrated(inside, seed)
+    elbo, elbo_se = _elbo(inside, seed)
     posterior = Posterior(
         prior=prior or default_prior(K, D, covariance, X.dtype, data.units),
         K=K,
         D=D,
         covariance=covariance,
-        elbo=np.nan,
-        elbo_se=np.nan,
+        elbo=elbo,
+        elbo_se=elbo_se,
+        khat=_khat(inside, seed),
         elbo_trace=run.elbos,
         status=run.status,
         batch_size=batches.size,
-        inside=inside._replace(values=run.values),
+        inside=inside,
     )
-    if not run.status.good:
+    if not posterior.status.good:
         warnings.warn(str(run.status), RuntimeWarning, stacklevel=2)
-    return _with_elbo(posterior, seed)
+    return posterior
 
 
 def _check_batch_size(batch_size: Any, N: int) -> int:
@@ -169,6 +178,7 @@ def _prepare(
     prior: tfd.JointDistributionCoroutine | None,
     init: np.ndarray | None,
     seed: int,
+    execution: str,
 ) -> Inside:
     """The model inside and the values it starts from."""
     D, dtype = data.rows.shape[1], data.rows.dtype
@@ -180,7 +190,7 @@ def _prepare(
     clusters = initial.cluster(data.rows, K, np.random.default_rng(seed), centres)
     moments = prior_moments(model_prior) | initial.moments(clusters)
     start = start_values(model.sites, moments, units.as_tensors(prior_units, dtype), dtype)
-    return Inside(model, prior_units, data, start)
+    return Inside(model, prior_units, data, execution, start)
 
 
 def _block_steps(batches: int) -> int:
@@ -229,16 +239,38 @@ def _settle(
     return Run(_frozen_values(final), _frozen(np.concatenate([*elbos, []])), status)
 
 
-def _with_elbo(posterior: Posterior, seed: int) -> Posterior:
-    """The elbo estimated anew, with as many draws as the number of rows affords."""
-    N = len(posterior.inside.data.rows)
-    affordable = _ELBO_BUDGET // (N * posterior.K * posterior.D)
-    S = int(np.clip(affordable, _FEWEST_ELBO_DRAWS, _MOST_ELBO_DRAWS))
-    found = log_densities(posterior, draw(posterior, S, seed))
-    ratio = found.log_joint - found.log_q
-    return replace(
-        posterior, elbo=float(ratio.mean()), elbo_se=float(ratio.std(ddof=1) / np.sqrt(S))
+def _calibrated(inside: Inside, seed: int) -> Inside:
+    """Recover the dependence that the mean-field surrogate lacks."""
+    draws = sampling.mean_field(inside, _START_DRAWS, seed)
+    points = flatten(inside.model.sites, draws.theta, inside.tensor_units).numpy()
+    start = calibration.Normal(
+        points.mean(axis=0, dtype=np.float64), np.diag(points.std(axis=0, dtype=np.float64))
     )
+    gradient = calibration.gradient_of_log_joint(
+        inside.model.prior,
+        tf.constant(inside.data.rows),
+        inside.tensor_units,
+        sampling.points_at_once(inside),
+        inside.execution,
+    )
+    normal = calibration.calibrate(gradient, start, np.random.default_rng(seed))
+    return inside._replace(normal=normal)
+
+
+def _elbo(inside: Inside, seed: int) -> tuple[float, float]:
+    """The elbo of the surrogate estimated anew, and its standard error; in the user's units."""
+    N, D = inside.data.rows.shape
+    S = int(np.clip(_ELBO_BUDGET // (N * D), _FEWEST_ELBO_DRAWS, _MOST_ELBO_DRAWS))
+    draws = sampling.mean_field(inside, S, seed)
+    log_ratio = sampling.log_joint_of(inside, draws) - draws.log_q.numpy()
+    rows = N * np.log(inside.data.units.scale).sum()
+    return float(log_ratio.mean() - rows), float(log_ratio.std(ddof=1) / np.sqrt(S))
+
+
+def _khat(inside: Inside, seed: int) -> float:
+    if not sampling.can_weight(inside, _KHAT_DRAWS):
+        return np.nan
+    return sampling.weighted(inside, _KHAT_DRAWS, np.random.default_rng(seed)).khat
 
 
 def _finite(block: Block) -> bool:

@@ -3,20 +3,28 @@
 from typing import NamedTuple
 
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.mixture import Theta, row_log_likelihood
 from bgmm_jd.surrogate import Site
 from bgmm_jd.units import Units, log_volume, to_user
 
-tfd = tfp.distributions
-
 
 class Model(NamedTuple):
-    """What is fixed while a program runs: the prior, its sites, and the prior's own units."""
+    """What a program is made for: the prior, and the site of each of its variables."""
 
     prior: tfd.JointDistributionCoroutine
     sites: tuple[Site, ...]
+
+    @property
+    def components(self) -> int:
+        """K."""
+        return next(site.shape[0] for site in self.sites if site.name == "weights")
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each variable, by name."""
+        return {site.name: site.shape for site in self.sites}
 
 
 def log_prior(model: Model, theta: Theta, units: Units) -> tf.Tensor:
@@ -32,7 +40,7 @@ def log_prior(model: Model, theta: Theta, units: Units) -> tf.Tensor:
     ]
     density = model.prior.log_prob(*draws)
     dtype = units.scale.dtype
-    return tf.cast(density, dtype) + log_volume({s.name: s.shape for s in model.sites}, units)
+    return tf.cast(density, dtype) + log_volume(model.shapes, units)
 
 
 def log_joint(
@@ -42,6 +50,7 @@ def log_joint(
     rows: tf.Tensor,
     row_weight: tf.Tensor | None = None,
     batches: int = 1,
+    accumulate: tf.DType | None = None,
 ) -> tf.Tensor:
     """Log joint density of the draws and the whole data set, estimated from a batch: shape [S].
 
@@ -53,9 +62,12 @@ def log_joint(
         The power of each row's likelihood; None for one each.
     batches : int
         How many such batches an epoch has: the N / B of the batch's log likelihood.
+    accumulate : tf.DType, optional
+        Of the sum over rows, where the value itself matters and not only its gradient.
     """
     likelihood = row_log_likelihood(theta, rows)
     if row_weight is not None:
         likelihood *= row_weight
-    prior = log_prior(model, theta, units)
-    return prior + batches * tf.reduce_sum(likelihood, axis=-1)
+    dtype = accumulate or rows.dtype
+    prior = tf.cast(log_prior(model, theta, units), dtype)
+    return prior + batches * tf.reduce_sum(tf.cast(likelihood, dtype), axis=-1)

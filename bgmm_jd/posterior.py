@@ -6,39 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
-from bgmm_jd import mixture, units
-from bgmm_jd.data import Data, as_count, as_rows, to_units
-from bgmm_jd.draws import stateless_seed
-from bgmm_jd.objective import Model, log_prior
+from bgmm_jd import mixture, sampling, units
+from bgmm_jd.data import as_count, as_rows, to_units
 from bgmm_jd.status import Status
-from bgmm_jd.surrogate import Values, joint
-from bgmm_jd.units import Units
-
-tfd = tfp.distributions
+from bgmm_jd.surrogate import joint
 
 _PREDICTIVE_DRAWS = 200
 _CHUNK = 2**23  # numbers in the largest intermediate array of a prediction: 32 MiB in float32
-
-
-class Draws(NamedTuple):
-    """Draws in internal units: `theta` by name [S, ...], and their log density `log_q` [S]."""
-
-    theta: Mapping[str, tf.Tensor]
-    log_q: tf.Tensor
-
-
-class Inside(NamedTuple):
-    """What a posterior is made of, in internal units.
-
-    prior_units : the units that `model.prior` speaks in (internal ones for the default prior).
-    """
-
-    model: Model
-    prior_units: Units
-    data: Data
-    values: Values
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -55,6 +31,9 @@ class Posterior:
     elbo : float
         Evidence lower bound in nats for the whole data set, all constants kept, in the user's
         units; higher is better. Estimated anew after the fit, with standard error `elbo_se`.
+    khat : float
+        Of the draws' distribution against the exact posterior, before weighting: below 0.5 the
+        draws can be trusted, above 0.7 they cannot. NaN where it was out of reach.
     elbo_trace : array [steps]
         The noisy estimate of each step, of the same quantity.
     status : Status
@@ -69,10 +48,11 @@ class Posterior:
     covariance: str
     elbo: float
     elbo_se: float
+    khat: float
     elbo_trace: np.ndarray
     status: Status
     batch_size: int
-    inside: Inside = field(repr=False)
+    inside: sampling.Inside = field(repr=False)
 
     @property
     def dtype(self) -> np.dtype:
@@ -85,7 +65,7 @@ class Posterior:
         tensors = units.as_tensors(self.inside.data.units, self.dtype)
         return joint(self.inside.model.sites, self.inside.values, tensors, user=True)
 
-    def sample(self, n: int, seed: int = 0) -> dict[str, np.ndarray]:
+    def sample(self, n: int, seed: int = 0, calibrate: bool | None = None) -> dict[str, np.ndarray]:
         """Draw from the posterior.
 
         Parameters
@@ -93,12 +73,15 @@ class Posterior:
         n : int
         seed : int
             Equal seeds give equal draws.
+        calibrate : bool, optional
+            Whether to draw from the calibrated posterior, or from the mean-field surrogate; by
+            default the former where the fit was calibrated.
 
         Returns
         -------
         dict of arrays [n, ...] by the prior's names, in the units and dtype of X.
         """
-        return to_user(self, draw(self, as_count(n, "n"), seed).theta)
+        return to_user(self, draw(self, as_count(n, "n"), seed, calibrate).theta)
 
     def __repr__(self) -> str:
         rows = len(self.inside.data.rows)
@@ -108,13 +91,22 @@ class Posterior:
         )
 
 
-def draw(posterior: Posterior, n: int, seed: int) -> Draws:
-    """Draws in internal units, with their log density there."""
+def draw(posterior: Posterior, n: int, seed: int, calibrate: bool | None = None) -> sampling.Draws:
+    """Draws in internal units, with the log density there of the distribution they came from.
+
+    Raises
+    ------
+    ValueError
+        If calibrated draws are asked of a fit that was not calibrated.
+    """
     inside = posterior.inside
-    tensors = units.as_tensors(inside.prior_units, posterior.dtype)
-    surrogate = joint(inside.model.sites, inside.values, tensors, user=False)
-    theta, log_q = surrogate.experimental_sample_and_log_prob(n, seed=stateless_seed(seed))
-    return Draws(theta._asdict(), log_q)
+    if calibrate is None:
+        calibrate = inside.normal is not None
+    if not calibrate:
+        return sampling.mean_field(inside, n, seed)
+    if inside.normal is None:
+        raise ValueError("calibrated draws need a fit with calibrate=True; this one has none.")
+    return sampling.calibrated(inside, n, seed)
 
 
 def to_user(posterior: Posterior, theta: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
@@ -136,21 +128,16 @@ class LogDensities(NamedTuple):
     log_q: np.ndarray
 
 
-def log_densities(posterior: Posterior, draws: Draws) -> LogDensities:
+def log_densities(posterior: Posterior, draws: sampling.Draws) -> LogDensities:
     """Log joint density of each draw with all the rows of the fit, and log q of the draw."""
     inside = posterior.inside
-    tensors = units.as_tensors(inside.prior_units, posterior.dtype)
-    prior = log_prior(inside.model, draws.theta, tensors).numpy().astype(np.float64)
-    likelihood = np.zeros(len(prior))
-    for _, block in _likelihood_blocks(draws.theta, inside.data.rows):
-        likelihood += block.sum(axis=1, dtype=np.float64)
-    likelihood -= len(inside.data.rows) * np.log(inside.data.units.scale).sum()
-    shapes = {site.name: site.shape for site in inside.model.sites}
-    volume = units.log_volume(shapes, inside.data.units)
-    return LogDensities(prior + likelihood - volume, draws.log_q.numpy() - volume)
+    volume = units.log_volume(inside.model.shapes, inside.data.units)
+    rows = len(inside.data.rows) * np.log(inside.data.units.scale).sum()
+    log_joint = sampling.log_joint_of(inside, draws) - rows - volume
+    return LogDensities(log_joint, draws.log_q.numpy().astype(np.float64) - volume)
 
 
-def row_log_likelihood(posterior: Posterior, draws: Draws, X: np.ndarray) -> np.ndarray:
+def row_log_likelihood(posterior: Posterior, draws: sampling.Draws, X: np.ndarray) -> np.ndarray:
     """log p(x_n given theta_s), the label summed out, in nats and the user's units: [S, N]."""
     rows = to_units(X, posterior.inside.data.units)
     result = np.empty((len(draws.log_q), len(rows)), posterior.dtype)

@@ -5,13 +5,11 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.data import as_count
 from bgmm_jd.native_log import start_tensorflow
 from bgmm_jd.units import Units
-
-tfd = tfp.distributions
 
 # The default prior, in units where every column has mean 0 and standard deviation 1.
 DEFAULT_MEAN_SCALE = 2.0
@@ -102,7 +100,9 @@ def _as_key(value: Any, name: str, shape: tuple[int, ...], positive: bool = True
             f"{name} must broadcast to shape {list(shape)}; got shape {list(array.shape)}."
         ) from None
     if not np.isfinite(full).all() or (positive and (full <= 0).any()):
-        raise ValueError(f"{name} must be finite{' and positive' if positive else ''}; got {value}.")
+        raise ValueError(
+            f"{name} must be finite{' and positive' if positive else ''}; got {value}."
+        )
     return full.tobytes()
 
 

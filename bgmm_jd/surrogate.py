@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from bgmm_jd import families
 from bgmm_jd.families import NORMAL, TWINS, Family, Parameters
 from bgmm_jd.units import Affine, Units, of_variable
-
-tfb = tfp.bijectors
-tfd = tfp.distributions
 
 Values = Mapping[str, Parameters]  # site name -> parameter name -> tensor, array or variable
 
@@ -210,6 +209,11 @@ def _to_internal(site: Site, units: Units) -> tfb.Bijector:
 def _affine(change: Affine) -> tfb.Bijector:
     scale = tfb.Scale(change.factor)
     return scale if change.shift is None else tfb.Chain([tfb.Shift(change.shift), scale])
+
+
+def coordinate_map(site: Site, units: Units) -> tfb.Bijector:
+    """From a whole real space to the variable in internal units, in one batch dimension."""
+    return site.family.coordinates if site.bijector is None else _to_internal(site, units)
 
 
 def map_values(function: Callable[..., Any], sites: tuple[Site, ...], *values: Values) -> Values:

@@ -7,23 +7,28 @@ same prior compiles nothing.
 
 import functools
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
+from bgmm_jd.compiled import compiled
 from bgmm_jd.data import Batches, batch_indices
 from bgmm_jd.native_log import start_tensorflow
 from bgmm_jd.objective import Model, log_joint
-from bgmm_jd.surrogate import Site, Values, joint_in_training, map_values, natural_gradient, sites_of, variables
+from bgmm_jd.surrogate import (
+    Site,
+    Values,
+    joint_in_training,
+    map_values,
+    natural_gradient,
+    sites_of,
+    variables,
+)
 from bgmm_jd.units import Units, as_tensors
-
-tfd = tfp.distributions
-
-EXECUTIONS = ("xla", "graph", "eager")
 
 # Longest step, in the unit of each coordinate (NUMERICS of natural gradients: the first steps
 # from a poor start overshoot): 0.3 in the log of a scale, a concentration or a mean; for a
@@ -63,7 +68,12 @@ class NaturalGradient:
     """
 
     def __init__(
-        self, sites: tuple[Site, ...], values: Values, rate: tf.Tensor, step: tf.Variable, reach: float
+        self,
+        sites: tuple[Site, ...],
+        values: Values,
+        rate: tf.Tensor,
+        step: tf.Variable,
+        reach: float,
     ):
         self._sites, self._values, self._rate = sites, values, rate
         self._step, self._reach = step, reach
@@ -80,7 +90,9 @@ class NaturalGradient:
         for site in self._sites:
             for name, variable in self._values[site.name].items():
                 longest = self._longest(name, now[site.name])
-                change = tf.clip_by_value(self._rate * direction[site.name][name], -longest, longest)
+                change = tf.clip_by_value(
+                    self._rate * direction[site.name][name], -longest, longest
+                )
                 moved.append(variable.pretransformed_input.assign_sub(change))
         return tf.group(*moved)
 
@@ -95,19 +107,18 @@ class Program:
         self._model, self._schedule = model, schedule
         self._variables = variables(model.sites, schedule.dtype)
         self._step = tf.Variable(0, dtype=tf.int32)
-        components = dict((s.name, s.shape) for s in model.sites)["weights"][0]
-        self._reach = float(np.sqrt(schedule.batches.rows / components))
+        self._reach = float(np.sqrt(schedule.batches.rows / model.components))
         self._lock = threading.Lock()
-        self._call = self._compile()
-
-    def _compile(self) -> Callable[..., Any]:
-        if self._schedule.execution == "eager":
-            return self._run
-        xla = self._schedule.execution == "xla"
-        return tf.function(self._run, jit_compile=xla, autograph=False)
+        self._call = compiled(self._run, schedule.execution)
 
     def run(
-        self, rows: tf.Tensor, units: Units, values: Values, seed: tf.Tensor, first: int, rate: float
+        self,
+        rows: tf.Tensor,
+        units: Units,
+        values: Values,
+        seed: tf.Tensor,
+        first: int,
+        rate: float,
     ) -> Block:
         """Take the program's number of steps from the given values.
 
@@ -129,8 +140,7 @@ class Program:
             tf.constant(first, tf.int32),
             tf.constant(rate, dtype),
         )
-        eager = eagerly() if self._schedule.execution == "eager" else nullcontext()
-        with self._lock, eager:
+        with self._lock:
             return Block(*tf.nest.map_structure(lambda t: t.numpy(), self._call(*arguments)))
 
     def _run(self, rows, units, values, seed, first, rate):
@@ -183,17 +193,6 @@ class Program:
             return rows, None
         indices, real = batch_indices(batches, self._step.read_value(), seed)
         return tf.gather(rows, indices), tf.cast(real, rows.dtype)
-
-
-@contextmanager
-def eagerly() -> Iterator[None]:
-    """Run TensorFlow functions as Python, op by op: what `execution="eager"` is for."""
-    before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(True)
-    try:
-        yield
-    finally:
-        tf.config.run_functions_eagerly(before)
 
 
 @functools.lru_cache(maxsize=32)

@@ -110,7 +110,8 @@ def test_extreme_words_give_finite_draws(dtype):
     words = extreme_words(dtype)
     assert np.all(np.isfinite(draws.to_normal(words)))
     exponential = draws.to_exponential(words).numpy()
-    assert np.all(np.isfinite(exponential)) and np.all(exponential >= 0)
+    assert np.all(np.isfinite(exponential))
+    assert np.all(exponential >= 0)
 
 
 def test_other_dtypes_are_refused():
@@ -142,7 +143,8 @@ def test_normal_is_a_tfd_normal():
     assert type(normal).__name__ == "Normal"
     assert normal.reparameterization_type == tfd.FULLY_REPARAMETERIZED
     copy = normal.copy(scale=1.0)
-    assert type(copy) is draws.Normal and copy.scale == 1.0
+    assert type(copy) is draws.Normal
+    assert copy.scale == 1.0
     np.testing.assert_array_equal(tfd.kl_divergence(normal, normal), tf.zeros([3]))
 
 

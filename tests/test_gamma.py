@@ -112,6 +112,30 @@ def test_dirichlet_law(concentration, dtype):
         assert stats.kstest(u, "uniform").pvalue > FALSE_ALARM
 
 
+@pytest.mark.parametrize("concentration", [10.0, 12.0, 1e3])
+def test_accepted_candidates_follow_the_gamma_law(concentration):
+    """The chance of acceptance is the ratio of the law to that of the candidates, as it must be."""
+    b = tf.constant(concentration, tf.float64)
+    x = np.linspace(-4, 4, 81)
+    step = 1e-5
+
+    def chosen(first, exponential):
+        spare = np.full_like(x, 0.1234)  # accepted against any exponential but 0
+        normals = tf.constant(np.stack([first, spare, spare], axis=-1))
+        exponentials = tf.constant(np.stack([exponential, np.ones_like(x)], axis=-1))
+        return gamma._marsaglia_tsang(tf.fill(x.shape, b), normals, exponentials).numpy()
+
+    always, never = np.full_like(x, np.inf), np.full_like(x, -np.inf)
+    t = chosen(x, always)
+    slope = (chosen(x + step, always) - chosen(x - step, always)) / (2 * step)
+    # Log densities of t: of the law, b (t - e^t) + constant; of the candidates.
+    log_ratio = concentration * (t - np.expm1(t)) + x**2 / 2 + np.log(slope)
+    hurdle = log_ratio[40] - log_ratio  # x = 0 is always accepted
+    # 1e-5 is what `_marsaglia_tsang` promises; the slope is good to 1e-9.
+    np.testing.assert_array_equal(chosen(x, hurdle + 1.1e-5), t)
+    np.testing.assert_array_equal(chosen(x, hurdle - 1.1e-5), chosen(x, never))
+
+
 def test_three_candidates_suffice():
     """The probabilities that the module states, at the concentration where they are largest."""
     d = gamma._RAISE - 1 / 3
@@ -236,7 +260,8 @@ def assert_mean(values, expected):
 @pytest.mark.parametrize("concentration", RAISED + UNRAISED)
 def test_gradients_of_expectations(concentration, dtype):
     z, slope = draw_with_gradient(concentration, 100_000, dtype)
-    assert np.all(np.isfinite(slope)) and np.all(slope > 0)
+    assert np.all(np.isfinite(slope))
+    assert np.all(slope > 0)
     # E log z = digamma(a); E z = a; E exp(-z) = 2^-a. (For large a the last is 0.)
     # The means are over quantities rounded to an eps, which the standard error covers.
     assert_mean(slope / z, special.polygamma(1, concentration))
@@ -267,7 +292,8 @@ def test_dirichlet_gradients_of_expectations():
         tape.watch(concentration)
         log_p = tf.math.log(gamma.Dirichlet(concentration).sample(seed=SEED))[:, 0]
     gradient = tape.gradient(log_p, concentration).numpy().astype(float)
-    assert np.all(np.isfinite(gradient)) and np.all(gradient != 0)
+    assert np.all(np.isfinite(gradient))
+    assert np.all(gradient != 0)
     # E log p_0 = digamma(a_0) - digamma(sum a). Raising tiny p keeps their relative gradient.
     common = -special.polygamma(1, a.sum())
     assert_mean(gradient[:, 0], special.polygamma(1, a[0]) + common)
@@ -486,9 +512,11 @@ def test_outside_the_support():
 def test_gamma_is_a_tfd_gamma():
     law = gamma.Gamma(concentration=[2.0, 3.0], rate=1.5)
     stock = tfd.Gamma(concentration=[2.0, 3.0], rate=1.5)
-    assert isinstance(law, tfd.Gamma) and type(law).__name__ == "Gamma"
+    assert isinstance(law, tfd.Gamma)
+    assert type(law).__name__ == "Gamma"
     assert law.reparameterization_type == tfd.FULLY_REPARAMETERIZED
-    assert law.batch_shape == [2] and law.event_shape == []
+    assert law.batch_shape == [2]
+    assert law.event_shape == []
     assert set(law.parameter_properties()) == set(stock.parameter_properties())
     default = law.experimental_default_event_space_bijector()
     assert type(default) is type(stock.experimental_default_event_space_bijector())
@@ -499,16 +527,19 @@ def test_gamma_is_a_tfd_gamma():
     )
     copy = law.copy(concentration=7.0)
     assert type(copy) is gamma.Gamma
-    assert copy.concentration == 7.0 and copy.rate == 1.5
+    assert copy.concentration == 7.0
+    assert copy.rate == 1.5
     assert law[0].batch_shape == []
 
 
 def test_dirichlet_is_a_tfd_dirichlet():
     law = gamma.Dirichlet([2.0, 3.0, 4.0])
     stock = tfd.Dirichlet([2.0, 3.0, 4.0])
-    assert isinstance(law, tfd.Dirichlet) and type(law).__name__ == "Dirichlet"
+    assert isinstance(law, tfd.Dirichlet)
+    assert type(law).__name__ == "Dirichlet"
     assert law.reparameterization_type == tfd.FULLY_REPARAMETERIZED
-    assert law.batch_shape == [] and law.event_shape == [3]
+    assert law.batch_shape == []
+    assert law.event_shape == [3]
     # The bijector itself cannot be built on every NumPy: TFP 0.25 calls np.reshape(newshape=).
     assert law._default_event_space_bijector.__func__ is tfd.Dirichlet._default_event_space_bijector
     for moment in ("mean", "variance", "covariance", "entropy"):
@@ -528,7 +559,8 @@ def test_seeds_and_shapes(seed):
     law = tfd.Independent(gamma.Gamma(tf.ones([4, 1]), tf.ones([3])), 2)
     assert law.sample([5, 2], seed=seed).shape == [5, 2, 4, 3]
     z, log_prob = law.experimental_sample_and_log_prob([5], seed=seed)
-    assert z.shape == [5, 4, 3] and log_prob.shape == [5]
+    assert z.shape == [5, 4, 3]
+    assert log_prob.shape == [5]
     np.testing.assert_allclose(log_prob, law.log_prob(z), rtol=1e-5)
     assert gamma.Dirichlet(tf.ones([2, 3])).sample([5, 1], seed=seed).shape == [5, 1, 2, 3]
 
@@ -558,7 +590,8 @@ def test_deferred_parameters_receive_gradients():
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(law.log_prob(law.sample(10, seed=SEED)))
         gradient = tape.gradient(loss, parameter).numpy()
-        assert np.all(np.isfinite(gradient)) and np.all(gradient != 0)
+        assert np.all(np.isfinite(gradient))
+        assert np.all(gradient != 0)
 
 
 def test_joint_distribution_under_xla():
@@ -573,7 +606,8 @@ def test_joint_distribution_under_xla():
     values, log_prob = tf.function(joint.experimental_sample_and_log_prob, jit_compile=True)(
         [4], seed=SEED
     )
-    assert values.last.shape == [4, 3, 2] and log_prob.shape == [4]
+    assert values.last.shape == [4, 3, 2]
+    assert log_prob.shape == [4]
     stock = (
         tfd.Dirichlet([2.0, 2.0, 2.0]).log_prob(values.weights)
         + tf.reduce_sum(tfd.Gamma(5.0, 5.0).log_prob(values.precisions), [-2, -1])

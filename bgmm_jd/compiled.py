@@ -1,0 +1,49 @@
+"""How a function is run: under XLA, as a graph, or op by op."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+EXECUTIONS = ("xla", "graph", "eager")
+
+
+def compiled(function: Callable[..., Any], execution: str) -> Callable[..., Any]:
+    """The function as a compiled one; traced once per shape of its arguments."""
+    if execution == "eager":
+        return _eager(function)
+    return tf.function(function, jit_compile=execution == "xla", autograph=False)
+
+
+def _eager(function: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*arguments: Any) -> Any:
+        with _eagerly():
+            return function(*arguments)
+
+    return run
+
+
+@contextmanager
+def _eagerly() -> Iterator[None]:
+    """TensorFlow functions inside run as Python too, such as the step in TFP's loop."""
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
+def in_chunks(function: Callable[[Any], Any], points: np.ndarray, size: int) -> np.ndarray:
+    """Call on `size` points [size, P] at a time, so that one shape is compiled.
+
+    The last chunk is filled up with points that came before.
+    """
+    count = len(points)
+    size = min(size, count)
+    chunks = -(-count // size)
+    padded = np.resize(points, (chunks * size, points.shape[1]))
+    parts = [function(tf.constant(part)).numpy() for part in np.split(padded, chunks)]
+    return np.concatenate(parts)[:count]

@@ -1,0 +1,33 @@
+"""All variables of the model as one point in unconstrained coordinates, and back."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from bgmm_jd.surrogate import Site, coordinate_map
+from bgmm_jd.units import Units
+
+
+def flatten(sites: tuple[Site, ...], theta: Mapping[str, tf.Tensor], units: Units) -> tf.Tensor:
+    """Draws in internal units [S, ...] as points [S, P]."""
+    parts = [coordinate_map(site, units).inverse(theta[site.name]) for site in sites]
+    return tf.concat([tf.reshape(part, [tf.shape(part)[0], -1]) for part in parts], axis=1)
+
+
+def unflatten(
+    sites: tuple[Site, ...], points: tf.Tensor, units: Units
+) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """Points [S, P] as draws in internal units, with log |d theta / d point| [S]."""
+    theta: dict[str, tf.Tensor] = {}
+    volume = tf.zeros([], points.dtype)
+    first = 0
+    for site in sites:
+        bijector = coordinate_map(site, units)
+        shape = tuple(bijector.inverse_event_shape(site.shape))
+        size = int(np.prod(shape))
+        part = tf.reshape(points[:, first : first + size], (-1, *shape))
+        theta[site.name] = bijector.forward(part)
+        volume += bijector.forward_log_det_jacobian(part, event_ndims=len(shape))
+        first += size
+    return theta, volume

@@ -1,0 +1,292 @@
+"""A posterior as ArviZ knows it: `InferenceData` under arviz 0.23, `DataTree` under arviz 1.x.
+
+Everything up to the labelled arrays is the same for both; only `_container` knows the line. The
+line is told by the version of the installed package: arviz 1.x still answers to the name
+`InferenceData`, with a warning.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from bgmm_jd._version import __version__
+from bgmm_jd.data import as_count, as_rows
+from bgmm_jd.draws import stateless_seed
+from bgmm_jd.posterior import Posterior, draw, log_densities, row_log_likelihood, to_user
+
+if TYPE_CHECKING:  # arviz and xarray cost a second: they are imported when they are needed
+    import xarray as xr
+
+_PREDICTIVE_NUMBERS = 20_000_000  # at most, in posterior_predictive: 80 MB in float32
+
+_DRAW = ("chain", "draw")
+_DIMS = {"weights": ("component",), "means": ("component", "feature")}
+# Of `precisions` or `scales`, whichever the prior has, and of `sds`.
+_SPREAD = ("precisions", "scales", "sds")
+_SPREAD_DIMS = {"diag": ("component", "feature")}
+_RESERVED = frozenset({"chain", "draw", "component", "feature", "sds"})
+
+
+class Group(NamedTuple):
+    """One group, before there is any xarray.
+
+    variables : by name, the dimensions and the array, axis by axis.
+    coords : of a dimension that does not count 0, 1, 2, ...
+    """
+
+    variables: Mapping[str, tuple[tuple[str, ...], np.ndarray]]
+    coords: Mapping[str, np.ndarray] = {}
+
+
+def to_inference_data(posterior: Posterior, X: Any = None, draws: int = 1000, seed: int = 0) -> Any:
+    """Draw from a posterior and hand the draws to ArviZ.
+
+    ::
+
+        idata = bgmm_jd.to_inference_data(posterior, X)
+        az.summary(idata, kind="stats")
+        az.loo(idata)
+
+    Parameters
+    ----------
+    posterior : Posterior
+    X : array-like [N, D], optional
+        Rows to look at under the posterior: those of the fit for `az.loo`, or others. Cast to
+        the dtype of the fit. Nothing but the groups marked (X) below needs it.
+    draws : int
+        S, the number of draws.
+    seed : int
+        Equal seeds give equal draws; those of the group `posterior` are the ones of
+        `posterior.sample(draws, seed)`.
+
+    Returns
+    -------
+    arviz.InferenceData (arviz 0.23) or xarray.DataTree (arviz 1.x), with the groups
+
+    posterior
+        The prior's own variables, by its names, in the units and dtype of X: `weights`
+        [chain, draw, component], `means` and `precisions` or `scales`
+        [chain, draw, component, feature], a variable `v` of the user's own with dims `v_dim_0`,
+        `v_dim_1`, ... And `sds` [chain, draw, component, feature], the standard deviations of
+        the components whichever way the prior speaks of them.
+    prior
+        As many draws of `posterior.prior`, with the same variables, dims and units.
+    sample_stats
+        `lp` [chain, draw]: log joint density of the draw and the rows *of the fit*. `log_q`
+        [chain, draw]: log density of the draw under the distribution that proposed it: the
+        calibrated normal distribution, or the surrogate of a fit with `calibrate=False`. In nats,
+        with all constants, with respect to the variables in the user's units.
+    elbo_trace
+        `elbo` [step]: the noisy estimate of each step of the fit, in nats for the whole data set.
+    observed_data (X)
+        `x` [obs, feature].
+    log_likelihood (X)
+        `x` [chain, draw, obs]: log p(x_n given theta_s), the label summed out, in nats per row
+        and the units of X. S * N numbers: for very many rows pass fewer draws, or some of the rows.
+    posterior_predictive (X)
+        `x` [chain, draw, obs, feature]: for each draw a new data set of N rows under the
+        parameters of that draw. Every second, third, ... draw has one, so that there are at most
+        2e7 numbers (unless a single data set has more); `draw` says which ones.
+
+    Notes
+    -----
+    The draws are those of `Posterior.sample`, the same ones in `posterior`, `sample_stats`,
+    `log_likelihood` and `posterior_predictive`. They are one chain in random order: there is no
+    Markov chain that could fail to mix, so R-hat and effective sample size say nothing about
+    them; the attribute `khat` does. `az.summary(idata, kind="stats")` leaves these out; without
+    `kind` the column `r_hat` is NaN, and arviz 0.23 logs a line that R-hat needs two chains.
+
+    `lp - log_q` are the log importance weights of the draws. Where the fit was calibrated they
+    have been used, by `Posterior.sample`: the draws stand for the posterior as they are, and
+    `az.loo` is right. For a fit with `calibrate=False` arviz 1.x takes both, of the rows of the
+    fit, in `az.loo_approximate_posterior(idata, log_p=stats["lp"], log_q=stats["log_q"])` with
+    `stats = idata["sample_stats"]`.
+
+    All groups have attributes with the library, the versions and the time; `posterior` and the
+    root also `elbo`, `elbo_se`, `khat`, `status`, `covariance`, `K` and `batch_size` of the fit.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If X is not a finite real array with D columns, if `draws` is no positive integer, or if
+        the prior has a variable with the name of a dimension, or one called `sds`.
+    """
+    draws = as_count(draws, "draws")
+    rows = None if X is None else as_rows(X, posterior.D).astype(posterior.dtype)
+    groups = _groups(posterior, rows, draws, seed)
+    library, fit = _library_attributes(), _fit_attributes(posterior)
+    own = {"posterior": library | fit}
+    datasets = {name: _dataset(group, own.get(name, library)) for name, group in groups.items()}
+    return _container(datasets, library | fit)
+
+
+def _groups(
+    posterior: Posterior, rows: np.ndarray | None, draws: int, seed: int
+) -> dict[str, Group]:
+    sampled = draw(posterior, draws, seed)
+    theta = to_user(posterior, sampled.theta)
+    densities = log_densities(posterior, sampled)
+    stats = {"lp": densities.log_joint, "log_q": densities.log_q}
+    groups = {
+        "posterior": _parameters(posterior, theta),
+        "prior": _parameters(posterior, _prior_draws(posterior, draws, seed)),
+        "sample_stats": Group({name: (_DRAW, v[np.newaxis]) for name, v in stats.items()}),
+        "elbo_trace": Group({"elbo": (("step",), posterior.elbo_trace.copy())}),
+    }
+    if rows is None:
+        return groups
+    kept = np.arange(0, draws, max(1, -(-draws * rows.size // _PREDICTIVE_NUMBERS)))
+    replicated = replicate(
+        theta["weights"][kept],
+        theta["means"][kept],
+        _sds(theta)[kept],
+        len(rows),
+        np.random.default_rng([seed, 2]),
+    )
+    likelihood = row_log_likelihood(posterior, sampled, rows)
+    return groups | {
+        "observed_data": Group({"x": (("obs", "feature"), rows)}),
+        "log_likelihood": Group({"x": ((*_DRAW, "obs"), likelihood[np.newaxis])}),
+        "posterior_predictive": Group(
+            {"x": ((*_DRAW, "obs", "feature"), replicated[np.newaxis])}, {"draw": kept}
+        ),
+    }
+
+
+def _parameters(posterior: Posterior, theta: Mapping[str, np.ndarray]) -> Group:
+    """Draws by name [S, ...] as one chain, with the derived `sds`."""
+    taken = sorted(_RESERVED & theta.keys())
+    if taken:
+        raise ValueError(
+            f"the prior's variable '{taken[0]}' has a name that means something else in ArviZ's "
+            f"groups, as {sorted(_RESERVED)} do. Give it another name and fit again."
+        )
+    dims = _DIMS | dict.fromkeys(_SPREAD, _SPREAD_DIMS[posterior.covariance])
+    variables = {}
+    for name, values in (*theta.items(), ("sds", _sds(theta))):
+        generic = tuple(f"{name}_dim_{i}" for i in range(values.ndim - 1))
+        variables[name] = (_DRAW + dims.get(name, generic), values[np.newaxis])
+    return Group(variables)
+
+
+def _sds(theta: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Standard deviations of the components [S, K, D]."""
+    if "scales" in theta:
+        return theta["scales"].copy()
+    with np.errstate(divide="ignore"):  # a prior with much mass near 0 can draw a 0
+        return theta["precisions"] ** -0.5
+
+
+def _prior_draws(posterior: Posterior, draws: int, seed: int) -> dict[str, np.ndarray]:
+    """Draws of the prior by name [S, ...], in the user's units and the dtype of X."""
+    sampled = posterior.prior.sample(draws, seed=stateless_seed(seed, salt="prior"))
+    return {name: v.numpy().astype(posterior.dtype) for name, v in sampled._asdict().items()}
+
+
+def replicate(
+    weights: np.ndarray,
+    means: np.ndarray,
+    sds: np.ndarray,
+    rows: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Draw a data set under each draw of the parameters.
+
+    Parameters
+    ----------
+    weights : array [S, K], rows summing to 1 to rounding.
+    means, sds : arrays [S, K, D]
+    rows : int
+        N, how many rows each data set has.
+    rng : np.random.Generator
+
+    Returns
+    -------
+    array [S, N, D], in the dtype of `means`.
+    """
+    S, K, D = means.shape
+    below = np.cumsum(weights, axis=1, dtype=np.float64)
+    place = rng.random((S, rows)) * below[:, -1:]
+    label = np.zeros((S, rows), np.intp)
+    for k in range(K - 1):  # an array [S, N, K] could be many times the result
+        label += place >= below[:, k, np.newaxis]
+    pick = (np.arange(S)[:, np.newaxis], label)
+    result = rng.standard_normal((S, rows, D), dtype=means.dtype)
+    result *= sds[pick]
+    result += means[pick]
+    return result
+
+
+def _library_attributes() -> dict[str, str]:
+    """What made the groups, and when; the names are those of ArviZ's schema where it has one."""
+    return {
+        "created_at": datetime.datetime.now(datetime.UTC).isoformat(),
+        "creation_library": "bgmm_jd",
+        "creation_library_version": __version__,
+        "creation_library_language": "Python",
+        "inference_library": "bgmm_jd",
+        "inference_library_version": __version__,
+        "tensorflow_version": tf.__version__,
+        "tensorflow_probability_version": tfp.__version__,
+        "numpy_version": np.__version__,
+        "arviz_version": importlib.metadata.version("arviz"),
+    }
+
+
+def _fit_attributes(posterior: Posterior) -> dict[str, str | int | float]:
+    """How the fit went, as plain values, which netCDF keeps."""
+    return {
+        "elbo": posterior.elbo,
+        "elbo_se": posterior.elbo_se,
+        "khat": posterior.khat,
+        "status": posterior.status.name,
+        "covariance": posterior.covariance,
+        "K": posterior.K,
+        "batch_size": posterior.batch_size,
+    }
+
+
+def _dataset(group: Group, attributes: Mapping[str, Any]) -> xr.Dataset:
+    """The group with coordinates that count from 0."""
+    import xarray as xr
+
+    coords = {
+        dim: np.arange(size)
+        for dims, array in group.variables.values()
+        for dim, size in zip(dims, array.shape, strict=True)
+    }
+    return xr.Dataset(dict(group.variables), coords | dict(group.coords), dict(attributes))
+
+
+def _container(datasets: Mapping[str, xr.Dataset], attributes: Mapping[str, Any]) -> Any:
+    """All groups in what the installed ArviZ takes for its functions."""
+    if arviz_line() < 1:
+        return import_arviz().InferenceData(attrs=attributes, **datasets)
+    import xarray as xr
+
+    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attributes), **datasets})
+
+
+def arviz_line() -> int:
+    """0 for arviz 0.23 with its `InferenceData`, 1 for arviz 1.x, built on `xarray.DataTree`."""
+    return int(importlib.metadata.version("arviz").split(".")[0])
+
+
+def import_arviz() -> Any:
+    """Import ArviZ without its daily notice.
+
+    Once a day arviz 0.23 warns on import that version 1 is different. That is for those who call
+    ArviZ, and this library has read it; where warnings are errors, it would end the import.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"\s*ArviZ is undergoing a major refactor", FutureWarning)
+        import arviz
+    return arviz

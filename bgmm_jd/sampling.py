@@ -1,0 +1,142 @@
+"""Draws from a fit, in internal units: of the mean-field surrogate and of the calibrated posterior.
+
+Calibrated draws come from the calibrated normal distribution, a little widened, and are resampled
+by Pareto-smoothed importance weights, so that what is left of its error is corrected too.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_probability import distributions as tfd
+
+from bgmm_jd.calibrate import Normal
+from bgmm_jd.compiled import compiled, in_chunks
+from bgmm_jd.coordinates import flatten, unflatten
+from bgmm_jd.data import Data
+from bgmm_jd.draws import stateless_seed
+from bgmm_jd.importance import resample, smooth
+from bgmm_jd.objective import Model, log_joint
+from bgmm_jd.surrogate import Values, joint, sites_of
+from bgmm_jd.units import Units, as_tensors
+
+# Draws of the proposal for each one that is kept: nearly all are then different.
+_PROPOSALS = 2
+# The proposal is wider than the posterior by this over sqrt(P): the weights stay bounded where
+# the posterior's tails are heavier than normal, and about a seventh of their worth is lost.
+_WIDER = 0.3
+_CHUNK = 2**21  # numbers in the largest array of one call
+# The most numbers (draws x rows x components x features) that weighting may take.
+_AFFORDABLE = 2**31
+
+
+class Draws(NamedTuple):
+    """Draws in internal units: `theta` by name [S, ...], and their log density `log_q` [S]."""
+
+    theta: Mapping[str, tf.Tensor]
+    log_q: tf.Tensor
+
+
+class Inside(NamedTuple):
+    """What a posterior is made of, in internal units.
+
+    prior_units : the units that `model.prior` speaks in (internal ones for the default prior).
+    values : parameters of the surrogate.
+    normal : the calibrated distribution; None for a fit without.
+    """
+
+    model: Model
+    prior_units: Units
+    data: Data
+    execution: str
+    values: Values
+    normal: Normal | None = None
+
+    @property
+    def tensor_units(self) -> Units:
+        return as_tensors(self.prior_units, self.data.rows.dtype)
+
+
+def points_at_once(inside: Inside) -> int:
+    """How many points [P] a call on all rows takes."""
+    return max(1, _CHUNK // (inside.model.components * inside.data.rows.size))
+
+
+def can_weight(inside: Inside, n: int) -> bool:
+    """Whether importance weights for n draws are within reach."""
+    numbers = n * _PROPOSALS * inside.model.components * inside.data.rows.size
+    return inside.normal is not None and numbers <= _AFFORDABLE
+
+
+def mean_field(inside: Inside, n: int, seed: int) -> Draws:
+    """Draws of the mean-field surrogate."""
+    surrogate = joint(inside.model.sites, inside.values, inside.tensor_units, user=False)
+    theta, log_q = surrogate.experimental_sample_and_log_prob(n, seed=stateless_seed(seed))
+    return Draws(theta._asdict(), log_q)
+
+
+def proposal(inside: Inside, n: int, rng: np.random.Generator) -> Draws:
+    """Draws of the calibrated normal distribution, widened."""
+    P = len(inside.normal.mean)
+    wider = 1.0 + _WIDER / math.sqrt(P)
+    z = rng.standard_normal((n, P))
+    points = inside.normal.mean + wider * z @ inside.normal.factor.T
+    log_volume = np.linalg.slogdet(wider * inside.normal.factor)[1]
+    log_q = -0.5 * (z**2).sum(axis=1) - 0.5 * P * math.log(2.0 * math.pi) - log_volume
+    dtype = inside.data.rows.dtype
+    theta, volume = unflatten(
+        inside.model.sites, tf.constant(points.astype(dtype)), inside.tensor_units
+    )
+    return Draws(theta, tf.constant(log_q.astype(dtype)) - volume)
+
+
+class Weighted(NamedTuple):
+    """Draws of the proposal with their smoothed weights [S], and the k-hat of these."""
+
+    draws: Draws
+    weights: np.ndarray
+    khat: float
+
+
+def weighted(inside: Inside, n: int, rng: np.random.Generator) -> Weighted:
+    """Proposals for n draws, weighted by the log joint density of all rows."""
+    draws = proposal(inside, _PROPOSALS * n, rng)
+    log_ratio = log_joint_of(inside, draws) - draws.log_q.numpy()
+    return Weighted(draws, *smooth(log_ratio))
+
+
+def calibrated(inside: Inside, n: int, seed: int) -> Draws:
+    """Draws of the calibrated posterior; unweighted where weights are out of reach."""
+    rng = np.random.default_rng(seed)
+    if not can_weight(inside, n):
+        return proposal(inside, n, rng)
+    found = weighted(inside, n, rng)
+    chosen = resample(found.weights, n, rng)
+    return Draws(
+        {name: tf.gather(v, chosen) for name, v in found.draws.theta.items()},
+        tf.gather(found.draws.log_q, chosen),
+    )
+
+
+def log_joint_of(inside: Inside, draws: Draws) -> np.ndarray:
+    """Log joint density of draws and all rows, in internal units, in float64: [S]."""
+    units, rows = inside.tensor_units, tf.constant(inside.data.rows)
+    points = flatten(inside.model.sites, draws.theta, units).numpy()
+    program = _log_joint_program(inside.model.prior, inside.execution)
+    return in_chunks(lambda part: program(part, rows, units), points, points_at_once(inside))
+
+
+@functools.lru_cache(maxsize=32)
+def _log_joint_program(
+    prior: tfd.JointDistributionCoroutine, execution: str
+) -> Callable[..., tf.Tensor]:
+    model = Model(prior, sites_of(prior))
+
+    def density(points: tf.Tensor, rows: tf.Tensor, units: Units) -> tf.Tensor:
+        theta, _ = unflatten(model.sites, points, units)
+        return log_joint(model, theta, units, rows, accumulate=tf.float64)
+
+    return compiled(density, execution)

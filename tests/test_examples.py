@@ -1,0 +1,34 @@
+import pathlib
+
+import numpy as np
+import pytest
+
+from bgmm_jd import examples
+
+REFERENCE = pathlib.Path(__file__).parent / "reference"
+
+
+@pytest.mark.parametrize(
+    ("example", "file", "skip"),
+    [
+        (examples.three_clusters, "three_clusters.csv", 0),
+        (examples.old_faithful, "faithful_raw.csv", 1),
+    ],
+)
+def test_rows_are_the_reference_to_the_last_digit(example, file, skip):
+    X = example().X
+    expected = np.loadtxt(REFERENCE / file, delimiter=",", skiprows=skip).astype(X.dtype)
+    np.testing.assert_array_equal(X, expected)
+
+
+def test_three_clusters_leaves_the_global_random_state_alone():
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    examples.three_clusters()
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+@pytest.mark.parametrize("example", [examples.three_clusters, examples.old_faithful])
+def test_each_column_has_a_name(example):
+    found = example()
+    assert len(found.columns) == found.X.shape[1]
+    assert 1 <= found.K <= len(found.X)

@@ -1,0 +1,539 @@
+"""What ArviZ gets from a posterior, recomputed with numpy and scipy from the draws themselves.
+
+Statistical tests raise a false alarm with probability 1e-6 each; the seeds are fixed.
+"""
+
+import datetime
+import importlib.metadata
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+import xarray as xr
+from scipy import special, stats
+
+import bgmm_jd
+from bgmm_jd import inference_data
+from bgmm_jd.inference_data import import_arviz, replicate, to_inference_data
+
+pytestmark = pytest.mark.contract
+
+tfd = tfp.distributions
+
+FALSE_ALARM = 1e-6
+Z_ALARM = stats.norm.isf(FALSE_ALARM / 2)
+S, SEED = 1000, 5
+ARVIZ = importlib.metadata.version("arviz")
+OLD = ARVIZ.startswith("0.")
+
+# Far from zero, with columns of unlike scale: a slip in the units cannot hide.
+CENTRES = np.array([[150.0, -0.02], [210.0, 0.01]])
+SPREADS = np.array([[10.0, 0.004], [5.0, 0.009]])
+# Every entry its own value, so that no mistake of axes can hide either.
+PRIOR = {
+    "mean_loc": np.array([[160.0, 0.0], [200.0, 0.02]]),
+    "mean_scale": np.array([[50.0, 0.05], [40.0, 0.03]]),
+    "precision_concentration": np.array([[2.0, 1.5], [1.8, 2.2]]),
+    "precision_rate": np.array([[100.0, 5e-5], [60.0, 9e-5]]),
+    "weight_concentration": np.array([2.0, 3.0]),
+}
+
+WITHOUT_X = {"posterior", "prior", "sample_stats", "elbo_trace"}
+WITH_X = WITHOUT_X | {"observed_data", "log_likelihood", "posterior_predictive"}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(3)
+    label = rng.permutation(np.repeat([0, 1], [120, 180]))
+    return CENTRES[label] + SPREADS[label] * rng.standard_normal((300, 2))
+
+
+def fit(rows, **options):
+    """Both fits under one prior object, and so one compiled program."""
+    prior = bgmm_jd.mixture_prior(2, 2, dtype="float64", **PRIOR)
+    return bgmm_jd.fit(rows, 2, prior=prior, progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def posterior(rows):
+    return fit(rows)
+
+
+@pytest.fixture(scope="module")
+def mean_field(rows):
+    return fit(rows, calibrate=False)
+
+
+@pytest.fixture(scope="module")
+def idata(posterior, rows):
+    return to_inference_data(posterior, rows, draws=S, seed=SEED)
+
+
+@pytest.fixture(scope="module")
+def own(rows):
+    """A posterior in float32 under a prior of the user's own; how good the fit is does not matter.
+
+    One eager step spares the compilation.
+    """
+    Root = tfd.JointDistributionCoroutine.Root
+    centre = CENTRES.mean(axis=0).astype(np.float32)
+
+    def model():
+        width = yield Root(tfd.Gamma(2.0, 1.0, name="width"))
+        scales = tfd.LogNormal(np.log(SPREADS).astype(np.float32), 1.0)
+        yield Root(tfd.Independent(scales, 2, name="scales"))
+        yield Root(tfd.Sample(tfd.Normal(0.0, 1.0), 3, name="extra"))
+        means = tfd.Normal(centre, width[..., tf.newaxis] * np.float32([50, 0.05]))
+        yield tfd.Independent(tfd.Sample(means, []), 1, name="centre")
+        yield Root(tfd.Independent(tfd.Normal(np.tile(centre, (2, 1)), 100.0), 2, name="means"))
+        yield Root(tfd.Dirichlet([2.0, 2.0], name="weights"))
+
+    with pytest.warns(RuntimeWarning, match="step limit"):
+        return bgmm_jd.fit(
+            rows.astype(np.float32),
+            2,
+            prior=tfd.JointDistributionCoroutine(model),
+            progress=False,
+            execution="eager",
+            max_steps=1,
+            calibrate=False,
+        )
+
+
+def groups_of(idata):
+    return set(idata.groups() if OLD else idata.children)
+
+
+def dataset(idata, group):
+    return idata[group] if OLD else idata[group].to_dataset()
+
+
+def values(idata, group, name):
+    return idata[group][name].to_numpy()
+
+
+def theta_of(idata, group="posterior"):
+    """The draws of the one chain, by name."""
+    return {name: v.to_numpy()[0] for name, v in dataset(idata, group).items()}
+
+
+def log_prior(theta):
+    """Of draws under `PRIOR`, in the user's units: [S]."""
+    rate = PRIOR["precision_rate"]
+    means = stats.norm(PRIOR["mean_loc"], PRIOR["mean_scale"]).logpdf(theta["means"])
+    precisions = stats.gamma(PRIOR["precision_concentration"], scale=1 / rate)
+    weights = stats.dirichlet(PRIOR["weight_concentration"]).logpdf(theta["weights"].T)
+    return weights + (means + precisions.logpdf(theta["precisions"])).sum(axis=(1, 2))
+
+
+def row_log_likelihood(theta, rows):
+    """[S, N]"""
+    sds = theta["precisions"] ** -0.5
+    each = stats.norm.logpdf(rows[:, np.newaxis], theta["means"][:, np.newaxis], sds[:, np.newaxis])
+    return special.logsumexp(each.sum(axis=-1), b=theta["weights"][:, np.newaxis], axis=-1)
+
+
+def test_container_of_the_line(idata):
+    kind = import_arviz().InferenceData if OLD else xr.DataTree
+    assert type(idata) is kind
+    assert inference_data.arviz_line() == (0 if OLD else 1)
+
+
+def test_groups(posterior, idata):
+    assert groups_of(idata) == WITH_X
+    assert groups_of(to_inference_data(posterior, draws=100)) == WITHOUT_X
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "dims", "shape"),
+    [
+        *[
+            (group, name, ("chain", "draw", *dims), (1, S, *[2] * len(dims)))
+            for group in ("posterior", "prior")
+            for name, dims in [
+                ("weights", ["component"]),
+                ("means", ["component", "feature"]),
+                ("precisions", ["component", "feature"]),
+                ("sds", ["component", "feature"]),
+            ]
+        ],
+        ("sample_stats", "lp", ("chain", "draw"), (1, S)),
+        ("sample_stats", "log_q", ("chain", "draw"), (1, S)),
+        ("observed_data", "x", ("obs", "feature"), (300, 2)),
+        ("log_likelihood", "x", ("chain", "draw", "obs"), (1, S, 300)),
+        ("posterior_predictive", "x", ("chain", "draw", "obs", "feature"), (1, S, 300, 2)),
+    ],
+)
+def test_dims_and_coords(idata, group, name, dims, shape):
+    array = idata[group][name]
+    assert array.dims == dims
+    assert array.shape == shape  # one chain, whatever the number of draws
+    assert array.dtype == np.float64
+    assert set(array.coords) == set(dims)
+    for dim, size in zip(dims, shape, strict=True):
+        np.testing.assert_array_equal(array[dim], np.arange(size))
+
+
+def test_variables(idata):
+    for group in ("posterior", "prior"):
+        assert list(dataset(idata, group)) == ["weights", "means", "precisions", "sds"]
+
+
+def test_posterior_is_sample(posterior, idata):
+    theta = theta_of(idata)
+    for name, draws in posterior.sample(S, seed=SEED).items():
+        np.testing.assert_array_equal(theta[name], draws)
+    for group in ("posterior", "prior"):
+        theta = theta_of(idata, group)
+        np.testing.assert_allclose(theta["sds"] ** -2, theta["precisions"], rtol=1e-14)
+
+
+def test_lp(idata, rows):
+    """Of the draws in the group `posterior`, with the prior and the rows in the user's units."""
+    theta = theta_of(idata)
+    expected = log_prior(theta) + row_log_likelihood(theta, rows).sum(axis=1)
+    # 300 rows of a few nats in float64, in centred units: 1e-9 nats is a wide margin.
+    np.testing.assert_allclose(values(idata, "sample_stats", "lp")[0], expected, atol=1e-8, rtol=0)
+
+
+def test_log_q_of_mean_field(mean_field):
+    idata = to_inference_data(mean_field, draws=S, seed=SEED)
+    theta = {name: tf.constant(v) for name, v in theta_of(idata).items() if name != "sds"}
+    expected = mean_field.surrogate.log_prob(**theta).numpy()
+    found = values(idata, "sample_stats", "log_q")[0]
+    # An affine map lies between: it rounds means near 200 with posterior sds near 1 to 1e-13.
+    np.testing.assert_allclose(found, expected, atol=1e-8, rtol=0)
+    ratio = values(idata, "sample_stats", "lp")[0] - found
+    error = np.hypot(mean_field.elbo_se, ratio.std(ddof=1) / np.sqrt(S))
+    assert abs(ratio.mean() - mean_field.elbo) < Z_ALARM * error
+
+
+def test_log_q_of_calibrated(posterior, mean_field, idata, rows):
+    """It is normalized: with `lp` it gives the evidence that the mean-field draws give.
+
+    Draws of the posterior average q / joint to 1 / evidence, draws of q average joint / q to
+    the evidence. The second takes nothing from `sample_stats`.
+    """
+    found = dataset(idata, "sample_stats")
+    of_posterior = np.exp((found["log_q"] - found["lp"]).to_numpy()[0] + posterior.elbo)
+    theta = mean_field.sample(S, seed=SEED)
+    log_q = mean_field.surrogate.log_prob(**theta).numpy()
+    log_joint = log_prior(theta) + row_log_likelihood(theta, rows).sum(axis=1)
+    of_q = np.exp(log_joint - log_q - posterior.elbo)
+    error = np.hypot(*(v.std(ddof=1) / v.mean() / np.sqrt(S) for v in (of_posterior, of_q)))
+    assert abs(np.log(of_posterior.mean()) + np.log(of_q.mean())) < Z_ALARM * error
+
+
+def test_log_likelihood(idata, rows):
+    expected = row_log_likelihood(theta_of(idata), rows)
+    found = values(idata, "log_likelihood", "x")[0]
+    np.testing.assert_allclose(found, expected, atol=1e-10, rtol=1e-10)
+
+
+def test_other_rows(posterior, idata):
+    """Rows that are not the fit's own: the same draws, the same `lp`, integers cast."""
+    new = np.array([[150, 0], [210, 0], [180, 0]])
+    other = to_inference_data(posterior, new, draws=S, seed=SEED)
+    xr.testing.assert_equal(dataset(other, "posterior"), dataset(idata, "posterior"))
+    xr.testing.assert_equal(dataset(other, "sample_stats"), dataset(idata, "sample_stats"))
+    expected = row_log_likelihood(theta_of(idata), new.astype(float))
+    found = values(other, "log_likelihood", "x")[0]
+    np.testing.assert_allclose(found, expected, atol=1e-10, rtol=1e-10)
+    assert values(other, "observed_data", "x").dtype == np.float64
+
+
+def test_observed_data_is_a_copy(posterior, rows):
+    mine = rows.copy()
+    idata = to_inference_data(posterior, mine, draws=100)
+    mine[:] = 0
+    np.testing.assert_array_equal(values(idata, "observed_data", "x"), rows)
+
+
+def test_elbo_trace(posterior, idata):
+    trace = idata["elbo_trace"]["elbo"]
+    assert trace.dims == ("step",)
+    np.testing.assert_array_equal(trace, posterior.elbo_trace)
+    np.testing.assert_array_equal(trace["step"], np.arange(len(posterior.elbo_trace)))
+
+
+def data_set_errors(idata):
+    """How far the mean of each data set is from that of its own parameters, in standard errors."""
+    kept = idata["posterior_predictive"]["draw"].to_numpy()
+    theta = {name: v[kept] for name, v in theta_of(idata).items()}
+    x = values(idata, "posterior_predictive", "x")[0]
+    w = theta["weights"][..., np.newaxis]
+    mean = (w * theta["means"]).sum(axis=1)
+    variance = (w * (theta["means"] ** 2 + theta["sds"] ** 2)).sum(axis=1) - mean**2
+    return (x.mean(axis=1) - mean) / np.sqrt(variance / x.shape[1])
+
+
+def test_predictive_data_set_comes_from_its_own_draw(idata):
+    """Under another draw's parameters the squared errors would be twice as large or more."""
+    for column in data_set_errors(idata).T:
+        assert stats.chi2(S).sf((column**2).sum()) > FALSE_ALARM
+        assert stats.chi2(S).cdf((column**2).sum()) > FALSE_ALARM
+
+
+def test_predictive_is_thinned_to_its_bound(posterior, idata, rows, monkeypatch):
+    monkeypatch.setattr(inference_data, "_PREDICTIVE_NUMBERS", 300 * rows.size)
+    thin = to_inference_data(posterior, rows, draws=S, seed=SEED)
+    kept = thin["posterior_predictive"]["draw"].to_numpy()
+    np.testing.assert_array_equal(kept, np.arange(0, S, 4))
+    assert values(thin, "posterior_predictive", "x").shape == (1, 250, 300, 2)
+    for column in data_set_errors(thin).T:  # the kept coordinates are those of the parameters
+        assert stats.chi2(len(kept)).sf((column**2).sum()) > FALSE_ALARM
+    for group in ("posterior", "sample_stats", "log_likelihood"):
+        xr.testing.assert_equal(dataset(thin, group), dataset(idata, group))
+
+    monkeypatch.setattr(inference_data, "_PREDICTIVE_NUMBERS", rows.size - 1)
+    least = to_inference_data(posterior, rows, draws=S, seed=SEED)
+    assert values(least, "posterior_predictive", "x").shape == (1, 1, 300, 2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_replicate(dtype):
+    """Labels, means and spreads of data sets under draws that have nothing in common."""
+    weights = np.array([[0.2, 0.5, 0.3], [0.6, 0.0, 0.4]], dtype)
+    means = np.array([[[0, 1], [100, 2], [200, 3]], [[-50, 4], [-150, 5], [-250, 6]]], dtype)
+    sds = np.array([[[1, 2], [3, 4], [5, 6]], [[6, 5], [4, 3], [2, 1]]], dtype)
+    N = 20_000
+    x = replicate(weights, means, sds, N, np.random.default_rng(1))
+    assert x.shape == (2, N, 2)
+    assert x.dtype == dtype
+    for s in range(2):
+        # Means are 100 apart in the first feature, 17 sds and more from the midpoint.
+        nearest = np.abs(x[s, :, :1] - means[s, :, 0]).argmin(axis=1)
+        count = Counter(nearest.tolist())
+        for k in range(3):
+            assert stats.binomtest(count[k], N, float(weights[s, k])).pvalue > FALSE_ALARM
+            for d in range(2):
+                if count[k]:
+                    law = stats.norm(means[s, k, d], sds[s, k, d])
+                    assert stats.kstest(x[s, nearest == k, d], law.cdf).pvalue > FALSE_ALARM
+        # Rows are exchangeable: the order says nothing about the component.
+        first, second = nearest[: N // 2], nearest[N // 2 :]
+        table = [[(half == k).sum() for k in count] for half in (first, second)]
+        assert stats.chi2_contingency(table).pvalue > FALSE_ALARM
+
+
+def test_prior_draws(idata):
+    """Each variable against its law in the user's units: 10 tests of level 1e-6."""
+    theta = theta_of(idata, "prior")
+    c = PRIOR["weight_concentration"]
+    assert stats.kstest(theta["weights"][:, 0], stats.beta(*c).cdf).pvalue > FALSE_ALARM
+    np.testing.assert_allclose(theta["weights"].sum(axis=1), 1, rtol=1e-12)
+    for k, d in np.ndindex(2, 2):
+        mean = stats.norm(PRIOR["mean_loc"][k, d], PRIOR["mean_scale"][k, d])
+        rate = PRIOR["precision_rate"][k, d]
+        precision = stats.gamma(PRIOR["precision_concentration"][k, d], scale=1 / rate)
+        assert stats.kstest(theta["means"][:, k, d], mean.cdf).pvalue > FALSE_ALARM
+        assert stats.kstest(theta["precisions"][:, k, d], precision.cdf).pvalue > FALSE_ALARM
+
+
+def test_summary(idata, caplog, capfd):
+    az = import_arviz()
+    table = az.summary(idata, kind="stats", round_to="none")
+    expected = {
+        f"{name}[{', '.join(map(str, index))}]": draws[:, *index].mean()
+        for name, draws in theta_of(idata).items()
+        for index in np.ndindex(draws.shape[1:])
+    }
+    assert set(table.index) == set(expected)
+    for row, mean in expected.items():
+        assert table.loc[row, "mean"] == pytest.approx(mean, rel=1e-12)
+    assert not caplog.records
+    assert capfd.readouterr() == ("", "")
+
+
+def test_summary_with_diagnostics(idata):
+    """R-hat of one chain is unknown, not 1."""
+    table = import_arviz().summary(idata)
+    assert len(table) == 14
+    assert table["r_hat"].astype(float).isna().all()
+
+
+def test_loo(idata):
+    """Against leave-one-out by plain importance weights, which estimates the same thing.
+
+    The two differ in the smoothing of the largest weights alone: by no more than the standard
+    errors of the plain estimate, summed over the rows.
+    """
+    loo = import_arviz().loo(idata)
+    elpd, p = (loo["elpd_loo"], loo["p_loo"]) if OLD else (loo.elpd, loo.p)
+    likelihood = values(idata, "log_likelihood", "x")[0]
+    lppd = (special.logsumexp(likelihood, axis=0) - np.log(S)).sum()
+    assert elpd == pytest.approx(lppd - p, rel=1e-10)
+    inverse = np.exp(likelihood.max(axis=0) - likelihood)
+    plain = likelihood.max(axis=0) - np.log(inverse.mean(axis=0))
+    error = inverse.std(axis=0, ddof=1) / inverse.mean(axis=0) / np.sqrt(S)
+    assert abs(elpd - plain.sum()) < error.sum()
+    # Nine parameters that 300 rows inform well and the prior hardly at all.
+    assert 4.5 < p < 18
+
+
+@pytest.mark.skipif(OLD, reason="arviz 0.23 has no loo_approximate_posterior")
+def test_loo_approximate_posterior(mean_field, rows):
+    """The recipe of the docstring runs."""
+    idata = to_inference_data(mean_field, rows, draws=S, seed=SEED)
+    found = idata["sample_stats"]
+    az = import_arviz()
+    loo = az.loo_approximate_posterior(idata, log_p=found["lp"], log_q=found["log_q"])
+    assert loo.n_data_points == 300
+    assert np.isfinite(loo.elpd)
+
+
+def test_netcdf(idata, tmp_path):
+    az = import_arviz()
+    path = str(tmp_path / "idata.nc")
+    idata.to_netcdf(path)
+    back = az.from_netcdf(path)
+    if not OLD:
+        back.load()
+    assert groups_of(back) == WITH_X
+    assert dict(back.attrs) == dict(idata.attrs)
+    for group in WITH_X:
+        # Equal values, dims, coords, names and attributes.
+        xr.testing.assert_identical(dataset(back, group).load(), dataset(idata, group))
+    xr.testing.assert_equal(
+        az.summary(back, kind="stats").to_xarray(), az.summary(idata, kind="stats").to_xarray()
+    )
+    assert repr(az.loo(back)) == repr(az.loo(idata))
+    for group in WITH_X if OLD else ():
+        back[group].close()
+    if not OLD:
+        back.close()
+
+
+def test_attributes(posterior, idata):
+    library = {
+        "creation_library": "bgmm_jd",
+        "inference_library": "bgmm_jd",
+        "inference_library_version": bgmm_jd._version.__version__,
+        "tensorflow_version": tf.__version__,
+        "tensorflow_probability_version": importlib.metadata.version("tensorflow-probability"),
+        "numpy_version": np.__version__,
+        "arviz_version": ARVIZ,
+    }
+    fit = {
+        "elbo": posterior.elbo,
+        "elbo_se": posterior.elbo_se,
+        "khat": posterior.khat,
+        "status": "CONVERGED",
+        "covariance": "diag",
+        "K": 2,
+        "batch_size": 300,
+    }
+    all_attributes = [idata.attrs, *(idata[group].attrs for group in WITH_X)]
+    for attributes in all_attributes:
+        assert library.items() <= attributes.items()
+        created = datetime.datetime.fromisoformat(attributes["created_at"])
+        age = datetime.datetime.now(datetime.UTC) - created
+        assert datetime.timedelta(0) <= age < datetime.timedelta(hours=1)
+        assert {type(v) for v in attributes.values()} <= {str, int, float}
+    for attributes in (idata.attrs, idata["posterior"].attrs):
+        assert fit.items() <= attributes.items()
+
+
+def test_own_prior(own, rows):
+    """The user's own names and shapes, generic dims for what the mixture does not know."""
+    idata = to_inference_data(own, rows, draws=20)
+    names = ["width", "scales", "extra", "centre", "means", "weights", "sds"]
+    for group in ("posterior", "prior"):
+        found = dataset(idata, group)
+        assert list(found) == names
+        assert {v.dtype for v in found.values()} == {np.dtype(np.float32)}
+        assert found["width"].dims == ("chain", "draw")
+        assert found["extra"].dims == ("chain", "draw", "extra_dim_0")
+        assert found["extra"].shape == (1, 20, 3)
+        assert found["centre"].dims == ("chain", "draw", "centre_dim_0")
+        assert found["scales"].dims == ("chain", "draw", "component", "feature")
+        assert found["sds"].dims == found["scales"].dims
+        np.testing.assert_array_equal(found["sds"], found["scales"])
+    theta = theta_of(idata)
+    theta["precisions"] = theta["scales"].astype(float) ** -2
+    expected = row_log_likelihood(theta, rows)
+    # float32 draws of means at 200 with sds near 5: the units alone cost 2e-5 nats times the
+    # distance in sds, squared rows of a few hundred at most.
+    found = values(idata, "log_likelihood", "x")[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+    assert values(idata, "observed_data", "x").dtype == np.float32
+    assert values(idata, "posterior_predictive", "x").dtype == np.float32
+    assert idata["posterior"].attrs["status"] == "STEP_LIMIT"
+    table = import_arviz().summary(idata, kind="stats")
+    assert {"width", "extra[2]", "centre[1]", "scales[1, 1]"} <= set(table.index)
+
+
+def test_same_seed_same_draws(posterior, idata, rows):
+    again = to_inference_data(posterior, rows, draws=S, seed=SEED)
+    for group in WITH_X:
+        xr.testing.assert_equal(dataset(again, group), dataset(idata, group))
+    other = to_inference_data(posterior, rows, draws=S, seed=SEED + 1)
+    for group, name in (("posterior", "means"), ("prior", "means"), ("posterior_predictive", "x")):
+        assert not np.isin(values(other, group, name), values(idata, group, name)).any()
+
+
+def test_prior_and_posterior_draws_are_independent(idata):
+    """Not the same random numbers moved: 4 correlations of level 1e-6."""
+    prior, after = (theta_of(idata, group)["means"] for group in ("prior", "posterior"))
+    for k, d in np.ndindex(2, 2):
+        assert stats.pearsonr(prior[:, k, d], after[:, k, d]).pvalue > FALSE_ALARM
+
+
+def test_says_nothing(posterior, rows, capfd):
+    to_inference_data(posterior, rows, draws=100)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_rows_with_other_columns(posterior, rows):
+    with pytest.raises(ValueError, match="must have 2 columns"):
+        to_inference_data(posterior, rows[:, :1])
+    with pytest.raises(ValueError, match="finite"):
+        to_inference_data(posterior, np.where(rows > 200, np.nan, rows))
+
+
+@pytest.mark.parametrize(("draws", "error"), [(0, ValueError), (2.0, TypeError), (True, TypeError)])
+def test_draws_must_be_a_count(posterior, draws, error):
+    with pytest.raises(error, match="draws must be"):
+        to_inference_data(posterior, draws=draws)
+
+
+def test_variable_with_the_name_of_a_dimension(posterior):
+    theta = posterior.sample(100)
+    with pytest.raises(ValueError, match=r"variable 'component'.*another name"):
+        inference_data._parameters(posterior, theta | {"component": np.zeros((100, 3))})
+
+
+@pytest.mark.parametrize("draws", [1, 2, 10])
+def test_few_draws(posterior, rows, draws):
+    idata = to_inference_data(posterior, rows, draws=draws)
+    assert values(idata, "log_likelihood", "x").shape == (1, draws, 300)
+    assert values(idata, "posterior_predictive", "x").shape == (1, draws, 300, 2)
+
+
+def test_import_is_lazy_and_quiet(tmp_path):
+    """`import bgmm_jd` works without ArviZ, whose daily notice does not end a strict program.
+
+    Absence is feigned: TensorFlow itself brings matplotlib where there is one.
+    """
+    program = """
+import sys, warnings
+absent = ["arviz", "arviz_base", "arviz_stats", "xarray", "h5netcdf", "matplotlib"]
+sys.modules.update(dict.fromkeys(absent))
+import bgmm_jd, bgmm_jd.inference_data
+for name in absent:
+    del sys.modules[name]
+warnings.simplefilter("error")
+bgmm_jd.inference_data.import_arviz()
+"""
+    # An empty cache directory: the notice has not been given today.
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "MPLCONFIGDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
