@@ -6,13 +6,14 @@ with _native_log.set_aside():
     import tensorflow as _tensorflow  # noqa: F401
     import tensorflow_probability as _tensorflow_probability  # noqa: F401
 
-from bgmm_jd._version import __version__
+from bgmm_jd._version import __version__ as __version__
 from bgmm_jd.fit import fit
 from bgmm_jd.posterior import (
     Posterior,
     log_density,
     predict,
     predict_proba,
+    relabel,
     sample_predictive,
 )
 from bgmm_jd.prior import mixture_prior
@@ -26,5 +27,6 @@ __all__ = [
     "mixture_prior",
     "predict",
     "predict_proba",
+    "relabel",
     "sample_predictive",
 ]

@@ -10,7 +10,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from bgmm_jd.plots import plot_density
 
 _GOOD, _DOUBTFUL, _BAD_INPUT, _INTERRUPTED = 0, 1, 2, 130
 
+_BLANKS = r"\s+"  # pandas' word for any number of blanks between values
 _FIGURES = (".png", ".pdf", ".svg")
 _DRAWS = 1_000
 # Up to here the netCDF has the pointwise groups too: `az.loo` and `az.plot_ppc` need them, and
@@ -102,7 +103,12 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     add("--plot", type=Path, metavar="OUT.png", help="figure (default: as -o, ending in .png)")
     add("--columns", metavar="A,B,...", help="fit these columns, by name or number from 1")
     add("--covariance", default="diag", help="form of the covariances (default: %(default)s)")
-    add("--batch-size", type=int, default="auto", metavar="B", help="rows per step")
+    add(
+        "--batch-size",
+        type=int,
+        metavar="B",
+        help="rows per step (default: chosen by their number)",
+    )
     add("--seed", type=int, default=0, help="equal seeds give equal results (default: 0)")
 
 
@@ -131,10 +137,12 @@ def _demonstrate(arguments: argparse.Namespace) -> int:
 def _fit_file(arguments: argparse.Namespace) -> int:
     file: Path = arguments.file
     netcdf = arguments.out or Path(file.stem + ".nc")
-    outputs = Outputs(netcdf, arguments.plot or netcdf.with_suffix(".png"))
+    outputs = Outputs(netcdf, arguments.plot or netcdf.parent / (netcdf.stem + ".png"))
     table = read_csv(file, arguments.columns)
     _check_outputs(outputs, file)
-    settings = {name: getattr(arguments, name) for name in ("covariance", "batch_size", "seed")}
+    settings = {"covariance": arguments.covariance, "seed": arguments.seed}
+    if arguments.batch_size is not None:
+        settings["batch_size"] = arguments.batch_size
     status = _fit_table(file.name, table, arguments.K, settings, outputs)
     return _GOOD if status.good else _DOUBTFUL
 
@@ -167,9 +175,11 @@ def _fit_table(
 
     # The draws are independent: diagnostics of Markov chains would say nothing about the fit.
     print(az.summary(idata, kind="stats").to_string())
-    elbo = f"elbo {posterior.elbo:,.2f} +/- {posterior.elbo_se:.2f} nats"
-    print(f"{elbo}, {len(posterior.elbo_trace):,} steps, {seconds:.1f} s with compilation")
-    print(f"How far to trust it: {_verdict(posterior)}", flush=True)
+    print(
+        f"elbo {posterior.elbo:,.2f} +/- {posterior.elbo_se:.2f} nats, k-hat {posterior.khat:.2f}, "
+        f"{len(posterior.elbo_trace):,} steps, {seconds:.1f} s with compilation"
+    )
+    print(f"How far to trust it: {posterior.status}", flush=True)
     _write(title, table, posterior, idata, outputs)
     return posterior.status
 
@@ -187,28 +197,22 @@ def _fit(X: np.ndarray, K: int, settings: dict[str, Any]) -> tuple[bgmm_jd.Poste
     return posterior, time.perf_counter() - start
 
 
-def _verdict(posterior: bgmm_jd.Posterior) -> str:
-    khat = posterior.khat
-    if np.isnan(khat):
-        return str(posterior.status)
-    draws = (
-        "can be trusted" if khat < 0.5 else "are rough" if khat < 0.7 else "are not to be trusted"
-    )
-    return f"{posterior.status} k-hat {khat:.2f}: the draws {draws}."
-
-
 def _write(
     title: str, table: Table, posterior: bgmm_jd.Posterior, idata: Any, outputs: Outputs
 ) -> None:
+    _save(idata.to_netcdf, outputs.netcdf, "draws; arviz.from_netcdf reads them")
     ax = plot_density(posterior, table.X, names=table.columns)
     ax.set_title(title)
+    figure: Any = ax.figure
+    _save(figure.savefig, outputs.figure, "data, fitted density, components")
+
+
+def _save(save: Callable[[Path], Any], path: Path, what: str) -> None:
     try:
-        ax.figure.savefig(outputs.figure)  # type: ignore[union-attr]
-        print(f"Wrote {outputs.figure} (data, fitted density, components)")
-        idata.to_netcdf(outputs.netcdf)
-        print(f"Wrote {outputs.netcdf} (draws; arviz.from_netcdf reads them)", flush=True)
-    except OSError as error:
-        raise BadInput(f"cannot write: {error}") from None
+        save(path)
+    except OSError as error:  # a full disk, a file that is open elsewhere
+        raise BadInput(f"cannot write {path}: {error}") from None
+    print(f"Wrote {path} ({what})", flush=True)
 
 
 class Layout(NamedTuple):
@@ -243,6 +247,8 @@ def read_csv(path: Path, columns: str | None = None) -> Table:
     except UnicodeDecodeError:
         raise BadInput(f"cannot read {path}: it is not text in UTF-8.") from None
     names = layout.names or [f"column {d + 1}" for d in range(frame.shape[1])]
+    if layout.separator == _BLANKS and frame.shape[1] == 1:
+        names = [" ".join(names)]  # of several words
     if len(names) != frame.shape[1]:
         raise BadInput(f"{path} has {len(names)} names above {frame.shape[1]} columns.")
     chosen = range(len(names)) if columns is None else _choose(names, columns)
@@ -262,11 +268,10 @@ def _layout(path: Path) -> Layout:
         skip, line = next(filled, (0, ""))
     if not line:
         raise BadInput(f"{path} is empty.")
-    separator = next((s for s in ("\t", ";", ",") if s in line), r"\s+")
-    if separator == r"\s+":
+    line = line.rstrip("\r\n").removeprefix("#")  # which np.savetxt puts before the names
+    separator = next((s for s in ("\t", ";", ",") if s in line), _BLANKS)
+    if separator == _BLANKS:
         cells = line.split()
-        # One column, whose name is of several words.
-        cells = cells if any(map(_is_number, cells)) else [line.strip()]
     else:
         cells = [cell.strip() for cell in next(csv.reader([line], delimiter=separator))]
     if any(map(_is_number, cells)):
@@ -292,7 +297,6 @@ def _parse(path: Path, layout: Layout) -> pd.DataFrame:
             skiprows=layout.skip,
             skipinitialspace=True,
             encoding="utf-8-sig",
-            float_precision="round_trip",
             low_memory=False,  # which would warn of columns of mixed types
         )
     except pd.errors.EmptyDataError:

@@ -28,8 +28,12 @@ from bgmm_jd.objective import Model, log_joint
 from bgmm_jd.surrogate import sites_of
 from bgmm_jd.units import Units
 
-_STEPS = 2
-_DRAWS = 8  # that a step averages over: half of them and their mirror images
+# Draws that each step averages over, half of them the mirror images of the others. The first
+# steps only have to come near; the last ones decide how well the weights behave.
+_DRAWS = (8, 16, 32, 32, 32)
+# A step that changes no direction's precision by more than this factor, and the mean by no more
+# than this in sds, is the last.
+_SETTLED = 0.1
 # Of the new precision, in units of the old: no direction is widened more than fivefold a step.
 _LEAST_CURVATURE = 0.04
 
@@ -86,21 +90,27 @@ def calibrate(gradient: Gradient, start: Normal, rng: np.random.Generator) -> No
     start : its factor may be diagonal, as a mean-field surrogate's is.
     """
     normal = start
-    for _ in range(_STEPS):
-        normal = _step(gradient, normal, rng)
+    for draws in _DRAWS:
+        normal, settled = _step(gradient, normal, draws, rng)
+        if settled:
+            break
     return normal
 
 
-def _step(gradient: Gradient, normal: Normal, rng: np.random.Generator) -> Normal:
+def _step(
+    gradient: Gradient, normal: Normal, draws: int, rng: np.random.Generator
+) -> tuple[Normal, bool]:
     """One step, in coordinates where the old distribution is standard normal."""
     P = len(normal.mean)
-    half = rng.standard_normal((_DRAWS // 2, P))
+    half = rng.standard_normal((draws // 2, P))
     shifts = np.concatenate([np.eye(P), -np.eye(P)])
     whitened = np.concatenate([half, -half])[:, np.newaxis] + shifts
     points = normal.mean + whitened.reshape(-1, P) @ normal.factor.T
-    slope = (gradient(points) @ normal.factor).reshape(_DRAWS, 2, P, P)
+    slope = (gradient(points) @ normal.factor).reshape(draws, 2, P, P)
     curvature = (slope[:, 1] - slope[:, 0]).mean(axis=0) / 2.0
     eigenvalues, vectors = np.linalg.eigh((curvature + curvature.T) / 2.0)
-    root = vectors / np.sqrt(np.maximum(eigenvalues, _LEAST_CURVATURE))
-    factor = normal.factor @ root
-    return Normal(normal.mean + factor @ (root.T @ slope.mean(axis=(0, 1, 2))), factor)
+    bounded = np.maximum(eigenvalues, _LEAST_CURVATURE)
+    root = vectors / np.sqrt(bounded)
+    shift = root @ (root.T @ slope.mean(axis=(0, 1, 2)))
+    settled = np.abs(np.log(bounded)).max() < _SETTLED and np.abs(shift).max() < _SETTLED
+    return Normal(normal.mean + normal.factor @ shift, normal.factor @ root), bool(settled)

@@ -1,48 +1,39 @@
-"""`fit`: from rows to a posterior. The wiring, the stop, the status."""
+"""`fit`: from rows to a posterior. The door, the wiring, the verdict."""
 
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd import calibrate as calibration
-from bgmm_jd import initial, sampling, settle, svi, units
+from bgmm_jd import initial, sampling, units
 from bgmm_jd.compiled import EXECUTIONS
-from bgmm_jd.coordinates import flatten
 from bgmm_jd.data import Data, as_count, as_rows, centre_and_scale, cut_batches, to_units
-from bgmm_jd.draws import stateless_seed
+from bgmm_jd.labels import can_arrange, separated
 from bgmm_jd.objective import Model
-from bgmm_jd.posterior import Posterior
+from bgmm_jd.posterior import Posterior, predict_proba
 from bgmm_jd.prior import check_covariance, check_prior, default_prior, prior_moments
 from bgmm_jd.progress import Report, reporter
+from bgmm_jd.restarts import compare, component_means
+from bgmm_jd.run import Run, Stand, run, schedule
 from bgmm_jd.sampling import Inside
 from bgmm_jd.status import Status
-from bgmm_jd.surrogate import Values, sites_of, start_values
-from bgmm_jd.svi import Block, Schedule
+from bgmm_jd.surrogate import sites_of, start_values
+from bgmm_jd.svi import Schedule
+from bgmm_jd.verdict import verdict
 
 # Up to here a step on all rows costs about what a step on a few hundred costs, and has no noise
 # from the choice of rows.
 _FULL_BATCH_ROWS = 20_000
 _AUTO_BATCH = 8_192
-_DRAWS = 8  # per step
-_BLOCK_STEPS = 20  # at least; whole epochs
-_LONGEST_BLOCK = 4_000
+_RESTARTS = 4
+_FIRST_TRIALS = 8
+_EMPTIEST_DRAWS = 4
 _ELBO_BUDGET = 2**23  # draws x rows x features
 _FEWEST_ELBO_DRAWS, _MOST_ELBO_DRAWS = 32, 500
 _KHAT_DRAWS = 1_000
-_START_DRAWS = 500
-_TOLERANCE = 0.05  # posterior sds between the halves of the iterates
-
-
-class Run(NamedTuple):
-    """How the optimization went; `elbos` has the noisy estimate of each step."""
-
-    values: Values
-    elbos: np.ndarray
-    status: Status
 
 
 def fit(
@@ -56,6 +47,7 @@ def fit(
     progress: bool | None = None,
     execution: str = "xla",
     init: Any = None,
+    restarts: int | None = None,
     max_steps: int = 20_000,
     calibrate: bool = True,
 ) -> Posterior:
@@ -84,8 +76,14 @@ def fit(
     init : array-like [K, D], optional
         Means to start from, in the units of X; components keep their order. Without it,
         k-means++ on a subsample, components ordered by their first feature.
+    restarts : int, optional
+        Number of starts, of which the one with the best elbo is kept. By default 4 where a step
+        reads all rows, 1 otherwise and with `init`.
     max_steps : int
-        Limit of steps, for a fit that does not settle.
+        Limit of steps of each start, for a fit that does not settle.
+    calibrate : bool
+        Whether to recover the dependence between parameters that the mean-field surrogate lacks.
+        Draws then come from the calibrated posterior; without it, from the surrogate.
 
     Returns
     -------
@@ -118,17 +116,21 @@ def fit(
     if execution not in EXECUTIONS:
         raise ValueError(f"execution must be one of {EXECUTIONS}; got {execution!r}.")
     max_steps = as_count(max_steps, "max_steps")
+    restarts = _check_restarts(restarts, batch_size == N, init is not None)
     start_means = None if init is None else _check_init(init, K, D)
 
     data = centre_and_scale(X)
-    inside = _prepare(data, K, covariance, prior, start_means, seed, execution)
+    inside = _prepare(data, K, covariance, prior, execution)
     batches = cut_batches(N, batch_size)
-    schedule = Schedule(batches, _DRAWS, _block_steps(batches.count), X.dtype.name, execution)
+    plan = schedule(inside, batches)
     with reporter(progress) as report:
-        run = _settle(inside, schedule, seed, max_steps, report)
-    inside = inside._replace(values=run.values)
-    if calibrate and run.status is not Status.DIVERGED:
-        inside = _calibrated(inside, seed)
+        runs = _runs(inside, plan, start_means, restarts, seed, max_steps, report)
+    best, ends = compare(inside.model.sites, runs)
+    inside = inside._replace(values=best.values)
+    if start_means is None and can_arrange(inside.model.sites):
+        inside = inside._replace(order=_order(inside))
+    if calibrate and best.status is not Status.DIVERGED:
+        inside = sampling.with_normal(inside, seed)
     elbo, elbo_se = _elbo(inside, seed)
     posterior = Posterior(
         prior=prior or default_prior(K, D, covariance, X.dtype, data.units),
@@ -138,13 +140,16 @@ def fit(
         elbo=elbo,
         elbo_se=elbo_se,
         khat=_khat(inside, seed),
-        elbo_trace=run.elbos,
-        status=run.status,
+        elbo_trace=best.elbos - N * np.log(data.units.scale).sum(),
+        status=best.status,
         batch_size=batches.size,
+        restarts=ends,
         inside=inside,
     )
+    emptiest = predict_proba(posterior, X, draws=_EMPTIEST_DRAWS).sum(axis=0).min()
+    posterior = replace(posterior, status=verdict(best, ends, posterior.khat, emptiest))
     if not posterior.status.good:
-        warnings.warn(str(run.status), RuntimeWarning, stacklevel=2)
+        warnings.warn(str(posterior.status), RuntimeWarning, stacklevel=2)
     return posterior
 
 
@@ -164,6 +169,12 @@ def _check_seed(seed: Any) -> int:
     return int(seed)
 
 
+def _check_restarts(restarts: Any, full_batch: bool, given: bool) -> int:
+    if restarts is not None:
+        return as_count(restarts, "restarts")
+    return _RESTARTS if full_batch and not given else 1
+
+
 def _check_init(init: Any, K: int, D: int) -> np.ndarray:
     means = as_rows(init, D)
     if len(means) != K:
@@ -176,85 +187,56 @@ def _prepare(
     K: int,
     covariance: str,
     prior: tfd.JointDistributionCoroutine | None,
-    init: np.ndarray | None,
-    seed: int,
     execution: str,
 ) -> Inside:
-    """The model inside and the values it starts from."""
+    """The model inside, without values yet."""
     D, dtype = data.rows.shape[1], data.rows.dtype
     # The default prior is a constant in internal units: one program serves all data of a shape.
     prior_units = units.unit(D) if prior is None else data.units
     model_prior = prior or default_prior(K, D, covariance, dtype)
     model = Model(model_prior, sites_of(model_prior))
+    return Inside(model, prior_units, data, execution, values={}, order=np.arange(K))
+
+
+def _start(inside: Inside, init: np.ndarray | None, trials: int, seed: list[int]) -> Inside:
+    """The same with the values of one start."""
+    model, data = inside.model, inside.data
     centres = None if init is None else to_units(init, data.units)
-    clusters = initial.cluster(data.rows, K, np.random.default_rng(seed), centres)
-    moments = prior_moments(model_prior) | initial.moments(clusters)
-    start = start_values(model.sites, moments, units.as_tensors(prior_units, dtype), dtype)
-    return Inside(model, prior_units, data, execution, start)
+    rng = np.random.default_rng(seed)
+    clusters = initial.cluster(data.rows, model.components, rng, centres, trials)
+    moments = prior_moments(model.prior) | initial.moments(clusters)
+    dtype = data.rows.dtype
+    return inside._replace(values=start_values(model.sites, moments, inside.tensor_units, dtype))
 
 
-def _block_steps(batches: int) -> int:
-    """Steps in a block: whole epochs, so that each row has had its turn equally often."""
-    epochs = -(-_BLOCK_STEPS // batches)
-    return min(epochs * batches, _LONGEST_BLOCK)
+def _runs(
+    inside: Inside,
+    plan: Schedule,
+    init: np.ndarray | None,
+    restarts: int,
+    seed: int,
+    max_steps: int,
+    report: Callable[[Report], None],
+) -> list[Run]:
+    """One run for each start; Ctrl-C ends the one it meets, and the others do not begin."""
+    rows = len(inside.data.rows) * np.log(inside.data.units.scale).sum()
+    runs: list[Run] = []
+    for start in range(restarts):
+        # The first start is the best of several seedings, the others are to differ from it.
+        trials = _FIRST_TRIALS if start == 0 else 1
+
+        def tell(stand: Stand, start: int = start) -> None:
+            report(Report(stand.steps, max_steps, stand.elbo - rows, stand.drift))
+
+        runs.append(run(_start(inside, init, trials, [seed, start]), plan, seed, max_steps, tell))
+        if runs[-1].status is Status.INTERRUPTED:
+            break
+    return runs
 
 
-def _rate(batches: int) -> float:
-    """Step size: a full natural-gradient step on all rows; on a batch, its share of one.
-
-    The share makes an epoch's progress the same for any batch size; a quarter of it leaves the
-    iterates of the last epochs within a fraction of a posterior sd of their mean.
-    """
-    return 1.0 if batches == 1 else 0.25 / batches
-
-
-def _settle(
-    inside: Inside, schedule: Schedule, seed: int, max_steps: int, report: Callable[[Report], None]
-) -> Run:
-    """Run blocks of steps until the parameters have settled."""
-    sites, scale = inside.model.sites, inside.data.units.scale
-    rows, values = tf.constant(inside.data.rows), inside.values
-    blocks: list[Values] = []
-    elbos: list[np.ndarray] = []
-    status = Status.STEP_LIMIT
-    program = svi.program(inside.model.prior, schedule)
-    run_seed, rate = stateless_seed(seed), _rate(schedule.batches.count)
-    try:
-        for first in range(0, max_steps, schedule.steps):
-            block = program.run(rows, inside.prior_units, values, run_seed, first, rate)
-            elbos.append(-block.losses - len(rows) * np.log(scale).sum())
-            if not _finite(block):
-                status = Status.DIVERGED
-                break
-            values = block.values
-            blocks.append(block.average)
-            drift = settle.drift(sites, blocks)
-            report(Report(first + schedule.steps, max_steps, float(elbos[-1].mean()), drift))
-            if drift < _TOLERANCE:
-                status = Status.CONVERGED
-                break
-    except KeyboardInterrupt:
-        status = Status.INTERRUPTED
-    final = settle.average(sites, settle.cloud(blocks)) if blocks else values
-    return Run(_frozen_values(final), _frozen(np.concatenate([*elbos, []])), status)
-
-
-def _calibrated(inside: Inside, seed: int) -> Inside:
-    """Recover the dependence that the mean-field surrogate lacks."""
-    draws = sampling.mean_field(inside, _START_DRAWS, seed)
-    points = flatten(inside.model.sites, draws.theta, inside.tensor_units).numpy()
-    start = calibration.Normal(
-        points.mean(axis=0, dtype=np.float64), np.diag(points.std(axis=0, dtype=np.float64))
-    )
-    gradient = calibration.gradient_of_log_joint(
-        inside.model.prior,
-        tf.constant(inside.data.rows),
-        inside.tensor_units,
-        sampling.points_at_once(inside),
-        inside.execution,
-    )
-    normal = calibration.calibrate(gradient, start, np.random.default_rng(seed))
-    return inside._replace(normal=normal)
+def _order(inside: Inside) -> np.ndarray:
+    means, _ = component_means(inside.model.sites, inside.values)
+    return separated(means)
 
 
 def _elbo(inside: Inside, seed: int) -> tuple[float, float]:
@@ -271,16 +253,3 @@ def _khat(inside: Inside, seed: int) -> float:
     if not sampling.can_weight(inside, _KHAT_DRAWS):
         return np.nan
     return sampling.weighted(inside, _KHAT_DRAWS, np.random.default_rng(seed)).khat
-
-
-def _finite(block: Block) -> bool:
-    return all(np.isfinite(leaf).all() for leaf in tf.nest.flatten(block.average))
-
-
-def _frozen(array: np.ndarray) -> np.ndarray:
-    array.setflags(write=False)
-    return array
-
-
-def _frozen_values(values: Values) -> Values:
-    return tf.nest.map_structure(lambda v: _frozen(np.array(v)), values)

@@ -20,6 +20,7 @@ import tensorflow_probability as tfp
 from bgmm_jd._version import __version__
 from bgmm_jd.data import as_count, as_rows
 from bgmm_jd.draws import stateless_seed
+from bgmm_jd.labels import arrange
 from bgmm_jd.posterior import Posterior, draw, log_densities, row_log_likelihood, to_user
 
 if TYPE_CHECKING:  # arviz and xarray cost a second: they are imported when they are needed
@@ -93,8 +94,8 @@ def to_inference_data(posterior: Posterior, X: Any = None, draws: int = 1000, se
         and the units of X. S * N numbers: for very many rows pass fewer draws, or some of the rows.
     posterior_predictive (X)
         `x` [chain, draw, obs, feature]: for each draw a new data set of N rows under the
-        parameters of that draw. Every second, third, ... draw has one, so that there are at most
-        2e7 numbers (unless a single data set has more); `draw` says which ones.
+        parameters of that draw. Where that would be more than 2e7 numbers, only every second
+        draw has one, or every third, ..., as the coordinate `draw` says; at least one has.
 
     Notes
     -----
@@ -105,9 +106,9 @@ def to_inference_data(posterior: Posterior, X: Any = None, draws: int = 1000, se
     `kind` the column `r_hat` is NaN, and arviz 0.23 logs a line that R-hat needs two chains.
 
     `lp - log_q` are the log importance weights of the draws. Where the fit was calibrated they
-    have been used, by `Posterior.sample`: the draws stand for the posterior as they are, and
-    `az.loo` is right. For a fit with `calibrate=False` arviz 1.x takes both, of the rows of the
-    fit, in `az.loo_approximate_posterior(idata, log_p=stats["lp"], log_q=stats["log_q"])` with
+    have been used already, as far as the number of rows allows: the draws stand for the posterior
+    as they are, for `az.loo` too. For a fit with `calibrate=False` and X its rows, arviz 1.x takes
+    both in `az.loo_approximate_posterior(idata, log_p=stats["lp"], log_q=stats["log_q"])`, with
     `stats = idata["sample_stats"]`.
 
     All groups have attributes with the library, the versions and the time; `posterior` and the
@@ -186,9 +187,13 @@ def _sds(theta: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _prior_draws(posterior: Posterior, draws: int, seed: int) -> dict[str, np.ndarray]:
-    """Draws of the prior by name [S, ...], in the user's units and the dtype of X."""
-    sampled = posterior.prior.sample(draws, seed=stateless_seed(seed, salt="prior"))
-    return {name: v.numpy().astype(posterior.dtype) for name, v in sampled._asdict().items()}
+    """Draws of the prior by name [S, ...]: units, order of components and dtype of the posterior's.
+
+    The order matters for a prior that tells the components apart.
+    """
+    sampled = posterior.prior.sample(draws, seed=stateless_seed(seed, salt="prior"))._asdict()
+    arranged = arrange(sampled, posterior.inside.order)
+    return {name: v.numpy().astype(posterior.dtype) for name, v in arranged.items()}
 
 
 def replicate(

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 
 _SUBSAMPLE = 10_000  # rows: enough for a start, whatever N
-_TRIALS = 8  # k-means++ seedings, of which the tightest clustering is kept
 _LLOYD_ITERATIONS = 25
 
 Moments = tuple[np.ndarray, np.ndarray]  # mean and standard deviation, of a variable's shape
@@ -29,7 +28,11 @@ class Clusters(NamedTuple):
 
 
 def cluster(
-    rows: np.ndarray, K: int, rng: np.random.Generator, init: np.ndarray | None = None
+    rows: np.ndarray,
+    K: int,
+    rng: np.random.Generator,
+    init: np.ndarray | None = None,
+    trials: int = 1,
 ) -> Clusters:
     """Cluster a subsample of the rows, in the order of the first feature's means.
 
@@ -40,11 +43,13 @@ def cluster(
     rng : np.random.Generator
     init : [K, D], optional
         Means to start from instead, whose order is kept.
+    trials : int
+        k-means++ seedings, of which the tightest clustering is kept.
     """
     sample = _subsample(rows, max(_SUBSAMPLE, 20 * K), rng)
     if init is None:
         centres = min(
-            (_lloyd(sample, _kmeans_plus_plus(sample, K, rng)) for _ in range(_TRIALS)),
+            (_lloyd(sample, _kmeans_plus_plus(sample, K, rng)) for _ in range(trials)),
             key=lambda centres: _squared_distances(sample, centres).min(axis=1).sum(),
         )
         centres = centres[np.lexsort(centres.T[::-1])]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from bgmm_jd.data import as_count, as_rows
-from bgmm_jd.posterior import Posterior, predict_proba, sample_predictive
+from bgmm_jd.posterior import Posterior, predict_proba
 
 if TYPE_CHECKING:  # matplotlib costs half a second: it is imported when a figure is wanted
     from matplotlib.axes import Axes
@@ -108,8 +108,7 @@ def plot_density(
         ax = _new_axes(_height(view)) if ax is None else ax
         shown = rng.permutation(len(rows))[:_SHOWN_ROWS]
         colours = predict_proba(posterior, rows[shown], draws, seed) @ _colours(posterior.K)
-        predicted = sample_predictive(posterior, _REGION_ROWS, seed)[:, chosen]
-        _draw_plane(ax, view, mixture, predicted.astype(np.float64))
+        _draw_plane(ax, view, mixture, _predicted(mixture, _REGION_ROWS, rng))
         _scatter(ax, values[shown], colours, len(rows))
         ax.set_ylabel(labels[chosen[1]])
     ax.set_xlabel(labels[chosen[0]])
@@ -120,7 +119,7 @@ def plot_density(
 def _check_features(features: Any, D: int) -> list[int]:
     if features is None:
         return list(range(min(D, 2)))
-    chosen = [features] if isinstance(features, int | np.integer) else list(features)
+    chosen = [features] if np.ndim(features) == 0 else list(features)
     for feature in chosen:
         if isinstance(feature, bool | np.bool_) or not isinstance(feature, int | np.integer):
             raise TypeError(f"features must be integers; got {feature!r}.")
@@ -186,6 +185,17 @@ def _shares(mixture: Mixture, s: int, points: np.ndarray) -> np.ndarray:
     return (mixture.weights[s] / sds.prod(axis=1))[:, np.newaxis] * np.exp(-0.5 * squares)
 
 
+def _predicted(mixture: Mixture, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Draws [n, d] from the posterior predictive distribution."""
+    S, _, d = mixture.means.shape
+    draw = np.arange(n) % S
+    below = np.cumsum(mixture.weights, axis=1)[draw]
+    label = (rng.random((n, 1)) * below[:, -1:] >= below[:, :-1]).sum(axis=1)
+    factor = np.linalg.cholesky(mixture.covariances[draw, label])
+    noise = rng.standard_normal((n, d, 1))
+    return mixture.means[draw, label] + (factor @ noise)[..., 0]
+
+
 def _view(values: np.ndarray, mixture: Mixture, i: int) -> tuple[float, float]:
     """Limits of an axis: all rows and a margin."""
     low, high = values.min(), values.max()
@@ -245,21 +255,26 @@ def _draw_plane(
 def _draw_regions(
     ax: Axes, view: list[tuple[float, float]], mixture: Mixture, predicted: np.ndarray
 ) -> None:
-    """The smallest regions with given probabilities, by the density at predictive draws.
-
-    A region {density > level} has the probability p if level is the (1 - p) quantile of the
-    density at draws from it (Hyndman 1996, *The American Statistician* 50).
-    """
     x, y = (_axis_points(view[i], mixture, i) for i in range(2))
     grid = np.stack(np.meshgrid(x, y), axis=-1)
     density = _densities(mixture, grid.reshape(-1, 2)).sum(axis=0).reshape(grid.shape[:2])
-    levels = np.quantile(_densities(mixture, predicted).sum(axis=0), 1.0 - np.array(_REGIONS))
+    levels = _levels(mixture, predicted)
     seen = (levels > density.min()) & (levels < density.max())
     if not seen.any():  # rows far from all that the posterior predicts
         return
     levels, shades = levels[seen], [s for s, is_seen in zip(_SHADE, seen, strict=True) if is_seen]
     ax.contourf(x, y, density, [*levels, np.inf], colors=shades, zorder=1)
     ax.contour(x, y, density, levels, colors=_INK, linewidths=0.6, alpha=0.6, zorder=3)
+
+
+def _levels(mixture: Mixture, predicted: np.ndarray) -> np.ndarray:
+    """Densities above which the regions lie, from draws [n, 2] of the predictive distribution.
+
+    A region {density > level} has the probability p if level is the (1 - p) quantile of the
+    density at draws from it (Hyndman 1996, *The American Statistician* 50).
+    """
+    density = _densities(mixture, predicted).sum(axis=0)
+    return np.quantile(density, 1.0 - np.array(_REGIONS))
 
 
 def _draw_ellipses(ax: Axes, mixture: Mixture, k: int, colour: np.ndarray) -> None:
@@ -273,7 +288,7 @@ def _draw_ellipses(ax: Axes, mixture: Mixture, k: int, colour: np.ndarray) -> No
         LineCollection(thin, colors=[colour], linewidths=0.5, alpha=0.35, zorder=4), autolim=False
     )
     centre, mean_covariance = means.mean(axis=0), covariances.mean(axis=0)
-    outline = [patheffects.withStroke(linewidth=3.2, foreground="white", alpha=0.8)]
+    outline: list[Any] = [patheffects.withStroke(linewidth=3.2, foreground="white", alpha=0.8)]
     bold = _ellipses(centre[np.newaxis], mean_covariance[np.newaxis])
     lines = LineCollection(bold, colors=[colour], linewidths=1.8, zorder=5)
     lines.set_path_effects(outline)
@@ -303,8 +318,8 @@ def _scatter(ax: Axes, points: np.ndarray, colours: np.ndarray, rows: int) -> No
     few = len(points) < rows
     label = f"{len(points):,} of {rows:,} rows" if few else f"{rows:,} rows"
     size = np.clip(3_000.0 / len(points), 4.0, 16.0)
-    ax.scatter(*points.T, c=colours, s=size, alpha=0.6, linewidths=0, zorder=2)
-    ax.scatter([], [], c=_INK, s=16.0, alpha=0.6, linewidths=0, label=label)
+    ax.scatter(points[:, 0], points[:, 1], size, colours, alpha=0.6, linewidths=0, zorder=2)
+    ax.scatter([], [], 16.0, _INK, alpha=0.6, linewidths=0, label=label)
 
 
 def _colours(K: int) -> np.ndarray:

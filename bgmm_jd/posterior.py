@@ -1,7 +1,7 @@
 """The posterior: draws, predictions and densities from a fit, as a value that does not change."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,8 @@ from tensorflow_probability import distributions as tfd
 
 from bgmm_jd import mixture, sampling, units
 from bgmm_jd.data import as_count, as_rows, to_units
+from bgmm_jd.labels import arrange, arrange_values, check_permutation
+from bgmm_jd.restarts import Restart
 from bgmm_jd.status import Status
 from bgmm_jd.surrogate import joint
 
@@ -40,6 +42,8 @@ class Posterior:
         What became of the fit; its text is advice.
     batch_size : int
         The most rows that a step read.
+    restarts : tuple of Restart
+        How each start ended; `agrees` says which came to the solution that was kept.
     """
 
     prior: tfd.JointDistributionCoroutine
@@ -52,6 +56,7 @@ class Posterior:
     elbo_trace: np.ndarray
     status: Status
     batch_size: int
+    restarts: tuple[Restart, ...]
     inside: sampling.Inside = field(repr=False)
 
     @property
@@ -63,7 +68,9 @@ class Posterior:
     def surrogate(self) -> tfd.JointDistributionCoroutine:
         """The trained surrogate: the prior's names, order and shapes, in the user's units."""
         tensors = units.as_tensors(self.inside.data.units, self.dtype)
-        return joint(self.inside.model.sites, self.inside.values, tensors, user=True)
+        sites = self.inside.model.sites
+        values = arrange_values(sites, self.inside.values, self.inside.order)
+        return joint(sites, values, tensors, user=True)
 
     def sample(self, n: int, seed: int = 0, calibrate: bool | None = None) -> dict[str, np.ndarray]:
         """Draw from the posterior.
@@ -85,10 +92,35 @@ class Posterior:
 
     def __repr__(self) -> str:
         rows = len(self.inside.data.rows)
+        agreeing = sum(restart.agrees for restart in self.restarts)
         return (
-            f"<Posterior of {self.K} components, {rows} rows x {self.D} features, "
-            f"elbo {self.elbo:.2f} +/- {self.elbo_se:.2f} nats; {self.status}>"
+            f"<Posterior: {self.K} components, {rows:,} rows x {self.D} features, "
+            f"elbo {self.elbo:.2f} +/- {self.elbo_se:.2f} nats, k-hat {self.khat:.2f}, "
+            f"{agreeing} of {len(self.restarts)} starts agree; {self.status}>"
         )
+
+
+def relabel(posterior: Posterior, order: Any) -> Posterior:
+    """The same posterior with its components in another order.
+
+    Parameters
+    ----------
+    order : "weights" or sequence of int [K]
+        "weights" puts the largest component first; a permutation lists the present labels in the
+        order wanted.
+
+    Raises
+    ------
+    ValueError
+        If `order` is neither.
+    """
+    inside = posterior.inside
+    if isinstance(order, str):
+        if order != "weights":
+            raise ValueError(f"order must be 'weights' or a permutation; got {order!r}.")
+        order = np.argsort(-posterior.sample(_PREDICTIVE_DRAWS)["weights"].mean(axis=0))
+    chosen = inside.order[check_permutation(order, posterior.K)]
+    return replace(posterior, inside=inside._replace(order=chosen))
 
 
 def draw(posterior: Posterior, n: int, seed: int, calibrate: bool | None = None) -> sampling.Draws:
@@ -102,22 +134,19 @@ def draw(posterior: Posterior, n: int, seed: int, calibrate: bool | None = None)
     inside = posterior.inside
     if calibrate is None:
         calibrate = inside.normal is not None
-    if not calibrate:
-        return sampling.mean_field(inside, n, seed)
-    if inside.normal is None:
-        raise ValueError("calibrated draws need a fit with calibrate=True; this one has none.")
-    return sampling.calibrated(inside, n, seed)
+    source = sampling.calibrated if calibrate else sampling.mean_field
+    return source(inside, n, seed)
 
 
 def to_user(posterior: Posterior, theta: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
-    """Draws in the user's units, as arrays in the dtype of X.
+    """Draws in the user's units and order, as arrays in the dtype of X.
 
     The change is computed in float64: far from zero, float32 has no digits to spare.
     """
     where = posterior.inside.data.units
     return {
         name: np.asarray(units.to_user(name, v.numpy().astype(np.float64), where), posterior.dtype)
-        for name, v in theta.items()
+        for name, v in arrange(theta, posterior.inside.order).items()
     }
 
 
@@ -205,7 +234,7 @@ def predict_proba(
     for where in _chunks(theta, len(rows)):
         block = _responsibilities(theta, tf.constant(rows[where]))
         result[where] = tf.transpose(tf.reduce_mean(block, axis=0)).numpy()
-    return result
+    return result[:, posterior.inside.order]
 
 
 def predict(

@@ -23,17 +23,23 @@ class Report(NamedTuple):
         Mean over the last block of steps, in nats for the whole data set.
     drift : float
         Posterior sds between the halves of the iterates; infinite while there are too few.
+    run, runs : int
+        Which of how many restarts, from 1.
     """
 
     steps: int
     limit: int
     elbo: float
     drift: float
+    run: int = 1
+    runs: int = 1
 
 
 @contextmanager
-def reporter(progress: bool | None) -> Iterator[Callable[[Report], None]]:
-    """What to call with each report; the line is cleared at the end, also on an interrupt.
+def reporter(progress: bool | None) -> Iterator[Callable[[Report | str], None]]:
+    """What to call with each report, or with a few words on what is going on instead.
+
+    The line is cleared at the end, also on an interrupt.
 
     Parameters
     ----------
@@ -47,9 +53,16 @@ def reporter(progress: bool | None) -> Iterator[Callable[[Report], None]]:
     line = Line(stream)
     line.show("compiling ...")
     try:
-        yield lambda report: line.show(_describe(report), seldom=True)
+        yield lambda report: _show(line, report)
     finally:
         line.clear()
+
+
+def _show(line: "Line", report: Report | str) -> None:
+    if isinstance(report, str):
+        line.show(report)
+    else:
+        line.show(_describe(report), seldom=True)
 
 
 class Line:
@@ -103,7 +116,8 @@ def _columns(stream: TextIO) -> int:
 
 
 def _describe(report: Report) -> str:
-    text = f"step {report.steps:,} of at most {report.limit:,}, elbo {report.elbo:,.2f}"
+    text = f"run {report.run} of {report.runs}, " if report.runs > 1 else ""
+    text += f"step {report.steps:,} of at most {report.limit:,}, elbo {report.elbo:,.2f}"
     if report.drift < float("inf"):
         text += f", still moving {report.drift:.2f} sd"
     return text

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.calibrate import Normal
+from bgmm_jd.calibrate import Normal, calibrate, gradient_of_log_joint
 from bgmm_jd.compiled import compiled, in_chunks
 from bgmm_jd.coordinates import flatten, unflatten
 from bgmm_jd.data import Data
@@ -26,8 +26,9 @@ from bgmm_jd.units import Units, as_tensors
 # Draws of the proposal for each one that is kept: nearly all are then different.
 _PROPOSALS = 2
 # The proposal is wider than the posterior by this over sqrt(P): the weights stay bounded where
-# the posterior's tails are heavier than normal, and about a seventh of their worth is lost.
-_WIDER = 0.3
+# the posterior's tails are heavier than normal, and about a quarter of their worth is lost.
+_WIDER = 0.4
+_START_DRAWS = 500
 _CHUNK = 2**21  # numbers in the largest array of one call
 # The most numbers (draws x rows x components x features) that weighting may take.
 _AFFORDABLE = 2**31
@@ -45,6 +46,7 @@ class Inside(NamedTuple):
 
     prior_units : the units that `model.prior` speaks in (internal ones for the default prior).
     values : parameters of the surrogate.
+    order : the labels [K] of the components, in the order in which they leave.
     normal : the calibrated distribution; None for a fit without.
     """
 
@@ -53,10 +55,12 @@ class Inside(NamedTuple):
     data: Data
     execution: str
     values: Values
+    order: np.ndarray
     normal: Normal | None = None
 
     @property
     def tensor_units(self) -> Units:
+        """`prior_units` in the dtype of the fit."""
         return as_tensors(self.prior_units, self.data.rows.dtype)
 
 
@@ -71,6 +75,23 @@ def can_weight(inside: Inside, n: int) -> bool:
     return inside.normal is not None and numbers <= _AFFORDABLE
 
 
+def with_normal(inside: Inside, seed: int) -> Inside:
+    """The same with its calibrated distribution, starting from the mean-field surrogate."""
+    draws = mean_field(inside, _START_DRAWS, seed)
+    points = flatten(inside.model.sites, draws.theta, inside.tensor_units).numpy()
+    start = Normal(
+        points.mean(axis=0, dtype=np.float64), np.diag(points.std(axis=0, dtype=np.float64))
+    )
+    gradient = gradient_of_log_joint(
+        inside.model.prior,
+        tf.constant(inside.data.rows),
+        inside.tensor_units,
+        points_at_once(inside),
+        inside.execution,
+    )
+    return inside._replace(normal=calibrate(gradient, start, np.random.default_rng(seed)))
+
+
 def mean_field(inside: Inside, n: int, seed: int) -> Draws:
     """Draws of the mean-field surrogate."""
     surrogate = joint(inside.model.sites, inside.values, inside.tensor_units, user=False)
@@ -80,11 +101,14 @@ def mean_field(inside: Inside, n: int, seed: int) -> Draws:
 
 def proposal(inside: Inside, n: int, rng: np.random.Generator) -> Draws:
     """Draws of the calibrated normal distribution, widened."""
-    P = len(inside.normal.mean)
+    normal = inside.normal
+    if normal is None:
+        raise ValueError("calibrated draws need a fit with calibrate=True; this one has none.")
+    P = len(normal.mean)
     wider = 1.0 + _WIDER / math.sqrt(P)
     z = rng.standard_normal((n, P))
-    points = inside.normal.mean + wider * z @ inside.normal.factor.T
-    log_volume = np.linalg.slogdet(wider * inside.normal.factor)[1]
+    points = normal.mean + wider * z @ normal.factor.T
+    log_volume = np.linalg.slogdet(wider * normal.factor)[1]
     log_q = -0.5 * (z**2).sum(axis=1) - 0.5 * P * math.log(2.0 * math.pi) - log_volume
     dtype = inside.data.rows.dtype
     theta, volume = unflatten(

@@ -31,7 +31,7 @@ def drift(sites: tuple[Site, ...], blocks: list[Values]) -> float:
     if len(chosen) < _FEWEST_BLOCKS:
         return np.inf
     half = len(chosen) // 2
-    early, late = (_moments(sites, average(sites, part)) for part in (chosen[:half], chosen[half:]))
+    early, late = (moments(sites, average(sites, part)) for part in (chosen[:half], chosen[half:]))
     mean_shift = np.abs(early[0] - late[0]) / late[1]
     sd_shift = np.abs(np.log(early[1] / late[1]))
     return float(np.max([mean_shift, sd_shift]))
@@ -47,8 +47,10 @@ def average(sites: tuple[Site, ...], blocks: list[Values]) -> Values:
     return map_values(mean, sites, *blocks)
 
 
-def _moments(sites: tuple[Site, ...], values: Values) -> tuple[np.ndarray, np.ndarray]:
+def moments(sites: tuple[Site, ...], values: Values) -> tuple[np.ndarray, np.ndarray]:
     """Means and sds of every coordinate of the surrogate, in a row each."""
     pairs = [site.family.moments(values[site.name]) for site in sites]
-    means, sds = zip(*pairs, strict=True)
-    return tuple(np.concatenate([np.ravel(v) for v in column]) for column in (means, sds))
+    return (
+        np.concatenate([np.ravel(mean) for mean, _ in pairs]),
+        np.concatenate([np.ravel(sd) for _, sd in pairs]),
+    )

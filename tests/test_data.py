@@ -4,6 +4,7 @@ A statistical test raises a false alarm with probability 1e-6; the seeds are fix
 """
 
 import itertools
+import statistics
 
 import numpy as np
 import pytest
@@ -91,7 +92,7 @@ def test_rows_of_unequal_length_are_refused():
 
 
 def test_another_number_of_columns_is_refused():
-    with pytest.raises(ValueError, match="must have 3 columns.*got 2"):
+    with pytest.raises(ValueError, match=r"must have 3 columns.*got 2"):
         data.as_rows(np.ones((4, 2)), features=3)
 
 
@@ -175,12 +176,217 @@ def test_nothing_is_changed_in_place(dtype):
 # --- Centre and scale -------------------------------------------------------------------------
 
 
-def moments(X):
-    """Mean and sd of each column, exactly: X is a multiple of a power of two."""
-    ratios = [[value.as_integer_ratio() for value in column] for column in X.T.tolist()]
-    columns = [[stats_fraction(*r) for r in column] for column in ratios]
-    means = [sum(c) / len(c) for c in columns]
-    variances = [
-        sum((v - m) ** 2 for v in c) / len(c) for c, m in zip(columns, means, strict=True)
-    ]
-    return np.array(means, float), np.sqrt(np.array(variances, float))
+EPS = np.finfo(np.float64).eps
+NORMAL = np.random.default_rng(2).standard_normal((200, 2))
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        NORMAL,
+        NORMAL[:, :1],
+        NORMAL.astype(np.float32),
+        (1e6 + NORMAL).astype(np.float32),
+        (1e-6 * NORMAL).astype(np.float32),
+        (1e15 + NORMAL).round(),
+        1e140 * NORMAL,
+        1e-140 * NORMAL,
+        np.float32(1e12) * NORMAL.astype(np.float32),
+        np.where(np.arange(200) == 7, 1e9, NORMAL.T).T,
+        NORMAL > 0,
+        (10 * NORMAL).astype(np.int16),
+    ],
+    ids=[
+        "normal",
+        "one feature",
+        "float32",
+        "around 1e6",
+        "of size 1e-6",
+        "around 1e15",
+        "of size 1e140",
+        "of size 1e-140",
+        "float32 of size 1e12",
+        "an outlier",
+        "booleans",
+        "integers",
+    ],
+)
+def test_centre_and_scale(X):
+    """Against Python's statistics module, which computes with fractions."""
+    X = data.as_rows(X)
+    found = data.centre_and_scale(X)
+    columns = X.T.astype(np.float64).tolist()
+    mean = np.array([statistics.mean(column) for column in columns])
+    sd = np.array([statistics.pstdev(column) for column in columns])
+    N, eps = len(X), np.finfo(X.dtype).eps
+    # A float64 sum of N terms, and one rounding at the size of the mean.
+    mean_error = 2 * EPS * np.abs(mean) + N * EPS * np.ptp(X, axis=0).astype(np.float64)
+    assert np.all(np.abs(found.units.shift - mean) <= mean_error)
+    np.testing.assert_allclose(found.units.scale, sd, rtol=N * EPS)
+    assert found.rows.dtype == X.dtype
+    expected = (X - mean) / sd
+    # One rounding to the dtype on top.
+    allowed = (eps + 2 * N * EPS) * np.abs(expected) + 2 * mean_error / sd
+    assert np.all(np.abs(found.rows - expected) <= allowed)
+    np.testing.assert_array_equal(data.to_units(X, found.units), found.rows)
+
+
+@pytest.mark.parametrize("value", [0.0, 5.0, 1e30, -1e-30])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_constant_column_is_only_centred(value, dtype):
+    X = np.stack([np.arange(5.0), np.full(5, value)], axis=1).astype(dtype)
+    found = data.centre_and_scale(X)
+    assert found.units.shift[1] == X[0, 1]
+    assert found.units.scale[1] == 1
+    np.testing.assert_array_equal(found.rows[:, 1], 0)
+
+
+def test_a_single_row_is_all_constant_columns():
+    found = data.centre_and_scale(np.array([[3.0, -7.0]]))
+    np.testing.assert_array_equal(found.rows, [[0.0, 0.0]])
+    np.testing.assert_array_equal(found.units, [[3.0, -7.0], [1.0, 1.0]])
+
+
+@pytest.mark.parametrize(
+    ("column", "dtype"),
+    [
+        ([0.0, 1e30], np.float32),
+        ([0.0, 1e-30], np.float32),
+        ([0.0, 1e300], np.float64),
+        ([0.0, 5e-324], np.float64),
+        ([-1.7e308, 1.7e308], np.float64),  # the spread itself overflows
+        ([0.0, 1.7e308], np.float64),
+    ],
+)
+def test_a_spread_outside_the_range_of_the_dtype_is_refused(column, dtype):
+    """Precisions are inverse squares of the spread: these would be zero or infinite."""
+    X = np.stack([np.arange(2.0), column], axis=1).astype(dtype)
+    with pytest.raises(ValueError, match=r"column 1 has .*outside the range of float"):
+        data.centre_and_scale(X)
+
+
+def test_a_number_too_large_for_float64_is_refused():
+    large = np.longdouble(np.finfo(np.float64).max) * 2
+    if not np.isfinite(large):
+        pytest.skip("longdouble is float64 on this machine")
+    with pytest.raises(ValueError, match="column 0 has inf"):
+        data.as_rows(np.array([[large]]))
+
+
+# --- Batches ----------------------------------------------------------------------------------
+
+CUTS = [
+    (1, 1),
+    (2, 1),
+    (7, 1),
+    (7, 7),
+    (7, 2),
+    (7, 3),
+    (7, 5),
+    (7, 6),
+    (10, 5),
+    (10, 4),
+    (1000, 64),
+]
+
+
+def epoch_of(batches, epoch, seed):
+    """The rows of each batch of an epoch, by what the fit calls."""
+    for step in range(epoch * batches.count, (epoch + 1) * batches.count):
+        indices, real = data.batch_indices(batches, tf.constant(step), tf.constant(seed))
+        yield indices.numpy(), real.numpy()
+
+
+@pytest.mark.parametrize(("N", "B"), CUTS)
+def test_each_row_comes_once_an_epoch(N, B):
+    batches = data.cut_batches(N, B)
+    for epoch in (0, 1, 5):
+        parts = list(epoch_of(batches, epoch, [3, 4]))
+        assert all(len(indices) == batches.size <= B for indices, _ in parts)
+        sizes = [int(real.sum()) for _, real in parts]
+        assert max(sizes) - min(sizes) <= 1  # none is a noisy remnant
+        rows = np.concatenate([indices[real] for indices, real in parts])
+        np.testing.assert_array_equal(np.sort(rows), np.arange(N))
+        # The filling entry is read as well, and so must be a row.
+        assert all(indices.min() >= 0 and indices.max() < N for indices, _ in parts)
+
+
+def test_every_cut_of_up_to_forty_rows():
+    for N in range(1, 41):
+        for B in range(1, N + 1):
+            size, count = data.cut_batches(N, B)[1:]
+            assert size <= B
+            assert count * (size - 1) < N <= count * size
+            assert count == -(-N // B)  # the fewest
+
+
+def test_epochs_and_seeds_differ():
+    batches = data.cut_batches(100, 30)
+    orders = {
+        tuple(np.concatenate([i for i, _ in epoch_of(batches, epoch, seed)]))
+        for epoch in range(5)
+        for seed in ([0, 0], [0, 1], [1, 0])
+    }
+    # Two permutations of 100 rows are equal with probability 1e-158.
+    assert len(orders) == 15
+
+
+@pytest.mark.parametrize("N", [1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 31, 100, 1023, 4096, 100_003])
+def test_shuffle_is_a_permutation(N):
+    for seed in ([0, 0], [1, 2], [-5, 2**31 - 1]):
+        order = data.shuffle(tf.range(N), N, tf.constant(seed, tf.int32))
+        assert order.dtype == tf.int32
+        np.testing.assert_array_equal(np.sort(order), np.arange(N))
+
+
+def test_shuffle_of_some_places_is_a_part_of_the_order():
+    seed = tf.constant([11, -7])
+    every = data.shuffle(tf.range(1000), 1000, seed)
+    np.testing.assert_array_equal(data.shuffle(tf.range(300, 400), 1000, seed), every[300:400])
+
+
+def test_batches_are_the_same_in_every_mode():
+    batches = data.cut_batches(1003, 130)
+
+    def batch(step, seed):
+        return data.batch_indices(batches, step, seed)
+
+    # The last of the second epoch, which has a filling entry.
+    arguments = tf.constant(2 * batches.count - 1), tf.constant([11, -7])
+    eager = batch(*arguments)
+    for function in (tf.function(batch), tf.function(batch, jit_compile=True)):
+        for found, expected in zip(function(*arguments), eager, strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+def orders(N, count):
+    """[count, N] shuffles by successive epochs' seeds, as the fit takes them."""
+
+    @tf.function(jit_compile=True)
+    def run():
+        seed = tf.constant([5, 6], tf.int32)
+        return tf.map_fn(
+            lambda epoch: data.shuffle(tf.range(N), N, tf.random.fold_in(seed, epoch)),
+            tf.range(count),
+        )
+
+    return run().numpy()
+
+
+@pytest.mark.parametrize("N", [4, 5])
+def test_every_order_of_few_rows_is_equally_likely(N):
+    found = orders(N, 12_000)
+    every = list(itertools.permutations(range(N)))
+    counts = [np.sum((found == order).all(axis=1)) for order in every]
+    assert sum(counts) == len(found)
+    assert stats.chisquare(counts).pvalue > FALSE_ALARM
+
+
+def test_where_a_row_goes_is_uniform_and_tells_nothing_of_its_neighbour():
+    N = 12
+    found = orders(N, 12_000)
+    first, second = found[:, 3], found[:, 4]
+    # All pairs of different places are equally likely.
+    pairs = np.zeros((N, N), int)
+    np.add.at(pairs, (first, second), 1)
+    assert stats.chisquare(pairs[~np.eye(N, dtype=bool)]).pvalue > FALSE_ALARM

@@ -102,6 +102,7 @@ def own(rows):
             progress=False,
             execution="eager",
             max_steps=1,
+            restarts=1,
             calibrate=False,
         )
 
@@ -246,6 +247,17 @@ def test_other_rows(posterior, idata):
     found = values(other, "log_likelihood", "x")[0]
     np.testing.assert_allclose(found, expected, atol=1e-10, rtol=1e-10)
     assert values(other, "observed_data", "x").dtype == np.float64
+
+
+def test_other_order(posterior, idata, rows):
+    """`relabel` moves the components in both groups, and leaves the densities what they were."""
+    other = to_inference_data(bgmm_jd.relabel(posterior, [1, 0]), rows, draws=S, seed=SEED)
+    for group in ("posterior", "prior"):
+        moved = dataset(idata, group).isel(component=[1, 0])
+        for name in moved:
+            np.testing.assert_array_equal(dataset(other, group)[name], moved[name])
+    for group in ("sample_stats", "log_likelihood"):
+        xr.testing.assert_equal(dataset(other, group), dataset(idata, group))
 
 
 def test_observed_data_is_a_copy(posterior, rows):

@@ -1,0 +1,78 @@
+"""One labelling of the components, for restarts, draws, predictions and plots alike.
+
+Order is put on from outside: the model inside keeps the labels it was fitted with, and whatever
+leaves a posterior is rearranged on its way out.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from scipy.optimize import linear_sum_assignment
+
+from bgmm_jd.surrogate import Site, Values
+
+# The variables that have one entry for each component, along their first axis.
+_BY_COMPONENT = ("weights", "means", "precisions", "scales")
+
+
+def separated(means: np.ndarray) -> np.ndarray:
+    """Labels [K] in ascending order of the feature that tells the components best apart.
+
+    That is the feature whose closest two components are furthest apart, so that no two of them
+    change places from one fit to the next.
+
+    Parameters
+    ----------
+    means : [K, D], in units in which the features can be compared.
+    """
+    if len(means) == 1:
+        return np.zeros(1, int)
+    gaps = np.diff(np.sort(means, axis=0), axis=0).min(axis=0)
+    return np.argsort(means[:, gaps.argmax()], kind="stable")
+
+
+def align(means: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Labels [K] of `others` that match those of `means`: the least total squared distance.
+
+    Both [K, D], in units in which the features can be compared.
+    """
+    cost = ((means[:, np.newaxis] - others[np.newaxis]) ** 2).sum(axis=2)
+    return linear_sum_assignment(cost)[1]
+
+
+def check_permutation(order: Any, K: int) -> np.ndarray:
+    """Return `order` as an array of the labels 0 to K - 1, or raise."""
+    labels = np.asarray(order)
+    if labels.shape != (K,) or sorted(labels.tolist()) != list(range(K)):
+        raise ValueError(f"order must be a permutation of 0 to {K - 1}; got {order!r}.")
+    return labels.astype(int)
+
+
+def arrange(theta: Mapping[str, Any], order: np.ndarray) -> dict[str, Any]:
+    """Draws [S, ...] with their components in another order."""
+    return {
+        name: tf.gather(v, order, axis=1) if name in _BY_COMPONENT else v
+        for name, v in theta.items()
+    }
+
+
+def arrange_values(sites: tuple[Site, ...], values: Values, order: np.ndarray) -> Values:
+    """Parameters of a surrogate with its components in another order."""
+    return {
+        site.name: {
+            name: np.asarray(v)[order] if site.name in _BY_COMPONENT else v
+            for name, v in values[site.name].items()
+        }
+        for site in sites
+    }
+
+
+def can_arrange(sites: tuple[Site, ...]) -> bool:
+    """Whether each component has parameters of its own in the surrogate.
+
+    Proportions that are a normal distribution pushed through a bijector have not: they have one
+    coordinate fewer than components.
+    """
+    return all(site.bijector is None or site.name != "weights" for site in sites)

@@ -1,0 +1,52 @@
+"""Several starts: the best is kept, and it is told how many of the others came to the same."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from bgmm_jd.labels import align, arrange_values, can_arrange
+from bgmm_jd.run import Run
+from bgmm_jd.settle import moments
+from bgmm_jd.status import Status
+from bgmm_jd.surrogate import Site, Values
+
+# Posterior sds within which two runs are at the same optimum: ten times the noise that a settled
+# run may have, and a small part of what lies between two optima.
+_SAME = 0.5
+
+
+class Restart(NamedTuple):
+    """One start's end, in internal units, its components matched to the best start's.
+
+    agrees : whether it is at the optimum of the best.
+    """
+
+    values: Values
+    elbo: float
+    steps: int
+    status: Status
+    agrees: bool
+
+
+def compare(sites: tuple[Site, ...], runs: list[Run]) -> tuple[Run, tuple[Restart, ...]]:
+    """The run with the best elbo, and all runs beside it, in the order in which they ran."""
+    best = max(runs, key=lambda run: run.elbo)
+    return best, tuple(_beside(sites, best, run) for run in runs)
+
+
+def _beside(sites: tuple[Site, ...], best: Run, run: Run) -> Restart:
+    values = run.values
+    means, sds = component_means(sites, best.values)
+    if can_arrange(sites):
+        spread = np.sqrt((sds**2).mean(axis=0))
+        order = align(means / spread, component_means(sites, values)[0] / spread)
+        values = arrange_values(sites, values, order)
+    here, there = moments(sites, best.values), moments(sites, values)
+    apart = np.max(np.abs(here[0] - there[0]) / here[1])
+    return Restart(values, run.elbo, len(run.elbos), run.status, bool(apart < _SAME))
+
+
+def component_means(sites: tuple[Site, ...], values: Values) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior means and sds of `means` [K, D], in the coordinates they are trained in."""
+    site = next(site for site in sites if site.name == "means")
+    return site.family.moments(values["means"])

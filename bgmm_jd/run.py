@@ -1,0 +1,116 @@
+"""One run of the optimizer: from a start until the parameters have settled."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from bgmm_jd import settle, svi
+from bgmm_jd.data import Batches
+from bgmm_jd.draws import stateless_seed
+from bgmm_jd.sampling import Inside
+from bgmm_jd.status import Status
+from bgmm_jd.surrogate import Values
+
+_DRAWS = 8  # per step
+_BLOCK_STEPS = 20  # at least; whole epochs
+_LONGEST_BLOCK = 4_000
+_TOLERANCE = 0.05  # posterior sds between the halves of the iterates
+
+
+class Run(NamedTuple):
+    """How a run went, in internal units.
+
+    values : the parameters it settled at, as arrays that cannot be written.
+    elbos [steps] : the noisy elbo of each step.
+    elbo : their mean over the blocks that were averaged.
+    """
+
+    values: Values
+    elbos: np.ndarray
+    elbo: float
+    status: Status
+
+
+class Stand(NamedTuple):
+    """Where a run stands after a block: steps taken, the block's elbo, the drift in sds."""
+
+    steps: int
+    elbo: float
+    drift: float
+
+
+def schedule(inside: Inside, batches: Batches) -> svi.Schedule:
+    """What to compile: blocks of whole epochs, so that each row has its turn equally often."""
+    epochs = -(-_BLOCK_STEPS // batches.count)
+    steps = min(epochs * batches.count, _LONGEST_BLOCK)
+    return svi.Schedule(batches, _DRAWS, steps, inside.data.rows.dtype.name, inside.execution)
+
+
+def _rate(batches: int) -> float:
+    """Step size: a full natural-gradient step on all rows; on a batch, its share of one.
+
+    The share makes an epoch's progress the same for any batch size; a quarter of it leaves the
+    iterates of the last epochs within a fraction of a posterior sd of their mean.
+    """
+    return 1.0 if batches == 1 else 0.25 / batches
+
+
+def run(
+    inside: Inside,
+    plan: svi.Schedule,
+    seed: int,
+    max_steps: int,
+    report: Callable[[Stand], None],
+) -> Run:
+    """Run blocks of steps from `inside.values` until they have settled, or to the limit.
+
+    Ctrl-C ends the run and keeps what it has.
+    """
+    program = svi.program(inside.model.prior, plan)
+    rows, values = tf.constant(inside.data.rows), inside.values
+    blocks: list[Values] = []
+    elbos: list[np.ndarray] = []
+    status = Status.STEP_LIMIT
+    draw_seed, rate = stateless_seed(seed), _rate(plan.batches.count)
+    try:
+        for first in range(0, max_steps, plan.steps):
+            block = program.run(rows, inside.prior_units, values, draw_seed, first, rate)
+            if not _finite(block):
+                status = Status.DIVERGED
+                break
+            values = block.values
+            blocks.append(block.average)
+            elbos.append(-block.losses)
+            drift = settle.drift(inside.model.sites, blocks)
+            report(Stand(first + plan.steps, float(elbos[-1].mean()), drift))
+            if drift < _TOLERANCE:
+                status = Status.CONVERGED
+                break
+    except KeyboardInterrupt:
+        status = Status.INTERRUPTED
+    return _ended(inside, values, blocks, elbos, status)
+
+
+def _ended(inside, values, blocks, elbos, status) -> Run:
+    if not blocks:
+        return Run(_frozen(values), np.empty(0), -np.inf, status)
+    cloud = settle.cloud(blocks)
+    trace = np.concatenate(elbos)
+    trace.setflags(write=False)
+    elbo = float(np.mean(elbos[-len(cloud) :]))
+    return Run(_frozen(settle.average(inside.model.sites, cloud)), trace, elbo, status)
+
+
+def _finite(block: svi.Block) -> bool:
+    return all(np.isfinite(leaf).all() for leaf in tf.nest.flatten(block.average))
+
+
+def _frozen(values: Values) -> Values:
+    def copy(leaf):
+        array = np.array(leaf)
+        array.setflags(write=False)
+        return array
+
+    return tf.nest.map_structure(copy, values)

@@ -1,0 +1,42 @@
+"""The evidence for and against a fit, weighed into one status."""
+
+from bgmm_jd.restarts import Restart
+from bgmm_jd.run import Run
+from bgmm_jd.status import Status
+
+# Nats of elbo: a mode further below the best holds less than a twentieth of its mass.
+_RIVAL = 3.0
+_KHAT_LIMIT = 0.7  # Vehtari et al. 2024
+_FEWEST_ROWS = 1.0  # that a component must hold
+_FEWEST_RESTARTS = 3  # that let a lone winner be told from a lone start
+
+
+def verdict(best: Run, restarts: tuple[Restart, ...], khat: float, emptiest: float) -> Status:
+    """The gravest thing that is known of a fit.
+
+    Parameters
+    ----------
+    khat : NaN where it is not known.
+    emptiest : expected number of rows of the smallest component.
+    """
+    interrupted = any(r.status is Status.INTERRUPTED for r in restarts)
+    if best.status is Status.DIVERGED:
+        return best.status
+    if interrupted:
+        return Status.INTERRUPTED
+    if best.status is not Status.CONVERGED:
+        return best.status
+    if khat > _KHAT_LIMIT:
+        return Status.KHAT_TOO_HIGH
+    if any(_rivals(r, best) for r in restarts):
+        return Status.SEVERAL_MODES
+    if emptiest < _FEWEST_ROWS:
+        return Status.COMPONENT_EMPTY
+    if len(restarts) >= _FEWEST_RESTARTS and sum(r.agrees for r in restarts) == 1:
+        return Status.RESTARTS_DISAGREE
+    return Status.CONVERGED
+
+
+def _rivals(restart: Restart, best: Run) -> bool:
+    settled = restart.status is Status.CONVERGED
+    return settled and not restart.agrees and best.elbo - restart.elbo < _RIVAL

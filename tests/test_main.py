@@ -1,0 +1,275 @@
+import contextlib
+import importlib.metadata
+import io
+import os
+import pathlib
+import subprocess
+import sys
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+import bgmm_jd
+from bgmm_jd import examples, svi
+from bgmm_jd.__main__ import BadInput, main, read_csv
+
+ROOT = pathlib.Path(bgmm_jd.__file__).parents[1]
+
+
+def clusters():
+    rng = np.random.default_rng(5)
+    return 6.0 * (np.arange(60) % 2)[:, np.newaxis] + rng.standard_normal((60, 2))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "data.csv"
+    np.savetxt(path, clusters(), delimiter=",", header="length,width", comments="")
+    return path
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+def run(*argv):
+    with contextlib.redirect_stdout(io.StringIO()) as out:  # noqa: SIM117
+        with contextlib.redirect_stderr(io.StringIO()) as err:
+            code = main([str(argument) for argument in argv])
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="module")
+def fitted(data, tmp_path_factory):
+    netcdf = tmp_path_factory.mktemp("out") / "result.nc"
+    return run("fit", data, "-k", 2, "-o", netcdf, "--seed", 3), netcdf
+
+
+def groups_of(path):
+    """The groups of a netCDF file, and its posterior, under either line of ArviZ."""
+    import arviz as az
+
+    if importlib.metadata.version("arviz").startswith("0."):
+        idata = az.from_netcdf(path)
+        return set(idata.groups()), idata.posterior
+    tree = az.from_netcdf(path)
+    return set(tree.children), tree["posterior"]
+
+
+def test_fit_prints_what_it_found(fitted):
+    outcome, netcdf = fitted
+    assert (outcome.code, outcome.err) == (0, "")
+    lines = outcome.out.splitlines()
+    assert lines[:2] == ["data.csv: 60 rows x 2 features, K = 2", "features: 0 length, 1 width"]
+    assert sum(line.startswith("How far to trust it: converged") for line in lines) == 1
+    rows = [line.split()[0] for line in lines if line.startswith(("weights", "means"))]
+    assert rows[:2] == ["weights[0]", "weights[1]"]
+    assert len(rows) == 6
+    assert lines[-2].startswith(f"Wrote {netcdf} ")
+    assert lines[-1].startswith(f"Wrote {netcdf.with_suffix('.png')} ")
+
+
+def test_fit_writes_the_draws(fitted, data):
+    _, netcdf = fitted
+    groups, posterior = groups_of(netcdf)
+    assert {"posterior", "prior", "observed_data", "log_likelihood"} <= groups
+    expected = bgmm_jd.fit(read_csv(data).X, 2, seed=3).sample(1_000, seed=3)
+    np.testing.assert_array_equal(posterior["means"].values[0], expected["means"])
+
+
+def test_fit_writes_the_figure(fitted):
+    _, netcdf = fitted
+    assert netcdf.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_demonstration(monkeypatch, tmp_path):
+    for name in ("three_clusters", "old_faithful"):
+        example = getattr(examples, name)()._replace(X=clusters(), K=2)
+        monkeypatch.setattr(examples, name, lambda example=example: example)
+    monkeypatch.chdir(tmp_path)
+    outcome = run()
+    assert (outcome.code, outcome.err) == (0, "")
+    written = {path.name for path in (tmp_path / "bgmm_jd-demo").iterdir()}
+    assert written == {
+        f"{stem}.{kind}" for stem in ("three_clusters", "old_faithful") for kind in ("nc", "png")
+    }
+    assert outcome.out.count("How far to trust it: converged") == 2
+    assert all(name in outcome.out for name in written)
+
+
+def interrupt(monkeypatch, at_block):
+    """Ctrl-C while the given block of steps, counted from 1, is running."""
+    whole, calls = svi.Program.run, []
+
+    def run_or_stop(*arguments):
+        calls.append(arguments)
+        if len(calls) == at_block:
+            raise KeyboardInterrupt
+        return whole(*arguments)
+
+    monkeypatch.setattr(svi.Program, "run", run_or_stop)
+
+
+def test_an_interrupted_fit_is_kept(monkeypatch, data, tmp_path):
+    interrupt(monkeypatch, at_block=3)
+    outcome = run("fit", data, "-k", 2, "-o", tmp_path / "kept.nc")
+    assert (outcome.code, outcome.err) == (1, "")
+    assert "How far to trust it: interrupted" in outcome.out
+    groups_of(tmp_path / "kept.nc")
+    assert (tmp_path / "kept.png").exists()
+
+
+def test_an_interrupted_demonstration_ends(monkeypatch, tmp_path):
+    small = examples.old_faithful()._replace(X=clusters(), K=2)
+    monkeypatch.setattr(examples, "three_clusters", lambda: small)
+    interrupt(monkeypatch, at_block=3)
+    outcome = run("--out", tmp_path / "demo")
+    assert outcome.code == 1
+    assert len(list((tmp_path / "demo").iterdir())) == 2
+
+
+def test_an_interrupt_before_there_is_anything_to_keep(monkeypatch, data, tmp_path):
+    def stop(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bgmm_jd, "fit", stop)
+    outcome = run("fit", data, "-k", 2, "-o", tmp_path / "none.nc")
+    assert (outcome.code, outcome.err) == (130, "bgmm_jd: interrupted.\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_from_the_shell(data, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "bgmm_jd", "fit", str(data), "-k", "2", "-o", "out.nc"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Wrote out.nc" in done.stdout
+    _, posterior = groups_of(tmp_path / "out.nc")
+    assert posterior["means"].shape == (1, 1_000, 2, 2)
+
+
+@pytest.fixture
+def csv(tmp_path):
+    def write(text, encoding="utf-8"):
+        path = tmp_path / "file.csv"
+        path.write_bytes(text.encode(encoding))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a,b\n1,2\n3,4.5\n",
+        "a, b\r\n1, 2\r\n3, 4.5\r\n",
+        '"a","b"\n"1","2"\n3,4.5',
+        "\na;b\n\n1;2\n\n3;4.5\n\n",
+        "a\tb\n1\t2\n3\t4.5\n",
+        "# a b\n1 2\n 3  4.5\n",
+        "\ufeffa,b\n1,2\n3,4.5\n",
+    ],
+)
+def test_layouts_of_files(csv, text):
+    table = read_csv(csv(text))
+    np.testing.assert_array_equal(table.X, [[1.0, 2.0], [3.0, 4.5]])
+    assert table.columns == ("a", "b")
+    assert table.X.dtype == np.float64
+
+
+def test_no_names(csv):
+    table = read_csv(csv("1,2\n3,4.5\n"))
+    np.testing.assert_array_equal(table.X, [[1.0, 2.0], [3.0, 4.5]])
+    assert table.columns == ("column 1", "column 2")
+
+
+def test_a_single_column_with_a_name_of_two_words(csv):
+    table = read_csv(csv("waiting time\n79\n54\n"))
+    np.testing.assert_array_equal(table.X, [[79.0], [54.0]])
+    assert table.columns == ("waiting time",)
+
+
+@pytest.mark.parametrize("columns", ["c,a", "3, 1"])
+def test_chosen_columns(csv, columns):
+    table = read_csv(csv("a,b,c\n1,x,2\n3,,4\n"), columns)
+    np.testing.assert_array_equal(table.X, [[2.0, 1.0], [4.0, 3.0]])
+    assert table.columns == ("c", "a")
+
+
+def test_numbers_are_read_to_the_last_digits(data):
+    np.testing.assert_allclose(read_csv(data).X, clusters(), rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("\n\n", "is empty"),
+        ("a,b\n", "no rows"),
+        ("a,b\n1,x\n", "column 'b' has 'x' in line 2"),
+        ("a,b\n\n1,2\n\n3,\n", "column 'b' has no value in line 5"),
+        ("a,b\n1,2\nNA,4\n", "column 'a' has no value in line 3"),
+        ("a,b\n1,2\n3,inf\n", "column 'b' has 'inf' in line 3"),
+        ("1,2\n3\n", "column 'column 2' has no value in line 2"),
+        ("a,b\n1,2\n3,4,5\n", "3 values in line 3, not 2"),
+        ("a,b\n1,2,3\n4,5,6\n", "2 names above 3 columns"),
+        (",a\n1,2\n2,3\n", "no name for column 1"),
+        ("1,2\nthree,4\n", "column 'column 1' has 'three' in line 2"),
+    ],
+)
+def test_files_that_cannot_be_fitted(csv, text, message):
+    with pytest.raises(BadInput, match=message):
+        read_csv(csv(text))
+
+
+@pytest.mark.parametrize("columns", ["d", "0", "4", "a,a", "a,1", ""])
+def test_columns_that_are_not_there(csv, columns):
+    with pytest.raises(BadInput, match="column"):
+        read_csv(csv("a,b,c\n1,x,2\n3,,4\n"), columns)
+
+
+def test_not_text(csv):
+    with pytest.raises(BadInput, match="UTF-8"):
+        read_csv(csv("größe\n1\n", encoding="latin-1"))
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["fit", "absent.csv", "-k", 2], "cannot read absent.csv: No such file"),
+        (["fit", ".", "-k", 2], "cannot read ."),
+        (["fit", "DATA", "-k", 0], "K must be at least 1"),
+        (["fit", "DATA", "-k", 61], "at least K=61 rows; got 60"),
+        (["fit", "DATA", "-k", 2, "--batch-size", 61], "batch_size must be from 1 to 60"),
+        (["fit", "DATA", "-k", 2, "--seed", -1], "seed"),
+        (["fit", "DATA", "-k", 2, "--covariance", "round"], "covariance"),
+        (["fit", "DATA", "-k", 2, "-o", "absent/out.nc"], "cannot write absent/out.nc"),
+        (["fit", "DATA", "-k", 2, "-o", "."], "cannot write ."),
+        (["fit", "DATA", "-k", 2, "--plot", "plot.doc"], "must end in"),
+        (["fit", "DATA", "-k", 2, "-o", "DATA"], "three different files"),
+        (["--out", "DATA"], "cannot make the directory"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(monkeypatch, tmp_path, data, argv, message):
+    monkeypatch.chdir(tmp_path)
+    outcome = run(*(data if argument == "DATA" else argument for argument in argv))
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["fit", "--help"], ["--version"]])
+def test_help(capsys, argv):
+    with pytest.raises(SystemExit) as end:
+        main(argv)
+    assert end.value.code == 0
+    assert capsys.readouterr().out

@@ -1,0 +1,271 @@
+"""Priors: densities against scipy, defaults in the data's units, and what is refused at the door."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import stats
+from tensorflow_probability import distributions as tfd
+
+from bgmm_jd import mixture_prior, prior
+from bgmm_jd.units import Units
+
+K, D = 3, 2
+Root = tfd.JointDistributionCoroutine.Root
+
+
+def joint(*distributions):
+    """A coroutine of independent variables."""
+
+    def model():
+        for distribution in distributions:
+            yield Root(distribution)
+
+    return tfd.JointDistributionCoroutine(model)
+
+
+def normal(name, *shape):
+    return tfd.Independent(tfd.Normal(np.zeros(shape), 1.0), len(shape), name=name)
+
+
+def gamma(name, *shape):
+    return tfd.Independent(tfd.Gamma(np.full(shape, 2.0), 1.0), len(shape), name=name)
+
+
+def dirichlet(name, size):
+    return tfd.Dirichlet(np.full(size, 2.0), name=name)
+
+
+# --- The published model's prior --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_structure(dtype):
+    found = mixture_prior(K, D, dtype=dtype)
+    assert isinstance(found, tfd.JointDistributionCoroutine)
+    assert prior.variable_shapes(found) == {
+        "weights": (K,),
+        "means": (K, D),
+        "precisions": (K, D),
+    }
+    draws = found.sample(5, seed=(0, 0))
+    assert draws._fields == ("weights", "means", "precisions")
+    assert [v.dtype for v in draws] == [dtype] * 3
+    assert [v.shape for v in draws] == [(5, K), (5, K, D), (5, K, D)]
+    assert found.log_prob(draws).shape == [5]
+    prior.check_prior(found, K, D)
+
+
+def scipy_log_density(theta, mean_loc, mean_scale, c, r, weight):
+    return (
+        stats.dirichlet(np.broadcast_to(weight, K)).logpdf(theta["weights"])
+        + stats.norm(mean_loc, mean_scale).logpdf(theta["means"]).sum()
+        + stats.gamma(c, scale=1 / np.asarray(r)).logpdf(theta["precisions"]).sum()
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "values"),
+    [
+        ({}, (0.0, 1.0, 5.0, 5.0, 2.0)),  # as published
+        (
+            {
+                "mean_loc": [1.0, -2.0],
+                "mean_scale": [[1.0], [2.0], [3.0]],
+                "precision_concentration": np.arange(1, 7).reshape(K, D),
+                "precision_rate": [0.5, 7.0],
+                "weight_concentration": [0.5, 1.0, 9.0],
+            },
+            ([1.0, -2.0], [[1.0], [2.0], [3.0]], [[1, 2], [3, 4], [5, 6]], [0.5, 7], [0.5, 1, 9]),
+        ),
+    ],
+    ids=["published", "each its own"],
+)
+def test_density(arguments, values):
+    found = mixture_prior(K, D, dtype="float64", **arguments)
+    rng = np.random.default_rng(0)
+    theta = {
+        "weights": rng.dirichlet(np.ones(K)),
+        "means": rng.normal(size=(K, D)),
+        "precisions": rng.gamma(2.0, size=(K, D)),
+    }
+    # 15 terms of a few nats each, in float64.
+    np.testing.assert_allclose(
+        found.log_prob(theta), scipy_log_density(theta, *values), rtol=1e-13, atol=1e-13
+    )
+
+
+def test_equal_arguments_give_the_same_object():
+    """As a program is compiled for a prior, by identity."""
+    first = mixture_prior(K, D)
+    assert mixture_prior(np.int64(K), D, mean_loc=np.zeros((1, D)), mean_scale=1) is first
+    assert mixture_prior(K, D, weight_concentration=[2.0] * K, dtype=np.float32) is first
+    others = [
+        mixture_prior(K, D, mean_loc=1.0),
+        mixture_prior(K, D, mean_scale=2.0),
+        mixture_prior(K, D, precision_concentration=6.0),
+        mixture_prior(K, D, precision_rate=6.0),
+        mixture_prior(K, D, weight_concentration=3.0),
+        mixture_prior(K, D, dtype="float64"),
+        mixture_prior(D, K),
+    ]
+    assert len({id(p) for p in [first, *others]}) == 8
+
+
+@pytest.mark.parametrize("name", ["K", "D"])
+@pytest.mark.parametrize(
+    ("value", "error"), [(0, ValueError), (-2, ValueError), (2.0, TypeError), (True, TypeError)]
+)
+def test_sizes_that_are_refused(name, value, error):
+    with pytest.raises(error, match=f"^{name} must be"):
+        mixture_prior(**{"K": K, "D": D, name: value})
+
+
+POSITIVE = ["mean_scale", "precision_concentration", "precision_rate", "weight_concentration"]
+
+
+@pytest.mark.parametrize("name", POSITIVE)
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf, [1.0, 1.0, 0.0]])
+def test_values_that_must_be_positive(name, value):
+    size = {"weight_concentration": K}.get(name, 3)
+    with pytest.raises(ValueError, match=f"{name} must be finite and positive"):
+        mixture_prior(K, size, **{name: value})
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_a_location_must_be_finite(value):
+    with pytest.raises(ValueError, match="mean_loc must be finite"):
+        mixture_prior(K, D, mean_loc=value)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("mean_loc", (K,)), ("mean_scale", (K, D, 1)), ("weight_concentration", (D,))],
+)
+def test_values_that_do_not_broadcast(name, shape):
+    with pytest.raises(ValueError, match=f"{name} must broadcast to shape"):
+        mixture_prior(K, D, **{name: np.ones(shape)})
+
+
+def test_forms_and_dtypes_that_are_not_known():
+    with pytest.raises(ValueError, match="covariance must be one of .*got 'round'"):
+        mixture_prior(K, D, covariance="round")
+    with pytest.raises(ValueError, match="float32 or float64; got 'float16'"):
+        mixture_prior(K, D, dtype="float16")
+
+
+# --- The default prior ------------------------------------------------------------------------
+
+
+def test_default_prior_moves_with_the_units():
+    """Of draws in other units, the density inside less the log of the change of volume."""
+    where = Units(np.array([5000.0, -3.0]), np.array([1000.0, 0.5]))
+    inside = prior.default_prior(K, D, "diag", "float64")
+    theta = inside.sample(4, seed=(1, 2))
+    moved = theta._replace(
+        means=where.shift + where.scale * theta.means, precisions=theta.precisions / where.scale**2
+    )
+    log_volume = K * np.log(where.scale).sum() - 2 * K * np.log(where.scale).sum()
+    found = prior.default_prior(K, D, "diag", "float64", where).log_prob(moved)
+    # means - 5000 loses 5 eps relative to the scale.
+    np.testing.assert_allclose(found, inside.log_prob(theta) - log_volume, rtol=1e-12)
+
+
+def test_default_prior_is_weak():
+    """In data with sd 1: means reach 2 sds, precisions from far below to far above K^(2/D)."""
+    draws = prior.default_prior(K, D, "diag", "float64").sample(4000, seed=(1, 2))
+    low, high = np.quantile(draws.precisions, (0.05, 0.95))
+    assert low < K ** (2 / D) < high / 5
+    # The standard error of an sd from 24,000 draws is 0.5 %; 4.9 of them: a false alarm of 1e-6.
+    np.testing.assert_allclose(np.std(draws.means), 2.0, rtol=4.9 * 0.005)
+
+
+# --- A user's own prior at the door -----------------------------------------------------------
+
+WEIGHTS, MEANS, PRECISIONS = (
+    dirichlet("weights", K),
+    normal("means", K, D),
+    gamma("precisions", K, D),
+)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        joint(WEIGHTS, MEANS, PRECISIONS),
+        joint(gamma("scales", K, D), MEANS, WEIGHTS),
+        joint(normal("anything"), PRECISIONS, MEANS, WEIGHTS),
+    ],
+    ids=["precisions", "scales in another order", "a hyperparameter"],
+)
+def test_priors_that_are_taken(own):
+    prior.check_prior(own, K, D)
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        (joint(MEANS, PRECISIONS), "'weights'"),
+        (joint(WEIGHTS, PRECISIONS), "'means'"),
+        (joint(WEIGHTS, MEANS), "'precisions'"),
+        (joint(WEIGHTS, MEANS, normal("sd", K, D)), r"it has \['means', 'sd', 'weights'\]"),
+        (joint(WEIGHTS, MEANS, PRECISIONS, gamma("scales", K, D)), "one of 'precisions'"),
+        (joint(dirichlet("weights", K + 1), MEANS, PRECISIONS), r"'weights'.*\[3\].*has \[4\]"),
+        (joint(WEIGHTS, normal("means", D, K), PRECISIONS), r"'means'.*\[3, 2\].*has \[2, 3\]"),
+        (joint(WEIGHTS, normal("means", K), PRECISIONS), r"'means'.*\[3, 2\].*has \[3\]"),
+        (joint(WEIGHTS, MEANS, gamma("precisions", K, D, D)), r"'precisions'.*has \[3, 2, 2\]"),
+        (joint(WEIGHTS, MEANS, gamma("scales", D)), r"'scales'.*\[3, 2\].*has \[2\]"),
+        (
+            joint(WEIGHTS, tfd.Normal(np.zeros((K, D)), 1.0, name="means"), PRECISIONS),
+            r"'means'.*batch shape \[\].*tfd.Independent",
+        ),
+    ],
+    ids=str,
+)
+def test_priors_that_are_refused(own, message):
+    with pytest.raises(ValueError, match=message):
+        prior.check_prior(own, K, D)
+
+
+@pytest.mark.parametrize("own", [WEIGHTS, "diag", {"weights": WEIGHTS}, lambda: None], ids=str)
+def test_anything_but_a_coroutine_is_refused(own):
+    with pytest.raises(TypeError, match="must be a tfd.JointDistributionCoroutine; got"):
+        prior.check_prior(own, K, D)
+
+
+def test_another_k_or_d_is_refused():
+    found = mixture_prior(K, D)
+    with pytest.raises(ValueError, match=r"'weights' must have shape \[4\] for K=4"):
+        prior.check_prior(found, K + 1, D)
+    with pytest.raises(ValueError, match=r"'means' must have shape \[3, 5\].*5 columns"):
+        prior.check_prior(found, K, 5)
+
+
+# --- Where variables that the data do not start begin -----------------------------------------
+
+
+def test_prior_moments():
+    """The median and the interquartile range / 1.349, of 200 draws.
+
+    The asymptotic standard errors of a sample median and quartile are sqrt(p (1 - p) / n) / f;
+    6 of them for each of 8 entries is a false alarm of 1e-7 or so.
+    """
+    laws = [stats.norm(3.0, 2.0), stats.gamma(2.0, scale=0.2), stats.cauchy(1.0, 0.5)]
+    own = joint(
+        tfd.Independent(tfd.Normal(np.full((2, 2), 3.0), 2.0), 2, name="a"),
+        tfd.Sample(tfd.Gamma(np.float64(2.0), 5.0), 3, name="b"),
+        tfd.Cauchy(np.float64(1.0), 0.5, name="c"),
+    )
+    found = prior.prior_moments(own)
+    for (name, shape), law in zip([("a", (2, 2)), ("b", (3,)), ("c", ())], laws, strict=True):
+        middle, spread = found[name]
+        assert middle.shape == spread.shape == shape
+        low, median, high = law.ppf([0.25, 0.5, 0.75])
+        n = prior._PRIOR_DRAWS
+        assert np.all(np.abs(middle - median) < 6 * 0.5 / np.sqrt(n) / law.pdf(median))
+        error = np.sqrt(3 / 16 / n) * (1 / law.pdf(low) + 1 / law.pdf(high)) / 1.349
+        assert np.all(np.abs(spread - (high - low) / 1.349) < 6 * error)
+
+
+def test_prior_moments_are_the_same_each_time():
+    found = [prior.prior_moments(mixture_prior(K, D)) for _ in range(2)]
+    tf.nest.map_structure(np.testing.assert_array_equal, *found)
