@@ -8,6 +8,8 @@ with _native_log.set_aside():
 
 from bgmm_jd._version import __version__ as __version__
 from bgmm_jd.fit import fit
+from bgmm_jd.inference_data import to_inference_data
+from bgmm_jd.plots import plot_density
 from bgmm_jd.posterior import (
     Posterior,
     log_density,
@@ -25,8 +27,10 @@ __all__ = [
     "fit",
     "log_density",
     "mixture_prior",
+    "plot_density",
     "predict",
     "predict_proba",
     "relabel",
     "sample_predictive",
+    "to_inference_data",
 ]

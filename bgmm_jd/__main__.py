@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -193,8 +194,16 @@ def _fit(X: np.ndarray, K: int, settings: dict[str, Any]) -> tuple[bgmm_jd.Poste
         try:
             posterior = bgmm_jd.fit(X, K, **settings)
         except (ValueError, TypeError) as error:
+            if not _at_the_door(error):
+                raise
             raise BadInput(str(error)) from None
     return posterior, time.perf_counter() - start
+
+
+def _at_the_door(error: Exception) -> bool:
+    """Whether this library raised the error, of what it was given; any other is a defect."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals["__name__"].startswith("bgmm_jd.")
 
 
 def _write(

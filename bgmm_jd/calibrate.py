@@ -91,22 +91,33 @@ def calibrate(gradient: Gradient, start: Normal, rng: np.random.Generator) -> No
     """
     normal = start
     for draws in _DRAWS:
-        normal, settled = _step(gradient, normal, draws, rng)
+        points = _points(normal, draws, rng)
+        slope = gradient(points)
+        if not np.isfinite(slope).all():
+            break  # the normal reaches out of the dtype's range: the weights will tell how bad
+        normal, settled = _step(normal, slope.reshape(draws, 2, *normal.factor.shape))
         if settled:
             break
     return normal
 
 
-def _step(
-    gradient: Gradient, normal: Normal, draws: int, rng: np.random.Generator
-) -> tuple[Normal, bool]:
-    """One step, in coordinates where the old distribution is standard normal."""
+def _points(normal: Normal, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """One sd to either side along each axis of mirrored draws: [draws * 2 * P, P]."""
     P = len(normal.mean)
     half = rng.standard_normal((draws // 2, P))
-    shifts = np.concatenate([np.eye(P), -np.eye(P)])
-    whitened = np.concatenate([half, -half])[:, np.newaxis] + shifts
-    points = normal.mean + whitened.reshape(-1, P) @ normal.factor.T
-    slope = (gradient(points) @ normal.factor).reshape(draws, 2, P, P)
+    sides = np.concatenate([np.eye(P), -np.eye(P)])
+    whitened = np.concatenate([half, -half])[:, np.newaxis] + sides
+    return normal.mean + whitened.reshape(-1, P) @ normal.factor.T
+
+
+def _step(normal: Normal, slope: np.ndarray) -> tuple[Normal, bool]:
+    """One step, in coordinates where the old distribution is standard normal.
+
+    Parameters
+    ----------
+    slope : [draws, 2, P, P], the gradient at each draw, side and axis.
+    """
+    slope = slope @ normal.factor
     curvature = (slope[:, 1] - slope[:, 0]).mean(axis=0) / 2.0
     eigenvalues, vectors = np.linalg.eigh((curvature + curvature.T) / 2.0)
     bounded = np.maximum(eigenvalues, _LEAST_CURVATURE)

@@ -6,12 +6,16 @@ import numpy as np
 import tensorflow as tf
 
 from bgmm_jd.surrogate import Site, coordinate_map
-from bgmm_jd.units import Units
+from bgmm_jd.units import Units, to_internal
 
 
 def flatten(sites: tuple[Site, ...], theta: Mapping[str, tf.Tensor], units: Units) -> tf.Tensor:
     """Draws in internal units [S, ...] as points [S, P]."""
-    parts = [coordinate_map(site, units).inverse(theta[site.name]) for site in sites]
+    parts = [
+        coordinate_map(site, units).inverse(theta[site.name])
+        for site in sites
+        if site.fixed is None
+    ]
     return tf.concat([tf.reshape(part, [tf.shape(part)[0], -1]) for part in parts], axis=1)
 
 
@@ -23,6 +27,10 @@ def unflatten(
     volume = tf.zeros([], points.dtype)
     first = 0
     for site in sites:
+        if site.fixed is not None:
+            value = to_internal(site.name, tf.constant(site.fixed, points.dtype), units)
+            theta[site.name] = tf.broadcast_to(value, (tf.shape(points)[0], *site.shape))
+            continue
         bijector = coordinate_map(site, units)
         shape = tuple(bijector.inverse_event_shape(site.shape))
         size = int(np.prod(shape))

@@ -1,6 +1,7 @@
 """X at the door: checks, dtype, shift and scale, row weights, and the rows of each minibatch."""
 
 import math
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -104,6 +105,15 @@ def as_count(value: Any, name: str, most: int | None = None) -> int:
     return int(value)
 
 
+def as_seed(value: Any) -> int:
+    """Return a non-negative integer, or raise."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+        raise TypeError(f"seed must be an integer; got {value!r} ({type(value).__name__}).")
+    if value < 0:
+        raise ValueError(f"seed must not be negative; got {value}.")
+    return int(value)
+
+
 def centre_and_scale(X: np.ndarray) -> Data:
     """Centre each column and divide it by its standard deviation, so that float32 is enough.
 
@@ -146,7 +156,8 @@ def to_units(X: np.ndarray, units: Units) -> np.ndarray:
     return ((np.asarray(X, np.float64) - units.shift) / units.scale).astype(X.dtype)
 
 
-class Batches(NamedTuple):
+@dataclass(frozen=True)
+class Batches:
     """How an epoch is cut: `count` batches of `size` rows or one fewer, every row once.
 
     The batches are as equal as can be, so that none is a noisy remnant: with the batch's sum

@@ -22,6 +22,7 @@ import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
 __all__ = [
+    "MirroredNormal",
     "Normal",
     "exponential",
     "normal",
@@ -61,7 +62,9 @@ def stateless_seed(seed: Any, salt: str | None = None) -> tf.Tensor:
     return tfp.random.sanitize_seed(seed, salt=salt)
 
 
-def random_words(shape: Any, seed: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
+def random_words(
+    shape: Any, seed: tf.Tensor, dtype: tf.DType = tf.float32, mirrored: bool = False
+) -> tf.Tensor:
     """Draw words of random bits, each as wide as a float of `dtype`.
 
     Parameters
@@ -72,6 +75,10 @@ def random_words(shape: Any, seed: tf.Tensor, dtype: tf.DType = tf.float32) -> t
         Stateless seed; equal seeds give equal words.
     dtype : tf.DType
         float32 or float64: what is to be made of the words.
+    mirrored : bool
+        Whether the second half along the first axis repeats the first with the lowest bit, the
+        sign of `to_normal`, flipped. Means over the draws then have no error from what is odd in
+        the normals.
 
     Returns
     -------
@@ -85,6 +92,12 @@ def random_words(shape: Any, seed: tf.Tensor, dtype: tf.DType = tf.float32) -> t
     dtype = tf.as_dtype(dtype)
     if dtype not in _WORD_OF:
         raise TypeError(f"expected dtype float32 or float64, got {dtype.name}: cast the parameters")
+    if mirrored:
+        count = shape[0]
+        half = tf.concat([[(count + 1) // 2], shape[1:]], axis=0)
+        words = random_words(half, seed, dtype)
+        flipped = tf.bitwise.bitwise_xor(words, tf.constant(1, words.dtype))
+        return tf.concat([words, flipped], axis=0)[:count]
     # The generator is named, as the automatic choice may differ between kinds of devices.
     return tf.random.stateless_uniform(
         shape, seed, minval=None, maxval=None, dtype=_WORD_OF[dtype], alg="philox"
@@ -244,9 +257,19 @@ class Normal(tfd.Normal):
     `seed` is taken as it is (see `stateless_seed`).
     """
 
+    _mirrored = False
+
     def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
         loc = tf.convert_to_tensor(self.loc)
         scale = tf.convert_to_tensor(self.scale)
         batch_shape = tf.broadcast_dynamic_shape(tf.shape(loc), tf.shape(scale))
         shape = tf.concat([[n], batch_shape], axis=0)
-        return loc + scale * normal(shape, stateless_seed(seed, salt="Normal"), self.dtype)
+        seed = stateless_seed(seed, salt="Normal")
+        words = random_words(shape, seed, self.dtype, mirrored=self._mirrored)
+        return loc + scale * to_normal(words)
+
+
+class MirroredNormal(Normal):
+    """`Normal` whose draws come in pairs, as far above the mean as below."""
+
+    _mirrored = True

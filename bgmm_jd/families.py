@@ -11,12 +11,13 @@ which are orthogonal: their Fisher information is diagonal.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.draws import Normal
-from bgmm_jd.gamma import Dirichlet, Gamma
+from bgmm_jd.draws import MirroredNormal, Normal
+from bgmm_jd.gamma import Dirichlet, Gamma, MirroredDirichlet, MirroredGamma
 from bgmm_jd.units import Affine
 
 Parameters = Mapping[str, Any]  # by name, in the constrained space: tensors or variables
@@ -29,6 +30,7 @@ class Family(NamedTuple):
     coordinates : bijector from a whole real space to the variable, in which its posterior is close
         to normal.
     distribution : parameters -> distribution over the last axes.
+    in_training : the same, with draws in mirrored pairs.
     start : mean, standard deviation (elementwise, of the variable) -> parameters.
     moments : parameters, as arrays -> mean, standard deviation (elementwise).
     change_units : parameters, Affine -> parameters; None where the family is not closed under it.
@@ -36,12 +38,25 @@ class Family(NamedTuple):
     """
 
     constraints: Mapping[str, tfb.Bijector]
-    coordinates: tfb.Bijector
+    coordinates: Callable[[], tfb.Bijector]
     distribution: Callable[[Parameters], tfd.Distribution]
+    in_training: Callable[[Parameters], tfd.Distribution]
     start: Callable[[tf.Tensor, tf.Tensor], Parameters]
     moments: Callable[[Parameters], tuple[Any, Any]]
     change_units: Callable[[Parameters, Affine], Parameters]
     natural: Callable[[Parameters, Parameters], Parameters]
+
+
+class SimplexCoordinates(tfb.SoftmaxCentered):
+    """`tfb.SoftmaxCentered` with volume measured as densities on the simplex measure it.
+
+    A Dirichlet density is one of the first K - 1 proportions. The bijector of TFP measures along
+    the simplex, which is steeper by sqrt(K).
+    """
+
+    def _forward_log_det_jacobian(self, x: tf.Tensor) -> tf.Tensor:
+        components = tf.cast(tf.shape(x)[-1] + 1, x.dtype)
+        return super()._forward_log_det_jacobian(x) - 0.5 * tf.math.log(components)
 
 
 # --- Normal ---------------------------------------------------------------------------------
@@ -64,8 +79,9 @@ def _normal_natural(p: Parameters, g: Parameters) -> Parameters:
 
 NORMAL = Family(
     constraints={"loc": tfb.Identity(), "scale": tfb.Exp()},
-    coordinates=tfb.Identity(),
+    coordinates=tfb.Identity,
     distribution=lambda p: Normal(p["loc"], p["scale"]),
+    in_training=lambda p: MirroredNormal(p["loc"], p["scale"]),
     start=_normal_start,
     moments=lambda p: (p["loc"], p["scale"]),
     change_units=_normal_units,
@@ -88,8 +104,9 @@ def _gamma_natural(p: Parameters, g: Parameters) -> Parameters:
 
 GAMMA = Family(
     constraints={"concentration": tfb.Exp(), "mean": tfb.Exp()},
-    coordinates=tfb.Exp(),
+    coordinates=tfb.Exp,
     distribution=lambda p: Gamma(p["concentration"], p["concentration"] / p["mean"]),
+    in_training=lambda p: MirroredGamma(p["concentration"], p["concentration"] / p["mean"]),
     start=_gamma_start,
     moments=lambda p: (p["mean"], p["mean"] / p["concentration"] ** 0.5),
     change_units=lambda p, change: {**p, "mean": p["mean"] * change.factor},
@@ -136,12 +153,37 @@ def _dirichlet_natural(p: Parameters, g: Parameters) -> Parameters:
 
 DIRICHLET = Family(
     constraints={"concentration": tfb.Exp()},
-    coordinates=tfb.SoftmaxCentered(),
+    coordinates=SimplexCoordinates,
     distribution=lambda p: Dirichlet(p["concentration"]),
+    in_training=lambda p: MirroredDirichlet(p["concentration"]),
     start=_dirichlet_start,
     moments=_dirichlet_moments,
     change_units=lambda p, change: p,  # proportions have no units
     natural=_dirichlet_natural,
+)
+
+# --- Fixed ----------------------------------------------------------------------------------
+
+
+def _fixed_units(p: Parameters, change: Affine) -> Parameters:
+    value = p["value"] * change.factor
+    return {"value": value if change.shift is None else value + change.shift}
+
+
+def _point(p: Parameters) -> tfd.Distribution:
+    return tfd.Deterministic(p["value"])
+
+
+# A variable that the prior leaves no choice: nothing to train, no coordinates.
+FIXED = Family(
+    constraints={},
+    coordinates=tfb.Identity,
+    distribution=_point,
+    in_training=_point,
+    start=lambda mean, sd: {},
+    moments=lambda p: (np.zeros(0), np.ones(0)),
+    change_units=_fixed_units,
+    natural=lambda p, g: {},
 )
 
 # The family of a distribution in the prior -> the member of the surrogate. Exact types only: a

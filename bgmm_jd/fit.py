@@ -10,8 +10,8 @@ from tensorflow_probability import distributions as tfd
 
 from bgmm_jd import initial, sampling, units
 from bgmm_jd.compiled import EXECUTIONS
-from bgmm_jd.data import Data, as_count, as_rows, centre_and_scale, cut_batches, to_units
-from bgmm_jd.labels import can_arrange, separated
+from bgmm_jd.data import Data, as_count, as_rows, as_seed, centre_and_scale, cut_batches, to_units
+from bgmm_jd.labels import can_arrange, is_exchangeable, separated
 from bgmm_jd.objective import Model
 from bgmm_jd.posterior import Posterior, predict_proba
 from bgmm_jd.prior import check_covariance, check_prior, default_prior, prior_moments
@@ -33,7 +33,6 @@ _FIRST_TRIALS = 8
 _EMPTIEST_DRAWS = 4
 _ELBO_BUDGET = 2**23  # draws x rows x features
 _FEWEST_ELBO_DRAWS, _MOST_ELBO_DRAWS = 32, 500
-_KHAT_DRAWS = 1_000
 
 
 def fit(
@@ -112,7 +111,7 @@ def fit(
     if prior is not None:
         check_prior(prior, K, D)
     batch_size = _check_batch_size(batch_size, N)
-    seed = _check_seed(seed)
+    seed = as_seed(seed)
     if execution not in EXECUTIONS:
         raise ValueError(f"execution must be one of {EXECUTIONS}; got {execution!r}.")
     max_steps = as_count(max_steps, "max_steps")
@@ -127,10 +126,15 @@ def fit(
         runs = _runs(inside, plan, start_means, restarts, seed, max_steps, report)
     best, ends = compare(inside.model.sites, runs)
     inside = inside._replace(values=best.values)
-    if start_means is None and can_arrange(inside.model.sites):
+    if (
+        start_means is None
+        and can_arrange(inside.model.sites)
+        and is_exchangeable(inside.model.prior)
+    ):
         inside = inside._replace(order=_order(inside))
+    khat = np.nan
     if calibrate and best.status is not Status.DIVERGED:
-        inside = sampling.with_normal(inside, seed)
+        inside, khat = sampling.refine(sampling.with_normal(inside, seed), seed)
     elbo, elbo_se = _elbo(inside, seed)
     posterior = Posterior(
         prior=prior or default_prior(K, D, covariance, X.dtype, data.units),
@@ -139,7 +143,7 @@ def fit(
         covariance=covariance,
         elbo=elbo,
         elbo_se=elbo_se,
-        khat=_khat(inside, seed),
+        khat=khat,
         elbo_trace=best.elbos - N * np.log(data.units.scale).sum(),
         status=best.status,
         batch_size=batches.size,
@@ -159,14 +163,6 @@ def _check_batch_size(batch_size: Any, N: int) -> int:
             raise ValueError(f"batch_size must be 'auto' or an integer; got {batch_size!r}.")
         return N if N <= _FULL_BATCH_ROWS else _AUTO_BATCH
     return as_count(batch_size, "batch_size", most=N)
-
-
-def _check_seed(seed: Any) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
-        raise TypeError(f"seed must be an integer; got {seed!r}.")
-    if seed < 0:
-        raise ValueError(f"seed must not be negative; got {seed}.")
-    return int(seed)
 
 
 def _check_restarts(restarts: Any, full_batch: bool, given: bool) -> int:
@@ -247,9 +243,3 @@ def _elbo(inside: Inside, seed: int) -> tuple[float, float]:
     log_ratio = sampling.log_joint_of(inside, draws) - draws.log_q.numpy()
     rows = N * np.log(inside.data.units.scale).sum()
     return float(log_ratio.mean() - rows), float(log_ratio.std(ddof=1) / np.sqrt(S))
-
-
-def _khat(inside: Inside, seed: int) -> float:
-    if not sampling.can_weight(inside, _KHAT_DRAWS):
-        return np.nan
-    return sampling.weighted(inside, _KHAT_DRAWS, np.random.default_rng(seed)).khat

@@ -40,7 +40,14 @@ from tensorflow_probability import distributions as tfd
 
 from bgmm_jd import draws
 
-__all__ = ["Dirichlet", "Gamma", "path_elasticity", "stirling_remainder"]
+__all__ = [
+    "Dirichlet",
+    "Gamma",
+    "MirroredDirichlet",
+    "MirroredGamma",
+    "path_elasticity",
+    "stirling_remainder",
+]
 
 # Concentrations below _RAISE are drawn at a + _RAISE. From 10 on a candidate is rejected with
 # probability below 0.3 %, no normal draw is so low that the cube of `_marsaglia_tsang` turns
@@ -131,7 +138,7 @@ class _StandardDraw(NamedTuple):
     change: tf.Tensor  # the number 0, but its gradient is that of log z in the concentration
 
 
-def _standard_draw(concentration: tf.Tensor, seed: tf.Tensor) -> _StandardDraw:
+def _standard_draw(concentration: tf.Tensor, seed: tf.Tensor, mirrored: bool) -> _StandardDraw:
     """Draw one z ~ Gamma(a) for each element a of a tensor [...].
 
     If z_b ~ Gamma(b), b - a is a whole number n, and u_0, ..., u_{n-1} are uniform, then
@@ -143,7 +150,7 @@ def _standard_draw(concentration: tf.Tensor, seed: tf.Tensor) -> _StandardDraw:
     a = tf.stop_gradient(concentration)
     # One call of the generator: each takes XLA longer to compile than all the arithmetic below.
     shape = tf.concat([tf.shape(a), [_CANDIDATES + _TESTS + _RAISE]], axis=0)
-    words = draws.random_words(shape, seed, a.dtype)
+    words = draws.random_words(shape, seed, a.dtype, mirrored)
     candidates = draws.to_normal(words[..., :_CANDIDATES])
     exponentials = draws.to_exponential(words[..., _CANDIDATES:])
 
@@ -273,12 +280,15 @@ class Gamma(tfd.Gamma):
     A draw below the smallest normal float is raised to it, and keeps its relative gradient.
     """
 
+    _mirrored = False
+
     def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
         concentration = tf.convert_to_tensor(self.concentration)
         rate = self._rate_tensor()
         batch_shape = tf.broadcast_dynamic_shape(tf.shape(concentration), tf.shape(rate))
         concentration = tf.broadcast_to(concentration, tf.concat([[n], batch_shape], axis=0))
-        z = _standard_draw(concentration, draws.stateless_seed(seed, salt="Gamma"))
+        seed = draws.stateless_seed(seed, salt="Gamma")
+        z = _standard_draw(concentration, seed, self._mirrored)
         value = z.scale * tf.exp(z.log_factor) / rate
         return _moving(value, z.change - _relative_change(rate))
 
@@ -312,11 +322,14 @@ class Dirichlet(tfd.Dirichlet):
     sum is an eps away from 1 is not charged A eps, and the gradient carries no constant of size A.
     """
 
+    _mirrored = False
+
     def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
         concentration = tf.convert_to_tensor(self.concentration)
         shape = tf.concat([[n], tf.shape(concentration)], axis=0)
         concentration = tf.broadcast_to(concentration, shape)
-        z = _standard_draw(concentration, draws.stateless_seed(seed, salt="Dirichlet"))
+        seed = draws.stateless_seed(seed, salt="Dirichlet")
+        z = _standard_draw(concentration, seed, self._mirrored)
         # Relative to the largest factor, whose scale is at least 10: the sum cannot vanish.
         largest = tf.reduce_max(z.log_factor, axis=-1, keepdims=True)
         parts = z.scale * tf.exp(z.log_factor - largest)
@@ -337,6 +350,18 @@ class Dirichlet(tfd.Dirichlet):
             on_simplex = tf.abs(tf.reduce_sum(x, axis=-1) - 1.0) < tolerance
             return tf.where(on_simplex & tf.reduce_all(x >= 0, axis=-1), log_prob, -math.inf)
         return log_prob
+
+
+class MirroredGamma(Gamma):
+    """`Gamma` whose draws come in pairs, from normal draws that are mirror images."""
+
+    _mirrored = True
+
+
+class MirroredDirichlet(Dirichlet):
+    """`Dirichlet` whose draws come in pairs, from normal draws that are mirror images."""
+
+    _mirrored = True
 
 
 def _relative_change(parameter: tf.Tensor) -> tf.Tensor:

@@ -1,8 +1,8 @@
 """Pareto-smoothed importance weights, by ArviZ, under either of its lines."""
 
-from importlib.metadata import version
-
 import numpy as np
+
+from bgmm_jd.arviz_line import arviz_line, import_arviz
 
 
 def smooth(log_ratio: np.ndarray) -> tuple[np.ndarray, float]:
@@ -22,10 +22,8 @@ def smooth(log_ratio: np.ndarray) -> tuple[np.ndarray, float]:
         2024, *Pareto smoothed importance sampling*): below 0.5 the weights have a variance, above
         0.7 they are of no use.
     """
-    if int(version("arviz").split(".")[0]) == 0:
-        import arviz
-
-        log_weights, khat = arviz.psislw(log_ratio)
+    if arviz_line() == 0:
+        log_weights, khat = import_arviz().psislw(log_ratio)
     else:
         from arviz_stats.base import array_stats
 

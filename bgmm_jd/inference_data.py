@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,10 +17,19 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from bgmm_jd._version import __version__
-from bgmm_jd.data import as_count, as_rows
+from bgmm_jd.arviz_line import arviz_line, import_arviz
+from bgmm_jd.data import as_count, as_seed
 from bgmm_jd.draws import stateless_seed
 from bgmm_jd.labels import arrange
-from bgmm_jd.posterior import Posterior, draw, log_densities, row_log_likelihood, to_user
+from bgmm_jd.posterior import (
+    Posterior,
+    draw,
+    log_densities,
+    new_rows,
+    restart_posteriors,
+    row_log_likelihood,
+    to_user,
+)
 
 if TYPE_CHECKING:  # arviz and xarray cost a second: they are imported when they are needed
     import xarray as xr
@@ -47,7 +55,9 @@ class Group(NamedTuple):
     coords: Mapping[str, np.ndarray] = {}
 
 
-def to_inference_data(posterior: Posterior, X: Any = None, draws: int = 1000, seed: int = 0) -> Any:
+def to_inference_data(
+    posterior: Posterior, X: Any = None, draws: int = 1000, seed: int = 0, chains: str = "one"
+) -> Any:
     """Draw from a posterior and hand the draws to ArviZ.
 
     ::
@@ -63,10 +73,13 @@ def to_inference_data(posterior: Posterior, X: Any = None, draws: int = 1000, se
         Rows to look at under the posterior: those of the fit for `az.loo`, or others. Cast to
         the dtype of the fit. Nothing but the groups marked (X) below needs it.
     draws : int
-        S, the number of draws.
+        S, the number of draws of each chain.
     seed : int
         Equal seeds give equal draws; those of the group `posterior` are the ones of
         `posterior.sample(draws, seed)`.
+    chains : {"one", "restarts"}
+        Whether the draws are one chain, or each restart of the fit is a chain of its own, with its
+        components matched to the best. R-hat then tells whether the restarts agree.
 
     Returns
     -------
@@ -117,12 +130,16 @@ def to_inference_data(posterior: Posterior, X: Any = None, draws: int = 1000, se
     Raises
     ------
     ValueError, TypeError
-        If X is not a finite real array with D columns, if `draws` is no positive integer, or if
+        If X is not a finite real array with D columns, if `draws` is no positive integer, if
+        `chains` is neither, or if
         the prior has a variable with the name of a dimension, or one called `sds`.
     """
-    draws = as_count(draws, "draws")
-    rows = None if X is None else as_rows(X, posterior.D).astype(posterior.dtype)
-    groups = _groups(posterior, rows, draws, seed)
+    draws, seed = as_count(draws, "draws"), as_seed(seed)
+    if chains not in ("one", "restarts"):
+        raise ValueError(f"chains must be 'one' or 'restarts'; got {chains!r}.")
+    rows = None if X is None else new_rows(posterior, X)
+    members = [posterior] if chains == "one" else restart_posteriors(posterior)
+    groups = _groups(posterior, members, rows, draws, seed)
     library, fit = _library_attributes(), _fit_attributes(posterior)
     own = {"posterior": library | fit}
     datasets = {name: _dataset(group, own.get(name, library)) for name, group in groups.items()}
@@ -130,40 +147,51 @@ def to_inference_data(posterior: Posterior, X: Any = None, draws: int = 1000, se
 
 
 def _groups(
-    posterior: Posterior, rows: np.ndarray | None, draws: int, seed: int
+    posterior: Posterior, members: list[Posterior], rows: np.ndarray | None, draws: int, seed: int
 ) -> dict[str, Group]:
-    sampled = draw(posterior, draws, seed)
-    theta = to_user(posterior, sampled.theta)
-    densities = log_densities(posterior, sampled)
-    stats = {"lp": densities.log_joint, "log_q": densities.log_q}
+    """All groups; each member is one chain."""
+    sampled = [draw(member, draws, seed) for member in members]
+    theta = _stack([to_user(m, s.theta) for m, s in zip(members, sampled, strict=True)])
+    stats = _stack([log_densities(m, s)._asdict() for m, s in zip(members, sampled, strict=True)])
+    prior = {name: v[np.newaxis] for name, v in _prior_draws(posterior, draws, seed).items()}
     groups = {
         "posterior": _parameters(posterior, theta),
-        "prior": _parameters(posterior, _prior_draws(posterior, draws, seed)),
-        "sample_stats": Group({name: (_DRAW, v[np.newaxis]) for name, v in stats.items()}),
+        "prior": _parameters(posterior, prior),
+        "sample_stats": Group(
+            {"lp": (_DRAW, stats["log_joint"]), "log_q": (_DRAW, stats["log_q"])}
+        ),
         "elbo_trace": Group({"elbo": (("step",), posterior.elbo_trace.copy())}),
     }
     if rows is None:
         return groups
-    kept = np.arange(0, draws, max(1, -(-draws * rows.size // _PREDICTIVE_NUMBERS)))
-    replicated = replicate(
-        theta["weights"][kept],
-        theta["means"][kept],
-        _sds(theta)[kept],
-        len(rows),
-        np.random.default_rng([seed, 2]),
+    likelihood = np.stack([row_log_likelihood(posterior, s, rows) for s in sampled])
+    kept = np.arange(0, draws, max(1, -(-likelihood.size * posterior.D // _PREDICTIVE_NUMBERS)))
+    rng = np.random.default_rng([seed, 2])
+    sds = _sds(theta)
+    replicated = np.stack(
+        [
+            replicate(
+                theta["weights"][c, kept], theta["means"][c, kept], sds[c, kept], len(rows), rng
+            )
+            for c in range(len(members))
+        ]
     )
-    likelihood = row_log_likelihood(posterior, sampled, rows)
     return groups | {
         "observed_data": Group({"x": (("obs", "feature"), rows)}),
-        "log_likelihood": Group({"x": ((*_DRAW, "obs"), likelihood[np.newaxis])}),
+        "log_likelihood": Group({"x": ((*_DRAW, "obs"), likelihood)}),
         "posterior_predictive": Group(
-            {"x": ((*_DRAW, "obs", "feature"), replicated[np.newaxis])}, {"draw": kept}
+            {"x": ((*_DRAW, "obs", "feature"), replicated)}, {"draw": kept}
         ),
     }
 
 
+def _stack(chains: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Arrays by name [S, ...] of each chain as arrays by name [chain, S, ...]."""
+    return {name: np.stack([chain[name] for chain in chains]) for name in chains[0]}
+
+
 def _parameters(posterior: Posterior, theta: Mapping[str, np.ndarray]) -> Group:
-    """Draws by name [S, ...] as one chain, with the derived `sds`."""
+    """Draws by name [chain, S, ...], with the derived `sds`."""
     taken = sorted(_RESERVED & theta.keys())
     if taken:
         raise ValueError(
@@ -173,13 +201,13 @@ def _parameters(posterior: Posterior, theta: Mapping[str, np.ndarray]) -> Group:
     dims = _DIMS | dict.fromkeys(_SPREAD, _SPREAD_DIMS[posterior.covariance])
     variables = {}
     for name, values in (*theta.items(), ("sds", _sds(theta))):
-        generic = tuple(f"{name}_dim_{i}" for i in range(values.ndim - 1))
-        variables[name] = (_DRAW + dims.get(name, generic), values[np.newaxis])
+        generic = tuple(f"{name}_dim_{i}" for i in range(values.ndim - 2))
+        variables[name] = (_DRAW + dims.get(name, generic), values)
     return Group(variables)
 
 
 def _sds(theta: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Standard deviations of the components [S, K, D]."""
+    """Standard deviations of the components [..., K, D]."""
     if "scales" in theta:
         return theta["scales"].copy()
     with np.errstate(divide="ignore"):  # a prior with much mass near 0 can draw a 0
@@ -278,20 +306,3 @@ def _container(datasets: Mapping[str, xr.Dataset], attributes: Mapping[str, Any]
     import xarray as xr
 
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attributes), **datasets})
-
-
-def arviz_line() -> int:
-    """0 for arviz 0.23 with its `InferenceData`, 1 for arviz 1.x, built on `xarray.DataTree`."""
-    return int(importlib.metadata.version("arviz").split(".")[0])
-
-
-def import_arviz() -> Any:
-    """Import ArviZ without its daily notice.
-
-    Once a day arviz 0.23 warns on import that version 1 is different. That is for those who call
-    ArviZ, and this library has read it; where warnings are errors, it would end the import.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"\s*ArviZ is undergoing a major refactor", FutureWarning)
-        import arviz
-    return arviz

@@ -5,7 +5,7 @@ start from the prior is what kept the published example from converging: its con
 to grow with the number of rows.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,7 +15,8 @@ _LLOYD_ITERATIONS = 25
 Moments = tuple[np.ndarray, np.ndarray]  # mean and standard deviation, of a variable's shape
 
 
-class Clusters(NamedTuple):
+@dataclass(frozen=True)
+class Clusters:
     """A hard clustering, in internal units.
 
     count [K] : rows in each cluster, scaled up from the subsample to all of X.
@@ -57,7 +58,7 @@ def cluster(
         centres = init.astype(np.float64)
     label = _squared_distances(sample, centres).argmin(axis=1)
     found = _summarise(sample, label, centres)
-    return found._replace(count=found.count * (len(rows) / len(sample)))
+    return replace(found, count=found.count * (len(rows) / len(sample)))
 
 
 def _subsample(rows: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
@@ -75,13 +76,13 @@ def _squared_distances(rows: np.ndarray, centres: np.ndarray) -> np.ndarray:
 
 def _kmeans_plus_plus(rows: np.ndarray, K: int, rng: np.random.Generator) -> np.ndarray:
     """Seeds drawn by squared distance (Arthur and Vassilvitskii 2007): [K, D]."""
-    chosen = [rng.integers(len(rows))]
+    chosen = [int(rng.integers(len(rows)))]
     nearest = _squared_distances(rows, rows[chosen])[:, 0]
     for _ in range(1, K):
         total = nearest.sum()
         # Fewer distinct rows than K: the remaining seeds fall on any row.
         p = nearest / total if total > 0 else None
-        chosen.append(rng.choice(len(rows), p=p))
+        chosen.append(int(rng.choice(len(rows), p=p)))
         nearest = np.minimum(nearest, _squared_distances(rows, rows[chosen[-1:]])[:, 0])
     return rows[chosen]
 

@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from scipy.optimize import linear_sum_assignment
+from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.surrogate import Site, Values
+
+_EXCHANGE_DRAWS = 8
 
 # The variables that have one entry for each component, along their first axis.
 _BY_COMPONENT = ("weights", "means", "precisions", "scales")
@@ -73,6 +76,25 @@ def can_arrange(sites: tuple[Site, ...]) -> bool:
     """Whether each component has parameters of its own in the surrogate.
 
     Proportions that are a normal distribution pushed through a bijector have not: they have one
-    coordinate fewer than components.
+    coordinate fewer than components. Nor have variables that the prior fixes.
     """
-    return all(site.bijector is None or site.name != "weights" for site in sites)
+    return not any(
+        (site.bijector is not None and site.name == "weights") or site.fixed is not None
+        for site in sites
+        if site.name in _BY_COMPONENT
+    )
+
+
+def is_exchangeable(prior: tfd.JointDistributionCoroutine) -> bool:
+    """Whether the prior density stays the same when the components change places.
+
+    Tried on draws. A prior that tells components apart gives them their order.
+    """
+    draws = prior.sample(_EXCHANGE_DRAWS, seed=(0, 0))
+    before = prior.log_prob(draws).numpy()
+    K = draws.weights.shape[-1]
+    for order in (np.roll(np.arange(K), 1), np.arange(K)[::-1]):
+        after = prior.log_prob(*arrange(draws._asdict(), order).values()).numpy()
+        if not np.allclose(before, after, rtol=1e-4, atol=1e-4):
+            return False
+    return True

@@ -23,8 +23,8 @@ class Model(NamedTuple):
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each variable, by name."""
-        return {site.name: site.shape for site in self.sites}
+        """The shape of each variable that has a density, by name."""
+        return {site.name: site.shape for site in self.sites if site.fixed is None}
 
 
 def log_prior(model: Model, theta: Theta, units: Units) -> tf.Tensor:
@@ -33,14 +33,21 @@ def log_prior(model: Model, theta: Theta, units: Units) -> tf.Tensor:
     The prior speaks in the user's units, and maybe in another dtype than the fit; the draws go
     to it, and the change of volume makes a density of what comes back.
     """
-    natural = tf.nest.flatten(model.prior.dtype)
+    dtypes = tf.nest.flatten(model.prior.dtype)
     draws = [
-        tf.cast(to_user(site.name, theta[site.name], units), dtype)
-        for site, dtype in zip(model.sites, natural, strict=True)
+        _in_prior(site, theta[site.name], units, dtype)
+        for site, dtype in zip(model.sites, dtypes, strict=True)
     ]
     density = model.prior.log_prob(*draws)
     dtype = units.scale.dtype
     return tf.cast(density, dtype) + log_volume(model.shapes, units)
+
+
+def _in_prior(site: Site, draw: tf.Tensor, units: Units, dtype: tf.DType) -> tf.Tensor:
+    if site.fixed is None:
+        return tf.cast(to_user(site.name, draw, units), dtype)
+    # The very value: one rounding off, and its density is zero.
+    return tf.broadcast_to(tf.constant(site.fixed, dtype), tf.shape(draw))
 
 
 def log_joint(

@@ -17,13 +17,13 @@ from bgmm_jd.posterior import Posterior, predict_proba
 if TYPE_CHECKING:  # matplotlib costs half a second: it is imported when a figure is wanted
     from matplotlib.axes import Axes
 
-# Okabe and Ito (2008), "Color universal design"; without the black, and the yellow last, as thin
-# lines of it are hard to see on white.
-_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442")
+# Okabe and Ito (2008), "Color universal design"; its black is the ink, and for its yellow, which is
+# hard to see on white, the wine of Tol (2021), "Colour schemes".
+_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255")
 _INK, _SHADE = "#333333", ("#F1F3F6", "#E2E6EC", "#CFD6DF")
 
 _SHOWN_ROWS = 4_000  # more points are a blot
-_SHOWN_DRAWS = 25  # ellipses and curves of single draws, per component
+_SHOWN_DRAWS = 25  # ellipses of single draws, per component
 _NAMED_COMPONENTS = len(_PALETTE)  # in the legend; more would be longer than the figure is high
 _EMPTY = 0.05  # of an equal share: a component of less weight has the shape that the prior gives it
 _REGIONS = (0.95, 0.8, 0.5)  # of the predictive probability
@@ -395,9 +395,7 @@ def _plane_handles() -> list[Any]:
         Line2D([], [], color=_INK, lw=1.8, label="1 and 2 sd, posterior mean"),
         Line2D([], [], color=_INK, lw=0.5, label="1 and 2 sd, single draws"),
         *(
-            Patch(
-                facecolor=shade, edgecolor=_INK, lw=0.6, label=f"{100 * p:.0f} % predictive region"
-            )
+            Patch(facecolor=shade, edgecolor=_INK, lw=0.6, label=f"{p:.0%} predictive region")
             for p, shade in zip(_REGIONS, _SHADE, strict=True)
         ),
     ]

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd import mixture, sampling, units
-from bgmm_jd.data import as_count, as_rows, to_units
+from bgmm_jd.data import as_count, as_rows, as_seed, to_units
 from bgmm_jd.labels import arrange, arrange_values, check_permutation
 from bgmm_jd.restarts import Restart
 from bgmm_jd.status import Status
@@ -123,6 +123,18 @@ def relabel(posterior: Posterior, order: Any) -> Posterior:
     return replace(posterior, inside=inside._replace(order=chosen))
 
 
+def restart_posteriors(posterior: Posterior) -> list[Posterior]:
+    """The posterior as each restart that settled found it, components matched to the best."""
+    found = []
+    for restart in posterior.restarts:
+        if restart.status is Status.CONVERGED:
+            inside = posterior.inside._replace(values=restart.values)
+            if inside.normal is not None:
+                inside = sampling.with_normal(inside, seed=0)
+            found.append(replace(posterior, inside=inside))
+    return found or [posterior]
+
+
 def draw(posterior: Posterior, n: int, seed: int, calibrate: bool | None = None) -> sampling.Draws:
     """Draws in internal units, with the log density there of the distribution they came from.
 
@@ -134,6 +146,7 @@ def draw(posterior: Posterior, n: int, seed: int, calibrate: bool | None = None)
     inside = posterior.inside
     if calibrate is None:
         calibrate = inside.normal is not None
+    seed = as_seed(seed)
     source = sampling.calibrated if calibrate else sampling.mean_field
     return source(inside, n, seed)
 
@@ -212,7 +225,7 @@ def log_density(
     -------
     array [N], in the dtype of the fit.
     """
-    X = _new_rows(posterior, X)
+    X = new_rows(posterior, X)
     likelihood = row_log_likelihood(posterior, draw(posterior, as_count(draws, "draws"), seed), X)
     largest = likelihood.max(axis=0)
     return largest + np.log(np.exp(likelihood - largest).mean(axis=0))
@@ -227,7 +240,7 @@ def predict_proba(
     -------
     array [N, K], rows summing to 1.
     """
-    X = _new_rows(posterior, X)
+    X = new_rows(posterior, X)
     rows = to_units(X, posterior.inside.data.units)
     theta = dict(draw(posterior, as_count(draws, "draws"), seed).theta)
     result = np.empty((len(rows), posterior.K), posterior.dtype)
@@ -263,6 +276,7 @@ def sample_predictive(posterior: Posterior, n: int, seed: int = 0) -> np.ndarray
     return (where.shift + where.scale * rows).astype(posterior.dtype)
 
 
-def _new_rows(posterior: Posterior, X: Any) -> np.ndarray:
+def new_rows(posterior: Posterior, X: Any) -> np.ndarray:
     """X at the door of a prediction, in the dtype of the fit."""
-    return as_rows(X, posterior.D).astype(posterior.dtype)
+    with np.errstate(over="ignore"):  # float64 that float32 cannot hold is told as infinity
+        return as_rows(as_rows(X, posterior.D).astype(posterior.dtype))

@@ -127,7 +127,10 @@ def _mixture_prior(
     Root = tfd.JointDistributionCoroutine.Root
 
     def mixture():
-        yield Root(tfd.Dirichlet(weight_c, name="weights"))
+        if len(weight_c) > 1:
+            yield Root(tfd.Dirichlet(weight_c, name="weights"))
+        else:  # of one component: TFP's Dirichlet has at least two
+            yield Root(tfd.Independent(tfd.Deterministic(weight_c / weight_c), 1, name="weights"))
         yield Root(tfd.Independent(tfd.Normal(loc, scale), 2, name="means"))
         yield Root(tfd.Independent(tfd.Gamma(c, r), 2, name="precisions"))
 
@@ -187,7 +190,7 @@ def check_prior(prior: Any, K: int, D: int) -> None:
     if missing or len(spread) != 1:
         raise ValueError(
             "prior must have the variables 'weights' [K], 'means' [K, D] and one of 'precisions' "
-            f"and 'scales' [K, D]; it has {sorted(shapes)}. Name them by name= of each distribution."
+            f"and 'scales' [K, D]; it has {sorted(shapes)}. name= of a distribution names it."
         )
     for name, expected in (("weights", (K,)), ("means", (K, D)), (spread[0], (K, D))):
         if shapes[name] != expected:

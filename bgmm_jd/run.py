@@ -16,6 +16,7 @@ from bgmm_jd.surrogate import Values
 _DRAWS = 8  # per step
 _BLOCK_STEPS = 20  # at least; whole epochs
 _LONGEST_BLOCK = 4_000
+_FULL_RATE_BLOCKS = 12
 _TOLERANCE = 0.05  # posterior sds between the halves of the iterates
 
 
@@ -48,13 +49,16 @@ def schedule(inside: Inside, batches: Batches) -> svi.Schedule:
     return svi.Schedule(batches, _DRAWS, steps, inside.data.rows.dtype.name, inside.execution)
 
 
-def _rate(batches: int) -> float:
+def _rate(batches: int, blocks: int) -> float:
     """Step size: a full natural-gradient step on all rows; on a batch, its share of one.
 
     The share makes an epoch's progress the same for any batch size; a quarter of it leaves the
-    iterates of the last epochs within a fraction of a posterior sd of their mean.
+    iterates of the last epochs within a fraction of a posterior sd of their mean. A run that has
+    not settled in its first blocks has a reason, noise or a posterior far from the surrogate's
+    family; steps then become shorter as 1 / time, as Robbins and Monro (1951) have it.
     """
-    return 1.0 if batches == 1 else 0.25 / batches
+    share = 1.0 if batches == 1 else 0.25 / batches
+    return share / max(1.0, blocks / _FULL_RATE_BLOCKS)
 
 
 def run(
@@ -73,9 +77,10 @@ def run(
     blocks: list[Values] = []
     elbos: list[np.ndarray] = []
     status = Status.STEP_LIMIT
-    draw_seed, rate = stateless_seed(seed), _rate(plan.batches.count)
+    draw_seed = stateless_seed(seed)
     try:
         for first in range(0, max_steps, plan.steps):
+            rate = _rate(plan.batches.count, len(blocks))
             block = program.run(rows, inside.prior_units, values, draw_seed, first, rate)
             if not _finite(block):
                 status = Status.DIVERGED
@@ -83,6 +88,8 @@ def run(
             values = block.values
             blocks.append(block.average)
             elbos.append(-block.losses)
+            if not settle.is_due(len(blocks)):
+                continue
             drift = settle.drift(inside.model.sites, blocks)
             report(Stand(first + plan.steps, float(elbos[-1].mean()), drift))
             if drift < _TOLERANCE:

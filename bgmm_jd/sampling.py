@@ -25,9 +25,12 @@ from bgmm_jd.units import Units, as_tensors
 
 # Draws of the proposal for each one that is kept: nearly all are then different.
 _PROPOSALS = 2
+_FEWEST_PROPOSALS = 200  # fewer have no tail that could be smoothed
 # The proposal is wider than the posterior by this over sqrt(P): the weights stay bounded where
 # the posterior's tails are heavier than normal, and about a quarter of their worth is lost.
 _WIDER = 0.4
+_KHAT_DRAWS = 1_000
+_REFINE_ABOVE = 0.3  # k-hat; 0.5 is where draws begin to be in doubt
 _START_DRAWS = 500
 _CHUNK = 2**21  # numbers in the largest array of one call
 # The most numbers (draws x rows x components x features) that weighting may take.
@@ -127,9 +130,40 @@ class Weighted(NamedTuple):
 
 def weighted(inside: Inside, n: int, rng: np.random.Generator) -> Weighted:
     """Proposals for n draws, weighted by the log joint density of all rows."""
-    draws = proposal(inside, _PROPOSALS * n, rng)
+    draws = proposal(inside, max(_PROPOSALS * n, _FEWEST_PROPOSALS), rng)
     log_ratio = log_joint_of(inside, draws) - draws.log_q.numpy()
+    possible = np.isfinite(log_ratio)
+    # A draw out of the dtype's range gets a weight of nothing.
+    log_ratio[~possible] = np.min(log_ratio[possible], initial=0.0) - 100.0
     return Weighted(draws, *smooth(log_ratio))
+
+
+def refine(inside: Inside, seed: int) -> tuple[Inside, float]:
+    """The k-hat of the calibrated draws, and a better proposal where that is needed.
+
+    Where the posterior is skew, a normal distribution with its moments, which the weighted draws
+    tell, covers it better than one with the curvature at its centre. It is kept if its k-hat is
+    the lower one.
+    """
+    rng = np.random.default_rng(seed)
+    if not can_weight(inside, _KHAT_DRAWS):
+        return inside, math.nan
+    found = weighted(inside, _KHAT_DRAWS, rng)
+    if found.khat < _REFINE_ABOVE:
+        return inside, found.khat
+    matched = inside._replace(normal=_matching(inside, found))
+    again = weighted(matched, _KHAT_DRAWS, rng)
+    return (matched, again.khat) if again.khat < found.khat else (inside, found.khat)
+
+
+def _matching(inside: Inside, found: Weighted) -> Normal:
+    """The normal distribution with the moments of weighted draws."""
+    points = flatten(inside.model.sites, found.draws.theta, inside.tensor_units).numpy()
+    points = points.astype(np.float64)
+    mean = found.weights @ points
+    centred = points - mean
+    covariance = (centred.T * found.weights) @ centred
+    return Normal(mean, np.linalg.cholesky(covariance))
 
 
 def calibrated(inside: Inside, n: int, seed: int) -> Draws:

@@ -7,14 +7,16 @@ step is (Polyak and Juditsky 1992; for variational inference Dhaka et al. 2020, 
 stochastic optimization for variational inference*).
 """
 
-from typing import Any
-
 import numpy as np
-import tensorflow as tf
 
 from bgmm_jd.surrogate import Site, Values, map_values
 
 _FEWEST_BLOCKS = 4  # in the second half: two to compare with two
+
+
+def is_due(blocks: int) -> bool:
+    """Whether to look after that many blocks: about eight times in each doubling of the run."""
+    return blocks % max(1, blocks // 8) == 0
 
 
 def cloud(blocks: list[Values]) -> list[Values]:
@@ -38,13 +40,12 @@ def drift(sites: tuple[Site, ...], blocks: list[Values]) -> float:
 
 
 def average(sites: tuple[Site, ...], blocks: list[Values]) -> Values:
-    """The mean of the blocks' parameters in their unconstrained coordinates."""
-
-    def mean(constraint: Any, *leaves: Any) -> np.ndarray:
-        stacked = constraint.inverse(tf.stack(leaves))
-        return constraint.forward(tf.reduce_mean(stacked, axis=0)).numpy()
-
-    return map_values(mean, sites, *blocks)
+    """The parameters at the mean of the blocks, which are in unconstrained coordinates."""
+    return map_values(
+        lambda constraint, *leaves: constraint.forward(np.mean(leaves, axis=0)).numpy(),
+        sites,
+        *blocks,
+    )
 
 
 def moments(sites: tuple[Site, ...], values: Values) -> tuple[np.ndarray, np.ndarray]:

@@ -6,17 +6,18 @@ trainable twin gets that twin; any other gets a Normal pushed through the variab
 from the real line to its support.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd import families
-from bgmm_jd.families import NORMAL, TWINS, Family, Parameters
-from bgmm_jd.units import Affine, Units, of_variable
+from bgmm_jd.families import FIXED, GAMMA, NORMAL, TWINS, Family, Parameters
+from bgmm_jd.units import Affine, Units, of_variable, to_internal
 
 Values = Mapping[str, Parameters]  # site name -> parameter name -> tensor, array or variable
 
@@ -28,28 +29,40 @@ class Site(NamedTuple):
     family : the member of the surrogate.
     bijector : for a member without a twin, the map from the real line to the variable's support,
         in the user's units; None for a twin.
+    fixed : the only value of a variable that the prior fixes, in the user's units, or None.
     """
 
     name: str
     shape: tuple[int, ...]
     family: Family
-    bijector: tfb.Bijector | None
+    bijector: tfb.Bijector | None = None
+    fixed: np.ndarray | None = None
 
 
+@functools.lru_cache(maxsize=64)
 def sites_of(prior: tfd.JointDistributionCoroutine) -> tuple[Site, ...]:
-    """Walk the coroutine once and name each variable's member of the surrogate."""
-    distributions, _ = prior.sample_distributions(seed=(0, 0))
-    return tuple(_site(name, d) for name, d in distributions._asdict().items())
+    """Walk the coroutine once and name each variable's member of the surrogate.
+
+    Raises
+    ------
+    ValueError
+        If a variable is discrete, or fixed by others that are not.
+    """
+    distributions, draws = prior.sample_distributions(seed=(0, 0))
+    others = prior.sample(seed=(0, 1))
+    return tuple(map(_site, distributions._fields, distributions, draws, others))
 
 
-def _site(name: str, distribution: tfd.Distribution) -> Site:
+def _site(name: str, distribution: tfd.Distribution, draw: tf.Tensor, other: tf.Tensor) -> Site:
     shape = tuple(distribution.event_shape)
-    twin = TWINS.get(type(_innermost(distribution)))
+    kind = type(_innermost(distribution))
+    if kind in (tfd.Deterministic, tfd.VectorDeterministic):
+        if not np.array_equal(draw, other):
+            raise ValueError(f"prior's variable '{name}' must not be fixed by other variables.")
+        return Site(name, shape, FIXED, fixed=draw.numpy())
     # A positive variable with a shift of its units (means ~ Gamma, say) leaves its family there.
-    if twin is families.GAMMA and name == "means":
-        twin = None
-    if twin is not None:
-        return Site(name, shape, twin, None)
+    if kind in TWINS and not (name == "means" and TWINS[kind] is GAMMA):
+        return Site(name, shape, TWINS[kind])
     bijector = distribution.experimental_default_event_space_bijector()
     if bijector is None:
         raise ValueError(
@@ -116,7 +129,10 @@ def joint(
 def joint_in_training(
     sites: tuple[Site, ...], values: Values, units: Units
 ) -> tfd.JointDistributionCoroutine:
-    """The surrogate in internal units, with the quieter gradient of `StickTheLanding`."""
+    """The surrogate in internal units, made for a quiet gradient.
+
+    Draws come in mirrored pairs, and the density is that of `StickTheLanding`.
+    """
     Root = tfd.JointDistributionCoroutine.Root
 
     def surrogate():
@@ -124,8 +140,12 @@ def joint_in_training(
         moving = map_values(lambda _, v: tf.convert_to_tensor(v), sites, values)
         still = map_values(lambda _, v: tf.stop_gradient(v), sites, moving)
         for site in sites:
-            members = (_member(site, v[site.name], units, user=False) for v in (moving, still))
-            yield Root(StickTheLanding(*members))
+            yield Root(
+                StickTheLanding(
+                    _member(site, moving[site.name], units, user=False, training=True),
+                    _member(site, still[site.name], units, user=False),
+                )
+            )
 
     return tfd.JointDistributionCoroutine(surrogate)
 
@@ -168,13 +188,19 @@ class StickTheLanding(tfd.Distribution):
         return self._still.log_prob(x)
 
 
-def _member(site: Site, parameters: Parameters, units: Units, user: bool) -> tfd.Distribution:
+def _member(
+    site: Site, parameters: Parameters, units: Units, user: bool, training: bool = False
+) -> tfd.Distribution:
+    build = site.family.in_training if training else site.family.distribution
     change = of_variable(site.name, units)
+    if site.fixed is not None:
+        value = tf.convert_to_tensor(site.fixed, dtype=units.scale.dtype)
+        parameters = {"value": to_internal(site.name, value, units)}
     if site.bijector is None:
         if user and change is not None:
             parameters = site.family.change_units(parameters, change)
-        return _over_event(site.family.distribution(parameters), site.shape, site.name)
-    base = site.family.distribution(parameters)
+        return _over_event(build(parameters), site.shape, site.name)
+    base = build(parameters)
     base = tfd.Independent(base, reinterpreted_batch_ndims=len(base.batch_shape))
     bijector = _to_user(site, units) if user else _to_internal(site, units)
     return tfd.TransformedDistribution(base, bijector, name=site.name)
@@ -213,7 +239,7 @@ def _affine(change: Affine) -> tfb.Bijector:
 
 def coordinate_map(site: Site, units: Units) -> tfb.Bijector:
     """From a whole real space to the variable in internal units, in one batch dimension."""
-    return site.family.coordinates if site.bijector is None else _to_internal(site, units)
+    return site.family.coordinates() if site.bijector is None else _to_internal(site, units)
 
 
 def map_values(function: Callable[..., Any], sites: tuple[Site, ...], *values: Values) -> Values:

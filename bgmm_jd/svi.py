@@ -50,7 +50,7 @@ class Block(NamedTuple):
     """What one call of a program brings back, as arrays.
 
     values : parameters after the last step (constrained).
-    average : parameters averaged over the block's steps in unconstrained coordinates.
+    average : their unconstrained coordinates, averaged over the block's steps.
     losses [steps] : the negative elbo of each step, in nats for the whole data set.
     """
 
@@ -150,11 +150,8 @@ class Program:
             started.append(variable.assign(value))
         with tf.control_dependencies([tf.convert_to_tensor(s) for s in started]):
             losses, paths = self._fit(rows, units, seed, rate)
-        average = map_values(
-            lambda constraint, path: constraint.forward(tf.reduce_mean(path, axis=0)), sites, paths
-        )
-        with tf.control_dependencies(tf.nest.flatten(average)):
-            last = map_values(lambda constraint, path: constraint.forward(path[-1]), sites, paths)
+        average = tf.nest.map_structure(lambda path: tf.reduce_mean(path, axis=0), paths)
+        last = map_values(lambda constraint, path: constraint.forward(path[-1]), sites, paths)
         return last, average, losses
 
     def _pairs(self, values: Values) -> Iterator[tuple[Any, tf.Tensor]]:

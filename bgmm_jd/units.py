@@ -1,5 +1,6 @@
 """From centred and scaled units to the user's, for rows and for each variable of the model."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ def unit(features: int) -> Units:
 
 
 def as_tensors(units: Units, dtype: Any) -> Units:
+    """The same as tensors."""
     return Units(*(tf.convert_to_tensor(np.asarray(v), dtype) for v in units))
 
 
@@ -60,8 +62,16 @@ def to_user(name: str, value: Any, units: Units) -> Any:
     return scaled if change.shift is None else scaled + change.shift
 
 
-def log_volume(shapes: dict[str, tuple[int, ...]], units: Units) -> Any:
-    """log |d user / d internal| over all variables, in nats: what a log density gains inside."""
+def to_internal(name: str, value: Any, units: Units) -> Any:
+    """The inverse of `to_user`."""
+    change = of_variable(name, units)
+    if change is None:
+        return value
+    return (value if change.shift is None else value - change.shift) / change.factor
+
+
+def log_volume(shapes: Mapping[str, tuple[int, ...]], units: Units) -> Any:
+    """log |d user / d internal| over the given variables, in nats: what a density gains inside."""
     total = 0.0
     for name, shape in shapes.items():
         change = of_variable(name, units)

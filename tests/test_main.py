@@ -141,6 +141,12 @@ def test_an_interrupt_before_there_is_anything_to_keep(monkeypatch, data, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_defect_is_not_taken_for_bad_input(monkeypatch, data, tmp_path):
+    monkeypatch.setattr(bgmm_jd, "fit", lambda *arguments, **settings: int("defect"))
+    with pytest.raises(ValueError, match="defect"):
+        run("fit", data, "-k", 2, "-o", tmp_path / "none.nc")
+
+
 def test_from_the_shell(data, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "bgmm_jd", "fit", str(data), "-k", "2", "-o", "out.nc"],
