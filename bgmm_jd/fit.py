@@ -132,10 +132,11 @@ def fit(
         and is_exchangeable(inside.model.prior)
     ):
         inside = inside._replace(order=_order(inside))
+    draws = sampling.mean_field(inside, _elbo_draws(*X.shape), seed)
+    elbo, elbo_se = _elbo(inside, draws)
     khat = np.nan
     if calibrate and best.status is not Status.DIVERGED:
-        inside, khat = sampling.refine(sampling.with_normal(inside, seed), seed)
-    elbo, elbo_se = _elbo(inside, seed)
+        inside, khat = sampling.refine(sampling.with_normal(inside, draws, seed), seed)
     posterior = Posterior(
         prior=prior or default_prior(K, D, covariance, X.dtype, data.units),
         K=K,
@@ -235,11 +236,12 @@ def _order(inside: Inside) -> np.ndarray:
     return separated(means)
 
 
-def _elbo(inside: Inside, seed: int) -> tuple[float, float]:
+def _elbo_draws(N: int, D: int) -> int:
+    return int(np.clip(_ELBO_BUDGET // (N * D), _FEWEST_ELBO_DRAWS, _MOST_ELBO_DRAWS))
+
+
+def _elbo(inside: Inside, draws: sampling.Draws) -> tuple[float, float]:
     """The elbo of the surrogate estimated anew, and its standard error; in the user's units."""
-    N, D = inside.data.rows.shape
-    S = int(np.clip(_ELBO_BUDGET // (N * D), _FEWEST_ELBO_DRAWS, _MOST_ELBO_DRAWS))
-    draws = sampling.mean_field(inside, S, seed)
     log_ratio = sampling.log_joint_of(inside, draws) - draws.log_q.numpy()
-    rows = N * np.log(inside.data.units.scale).sum()
-    return float(log_ratio.mean() - rows), float(log_ratio.std(ddof=1) / np.sqrt(S))
+    rows = len(inside.data.rows) * np.log(inside.data.units.scale).sum()
+    return float(log_ratio.mean() - rows), float(log_ratio.std(ddof=1) / len(log_ratio) ** 0.5)

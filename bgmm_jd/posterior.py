@@ -130,7 +130,8 @@ def restart_posteriors(posterior: Posterior) -> list[Posterior]:
         if restart.status is Status.CONVERGED:
             inside = posterior.inside._replace(values=restart.values)
             if inside.normal is not None:
-                inside = sampling.with_normal(inside, seed=0)
+                draws = sampling.mean_field(inside, _PREDICTIVE_DRAWS, seed=0)
+                inside = sampling.with_normal(inside, draws, seed=0)
             found.append(replace(posterior, inside=inside))
     return found or [posterior]
 

@@ -31,7 +31,6 @@ _FEWEST_PROPOSALS = 200  # fewer have no tail that could be smoothed
 _WIDER = 0.4
 _KHAT_DRAWS = 1_000
 _REFINE_ABOVE = 0.3  # k-hat; 0.5 is where draws begin to be in doubt
-_START_DRAWS = 500
 _CHUNK = 2**21  # numbers in the largest array of one call
 # The most numbers (draws x rows x components x features) that weighting may take.
 _AFFORDABLE = 2**31
@@ -78,9 +77,8 @@ def can_weight(inside: Inside, n: int) -> bool:
     return inside.normal is not None and numbers <= _AFFORDABLE
 
 
-def with_normal(inside: Inside, seed: int) -> Inside:
-    """The same with its calibrated distribution, starting from the mean-field surrogate."""
-    draws = mean_field(inside, _START_DRAWS, seed)
+def with_normal(inside: Inside, draws: Draws, seed: int) -> Inside:
+    """The same with its calibrated distribution, starting from draws of the surrogate."""
     points = flatten(inside.model.sites, draws.theta, inside.tensor_units).numpy()
     start = Normal(
         points.mean(axis=0, dtype=np.float64), np.diag(points.std(axis=0, dtype=np.float64))
@@ -97,9 +95,25 @@ def with_normal(inside: Inside, seed: int) -> Inside:
 
 def mean_field(inside: Inside, n: int, seed: int) -> Draws:
     """Draws of the mean-field surrogate."""
-    surrogate = joint(inside.model.sites, inside.values, inside.tensor_units, user=False)
-    theta, log_q = surrogate.experimental_sample_and_log_prob(n, seed=stateless_seed(seed))
-    return Draws(theta._asdict(), log_q)
+    values = {
+        site: {name: tf.convert_to_tensor(v) for name, v in parameters.items()}
+        for site, parameters in inside.values.items()
+    }
+    program = _mean_field_program(inside.model.prior, inside.execution == "eager")
+    return program(values, inside.tensor_units, tf.constant(n), stateless_seed(seed))
+
+
+@functools.lru_cache(maxsize=32)
+def _mean_field_program(prior: tfd.JointDistributionCoroutine, eager: bool) -> Callable[..., Draws]:
+    sites = sites_of(prior)
+
+    def draws(values: Values, units: Units, n: tf.Tensor, seed: tf.Tensor) -> Draws:
+        surrogate = joint(sites, values, units, user=False)
+        theta, log_q = surrogate.experimental_sample_and_log_prob(n, seed=seed)
+        return Draws(dict(theta._asdict()), log_q)
+
+    # A graph, not XLA, which would compile anew for each number of draws.
+    return compiled(draws, "eager" if eager else "graph")
 
 
 def proposal(inside: Inside, n: int, rng: np.random.Generator) -> Draws:
