@@ -34,8 +34,10 @@ _DRAWS = (8, 16, 32, 32, 32)
 # A step that changes no direction's precision by more than this factor, and the mean by no more
 # than this in sds, is the last.
 _SETTLED = 0.1
-# Of the new precision, in units of the old: no direction is widened more than fivefold a step.
-_LEAST_CURVATURE = 0.04
+# Of the new precision, in units of the old: a step at most doubles or halves an sd, and moves the
+# mean by at most two sds. Far from a normal posterior longer ones leave it for good.
+_LEAST_CURVATURE, _MOST_CURVATURE = 0.25, 4.0
+_LONGEST_SHIFT = 2.0
 
 
 class Normal(NamedTuple):
@@ -95,7 +97,10 @@ def calibrate(gradient: Gradient, start: Normal, rng: np.random.Generator) -> No
         slope = gradient(points)
         if not np.isfinite(slope).all():
             break  # the normal reaches out of the dtype's range: the weights will tell how bad
-        normal, settled = _step(normal, slope.reshape(draws, 2, *normal.factor.shape))
+        moved, settled = _step(normal, slope.reshape(draws, 2, *normal.factor.shape))
+        if not np.isfinite(moved.factor).all():
+            break
+        normal = moved
         if settled:
             break
     return normal
@@ -120,8 +125,9 @@ def _step(normal: Normal, slope: np.ndarray) -> tuple[Normal, bool]:
     slope = slope @ normal.factor
     curvature = (slope[:, 1] - slope[:, 0]).mean(axis=0) / 2.0
     eigenvalues, vectors = np.linalg.eigh((curvature + curvature.T) / 2.0)
-    bounded = np.maximum(eigenvalues, _LEAST_CURVATURE)
+    bounded = np.clip(eigenvalues, _LEAST_CURVATURE, _MOST_CURVATURE)
     root = vectors / np.sqrt(bounded)
     shift = root @ (root.T @ slope.mean(axis=(0, 1, 2)))
+    shift *= min(1.0, _LONGEST_SHIFT / max(np.abs(shift).max(), 1e-30))
     settled = np.abs(np.log(bounded)).max() < _SETTLED and np.abs(shift).max() < _SETTLED
     return Normal(normal.mean + normal.factor @ shift, normal.factor @ root), bool(settled)

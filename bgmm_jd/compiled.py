@@ -42,7 +42,6 @@ def in_chunks(function: Callable[[Any], Any], points: np.ndarray, size: int) -> 
     The last chunk is filled up with points that came before.
     """
     count = len(points)
-    size = min(size, count)
     chunks = -(-count // size)
     padded = np.resize(points, (chunks * size, points.shape[1]))
     parts = [function(tf.constant(part)).numpy() for part in np.split(padded, chunks)]

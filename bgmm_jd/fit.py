@@ -124,19 +124,14 @@ def fit(
     plan = schedule(inside, batches)
     with reporter(progress) as report:
         runs = _runs(inside, plan, start_means, restarts, seed, max_steps, report)
-    best, ends = compare(inside.model.sites, runs)
-    inside = inside._replace(values=best.values)
-    if (
-        start_means is None
-        and can_arrange(inside.model.sites)
-        and is_exchangeable(inside.model.prior)
-    ):
-        inside = inside._replace(order=_order(inside))
-    draws = sampling.mean_field(inside, _elbo_draws(*X.shape), seed)
-    elbo, elbo_se = _elbo(inside, draws)
-    khat = np.nan
-    if calibrate and best.status is not Status.DIVERGED:
-        inside, khat = sampling.refine(sampling.with_normal(inside, draws, seed), seed)
+        best, ends = compare(inside.model.sites, runs)
+        inside = inside._replace(values=best.values)
+        if start_means is None:
+            inside = _ordered(inside)
+        report("calibrating ..." if calibrate else "estimating the elbo ...")
+        draws = sampling.mean_field(inside, _elbo_draws(N, D), seed)
+        elbo, elbo_se = _elbo(inside, draws)
+        inside, khat, status = _calibrated(inside, draws, calibrate, best.status, seed)
     posterior = Posterior(
         prior=prior or default_prior(K, D, covariance, X.dtype, data.units),
         K=K,
@@ -146,13 +141,13 @@ def fit(
         elbo_se=elbo_se,
         khat=khat,
         elbo_trace=best.elbos - N * np.log(data.units.scale).sum(),
-        status=best.status,
+        status=status,
         batch_size=batches.size,
         restarts=ends,
         inside=inside,
     )
     emptiest = predict_proba(posterior, X, draws=_EMPTIEST_DRAWS).sum(axis=0).min()
-    posterior = replace(posterior, status=verdict(best, ends, posterior.khat, emptiest))
+    posterior = replace(posterior, status=verdict(status, best, ends, khat, emptiest))
     if not posterior.status.good:
         warnings.warn(str(posterior.status), RuntimeWarning, stacklevel=2)
     return posterior
@@ -213,7 +208,7 @@ def _runs(
     restarts: int,
     seed: int,
     max_steps: int,
-    report: Callable[[Report], None],
+    report: Callable[[Report | str], None],
 ) -> list[Run]:
     """One run for each start; Ctrl-C ends the one it meets, and the others do not begin."""
     rows = len(inside.data.rows) * np.log(inside.data.units.scale).sum()
@@ -223,7 +218,8 @@ def _runs(
         trials = _FIRST_TRIALS if start == 0 else 1
 
         def tell(stand: Stand, start: int = start) -> None:
-            report(Report(stand.steps, max_steps, stand.elbo - rows, stand.drift))
+            elbo = stand.elbo - rows
+            report(Report(stand.steps, max_steps, elbo, stand.drift, start + 1, restarts))
 
         runs.append(run(_start(inside, init, trials, [seed, start]), plan, seed, max_steps, tell))
         if runs[-1].status is Status.INTERRUPTED:
@@ -231,9 +227,31 @@ def _runs(
     return runs
 
 
-def _order(inside: Inside) -> np.ndarray:
-    means, _ = component_means(inside.model.sites, inside.values)
-    return separated(means)
+def _ordered(inside: Inside) -> Inside:
+    """The same with its components in the order of `labels.separated`, where that is free.
+
+    A prior that tells its components apart has given them their order.
+    """
+    sites, prior = inside.model.sites, inside.model.prior
+    if not (can_arrange(sites) and is_exchangeable(prior)):
+        return inside
+    means, _ = component_means(sites, inside.values)
+    return inside._replace(order=separated(means))
+
+
+def _calibrated(
+    inside: Inside, draws: sampling.Draws, calibrate: bool, status: Status, seed: int
+) -> tuple[Inside, float, Status]:
+    """What to draw from, its k-hat, and the status: Ctrl-C leaves the surrogate as it is."""
+    if status is Status.DIVERGED:
+        return inside, np.nan, status
+    try:
+        if calibrate:
+            calibrated = sampling.with_normal(inside, draws, seed)
+            return *sampling.refine(calibrated, draws, seed), status
+        return inside, sampling.khat_of(inside, draws), status
+    except KeyboardInterrupt:
+        return inside, np.nan, Status.INTERRUPTED
 
 
 def _elbo_draws(N: int, D: int) -> int:

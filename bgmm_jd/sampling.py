@@ -4,6 +4,7 @@ Calibrated draws come from the calibrated normal distribution, a little widened,
 by Pareto-smoothed importance weights, so that what is left of its error is corrected too.
 """
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Mapping
@@ -24,13 +25,16 @@ from bgmm_jd.surrogate import Values, joint, sites_of
 from bgmm_jd.units import Units, as_tensors
 
 # Draws of the proposal for each one that is kept: nearly all are then different.
-_PROPOSALS = 2
+_PROPOSALS = 3
 _FEWEST_PROPOSALS = 200  # fewer have no tail that could be smoothed
 # The proposal is wider than the posterior by this over sqrt(P): the weights stay bounded where
 # the posterior's tails are heavier than normal, and about a quarter of their worth is lost.
 _WIDER = 0.4
 _KHAT_DRAWS = 1_000
-_REFINE_ABOVE = 0.3  # k-hat; 0.5 is where draws begin to be in doubt
+# k-hat: 0.5 is where draws begin to be in doubt, and beyond 0.7 they are of no use.
+_REFINE_ABOVE = 0.3
+_SURROGATE_ABOVE = 0.7
+_MOST_AT_ONCE = 512
 _CHUNK = 2**21  # numbers in the largest array of one call
 # The most numbers (draws x rows x components x features) that weighting may take.
 _AFFORDABLE = 2**31
@@ -68,13 +72,13 @@ class Inside(NamedTuple):
 
 def points_at_once(inside: Inside) -> int:
     """How many points [P] a call on all rows takes."""
-    return max(1, _CHUNK // (inside.model.components * inside.data.rows.size))
+    most = _CHUNK // (inside.model.components * inside.data.rows.size)
+    return int(np.clip(most, 1, _MOST_AT_ONCE))
 
 
-def can_weight(inside: Inside, n: int) -> bool:
-    """Whether importance weights for n draws are within reach."""
-    numbers = n * _PROPOSALS * inside.model.components * inside.data.rows.size
-    return inside.normal is not None and numbers <= _AFFORDABLE
+def can_weigh(inside: Inside, draws: int) -> bool:
+    """Whether the log joint density of that many draws is within reach."""
+    return draws * inside.model.components * inside.data.rows.size <= _AFFORDABLE
 
 
 def with_normal(inside: Inside, draws: Draws, seed: int) -> Inside:
@@ -144,7 +148,10 @@ class Weighted(NamedTuple):
 
 def weighted(inside: Inside, n: int, rng: np.random.Generator) -> Weighted:
     """Proposals for n draws, weighted by the log joint density of all rows."""
-    draws = proposal(inside, max(_PROPOSALS * n, _FEWEST_PROPOSALS), rng)
+    return _weigh(inside, proposal(inside, max(_PROPOSALS * n, _FEWEST_PROPOSALS), rng))
+
+
+def _weigh(inside: Inside, draws: Draws) -> Weighted:
     log_ratio = log_joint_of(inside, draws) - draws.log_q.numpy()
     possible = np.isfinite(log_ratio)
     # A draw out of the dtype's range gets a weight of nothing.
@@ -152,22 +159,37 @@ def weighted(inside: Inside, n: int, rng: np.random.Generator) -> Weighted:
     return Weighted(draws, *smooth(log_ratio))
 
 
-def refine(inside: Inside, seed: int) -> tuple[Inside, float]:
-    """The k-hat of the calibrated draws, and a better proposal where that is needed.
+def khat_of(inside: Inside, draws: Draws) -> float:
+    """The k-hat of any draws with their own log density; NaN where it is out of reach."""
+    return _weigh(inside, draws).khat if can_weigh(inside, len(draws.log_q)) else math.nan
+
+
+def refine(inside: Inside, surrogate: Draws, seed: int) -> tuple[Inside, float]:
+    """The distribution to draw from, and its k-hat.
 
     Where the posterior is skew, a normal distribution with its moments, which the weighted draws
-    tell, covers it better than one with the curvature at its centre. It is kept if its k-hat is
-    the lower one.
+    tell, covers it better than one with the curvature at its centre. Where it is far from normal
+    in any coordinates, as with components that hold no rows, the surrogate itself may be the
+    better one. The lowest k-hat decides.
+
+    Parameters
+    ----------
+    surrogate : draws of the mean-field surrogate.
     """
     rng = np.random.default_rng(seed)
-    if not can_weight(inside, _KHAT_DRAWS):
+    if not can_weigh(inside, _PROPOSALS * _KHAT_DRAWS):
         return inside, math.nan
     found = weighted(inside, _KHAT_DRAWS, rng)
-    if found.khat < _REFINE_ABOVE:
-        return inside, found.khat
-    matched = inside._replace(normal=_matching(inside, found))
-    again = weighted(matched, _KHAT_DRAWS, rng)
-    return (matched, again.khat) if again.khat < found.khat else (inside, found.khat)
+    choices = [(found.khat, inside)]
+    if found.khat > _REFINE_ABOVE:
+        with contextlib.suppress(np.linalg.LinAlgError):  # too few draws have any weight
+            matched = inside._replace(normal=_matching(inside, found))
+            choices.append((weighted(matched, _KHAT_DRAWS, rng).khat, matched))
+    khat, chosen = min(choices, key=lambda choice: choice[0])
+    if khat > _SURROGATE_ABOVE:
+        choices.append((khat_of(inside, surrogate), inside._replace(normal=None)))
+        khat, chosen = min(choices, key=lambda choice: choice[0])
+    return chosen, khat
 
 
 def _matching(inside: Inside, found: Weighted) -> Normal:
@@ -183,7 +205,7 @@ def _matching(inside: Inside, found: Weighted) -> Normal:
 def calibrated(inside: Inside, n: int, seed: int) -> Draws:
     """Draws of the calibrated posterior; unweighted where weights are out of reach."""
     rng = np.random.default_rng(seed)
-    if not can_weight(inside, n):
+    if not can_weigh(inside, _PROPOSALS * n):
         return proposal(inside, n, rng)
     found = weighted(inside, n, rng)
     chosen = resample(found.weights, n, rng)

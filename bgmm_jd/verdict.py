@@ -11,21 +11,21 @@ _FEWEST_ROWS = 1.0  # that a component must hold
 _FEWEST_RESTARTS = 3  # that let a lone winner be told from a lone start
 
 
-def verdict(best: Run, restarts: tuple[Restart, ...], khat: float, emptiest: float) -> Status:
+def verdict(
+    status: Status, best: Run, restarts: tuple[Restart, ...], khat: float, emptiest: float
+) -> Status:
     """The gravest thing that is known of a fit.
 
     Parameters
     ----------
+    status : how the optimization and the calibration ended.
     khat : NaN where it is not known.
     emptiest : expected number of rows of the smallest component.
     """
-    interrupted = any(r.status is Status.INTERRUPTED for r in restarts)
-    if best.status is Status.DIVERGED:
-        return best.status
-    if interrupted:
+    if any(restart.status is Status.INTERRUPTED for restart in restarts):
         return Status.INTERRUPTED
-    if best.status is not Status.CONVERGED:
-        return best.status
+    if status is not Status.CONVERGED:
+        return status
     if khat > _KHAT_LIMIT:
         return Status.KHAT_TOO_HIGH
     if any(_rivals(r, best) for r in restarts):
