@@ -6,6 +6,7 @@ A surrogate here is anything with `sample(n, seed=...)` and `log_prob(draws)`, w
 
 import dataclasses
 import importlib.metadata
+import importlib.util
 import json
 import math
 import os
@@ -17,6 +18,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import tensorflow as tf
 from scipy.optimize import linear_sum_assignment
+
+import bgmm_jd
 
 HERE = pathlib.Path(__file__).parent
 REFERENCES = HERE.parent / "tests" / "reference"
@@ -30,6 +33,8 @@ PACKAGES = (
     "numpy",
     "scipy",
     "arviz",
+    "numpyro",
+    "jax",
 )
 
 # What counts as agreeing with the reference, for every parameter.
@@ -96,6 +101,12 @@ def load_reference(name: str) -> Reference:
     )
 
 
+def diagonal_references() -> list[str]:
+    """Names of the references with diagonal covariances, in alphabetical order."""
+    stored = {path.stem: json.loads(path.read_text()) for path in REFERENCES.glob("*.json")}
+    return sorted(name for name, s in stored.items() if s["settings"]["covariance"] == "diag")
+
+
 def moments(surrogate: Surrogate, *, draws: int = 50_000, seed: int = 0) -> Moments:
     """Mean and sd of every parameter under the surrogate, from `draws` draws.
 
@@ -103,7 +114,12 @@ def moments(surrogate: Surrogate, *, draws: int = 50_000, seed: int = 0) -> Mome
     the reference's own.
     """
     theta = surrogate.sample(draws, seed=(seed, 1))
-    values = {v: np.asarray(getattr(theta, v), np.float64) for v in VARIABLES}
+    return moments_of({v: np.asarray(getattr(theta, v)) for v in VARIABLES})
+
+
+def moments_of(theta: Mapping[str, np.ndarray]) -> Moments:
+    """Mean and sd of every parameter, from draws [S, ...] by variable."""
+    values = {v: np.asarray(theta[v], np.float64) for v in VARIABLES}
     return Moments(
         mean={v: x.mean(axis=0) for v, x in values.items()},
         sd={v: x.std(axis=0) for v, x in values.items()},
@@ -147,6 +163,18 @@ def diagonal_log_likelihood(X: np.ndarray, theta: Any) -> tf.Tensor:
     return tf.reduce_sum(tf.reduce_logsumexp(by_component, axis=-1), axis=-1)
 
 
+def log_joint_of(X: np.ndarray, K: int) -> Callable[[Any], tf.Tensor]:
+    """theta -> log prior + log likelihood of all of X, in float64, with the published prior."""
+    prior = bgmm_jd.mixture_prior(K, X.shape[1], dtype="float64")
+
+    @tf.function
+    def log_joint(theta: Any) -> tf.Tensor:
+        log_prior = prior.log_prob(*(tf.cast(getattr(theta, v), tf.float64) for v in VARIABLES))
+        return log_prior + diagonal_log_likelihood(X, theta)
+
+    return log_joint
+
+
 def elbo(
     surrogate: Surrogate,
     log_joint: Callable[[Any], tf.Tensor],
@@ -167,6 +195,16 @@ def elbo(
         parts.append(np.asarray(log_joint(theta) - log_q))
     terms = np.concatenate(parts)
     return Estimate(value=float(terms.mean()), se=float(terms.std(ddof=1) / math.sqrt(draws)))
+
+
+def installed(package: str) -> bool:
+    """Whether a peer, which only benchmarks use, can be imported."""
+    return importlib.util.find_spec(package) is not None
+
+
+def load() -> float:
+    """The machine's load average over the last minute: above 0 before a run, others run too."""
+    return os.getloadavg()[0]
 
 
 def versions() -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from bgmm_jd.draws import fold_in, random_words
 from bgmm_jd.units import Units
 
 # Rounds of the swap-or-not shuffle. Each round sends a row to one of two places by a coin flip;
@@ -199,7 +200,7 @@ def batch_indices(
     place = first + tf.range(batches.size)
     real = tf.range(batches.size) < batches.size - tf.cast(batch >= longer, tf.int32)
     place = tf.where(real, place, 0)
-    return shuffle(place, batches.rows, tf.random.fold_in(seed, epoch)), real
+    return shuffle(place, batches.rows, fold_in(seed, epoch)), real
 
 
 def shuffle(place: tf.Tensor, rows: int, seed: tf.Tensor) -> tf.Tensor:
@@ -221,10 +222,7 @@ def shuffle(place: tf.Tensor, rows: int, seed: tf.Tensor) -> tf.Tensor:
     -------
     int32 tensor of the shape of `place`.
     """
-    bits = tf.random.stateless_uniform(
-        [_SHUFFLE_ROUNDS, 2], seed, minval=None, maxval=None, dtype=tf.int32
-    )
-    bits = tf.bitcast(bits, tf.uint32)
+    bits = random_words([_SHUFFLE_ROUNDS, 2], seed)
     for r in range(_SHUFFLE_ROUNDS):
         key = tf.cast(bits[r, 0] % tf.constant(rows, tf.uint32), tf.int32)
         partner = key - place

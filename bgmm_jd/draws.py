@@ -25,6 +25,7 @@ __all__ = [
     "MirroredNormal",
     "Normal",
     "exponential",
+    "fold_in",
     "normal",
     "random_words",
     "stateless_seed",
@@ -33,6 +34,10 @@ __all__ = [
     "to_uniform",
     "uniform",
 ]
+
+# Named, as the automatic choice differs: under XLA on a CPU, seeds with a negative first number
+# give other words than outside it. TFP's `split_seed` takes the automatic choice.
+_GENERATOR = "philox"
 
 _WORD_OF = {tf.float32: tf.uint32, tf.float64: tf.uint64}
 _FLOAT_OF = {word: real for real, word in _WORD_OF.items()}
@@ -60,6 +65,21 @@ def stateless_seed(seed: Any, salt: str | None = None) -> tf.Tensor:
         low_high = [int(seed) & 0xFFFFFFFF, (int(seed) >> 32) & 0xFFFFFFFF]
         seed = np.array(low_high, np.uint32).view(np.int32)
     return tfp.random.sanitize_seed(seed, salt=salt)
+
+
+def fold_in(seed: tf.Tensor, number: Any) -> tf.Tensor:
+    """A seed of its own for each number, the same in all modes.
+
+    Parameters
+    ----------
+    seed : int32 tensor [2]
+    number : int32 scalar
+
+    Returns
+    -------
+    int32 tensor [2]
+    """
+    return tf.random.fold_in(seed, number, alg=_GENERATOR)
 
 
 def random_words(
@@ -98,9 +118,8 @@ def random_words(
         words = random_words(half, seed, dtype)
         flipped = tf.bitwise.bitwise_xor(words, tf.constant(1, words.dtype))
         return tf.concat([words, flipped], axis=0)[:count]
-    # The generator is named, as the automatic choice may differ between kinds of devices.
     return tf.random.stateless_uniform(
-        shape, seed, minval=None, maxval=None, dtype=_WORD_OF[dtype], alg="philox"
+        shape, seed, minval=None, maxval=None, dtype=_WORD_OF[dtype], alg=_GENERATOR
     )
 
 

@@ -16,6 +16,7 @@ import tensorflow_probability as tfp
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
+from bgmm_jd.draws import fold_in
 from bgmm_jd.families import FIXED, GAMMA, NORMAL, TWINS, Family, Parameters
 from bgmm_jd.units import Affine, Units, of_variable, to_internal
 
@@ -127,11 +128,16 @@ def joint(
 
 
 def joint_in_training(
-    sites: tuple[Site, ...], values: Values, units: Units
+    sites: tuple[Site, ...], values: Values, units: Units, step_seed: Callable[[], tf.Tensor]
 ) -> tfd.JointDistributionCoroutine:
     """The surrogate in internal units, made for a quiet gradient.
 
     Draws come in mirrored pairs, and the density is that of `StickTheLanding`.
+
+    Parameters
+    ----------
+    step_seed : the seed [2] of the step at hand. Draws come from it and not from the seed that
+        TFP passes, which it splits by other means under XLA than outside it.
     """
     Root = tfd.JointDistributionCoroutine.Root
 
@@ -139,11 +145,12 @@ def joint_in_training(
         # Read at every run of the coroutine: the variables move from step to step.
         moving = map_values(lambda _, v: tf.convert_to_tensor(v), sites, values)
         still = map_values(lambda _, v: tf.stop_gradient(v), sites, moving)
-        for site in sites:
+        for i, site in enumerate(sites):
             yield Root(
                 StickTheLanding(
                     _member(site, moving[site.name], units, user=False, training=True),
                     _member(site, still[site.name], units, user=False),
+                    fold_in(step_seed(), i),
                 )
             )
 
@@ -161,11 +168,12 @@ class StickTheLanding(tfd.Distribution):
     ----------
     moving : the member that is trained; draws come from it.
     still : the same member with its parameters held constant; densities come from it.
+    seed : int32 [2], of the draws.
     """
 
-    def __init__(self, moving: tfd.Distribution, still: tfd.Distribution):
+    def __init__(self, moving: tfd.Distribution, still: tfd.Distribution, seed: tf.Tensor):
         parameters = dict(locals())
-        self._moving, self._still = moving, still
+        self._moving, self._still, self._own_seed = moving, still, seed
         super().__init__(
             dtype=moving.dtype,
             reparameterization_type=moving.reparameterization_type,
@@ -182,7 +190,7 @@ class StickTheLanding(tfd.Distribution):
         return self._moving.event_shape
 
     def _sample_n(self, n, seed=None):
-        return self._moving.sample(n, seed=seed)
+        return self._moving.sample(n, seed=self._own_seed)
 
     def _log_prob(self, x):
         return self._still.log_prob(x)

@@ -17,6 +17,7 @@ from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.compiled import compiled
 from bgmm_jd.data import Batches, batch_indices
+from bgmm_jd.draws import fold_in
 from bgmm_jd.native_log import start_tensorflow
 from bgmm_jd.objective import Model, log_joint
 from bgmm_jd.surrogate import (
@@ -161,7 +162,7 @@ class Program:
 
     def _fit(self, rows, units, seed, rate):
         model, schedule = self._model, self._schedule
-        batch_seed, draw_seed = tf.unstack(tf.random.split(seed, 2))
+        batch_seed, draw_seed = fold_in(seed, 0), fold_in(seed, 1)
 
         def target(*draws, seed=None):
             del seed  # TFP offers one; the batch has its own
@@ -169,10 +170,13 @@ class Program:
             batch, weight = self._batch(rows, batch_seed)
             return log_joint(model, theta, units, batch, weight, schedule.batches.count)
 
+        def step_seed():
+            return fold_in(draw_seed, self._step.read_value())
+
         held = map_values(lambda _, v: v.pretransformed_input, model.sites, self._variables)
         return tfp.vi.fit_surrogate_posterior(
             target,
-            joint_in_training(model.sites, self._variables, units),
+            joint_in_training(model.sites, self._variables, units, step_seed),
             optimizer=NaturalGradient(model.sites, self._variables, rate, self._step, self._reach),
             num_steps=schedule.steps,
             sample_size=schedule.draws,
@@ -181,7 +185,7 @@ class Program:
                 step.loss,
                 tf.nest.map_structure(tf.convert_to_tensor, held),
             ),
-            seed=tf.random.fold_in(draw_seed, self._step.read_value()),
+            seed=draw_seed,  # only a token: `joint_in_training` has its own
         )
 
     def _batch(self, rows, seed):

@@ -1,0 +1,142 @@
+"""The compiled loop: one path whatever the execution, one compilation for each shape."""
+
+import bgmm_jd
+import numpy as np
+import pytest
+import tensorflow as tf
+from bgmm_jd import run, svi
+from bgmm_jd.data import centre_and_scale, cut_batches
+from bgmm_jd.draws import stateless_seed
+from bgmm_jd.fit import _prepare, _start
+
+
+def rows(N, dtype="float64"):
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(N, 2)) + np.where(rng.random((N, 1)) < 0.4, 6.0, -3.0)
+    return X.astype(dtype)
+
+
+def block(execution, batch_size, dtype="float64", prior=None, seed=1):
+    inside = _prepare(centre_and_scale(rows(90, dtype)), 2, "diag", prior, execution)
+    inside = _start(inside, None, 1, [seed, 0])
+    schedule = svi.Schedule(cut_batches(90, batch_size), 4, 6, dtype, execution)
+    program = svi.program(inside.model.prior, schedule)
+    return program.run(
+        tf.constant(inside.data.rows), inside.prior_units, inside.values, stateless_seed(seed), 0, 0.3
+    )
+
+
+@pytest.mark.parametrize("batch_size", [90, 40])
+@pytest.mark.parametrize("execution", ["graph", "eager"])
+def test_executions_follow_one_path(execution, batch_size):
+    """In float64, six steps apart by rounding alone: 1e-16 a step, amplified by sums of 90 rows.
+
+    Anything that drew other numbers would differ by the noise of a step, some 1e-1.
+    """
+    ours, theirs = block("xla", batch_size), block(execution, batch_size)
+    np.testing.assert_allclose(ours.losses, theirs.losses, rtol=1e-9)
+    for one, other in zip(
+        tf.nest.flatten(ours.values), tf.nest.flatten(theirs.values), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-10)
+
+
+def test_equal_seeds_equal_blocks_and_others_not():
+    first, again, other = block("xla", 40), block("xla", 40), block("xla", 40, seed=2)
+    np.testing.assert_array_equal(first.losses, again.losses)
+    assert np.abs(first.losses - other.losses).min() > 1e-3
+
+
+def test_loss_is_the_negative_elbo_of_all_rows():
+    """At fixed parameters the mean loss of batches is that of all rows, within its own noise.
+
+    Five standard errors: a false alarm once in two million runs.
+    """
+    inside = _start(_prepare(centre_and_scale(rows(90)), 2, "diag", None, "xla"), None, 1, [0, 0])
+    means = []
+    for batch_size in (90, 40):
+        schedule = svi.Schedule(cut_batches(90, batch_size), 4, 6, "float64", "xla")
+        program = svi.program(inside.model.prior, schedule)
+        data = tf.constant(inside.data.rows)
+        losses = np.concatenate(
+            [
+                program.run(
+                    data, inside.prior_units, inside.values, stateless_seed(5), first, 0.0
+                ).losses
+                for first in range(0, 240, 6)
+            ]
+        )
+        # Whole epochs of three batches: their rows are all rows.
+        means.append(losses.reshape(-1, 3).mean(axis=1))
+    error = np.hypot(*(m.std(ddof=1) / len(m) ** 0.5 for m in means))
+    assert abs(means[0].mean() - means[1].mean()) < 5 * error
+
+
+def test_one_compilation_for_each_shape():
+    """Other data, seeds and hyperparameters of one shape share a program; a new shape does not."""
+    bgmm_jd.fit(rows(64), 2)
+    before = svi.program.cache_info()
+    bgmm_jd.fit(1000 * rows(64)[::-1] + 5, 2, seed=4)
+    bgmm_jd.fit(rows(64), 2, calibrate=False)
+    after = svi.program.cache_info()
+    assert (after.misses, after.hits) == (before.misses, before.hits + 8)  # 4 restarts each
+    bgmm_jd.fit(rows(65), 2, restarts=1)
+    assert svi.program.cache_info().misses == after.misses + 1
+
+
+def test_program_is_traced_once():
+    inside = _start(_prepare(centre_and_scale(rows(64)), 2, "diag", None, "xla"), None, 1, [0, 0])
+    plan = run.schedule(inside, cut_batches(64, 64))
+    program = svi.program(inside.model.prior, plan)
+    for rate in (1.0, 0.5):
+        program.run(
+            tf.constant(inside.data.rows),
+            inside.prior_units,
+            inside.values,
+            stateless_seed(0),
+            0,
+            rate,
+        )
+    assert program._call.experimental_get_tracing_count() == 1
+
+
+def test_interrupt_keeps_what_it_has(monkeypatch):
+    """Ctrl-C in the third block: the parameters of the second, a status, one warning."""
+    calls = []
+    whole = svi.Program.run
+
+    def interrupted(self, *arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return whole(self, *arguments)
+
+    monkeypatch.setattr(svi.Program, "run", interrupted)
+    with pytest.warns(RuntimeWarning, match="interrupted"):
+        posterior = bgmm_jd.fit(rows(64), 2)
+    assert posterior.status is bgmm_jd.Status.INTERRUPTED
+    assert len(posterior.elbo_trace) == 40
+    assert np.isfinite(posterior.sample(10)["means"]).all()
+
+
+def test_divergence_is_told(monkeypatch):
+    """NaN in a block: what was reached before it is kept, and no NaN comes out."""
+    whole = svi.Program.run
+
+    def broken(self, *arguments):
+        block = whole(self, *arguments)
+        if arguments[4] >= 40:
+            block = block._replace(average=tf.nest.map_structure(lambda v: v * np.nan, block.average))
+        return block
+
+    monkeypatch.setattr(svi.Program, "run", broken)
+    with pytest.warns(RuntimeWarning, match="diverged"):
+        posterior = bgmm_jd.fit(rows(64), 2, restarts=1)
+    assert posterior.status is bgmm_jd.Status.DIVERGED
+    assert all(np.isfinite(v).all() for v in posterior.sample(10).values())
+
+
+def test_step_limit_is_told():
+    with pytest.warns(RuntimeWarning, match="step limit"):
+        posterior = bgmm_jd.fit(rows(64), 2, restarts=1, max_steps=20)
+    assert posterior.status is bgmm_jd.Status.STEP_LIMIT
