@@ -211,18 +211,16 @@ def peer_row(
     reference: Reference, start: Start, B: int, method: str, settings: argparse.Namespace
 ) -> Row:
     """NumPyro's SVI on batches of B rows."""
-    initial_values = user_values(start)
-    steps = settings.steps
-    clock, values = timed_peer(
-        reference, initial_values, B, method == "numpyro, tuned", steps, settings
-    )
+    values = user_values(start)
+    model = peer_model(reference, B, tuned=method == "numpyro, tuned")
+    clock, found = timed_peer(reference, values, model, B, settings)
     D = reference.X.shape[1]
     return Row(
         B=B,
         method=method,
         clock=clock,
         step=clock.step,
-        elbo=elbo_of(reference, start, values, as_tensors(unit(D), "float32")),
+        elbo=elbo_of(reference, start, found, as_tensors(unit(D), "float32")),
         means_apart=None,
         sds_apart=None,
     )
@@ -246,14 +244,35 @@ def user_values(start: Start) -> dict[str, dict[str, np.ndarray]]:
 
 
 def timed_peer(
-    reference: Reference,
-    values: dict[str, dict[str, np.ndarray]],
-    B: int,
-    tuned: bool,
-    steps: int,
-    settings: argparse.Namespace,
+    reference: Reference, values: Any, model: Any, B: int, settings: argparse.Namespace
 ) -> tuple[Clock, dict[str, dict[str, np.ndarray]]]:
     """NumPyro's clock, and the parameters that its first call came to, in the units of X."""
+    import jax
+
+    run, state = peer_program(reference, values, model, B, settings)
+    key = jax.random.PRNGKey(settings.seed)
+    begun = time.perf_counter()
+    lowered = run.lower(state, key)
+    traced = time.perf_counter()
+    program = lowered.compile()
+    compiled = time.perf_counter()
+    state, found = jax.block_until_ready(program(state, key))
+    seconds = []
+    for n in range(settings.calls):
+        at = time.perf_counter()
+        state, _ = jax.block_until_ready(program(state, jax.random.fold_in(key, n)))
+        seconds.append(time.perf_counter() - at)
+    clock = Clock(traced - begun, compiled - traced, _by_step(seconds, settings.steps))
+    return clock, {
+        site: {name: np.asarray(found[f"{site}_{name}"]) for name in parameters}
+        for site, parameters in values.items()
+    }
+
+
+def peer_program(
+    reference: Reference, values: Any, model: Any, B: int, settings: argparse.Namespace
+) -> tuple[Any, Any]:
+    """(state, key) -> (state, parameters) after all steps of a call, and the first state."""
     import jax
     from jax import lax, random
     from numpyro.infer import SVI, Trace_ELBO
@@ -261,50 +280,31 @@ def timed_peer(
 
     X = jax.numpy.asarray(reference.X)
     N = len(X)
-    model = peer_model(X, B, reference.K, tuned)
     svi_of = SVI(model, peer_guide(values), Adam(ADAM_RATE), Trace_ELBO(num_particles=DRAWS))
-    count = N // B
+
+    def step(state: Any, batch: Any) -> Any:
+        return svi_of.update(state, X[batch] if B < N else X)
 
     def epoch(state: Any, key: Any) -> Any:
-        order = random.permutation(key, N)[: count * B].reshape(count, B)
-
-        def step(state: Any, batch: Any) -> Any:
-            return svi_of.update(state, X[batch] if B < N else X)
-
-        return lax.scan(step, state, order)
+        return lax.scan(step, state, random.permutation(key, N).reshape(N // B, B))
 
     @jax.jit
     def run(state: Any, key: Any) -> Any:
-        state, losses = lax.scan(epoch, state, random.split(key, steps // count))
-        return state, losses, svi_of.get_params(state)
+        epochs = random.split(key, settings.steps * B // N)
+        state, _ = lax.scan(epoch, state, epochs)
+        return state, svi_of.get_params(state)
 
-    key = random.PRNGKey(settings.seed)
-    state = svi_of.init(key, X[:B])
-    begun = time.perf_counter()
-    lowered = run.lower(state, key)
-    traced = time.perf_counter()
-    program = lowered.compile()
-    compiled = time.perf_counter()
-    state, _, found = jax.block_until_ready(program(state, key))
-    seconds = []
-    for n in range(settings.calls):
-        at = time.perf_counter()
-        state, _, _ = jax.block_until_ready(program(state, random.fold_in(key, n)))
-        seconds.append(time.perf_counter() - at)
-    clock = Clock(traced - begun, compiled - traced, _by_step(seconds, steps // count * count))
-    return clock, {
-        site: {name: np.asarray(found[f"{site}_{name}"]) for name in parameters}
-        for site, parameters in values.items()
-    }
+    return run, svi_of.init(random.PRNGKey(settings.seed), X[:B])
 
 
-def peer_model(X: Any, B: int, K: int, tuned: bool) -> Callable[[Any], None]:
-    """The published model in NumPyro, for batches of B rows of X."""
+def peer_model(reference: Reference, B: int, tuned: bool) -> Callable[[Any], None]:
+    """The published model in NumPyro, for batches of B rows."""
     import jax.numpy as jnp
     import numpyro
     import numpyro.distributions as dist
     from jax.scipy.special import logsumexp
 
+    X, K = jnp.asarray(reference.X), reference.K
     N, D = X.shape
 
     def by_library(weights: Any, means: Any, tau: Any) -> None:

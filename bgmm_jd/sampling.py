@@ -4,7 +4,6 @@ Calibrated draws come from the calibrated normal distribution, a little widened,
 by Pareto-smoothed importance weights, so that what is left of its error is corrected too.
 """
 
-import contextlib
 import functools
 import math
 from collections.abc import Callable, Mapping
@@ -33,6 +32,7 @@ _WIDER = 0.4
 _KHAT_DRAWS = 1_000
 # k-hat: 0.5 is where draws begin to be in doubt, and beyond 0.7 they are of no use.
 _REFINE_ABOVE = 0.3
+_REFINEMENTS = 3
 _SURROGATE_ABOVE = 0.7
 _MOST_AT_ONCE = 512
 _CHUNK = 2**21  # numbers in the largest array of one call
@@ -181,10 +181,15 @@ def refine(inside: Inside, surrogate: Draws, seed: int) -> tuple[Inside, float]:
         return inside, math.nan
     found = weighted(inside, _KHAT_DRAWS, rng)
     choices = [(found.khat, inside)]
-    if found.khat > _REFINE_ABOVE:
-        with contextlib.suppress(np.linalg.LinAlgError):  # too few draws have any weight
-            matched = inside._replace(normal=_matching(inside, found))
-            choices.append((weighted(matched, _KHAT_DRAWS, rng).khat, matched))
+    for _ in range(_REFINEMENTS):
+        if found.khat < _REFINE_ABOVE:
+            break
+        try:
+            inside = inside._replace(normal=_matching(inside, found))
+        except np.linalg.LinAlgError:  # too few draws have any weight
+            break
+        found = weighted(inside, 2 * _KHAT_DRAWS, rng)
+        choices.append((found.khat, inside))
     khat, chosen = min(choices, key=lambda choice: choice[0])
     if khat > _SURROGATE_ABOVE:
         choices.append((khat_of(inside, surrogate), inside._replace(normal=None)))

@@ -300,7 +300,7 @@ def epoch_of(batches, epoch, seed):
 @pytest.mark.parametrize(("N", "B"), CUTS)
 def test_each_row_comes_once_an_epoch(N, B):
     batches = data.cut_batches(N, B)
-    for epoch in (0, 1, 5):
+    for epoch in (0, 5):
         parts = list(epoch_of(batches, epoch, [3, 4]))
         assert all(len(indices) == batches.size <= B for indices, _ in parts)
         sizes = [int(real.sum()) for _, real in parts]
@@ -314,21 +314,22 @@ def test_each_row_comes_once_an_epoch(N, B):
 def test_every_cut_of_up_to_forty_rows():
     for N in range(1, 41):
         for B in range(1, N + 1):
-            size, count = data.cut_batches(N, B)[1:]
-            assert size <= B
-            assert count * (size - 1) < N <= count * size
-            assert count == -(-N // B)  # the fewest
+            batches = data.cut_batches(N, B)
+            assert batches.rows == N
+            assert batches.size <= B
+            assert batches.count * (batches.size - 1) < N <= batches.count * batches.size
+            assert batches.count == -(-N // B)  # the fewest
 
 
 def test_epochs_and_seeds_differ():
-    batches = data.cut_batches(100, 30)
+    batches = data.cut_batches(100, 60)
     orders = {
         tuple(np.concatenate([i for i, _ in epoch_of(batches, epoch, seed)]))
-        for epoch in range(5)
+        for epoch in range(3)
         for seed in ([0, 0], [0, 1], [1, 0])
     }
     # Two permutations of 100 rows are equal with probability 1e-158.
-    assert len(orders) == 15
+    assert len(orders) == 9
 
 
 @pytest.mark.parametrize("N", [1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 31, 100, 1023, 4096, 100_003])

@@ -12,7 +12,7 @@ import tensorflow as tf
 from scipy import integrate, special
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.families import DIRICHLET, GAMMA, NORMAL, TWINS, trigamma_excess
+from bgmm_jd.families import DIRICHLET, FIXED, GAMMA, NORMAL, TWINS, trigamma_excess
 from bgmm_jd.units import Affine
 
 FAMILIES = {"normal": NORMAL, "gamma": GAMMA, "dirichlet": DIRICHLET}
@@ -251,6 +251,35 @@ def test_twins_are_of_their_own_family():
 def test_coordinates_reach_the_whole_support(name):
     """Where the calibrated posterior is normal: every draw has a point, and comes back."""
     draws = STOCK[name](free_parameters(name, 3.0)).sample(50, seed=(0, 1))
-    points = FAMILIES[name].coordinates.inverse(draws)
+    coordinates = FAMILIES[name].coordinates()
+    points = coordinates.inverse(draws)
     assert np.all(np.isfinite(points))
-    np.testing.assert_allclose(FAMILIES[name].coordinates.forward(points), draws, rtol=1e-12)
+    np.testing.assert_allclose(coordinates.forward(points), draws, rtol=1e-12)
+
+
+def test_simplex_coordinates_measure_volume_as_a_dirichlet_does():
+    """Its density is one of the first K - 1 proportions: their Jacobian, by automatic means."""
+    coordinates = DIRICHLET.coordinates()
+    point = tf.constant([0.3, -1.2, 2.0], tf.float64)
+    with tf.GradientTape() as tape:
+        tape.watch(point)
+        proportions = coordinates.forward(point)
+    _, expected = np.linalg.slogdet(tape.jacobian(proportions, point)[:-1])
+    found = coordinates.forward_log_det_jacobian(point, event_ndims=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+    np.testing.assert_allclose(
+        coordinates.inverse_log_det_jacobian(coordinates.forward(point), event_ndims=1),
+        -expected,
+        rtol=1e-13,
+    )
+
+
+def test_a_fixed_member_is_a_point_without_parameters():
+    value = tf.constant([2.0, -3.0], tf.float64)
+    point = FIXED.distribution({"value": value})
+    np.testing.assert_array_equal(point.sample(4), np.tile(value, (4, 1)))
+    np.testing.assert_array_equal(point.log_prob(value), [0.0, 0.0])
+    assert FIXED.constraints == {}
+    assert FIXED.natural({}, {}) == FIXED.start(value, value) == {}
+    moved = FIXED.change_units({"value": value}, Affine(np.array([1.0, 2.0]), 10.0))
+    np.testing.assert_array_equal(moved["value"], [21.0, -28.0])

@@ -33,13 +33,13 @@ def assert_equal_clusters(found, expected_mean, expected_variance, order):
 @pytest.mark.parametrize("seed", range(20))
 def test_separated_clusters_are_found(rows, truth, seed):
     """Each of 20 seeds: of 8 seedings, all miss a cluster with a probability far below 1e-6."""
-    found = initial.cluster(rows, 4, np.random.default_rng(seed))
+    found = initial.cluster(rows, 4, np.random.default_rng(seed), trials=8)
     assert_equal_clusters(found, *truth, range(4))  # in the order of the first feature
 
 
 def test_the_order_of_rows_does_not_matter(rows, truth):
     shuffled = np.random.default_rng(5).permutation(rows)
-    found = initial.cluster(shuffled, 4, np.random.default_rng(0))
+    found = initial.cluster(shuffled, 4, np.random.default_rng(0), trials=8)
     assert_equal_clusters(found, *truth, range(4))
 
 
@@ -64,7 +64,7 @@ def test_counts_of_a_subsample_are_scaled_up():
     rng = np.random.default_rng(2)
     share = np.array(SIZES) / 300
     label = rng.choice(4, 40_000, p=share)
-    found = initial.cluster(CENTRES[label] + 0.3 * rng.normal(size=(40_000, 2)), 4, rng)
+    found = initial.cluster(CENTRES[label] + 0.3 * rng.normal(size=(40_000, 2)), 4, rng, trials=8)
     assert found.count.sum() == pytest.approx(40_000)
     # 5 standard errors of a share of 10,000 rows, 4 shares: a false alarm of 2e-6.
     p = np.bincount(label) / 40_000
@@ -138,7 +138,9 @@ def test_moments_are_near_the_exact_posterior_of_separated_clusters(rows):
     The update puts in a prior worth one row in 30 to 120: its effect is below 1 / 30 of the
     values, 1 / 60 of their sds, and 2 sds of a row / 30 on the variances.
     """
-    clusters = initial.cluster(rows / 3.6, 4, np.random.default_rng(0))  # columns of sd near 1
+    clusters = initial.cluster(
+        rows / 3.6, 4, np.random.default_rng(0), trials=8
+    )  # columns of sd near 1
     n, s2 = clusters.count[:, None], clusters.variance
     found = initial.moments(clusters)
     np.testing.assert_allclose(found["weights"][0], clusters.count / 300, rtol=1 / 30)

@@ -22,7 +22,12 @@ def block(execution, batch_size, dtype="float64", prior=None, seed=1):
     schedule = svi.Schedule(cut_batches(90, batch_size), 4, 6, dtype, execution)
     program = svi.program(inside.model.prior, schedule)
     return program.run(
-        tf.constant(inside.data.rows), inside.prior_units, inside.values, stateless_seed(seed), 0, 0.3
+        tf.constant(inside.data.rows),
+        inside.prior_units,
+        inside.values,
+        stateless_seed(seed),
+        0,
+        0.3,
     )
 
 
@@ -126,7 +131,9 @@ def test_divergence_is_told(monkeypatch):
     def broken(self, *arguments):
         block = whole(self, *arguments)
         if arguments[4] >= 40:
-            block = block._replace(average=tf.nest.map_structure(lambda v: v * np.nan, block.average))
+            block = block._replace(
+                average=tf.nest.map_structure(lambda v: v * np.nan, block.average)
+            )
         return block
 
     monkeypatch.setattr(svi.Program, "run", broken)

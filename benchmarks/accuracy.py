@@ -1,0 +1,417 @@
+"""Posterior means and sds against NUTS: mean field, calibrated, weighted; and the time of each.
+
+For every reference posterior with diagonal covariances (tests/reference), with the published
+prior, default settings and several seeds:
+
+    mean field          `fit(..., calibrate=False)`: draws of the surrogate
+    calibrated          draws of the calibrated normal distribution as they come, without weights;
+                        it is made a little wider than the posterior, so its sds are too
+    weighted            `posterior.sample(n)`: what users get; 4,000 draws
+    weighted, 20,000    the same with more draws: what is left is not the noise of sampling
+
+    weights, means,     max |mean - reference mean| in reference sds; min..max of
+    precisions          sd / reference sd; the worst over all elements and seeds
+    k-hat               the largest over seeds, of that method's draws before any weighting
+    elbo                of the surrogate, the smallest over seeds; nats, higher is better
+
+The references have a noise of their own (standard errors near 0.01 sd and 1 %), and so have 4,000
+draws: 0.016 sd on a mean and 1.1 % on an sd, as the largest of 15 parameters some 0.04 and 3 %.
+
+Times, in seconds, all of one run on one machine:
+
+    first call          `fit` and 4,000 draws, the first time for a data set: compiles
+    second call         the median over the other seeds: compiles nothing
+    NUTS                NumPyro, 4 chains of 1,000 draws after 500 of warm-up, default settings,
+                        float32, from the reference's means; beside it what JAX spent on compiling
+
+NUTS runs with the likelihood in two forms, as execution.py has it: `MixtureSameFamily`, and laid
+out in memory as `bgmm_jd` does. Without NumPyro installed it is left out.
+
+Run it:  python benchmarks/accuracy.py [NAME ...] [--seeds 5] [--nuts both|library|tuned|none]
+             [--chain-method sequential|parallel|vectorized]
+The tables are printed and everything is kept in benchmarks/results/accuracy.json.
+"""
+
+import argparse
+import dataclasses
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from _common import (
+    VARIABLES,
+    Errors,
+    Reference,
+    diagonal_references,
+    errors,
+    installed,
+    load,
+    load_reference,
+    moments,
+    moments_of,
+    table,
+    write_result,
+)
+
+import bgmm_jd
+from bgmm_jd import sampling
+from bgmm_jd.importance import smooth
+from bgmm_jd.posterior import Posterior, to_user
+
+USER_DRAWS = 4_000  # as many as NUTS makes
+MANY_DRAWS = 20_000
+KHAT_DRAWS = 2_000
+CHAINS, WARM_UP, CHAIN_DRAWS = 4, 500, 1_000
+METHODS = ("mean field", "calibrated", "weighted", f"weighted, {MANY_DRAWS:,}")
+NUTS_FORMS = ("library", "tuned")
+
+
+class Quality(NamedTuple):
+    """How one method did: errors by variable, k-hat of its draws before weighting."""
+
+    errors: dict[str, Errors]
+    khat: float | None
+
+
+class Seed(NamedTuple):
+    """One seed: seconds of the fit, of 4,000 draws, of the fit without calibration."""
+
+    fit: float
+    sample: float
+    mean_field_fit: float
+    elbo: float
+    elbo_se: float
+    status: str
+    quality: dict[str, Quality]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Nuts:
+    """One run of NUTS; `seconds` has no compilation in it."""
+
+    form: str
+    seconds: float
+    compile: float
+    divergences: int
+    errors: dict[str, Errors]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+    """One data set: all its seeds, and NUTS."""
+
+    name: str
+    N: int
+    D: int
+    K: int
+    seeds: list[Seed]
+    nuts: list[Nuts]
+
+    @property
+    def first_call(self) -> float:
+        return self.seeds[0].fit + self.seeds[0].sample
+
+    @property
+    def second_call(self) -> float:
+        """Median over the seeds that compile nothing; NaN for a single seed."""
+        later = [s.fit + s.sample for s in self.seeds[1:]]
+        return float(np.median(later)) if later else float("nan")
+
+    @property
+    def mean_field_call(self) -> float:
+        return float(np.median([s.mean_field_fit for s in self.seeds]))
+
+
+# bgmm_jd.
+
+
+def run_seed(reference: Reference, seed: int) -> Seed:
+    """Fit, draw, and compare with the reference."""
+    prior = bgmm_jd.mixture_prior(reference.K, reference.X.shape[1])
+
+    def fit(calibrate: bool) -> tuple[Posterior, float]:
+        begun = time.perf_counter()
+        found = bgmm_jd.fit(reference.X, reference.K, prior=prior, seed=seed, calibrate=calibrate)
+        return found, time.perf_counter() - begun
+
+    posterior, seconds = fit(calibrate=True)
+    begun = time.perf_counter()
+    theta = posterior.sample(USER_DRAWS, seed=seed)
+    sample_seconds = time.perf_counter() - begun
+    surrogate, mean_field_seconds = fit(calibrate=False)
+    return Seed(
+        fit=seconds,
+        sample=sample_seconds,
+        mean_field_fit=mean_field_seconds,
+        elbo=posterior.elbo,
+        elbo_se=posterior.elbo_se,
+        status=posterior.status.name,
+        quality={
+            "mean field": Quality(
+                errors(moments(surrogate.surrogate), reference), mean_field_khat(surrogate, seed)
+            ),
+            "calibrated": Quality(
+                errors(moments_of(proposals(posterior, seed)), reference), posterior.khat
+            ),
+            "weighted": Quality(errors(moments_of(theta), reference), None),
+            METHODS[-1]: Quality(
+                errors(moments_of(posterior.sample(MANY_DRAWS, seed=seed)), reference), None
+            ),
+        },
+    )
+
+
+def mean_field_khat(posterior: Posterior, seed: int) -> float:
+    """k-hat of the surrogate's draws against the log joint density."""
+    draws = sampling.mean_field(posterior.inside, KHAT_DRAWS, seed)
+    log_ratio = sampling.log_joint_of(posterior.inside, draws) - draws.log_q.numpy()
+    return smooth(log_ratio)[1]
+
+
+def proposals(posterior: Posterior, seed: int) -> dict[str, np.ndarray]:
+    """Calibrated draws before weighting, in the units of X."""
+    draws = sampling.proposal(posterior.inside, MANY_DRAWS, np.random.default_rng(seed))
+    return to_user(posterior, draws.theta)
+
+
+def worst(found: Sequence[Mapping[str, Errors]]) -> dict[str, Errors]:
+    """The worst of each figure over several seeds."""
+    return {
+        v: Errors(
+            mean=max(e[v].mean for e in found),
+            sd_min=min(e[v].sd_min for e in found),
+            sd_max=max(e[v].sd_max for e in found),
+        )
+        for v in VARIABLES
+    }
+
+
+# NUTS.
+
+
+def run_nuts(reference: Reference, form: str, chain_method: str, seed: int) -> Nuts:
+    """NumPyro's NUTS on the published model."""
+    import jax
+    from numpyro.infer import MCMC, NUTS, init_to_value
+
+    start = {v: jax.numpy.asarray(reference.mean[v], "float32") for v in VARIABLES}
+    kernel = NUTS(nuts_model(reference, form == "tuned"), init_strategy=init_to_value(values=start))
+    mcmc = MCMC(
+        kernel,
+        num_warmup=WARM_UP,
+        num_samples=CHAIN_DRAWS,
+        num_chains=CHAINS,
+        chain_method=chain_method,
+        progress_bar=False,
+    )
+    compiling = CompileClock()
+    begun = time.perf_counter()
+    mcmc.run(jax.random.PRNGKey(seed))
+    theta = jax.block_until_ready(mcmc.get_samples())
+    seconds = time.perf_counter() - begun
+    spent = compiling.stop()
+    return Nuts(
+        form=form,
+        seconds=seconds - spent,
+        compile=spent,
+        divergences=int(mcmc.get_extra_fields()["diverging"].sum()),
+        errors=errors(moments_of({v: np.asarray(theta[v]) for v in VARIABLES}), reference),
+    )
+
+
+class CompileClock:
+    """Seconds that JAX spends on tracing and compiling, by its own account."""
+
+    def __init__(self) -> None:
+        import jax
+
+        self._seconds, self._running = 0.0, True
+        jax.monitoring.register_event_duration_secs_listener(self._add)
+
+    def _add(self, event: str, seconds: float, **_: Any) -> None:
+        if self._running and event.startswith("/jax/core/compile/"):
+            self._seconds += seconds
+
+    def stop(self) -> float:
+        self._running = False
+        return self._seconds
+
+
+def nuts_model(reference: Reference, tuned: bool) -> Any:
+    """The published model in NumPyro, its likelihood in one of two forms."""
+    import jax.numpy as jnp
+    import numpyro
+    import numpyro.distributions as dist
+    from jax.scipy.special import logsumexp
+
+    X, K = jnp.asarray(reference.X), reference.K
+    N, D = X.shape
+
+    def by_library(weights: Any, means: Any, tau: Any) -> None:
+        component = dist.Normal(means, tau**-0.5).to_event(1)
+        with numpyro.plate("row", N):
+            mixture = dist.MixtureSameFamily(dist.Categorical(probs=weights), component)
+            numpyro.sample("x", mixture, obs=X)
+
+    def by_hand(weights: Any, means: Any, tau: Any) -> None:
+        squares = (tau[:, :, None] * (X.T - means[:, :, None]) ** 2).sum(axis=1)
+        scale = jnp.log(weights) + 0.5 * jnp.log(tau / (2 * jnp.pi)).sum(axis=1)
+        numpyro.factor("x", logsumexp(scale[:, None] - 0.5 * squares, axis=0).sum())
+
+    def model() -> None:
+        weights = numpyro.sample("weights", dist.Dirichlet(2.0 * jnp.ones(K)))
+        means = numpyro.sample("means", dist.Normal(jnp.zeros((K, D)), 1.0).to_event(2))
+        tau = numpyro.sample("precisions", dist.Gamma(5.0 * jnp.ones((K, D)), 5.0).to_event(2))
+        (by_hand if tuned else by_library)(weights, means, tau)
+
+    return model
+
+
+# The tables.
+
+QUALITY_HEADER = ["data", "N, D, K", "method", *VARIABLES, "k-hat", "elbo"]
+TIME_HEADER = [
+    "data",
+    "mean field",
+    "second call",
+    "first call",
+    "NUTS",
+    "its compile",
+    "ratio",
+    "NUTS, tuned",
+    "its compile",
+    "ratio",
+]
+
+
+def quality_rows(case: Case) -> list[list[str]]:
+    """One row for each method, and for NUTS, which has noise of its own."""
+    shape = f"{case.N:,}, {case.D}, {case.K}"
+    rows = []
+    for method in METHODS:
+        found = [s.quality[method] for s in case.seeds]
+        khats = [q.khat for q in found if q.khat is not None]
+        rows.append(
+            [
+                case.name,
+                shape,
+                method,
+                *_error_cells(worst([q.errors for q in found])),
+                f"{max(khats):.2f}" if khats else "-",
+                f"{min(s.elbo for s in case.seeds):.2f}" if method == "mean field" else "-",
+            ]
+        )
+    for nuts in case.nuts:
+        rows.append([case.name, shape, f"NUTS, {nuts.form}", *_error_cells(nuts.errors), "-", "-"])
+    return rows
+
+
+def _error_cells(found: Mapping[str, Errors]) -> list[str]:
+    return [f"{e.mean:.3f}; {e.sd_min:.3f}..{e.sd_max:.3f}" for e in found.values()]
+
+
+def time_row(case: Case) -> list[str]:
+    """Seconds, and how many times longer NUTS takes than a second call with its draws."""
+    row = [
+        case.name,
+        f"{case.mean_field_call:.2f}",
+        f"{case.second_call:.2f}",
+        f"{case.first_call:.1f}",
+    ]
+    by_form = {n.form: n for n in case.nuts}
+    for form in NUTS_FORMS:
+        if form in by_form:
+            nuts = by_form[form]
+            ratio = nuts.seconds / case.second_call
+            row += [f"{nuts.seconds:.1f}", f"{nuts.compile:.1f}", f"{ratio:.0f}"]
+        else:
+            row += ["-", "-", "-"]
+    return row
+
+
+def summary(case: Case) -> dict[str, Any]:
+    """What the tables show, for the file."""
+    ratio = {n.form: n.seconds / case.second_call for n in case.nuts}
+    return {
+        "data": case,
+        "worst": {m: worst([s.quality[m].errors for s in case.seeds]) for m in METHODS},
+        "first_call": case.first_call,
+        "second_call": case.second_call,
+        "nuts_over_second_call": ratio,
+    }
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    known = diagonal_references()
+    parser = argparse.ArgumentParser(description="Posteriors against NUTS.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}")
+    parser.add_argument("--seeds", type=int, default=5, help="0, 1, ...")
+    parser.add_argument("--nuts", choices=("both", *NUTS_FORMS, "none"), default="both")
+    parser.add_argument(
+        "--chain-method", choices=("sequential", "parallel", "vectorized"), default="sequential"
+    )
+    given = parser.parse_args()
+    given.names = given.names or known
+    if given.seeds < 1 or not set(given.names) <= set(known):
+        parser.error(f"--seeds must be positive, and each NAME one of {', '.join(known)}")
+    return given
+
+
+def nuts_forms(given: argparse.Namespace) -> Sequence[str]:
+    """The forms of the likelihood that NUTS is to run with: none where it is not installed."""
+    if given.nuts == "none":
+        return ()
+    if not installed("numpyro"):
+        print("NumPyro is not installed, so NUTS is left out: pip install numpyro")
+        return ()
+    if given.chain_method == "parallel":
+        import numpyro
+
+        numpyro.set_host_device_count(CHAINS)
+    return NUTS_FORMS if given.nuts == "both" else (given.nuts,)
+
+
+def run_case(name: str, seeds: int) -> Case:
+    """All seeds on one data set."""
+    reference = load_reference(name)
+    N, D = reference.X.shape
+    found = []
+    for seed in range(seeds):
+        found.append(run_seed(reference, seed))
+        print(f"{name}, seed {seed}: {found[-1].fit:.2f} s, {found[-1].status}", flush=True)
+    return Case(name=name, N=N, D=D, K=reference.K, seeds=found, nuts=[])
+
+
+def with_nuts(case: Case, forms: Sequence[str], chain_method: str) -> Case:
+    """The same with NUTS beside it."""
+    found = []
+    for form in forms:
+        found.append(run_nuts(load_reference(case.name), form, chain_method, seed=0))
+        print(f"{case.name}, NUTS, {form}: {found[-1].seconds:.1f} s", flush=True)
+    return dataclasses.replace(case, nuts=found)
+
+
+def main() -> None:
+    """All data sets, the tables and the file."""
+    given = arguments()
+    load_before = load()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the status is kept instead
+        cases = [run_case(name, given.seeds) for name in given.names]
+    # After all fits: JAX keeps threads of its own.
+    forms = nuts_forms(given)
+    cases = [with_nuts(case, forms, given.chain_method) for case in cases]
+    print("\n" + table(QUALITY_HEADER, [row for case in cases for row in quality_rows(case)]))
+    print("\nSeconds\n\n" + table(TIME_HEADER, [time_row(case) for case in cases]))
+    settings = vars(given) | {"load_before": load_before, "user_draws": USER_DRAWS}
+    path = write_result(
+        "accuracy", {"settings": settings, "cases": [summary(case) for case in cases]}
+    )
+    print(f"\nKept in {path.name}.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,344 @@
+"""The surrogate has the structure of the prior, and one meaning in internal and in user's units."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
+
+from bgmm_jd import mixture_prior, surrogate
+from bgmm_jd.families import DIRICHLET, FIXED, GAMMA, NORMAL
+from bgmm_jd.units import Units, as_tensors, log_volume, to_user
+
+K, D = 3, 2
+Root = tfd.JointDistributionCoroutine.Root
+UNITS = as_tensors(Units(np.array([50.0, -3.0]), np.array([10.0, 0.2])), tf.float64)
+ONE = np.ones((K, D))
+
+
+def over_event(distribution, name):
+    return tfd.Independent(distribution, len(distribution.batch_shape), name=name)
+
+
+@tfd.JointDistributionCoroutine
+def own_prior():
+    """Another order, a hyperparameter, a dependency, families without a twin, a fixed variable."""
+    yield Root(over_event(tfd.HalfNormal(ONE), "scales"))
+    width = yield Root(tfd.Gamma(np.float64(2.0), 1.0, name="width"))
+    scale = width[..., tf.newaxis, tf.newaxis] * ONE
+    yield tfd.Independent(tfd.StudentT(5.0 * ONE, 0.0 * ONE, scale), 2, name="means")
+    yield Root(tfd.Deterministic(np.float64(7.0), name="fixed"))
+    yield Root(tfd.Sample(tfd.Normal(np.float64(0.0), 1.0), 4, name="extra"))
+    yield Root(tfd.Dirichlet(np.full(K, 2.0), name="weights"))
+
+
+def prior_of(**distributions):
+    """A coroutine of independent variables with these names."""
+
+    def model():
+        for name, distribution in distributions.items():
+            yield Root(over_event(distribution, name))
+
+    return tfd.JointDistributionCoroutine(model)
+
+
+PRIORS = {
+    "published": mixture_prior(K, D, dtype="float64"),
+    "own": own_prior,
+    "positive": prior_of(
+        means=tfd.Gamma(2 * ONE, ONE),
+        scales=tfd.LogNormal(0 * ONE, ONE),
+        weights=tfd.Dirichlet(ONE[:, 0]),
+    ),
+    "bounded": prior_of(
+        weights=tfd.Dirichlet(ONE[:, 0]),
+        means=tfd.Uniform(-200 * ONE, 200 * ONE),
+        precisions=tfd.HalfCauchy(0 * ONE, ONE),
+    ),
+    "rows of means": prior_of(
+        means=tfd.Sample(tfd.MultivariateNormalDiag([0.0, 0.0], np.ones(D)), K),
+        precisions=tfd.Chi2(3 * ONE),
+        weights=tfd.Dirichlet(ONE[:, 0]),
+    ),
+}
+
+
+@pytest.fixture(params=PRIORS)
+def prior(request):
+    return PRIORS[request.param]
+
+
+def values_of(sites, seed=0):
+    """Parameters, each its own."""
+    rng = np.random.default_rng(seed)
+    leaves = surrogate.variables(sites, tf.float64)
+    return surrogate.map_values(
+        lambda constraint, v: tf.constant(constraint.forward(rng.normal(0, 0.3, v.shape))),
+        sites,
+        leaves,
+    )
+
+
+# --- Structure --------------------------------------------------------------------------------
+
+
+def test_names_order_and_shapes_are_the_priors(prior):
+    sites = surrogate.sites_of(prior)
+    assert tuple(site.name for site in sites) == prior.event_shape._fields
+    q = surrogate.joint(sites, values_of(sites), UNITS, user=True)
+    assert isinstance(q, tfd.JointDistributionCoroutine)
+    assert q.event_shape._asdict() == prior.event_shape._asdict()
+    assert set(q.batch_shape) == {tf.TensorShape([])}
+    draws = q.sample(5, seed=(0, 1))
+    assert draws._fields == prior.event_shape._fields
+    assert q.log_prob(draws).shape == [5]
+
+
+def test_draws_are_possible_under_the_prior(prior):
+    """The support is the prior's, in the user's units."""
+    sites = surrogate.sites_of(prior)
+    q = surrogate.joint(sites, values_of(sites), UNITS, user=True)
+    draws = q.sample(100, seed=(0, 1))
+    assert np.all(np.isfinite(prior.log_prob(draws)))
+
+
+def families(prior):
+    return {s.name: s.family for s in surrogate.sites_of(prior)}
+
+
+def test_families_of_the_published_prior_are_kept():
+    sites = surrogate.sites_of(PRIORS["published"])
+    assert [s.family for s in sites] == [DIRICHLET, NORMAL, GAMMA]
+    assert all(s.bijector is None and s.fixed is None for s in sites)
+    q = surrogate.joint(sites, values_of(sites), UNITS, user=True)
+    kinds = [surrogate._innermost(d) for d in q.sample_distributions(seed=(0, 0))[0]]
+    for member, kind in zip(kinds, (tfd.Dirichlet, tfd.Normal, tfd.Gamma), strict=True):
+        assert isinstance(member, kind)
+
+
+def test_families_of_a_users_own_prior():
+    found = families(own_prior)
+    assert found == {
+        "scales": NORMAL,
+        "width": GAMMA,
+        "means": NORMAL,
+        "fixed": FIXED,
+        "extra": NORMAL,
+        "weights": DIRICHLET,
+    }
+    bijectors = {s.name: s.bijector for s in surrogate.sites_of(own_prior)}
+    assert {name for name, b in bijectors.items() if b is not None} == {"scales", "means"}
+    assert isinstance(bijectors["means"], tfb.Identity)
+
+
+def test_a_family_without_a_twin_is_a_normal_through_the_variables_bijector():
+    """LogNormal scales, for one: the log of internal scales is normal, here by numpy."""
+    prior = PRIORS["positive"]
+    sites = surrogate.sites_of(prior)
+    values = values_of(sites)
+    q = surrogate.joint(sites, values, UNITS, user=True)
+    theta = q.sample(3, seed=(0, 1))
+    member = q.sample_distributions(seed=(0, 0))[0].scales
+    loc, scale = values["scales"]["loc"].numpy(), values["scales"]["scale"].numpy()
+    log = np.log(theta.scales)
+    expected = -0.5 * ((log - loc) / scale) ** 2 - np.log(scale * np.sqrt(2 * np.pi)) - log
+    np.testing.assert_allclose(member.log_prob(theta.scales), expected.sum((1, 2)), rtol=1e-12)
+
+
+def test_a_subclass_is_not_taken_for_its_family():
+    class Other(tfd.Normal):
+        pass
+
+    found = surrogate.sites_of(prior_of(means=Other(0 * ONE, ONE)))[0]
+    assert found.bijector is not None
+
+
+def test_a_discrete_variable_is_refused():
+    with pytest.raises(ValueError, match=r"'label' .*Use a continuous distribution"):
+        surrogate.sites_of(prior_of(label=tfd.Categorical(logits=np.zeros(3))))
+
+
+def test_a_variable_fixed_by_others_is_refused():
+    @tfd.JointDistributionCoroutine
+    def prior():
+        width = yield Root(tfd.Gamma(np.float64(2.0), 1.0, name="width"))
+        yield tfd.Deterministic(2.0 * width, name="twice")
+
+    with pytest.raises(ValueError, match="'twice' must not be fixed by other variables"):
+        surrogate.sites_of(prior)
+
+
+# --- Units ------------------------------------------------------------------------------------
+
+
+def test_the_user_density_is_the_push_forward_of_the_internal_one(prior):
+    sites = surrogate.sites_of(prior)
+    values = values_of(sites)
+    inside, user = (surrogate.joint(sites, values, UNITS, user) for user in (False, True))
+    theta = inside.sample(20, seed=(0, 1))
+    moved = type(theta)(*(to_user(s.name, v, UNITS) for s, v in zip(sites, theta, strict=True)))
+    volume = log_volume({s.name: s.shape for s in sites if s.fixed is None}, UNITS)
+    found = user.log_prob(moved)
+    # Adding and subtracting the shift costs the digits of 50 / 10; the bijectors some more.
+    np.testing.assert_allclose(found, inside.log_prob(theta) - volume, rtol=1e-10, atol=1e-10)
+
+
+def test_the_same_seed_draws_the_same_point_in_either_units(prior):
+    sites = surrogate.sites_of(prior)
+    values = values_of(sites)
+    inside, user = (
+        surrogate.joint(sites, values, UNITS, user).sample(4, seed=(0, 1)) for user in (False, True)
+    )
+    for site, value, expected in zip(sites, inside, user, strict=True):
+        moved = to_user(site.name, value, UNITS)
+        np.testing.assert_allclose(moved, expected, rtol=1e-10, err_msg=site.name)
+
+
+@pytest.mark.parametrize("name", ["positive", "bounded", "rows of means"])
+def test_a_prior_in_float32_serves_a_fit_in_float64(name):
+    """TFP's own default dtype, and rows that NumPy makes in its own."""
+    half = {
+        "positive": prior_of(scales=tfd.LogNormal(np.float32(0 * ONE), np.float32(1))),
+        "bounded": prior_of(
+            means=tfd.Uniform(np.float32(-200 * ONE), np.float32(200)),
+            scales=tfd.HalfCauchy(np.float32(0 * ONE), np.float32(1)),
+        ),
+        "rows of means": prior_of(
+            means=tfd.Sample(tfd.MultivariateNormalDiag([0.0, 0.0], [1.0, 1.0]), K)
+        ),
+    }[name]
+    sites = surrogate.sites_of(half)
+    q = surrogate.joint(sites, values_of(sites), UNITS, user=True)
+    for draw in q.sample(5, seed=(0, 1)):
+        assert draw.dtype == tf.float64
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
+def test_coordinates_come_back(prior, dtype):
+    for site in surrogate.sites_of(prior):
+        if site.fixed is not None or (dtype == tf.float32 and site.bijector is not None):
+            continue
+        units = as_tensors(UNITS, dtype)
+        bijector = surrogate.coordinate_map(site, units)
+        shape = bijector.inverse_event_shape(site.shape)
+        point = tf.constant(np.random.default_rng(0).normal(size=(6, *shape)), dtype)
+        back = bijector.inverse(tf.identity(bijector.forward(point)))
+        eps = np.finfo(dtype.as_numpy_dtype).eps
+        # The affine map and the bijector lose at most some hundreds of units in the last place.
+        np.testing.assert_allclose(back, point, rtol=0, atol=1e4 * eps)
+
+
+# --- Start ------------------------------------------------------------------------------------
+
+
+def moments_for(sites):
+    """Means and small sds within every support, in internal units where there are any."""
+    rng = np.random.default_rng(3)
+    found = {}
+    for site in sites:
+        mean = 1.0 + rng.random(site.shape)
+        if site.name == "weights":
+            mean = mean / mean.sum()
+        found[site.name] = mean, 0.01 * mean
+    return found
+
+
+def test_start_values_have_the_moments_asked_for(prior):
+    sites = surrogate.sites_of(prior)
+    moments = moments_for(sites)
+    values = surrogate.start_values(sites, moments, UNITS, tf.float64)
+    draws = surrogate.joint(sites, values, UNITS, user=False).sample(20_000, seed=(0, 1))
+    for site, draw in zip(sites, draws, strict=True):
+        if site.fixed is not None or site.name == "weights":  # see test_families
+            continue
+        mean, sd = moments[site.name]
+        # 20,000 draws tell a mean to sd / 141 and an sd to a 200th. A bijector's own curvature
+        # over an sd of a hundredth makes a few per cent of an sd: 1 / 10 and 1 / 10 are ample.
+        assert np.all(np.abs(np.mean(draw, axis=0) - mean) < sd / 10), site.name
+        np.testing.assert_allclose(np.std(draw, axis=0), sd, rtol=0.1, err_msg=site.name)
+
+
+# --- Training ---------------------------------------------------------------------------------
+
+
+def test_variables_are_transformed_and_trainable(prior):
+    sites = surrogate.sites_of(prior)
+    leaves = surrogate.variables(sites, tf.float64)
+    assert list(leaves) == [s.name for s in sites]
+    for site in sites:
+        assert list(leaves[site.name]) == list(site.family.constraints)
+        for name, v in leaves[site.name].items():
+            assert v.dtype == tf.float64
+            assert v.trainable_variables == (v.pretransformed_input,)
+            assert v.bijector is site.family.constraints[name]
+            v.assign(tf.fill(v.shape, tf.constant(0.25, tf.float64)))
+            np.testing.assert_allclose(v, np.full(v.shape, 0.25), rtol=1e-15)
+
+
+def training(prior):
+    sites = surrogate.sites_of(prior)
+    leaves = surrogate.variables(sites, tf.float64)
+    surrogate.map_values(lambda _, v, new: v.assign(new), sites, leaves, values_of(sites))
+    q = surrogate.joint_in_training(sites, leaves, UNITS, lambda: tf.constant([3, 4]))
+    return sites, leaves, q
+
+
+def test_the_surrogate_in_training_is_the_surrogate(prior):
+    sites, _, q = training(prior)
+    theta = q.sample(8, seed=(0, 1))
+    expected = surrogate.joint(sites, values_of(sites), UNITS, user=False)
+    np.testing.assert_allclose(q.log_prob(theta), expected.log_prob(theta), rtol=1e-13)
+    assert q.event_shape._asdict() == expected.event_shape._asdict()
+
+
+def test_the_density_in_training_has_no_gradient_in_its_own_parameters(prior):
+    """And through the draws it has all of it: sticking the landing."""
+    sites, leaves, q = training(prior)
+    held = [v.pretransformed_input for v in tf.nest.flatten(leaves)]
+    theta = tf.nest.map_structure(tf.identity, q.sample(8, seed=(0, 1)))
+    with tf.GradientTape() as tape:
+        density = q.log_prob(theta)
+    assert all(g is None for g in tape.gradient(density, held))
+
+    with tf.GradientTape(persistent=True) as tape:
+        draws = q.sample(8, seed=(0, 1))
+        density = q.log_prob(draws)
+        # The same by hand: the density of the frozen surrogate at the moving draws.
+        frozen = surrogate.joint(sites, values_of(sites), UNITS, user=False)
+        expected = frozen.log_prob(type(draws)(*draws))
+    found = tape.gradient(density, held)
+    for g, e in zip(found, tape.gradient(expected, held), strict=True):
+        np.testing.assert_allclose(g, e, rtol=1e-10, atol=1e-10)
+    assert any(np.any(g != 0) for g in found)
+
+
+def test_draws_in_training_come_from_the_step_and_not_from_tfps_seed():
+    """TFP splits its seed by other means under XLA than outside it."""
+    _, _, q = training(PRIORS["published"])
+    for found, expected in zip(q.sample(8, seed=(0, 1)), q.sample(8, seed=(5, 6)), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    sites, leaves = surrogate.sites_of(PRIORS["published"]), training(PRIORS["published"])[1]
+    other = surrogate.joint_in_training(sites, leaves, UNITS, lambda: tf.constant([3, 5]))
+    assert not np.array_equal(other.sample(8, seed=(0, 1)).means, q.sample(8, seed=(0, 1)).means)
+
+
+def test_sites_draw_independently():
+    """Each site has a seed of its own, or equal families would have equal draws."""
+    prior = prior_of(a=tfd.Normal(0 * ONE, 1.0), b=tfd.Normal(0 * ONE, 1.0))
+    sites = surrogate.sites_of(prior)
+    leaves = surrogate.variables(sites, tf.float64)
+    for seed in [(0, 1), (2, 3)]:
+        q = surrogate.joint_in_training(sites, leaves, UNITS, lambda s=seed: tf.constant(s))
+        a, b = q.sample(8, seed=(0, 1))
+        assert not np.any(np.asarray(a) == np.asarray(b))
+
+
+def test_natural_gradient_goes_site_by_site(prior):
+    sites = surrogate.sites_of(prior)
+    values, gradient = values_of(sites), values_of(sites, seed=1)
+    found = surrogate.natural_gradient(sites, values, gradient)
+    assert list(found) == [s.name for s in sites]
+    for site in sites:
+        expected = site.family.natural(values[site.name], gradient[site.name])
+        for name in site.family.constraints:
+            np.testing.assert_array_equal(found[site.name][name], expected[name])
