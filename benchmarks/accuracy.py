@@ -57,7 +57,6 @@ from _common import (
 
 import bgmm_jd
 from bgmm_jd import sampling
-from bgmm_jd.importance import smooth
 from bgmm_jd.posterior import Posterior, to_user
 
 USER_DRAWS = 4_000  # as many as NUTS makes
@@ -166,13 +165,15 @@ def run_seed(reference: Reference, seed: int) -> Seed:
 def mean_field_khat(posterior: Posterior, seed: int) -> float:
     """k-hat of the surrogate's draws against the log joint density."""
     draws = sampling.mean_field(posterior.inside, KHAT_DRAWS, seed)
-    log_ratio = sampling.log_joint_of(posterior.inside, draws) - draws.log_q.numpy()
-    return smooth(log_ratio)[1]
+    return sampling.khat_of(posterior.inside, draws)
 
 
 def proposals(posterior: Posterior, seed: int) -> dict[str, np.ndarray]:
-    """Calibrated draws before weighting, in the units of X."""
-    draws = sampling.proposal(posterior.inside, MANY_DRAWS, np.random.default_rng(seed))
+    """Draws before weighting, in the units of X; the surrogate's, where the fit kept to them."""
+    inside = posterior.inside
+    if inside.normal is None:
+        return posterior.sample(MANY_DRAWS, seed=seed)
+    draws = sampling.proposal(inside, MANY_DRAWS, np.random.default_rng(seed))
     return to_user(posterior, draws.theta)
 
 

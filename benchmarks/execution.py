@@ -196,9 +196,7 @@ def apart(start: Start, values: surrogate.Values, others: surrogate.Values) -> t
     return float(means.max()), float(np.abs(np.log(here[1] / there[1])).max())
 
 
-def elbo_of(
-    reference: Reference, start: Start, values: surrogate.Values, units: Units
-) -> Estimate:
+def elbo_of(reference: Reference, start: Start, values: surrogate.Values, units: Units) -> Estimate:
     """The elbo of the surrogate with these parameters, in the given units."""
     q = surrogate.joint(start.model.sites, values, units, user=True)
     return elbo(q, log_joint_of(reference.X, reference.K))

@@ -51,7 +51,10 @@ Gradient = Callable[[np.ndarray], np.ndarray]  # points [S, P] -> gradients of l
 
 
 @functools.lru_cache(maxsize=32)
-def _program(prior: tfd.JointDistributionCoroutine, execution: str) -> Callable[..., tf.Tensor]:
+def _program(
+    prior: tfd.JointDistributionCoroutine, rows: int, execution: str
+) -> Callable[..., tf.Tensor]:
+    """One for each number of rows, so that TensorFlow does not take it for careless retracing."""
     model = Model(prior, sites_of(prior))
 
     def gradient(points: tf.Tensor, rows: tf.Tensor, units: Units) -> tf.Tensor:
@@ -72,7 +75,7 @@ def gradient_of_log_joint(
     execution: str,
 ) -> Gradient:
     """The gradient of the log joint density of all rows, in unconstrained coordinates."""
-    program = _program(prior, execution)
+    program = _program(prior, len(rows), execution)
     dtype = rows.dtype.as_numpy_dtype
 
     def gradient(points: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The posterior: draws, predictions and densities from a fit, as a value that does not change."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from tensorflow_probability import distributions as tfd
 from bgmm_jd import mixture, sampling, units
 from bgmm_jd.data import as_count, as_rows, as_seed, to_units
 from bgmm_jd.labels import arrange, arrange_values, check_permutation
+from bgmm_jd.mixture import Theta
 from bgmm_jd.restarts import Restart
 from bgmm_jd.status import Status
 from bgmm_jd.surrogate import joint
@@ -191,7 +193,7 @@ def row_log_likelihood(posterior: Posterior, draws: sampling.Draws, X: np.ndarra
 
 def _likelihood_blocks(theta: Mapping[str, tf.Tensor], rows: np.ndarray):
     for where in _chunks(theta, len(rows)):
-        yield where, _row_log_likelihood(dict(theta), tf.constant(rows[where])).numpy()
+        yield where, _over_rows(mixture.row_log_likelihood, theta, rows[where])
 
 
 def _chunks(theta: Mapping[str, tf.Tensor], rows: int):
@@ -200,9 +202,21 @@ def _chunks(theta: Mapping[str, tf.Tensor], rows: int):
     return (slice(first, first + size) for first in range(0, rows, size))
 
 
-# Not under XLA, which would compile anew for each number of rows.
-_row_log_likelihood = tf.function(mixture.row_log_likelihood, reduce_retracing=True)
-_responsibilities = tf.function(mixture.responsibilities, reduce_retracing=True)
+def _over_rows(function: Callable[..., tf.Tensor], theta: Theta, rows: np.ndarray) -> np.ndarray:
+    """Call a function of `mixture` on any number of draws and rows.
+
+    As a graph, not under XLA, which would compile anew for each of these numbers.
+    """
+    names = tuple((name, len(v.shape)) for name, v in theta.items())
+    return _program(function, names, rows.dtype.name)(dict(theta), tf.constant(rows)).numpy()
+
+
+@functools.lru_cache(maxsize=32)
+def _program(
+    function: Callable[..., tf.Tensor], names: tuple[tuple[str, int], ...], dtype: str
+) -> Callable[..., tf.Tensor]:
+    theta = {name: tf.TensorSpec([None] * rank, dtype) for name, rank in names}
+    return tf.function(function, input_signature=[theta, tf.TensorSpec([None, None], dtype)])
 
 
 def log_density(
@@ -246,8 +260,8 @@ def predict_proba(
     theta = dict(draw(posterior, as_count(draws, "draws"), seed).theta)
     result = np.empty((len(rows), posterior.K), posterior.dtype)
     for where in _chunks(theta, len(rows)):
-        block = _responsibilities(theta, tf.constant(rows[where]))
-        result[where] = tf.transpose(tf.reduce_mean(block, axis=0)).numpy()
+        block = _over_rows(mixture.responsibilities, theta, rows[where])
+        result[where] = block.mean(axis=0).T
     return result[:, posterior.inside.order]
 
 

@@ -207,13 +207,14 @@ def variable_shapes(prior: tfd.JointDistributionCoroutine) -> dict[str, tuple[in
 
 
 def prior_moments(prior: tfd.JointDistributionCoroutine) -> dict[str, tuple[Any, Any]]:
-    """A centre and a spread of each variable under the prior, where its density is finite.
+    """Where a variable starts of which the rows say nothing directly: a centre and a spread.
 
-    The median and the scaled interquartile range: heavy tails have no moments.
+    The prior's median, as heavy tails have no moments, and a tenth of its scaled interquartile
+    range: a narrow start widens in a few steps, a wide one may reach where the density is nil.
     """
     draws = prior.sample(_PRIOR_DRAWS, seed=(0, 0))._asdict()
     moments = {}
     for name, values in draws.items():
         low, middle, high = np.quantile(values.numpy(), (0.25, 0.5, 0.75), axis=0)
-        moments[name] = (middle, (high - low) / 1.349)
+        moments[name] = (middle, 0.1 * (high - low) / 1.349)
     return moments

@@ -224,14 +224,15 @@ def log_joint_of(inside: Inside, draws: Draws) -> np.ndarray:
     """Log joint density of draws and all rows, in internal units, in float64: [S]."""
     units, rows = inside.tensor_units, tf.constant(inside.data.rows)
     points = flatten(inside.model.sites, draws.theta, units).numpy()
-    program = _log_joint_program(inside.model.prior, inside.execution)
+    program = _log_joint_program(inside.model.prior, len(rows), inside.execution)
     return in_chunks(lambda part: program(part, rows, units), points, points_at_once(inside))
 
 
 @functools.lru_cache(maxsize=32)
 def _log_joint_program(
-    prior: tfd.JointDistributionCoroutine, execution: str
+    prior: tfd.JointDistributionCoroutine, rows: int, execution: str
 ) -> Callable[..., tf.Tensor]:
+    """One for each number of rows, so that TensorFlow does not take it for careless retracing."""
     model = Model(prior, sites_of(prior))
 
     def density(points: tf.Tensor, rows: tf.Tensor, units: Units) -> tf.Tensor:

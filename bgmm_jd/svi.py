@@ -91,9 +91,10 @@ class NaturalGradient:
         for site in self._sites:
             for name, variable in self._values[site.name].items():
                 longest = self._longest(name, now[site.name])
-                change = tf.clip_by_value(
-                    self._rate * direction[site.name][name], -longest, longest
-                )
+                wanted = self._rate * direction[site.name][name]
+                # One draw where the prior is out of the dtype's range must not end the run.
+                wanted = tf.where(tf.math.is_finite(wanted), wanted, 0.0)
+                change = tf.clip_by_value(wanted, -longest, longest)
                 moved.append(variable.pretransformed_input.assign_sub(change))
         return tf.group(*moved)
 

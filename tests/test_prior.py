@@ -55,6 +55,16 @@ def test_structure(dtype):
     prior.check_prior(found, K, D)
 
 
+def test_of_one_component_the_weight_is_one():
+    found = mixture_prior(1, D, dtype="float64")
+    prior.check_prior(found, 1, D)
+    theta = found.sample(5, seed=(0, 0))
+    assert theta._fields == ("weights", "means", "precisions")
+    np.testing.assert_array_equal(theta.weights, np.ones((5, 1)))
+    law = stats.norm.logpdf(theta.means) + stats.gamma(5.0, scale=0.2).logpdf(theta.precisions)
+    np.testing.assert_allclose(found.log_prob(theta), law.sum(axis=(1, 2)), rtol=1e-13)
+
+
 def scipy_log_density(theta, mean_loc, mean_scale, c, r, weight):
     return (
         stats.dirichlet(np.broadcast_to(weight, K)).logpdf(theta["weights"])

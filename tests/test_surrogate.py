@@ -12,7 +12,7 @@ from bgmm_jd.units import Units, as_tensors, log_volume, to_user
 
 K, D = 3, 2
 Root = tfd.JointDistributionCoroutine.Root
-UNITS = as_tensors(Units(np.array([50.0, -3.0]), np.array([10.0, 0.2])), tf.float64)
+UNITS = as_tensors(Units(np.array([50.0, 3.0]), np.array([10.0, 0.2])), tf.float64)
 ONE = np.ones((K, D))
 
 
@@ -255,7 +255,20 @@ def test_start_values_have_the_moments_asked_for(prior):
         # 20,000 draws tell a mean to sd / 141 and an sd to a 200th. A bijector's own curvature
         # over an sd of a hundredth makes a few per cent of an sd: 1 / 10 and 1 / 10 are ample.
         assert np.all(np.abs(np.mean(draw, axis=0) - mean) < sd / 10), site.name
-        np.testing.assert_allclose(np.std(draw, axis=0), sd, rtol=0.1, err_msg=site.name)
+        # Through a bijector of whole vectors one spread may serve all entries: within a factor 3.
+        many = site.bijector is not None and site.bijector.forward_min_event_ndims > 0
+        ratio = np.std(draw, axis=0) / sd
+        assert np.all(np.abs(np.log(ratio)) < (np.log(3) if many else 0.1)), site.name
+
+
+def test_start_values_at_zero_are_finite(prior):
+    """As the only mean is of centred data."""
+    sites = surrogate.sites_of(prior)
+    moments = moments_for(sites)
+    moments["means"] = np.zeros((K, D)), np.full((K, D), 0.1)
+    values = surrogate.start_values(sites, moments, UNITS, tf.float64)
+    for leaf in tf.nest.flatten(values):
+        assert np.all(np.isfinite(leaf))
 
 
 # --- Training ---------------------------------------------------------------------------------
@@ -288,7 +301,7 @@ def test_the_surrogate_in_training_is_the_surrogate(prior):
     theta = q.sample(8, seed=(0, 1))
     expected = surrogate.joint(sites, values_of(sites), UNITS, user=False)
     np.testing.assert_allclose(q.log_prob(theta), expected.log_prob(theta), rtol=1e-13)
-    assert q.event_shape._asdict() == expected.event_shape._asdict()
+    assert tuple(q.event_shape) == tuple(expected.event_shape)
 
 
 def test_the_density_in_training_has_no_gradient_in_its_own_parameters(prior):
@@ -319,7 +332,7 @@ def test_draws_in_training_come_from_the_step_and_not_from_tfps_seed():
         np.testing.assert_array_equal(found, expected)
     sites, leaves = surrogate.sites_of(PRIORS["published"]), training(PRIORS["published"])[1]
     other = surrogate.joint_in_training(sites, leaves, UNITS, lambda: tf.constant([3, 5]))
-    assert not np.array_equal(other.sample(8, seed=(0, 1)).means, q.sample(8, seed=(0, 1)).means)
+    assert not np.any(np.equal(other.sample(8, seed=(0, 1))[1], q.sample(8, seed=(0, 1))[1]))
 
 
 def test_sites_draw_independently():

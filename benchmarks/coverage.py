@@ -1,0 +1,248 @@
+"""Do intervals hold what they promise? Coverage on data drawn from the model's own prior.
+
+Parameters are drawn from `bgmm_jd.mixture_prior(2, 2)`, 200 rows are drawn under them, the model
+is fitted to the rows with that prior and default settings, and it is looked whether the central
+50 % and 90 % intervals of 2,000 posterior draws hold the parameters that made the data. Over many
+such data sets exact posteriors do so in 50 % and 90 % of all cases; the empirical figures have
+the binomial error sqrt(p (1 - p) / data sets) that is shown with them. Exact posteriors also do
+so among any data sets that are chosen by their data alone: those whose fit has a certain status,
+for one.
+
+Quantities are free of the labels of the components, as these mean nothing:
+
+    max weight          the weight of the larger component
+    mean 1, mean 2      of the whole mixture, by feature
+    variance 1, 2       likewise
+    log p(centre),      log density of the mixture at (0, 0) and at (2, -1)
+    log p(side)
+    distance            between the means of the components
+
+`default` is `posterior.sample(n)`, calibrated and weighted, which is what users get; `mean field`
+is `posterior.sample(n, calibrate=False)` of the same fit, for contrast.
+
+All data sets have one shape and one prior, so one program is compiled. Two components drawn from
+this prior mostly overlap, and many posteriors at N = 200 are far from normal: it is a hard test.
+
+Run it:  python benchmarks/coverage.py [--datasets 400] [--seed 0]
+The tables are printed and everything is kept in benchmarks/results/coverage.json.
+"""
+
+import argparse
+import collections
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from _common import load, table, write_result
+
+import bgmm_jd
+
+K, D, ROWS = 2, 2, 200
+DRAWS = 2_000
+LEVELS = (0.5, 0.9)
+POINTS = {"log p(centre)": (0.0, 0.0), "log p(side)": (2.0, -1.0)}
+KHAT_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+# Method -> the calibrate= of `posterior.sample`; None is what users get without asking.
+METHODS: Mapping[str, bool | None] = {"default": None, "mean field": False}
+
+Theta = Mapping[str, np.ndarray]  # weights [S, K], means and precisions [S, K, D]
+
+
+class Case(NamedTuple):
+    """One data set.
+
+    calibrated : whether the fit found the calibrated draws better than the surrogate's.
+    below : method -> quantity -> share of the draws below the truth.
+    """
+
+    status: str
+    khat: float
+    calibrated: bool
+    seconds: float
+    below: dict[str, dict[str, float]]
+
+
+# The data, and what is asked of them.
+
+
+def truth_and_rows(seed: int, index: int) -> tuple[Theta, np.ndarray]:
+    """Parameters from the prior, as one draw, and rows [N, D] under them."""
+    prior = bgmm_jd.mixture_prior(K, D)
+    drawn = prior.sample(1, seed=(seed, index))._asdict()
+    theta = {name: np.asarray(v, np.float64) for name, v in drawn.items()}
+    rng = np.random.default_rng([seed, index])
+    label = (rng.random(ROWS) > theta["weights"][0, 0]).astype(int)
+    sd = theta["precisions"][0] ** -0.5
+    rows = theta["means"][0][label] + sd[label] * rng.standard_normal((ROWS, D))
+    return theta, rows.astype(np.float32)
+
+
+def quantities(theta: Theta) -> dict[str, np.ndarray]:
+    """Functions of draws, [S] each, that do not change when the components change places."""
+    weights, means, tau = (np.asarray(theta[v], np.float64) for v in theta)
+    w = weights[..., np.newaxis]
+    mean = (w * means).sum(axis=1)
+    variance = (w * (means**2 + 1.0 / tau)).sum(axis=1) - mean**2
+    found = {"max weight": weights.max(axis=1)}
+    for d in range(D):
+        found[f"mean {d + 1}"] = mean[:, d]
+        found[f"variance {d + 1}"] = variance[:, d]
+    for name, point in POINTS.items():
+        found[name] = log_density(weights, means, tau, np.array(point))
+    found["distance"] = np.linalg.norm(means[:, 0] - means[:, 1], axis=1)
+    return found
+
+
+def log_density(
+    weights: np.ndarray, means: np.ndarray, tau: np.ndarray, point: np.ndarray
+) -> np.ndarray:
+    """log p(point given theta), the label summed out: [S]."""
+    log_normal = 0.5 * (np.log(tau / (2.0 * math.pi)) - tau * (point - means) ** 2)
+    return np.logaddexp.reduce(np.log(weights) + log_normal.sum(axis=2), axis=1)
+
+
+def run_case(seed: int, index: int) -> Case:
+    """Draw, fit, and see where the truth lies among the draws."""
+    theta, rows = truth_and_rows(seed, index)
+    truth = quantities(theta)
+    begun = time.perf_counter()
+    posterior = bgmm_jd.fit(rows, K, prior=bgmm_jd.mixture_prior(K, D), seed=index)
+    draws = {m: posterior.sample(DRAWS, seed=index, calibrate=c) for m, c in METHODS.items()}
+    seconds = time.perf_counter() - begun
+    below = {}
+    for method, drawn in draws.items():
+        found = quantities(drawn)
+        below[method] = {q: float((found[q] < truth[q]).mean()) for q in truth}
+    calibrated = posterior.inside.normal is not None
+    return Case(posterior.status.name, posterior.khat, calibrated, seconds, below)
+
+
+# Coverage.
+
+
+def covered(cases: Sequence[Case], method: str, quantity: str, level: float) -> float:
+    """Share of the cases whose central interval holds the truth."""
+    below = np.array([case.below[method][quantity] for case in cases])
+    return float((np.abs(below - 0.5) <= 0.5 * level).mean())
+
+
+def binomial_error(level: float, cases: int) -> float:
+    """Standard error of a share, if the intervals are right."""
+    return math.sqrt(level * (1.0 - level) / cases)
+
+
+def deciles(cases: Sequence[Case], method: str, quantity: str) -> list[int]:
+    """How often the truth lies in each tenth of the posterior: equally often, if it is right."""
+    below = [case.below[method][quantity] for case in cases]
+    return np.histogram(below, bins=10, range=(0.0, 1.0))[0].tolist()
+
+
+def coverage(cases: Sequence[Case], method: str) -> dict[str, dict[str, Any]]:
+    """Quantity -> coverage at each level, its deviation in binomial errors, and the deciles."""
+    found: dict[str, dict[str, Any]] = {}
+    for quantity in cases[0].below[method]:
+        found[quantity] = {"deciles": deciles(cases, method, quantity)}
+        for level in LEVELS:
+            share = covered(cases, method, quantity, level)
+            off = (share - level) / binomial_error(level, len(cases))
+            found[quantity][f"{level:.0%}"] = {"coverage": share, "binomial_errors": off}
+    return found
+
+
+def groups(cases: Sequence[Case]) -> dict[str, tuple[str, list[Case]]]:
+    """Column -> method and the cases to look at."""
+    converged = [case for case in cases if case.status == "CONVERGED"]
+    named = {
+        "default": ("default", list(cases)),
+        "default, CONVERGED only": ("default", converged),
+        "mean field": ("mean field", list(cases)),
+    }
+    return {column: (method, chosen) for column, (method, chosen) in named.items() if chosen}
+
+
+def coverage_table(found: Mapping[str, Mapping[str, Any]], level: float, title: str) -> str:
+    """Coverage at one level in per cent, with its deviation in binomial errors."""
+    rows = []
+    for quantity in next(iter(found.values())):
+        entries = [column[quantity][f"{level:.0%}"] for column in found.values()]
+        shown = [f"{e['coverage']:.1%} ({e['binomial_errors']:+.1f})" for e in entries]
+        rows.append([quantity, *shown])
+    return table([title, *found], rows)
+
+
+def report(cases: Sequence[Case]) -> dict[str, Any]:
+    """Print the tables, and return what they show."""
+    chosen = groups(cases)
+    found = {column: coverage(c, method) for column, (method, c) in chosen.items()}
+    for level in LEVELS:
+        error = binomial_error(level, len(cases))
+        print(f"\nCoverage of {level:.0%} intervals; binomial error {error:.1%} for all data sets")
+        print("(in brackets: how many binomial errors from the level)\n")
+        print(coverage_table(found, level, "quantity"))
+    statuses = collections.Counter(case.status for case in cases)
+    print("\nStatuses: " + ", ".join(f"{s} {n}" for s, n in statuses.most_common()))
+    left = sum(not case.calibrated for case in cases)
+    print(f"Fits that kept to the surrogate's draws, as better than calibrated ones: {left}")
+    khats = np.array([case.khat for case in cases])
+    quantiles = {f"{q:.0%}": float(np.nanquantile(khats, q)) for q in KHAT_QUANTILES}
+    print("k-hat quantiles: " + ", ".join(f"{q} {k:.2f}" for q, k in quantiles.items()))
+    seconds = [case.seconds for case in cases[1:]] or [cases[0].seconds]
+    print(
+        f"Seconds for a fit and its draws: median {np.median(seconds):.2f}, "
+        f"longest {max(seconds):.1f}; the first, with compilation, {cases[0].seconds:.1f}"
+    )
+    return {
+        "coverage": found,
+        "cases": {column: len(c) for column, (_, c) in chosen.items()},
+        "binomial_error": {f"{q:.0%}": binomial_error(q, len(cases)) for q in LEVELS},
+        "statuses": dict(statuses),
+        "kept_to_surrogate": left,
+        "khat_quantiles": quantiles,
+        "khat_above_0.5": float((khats > 0.5).mean()),
+        "khat_above_0.7": float((khats > 0.7).mean()),
+        "seconds_median": float(np.median(seconds)),
+        "seconds_first": cases[0].seconds,
+    }
+
+
+def run_all(datasets: int, seed: int, tell: Callable[[str], None]) -> list[Case]:
+    """All data sets, with a word now and then on how long it will take."""
+    cases: list[Case] = []
+    begun = time.perf_counter()
+    for index in range(datasets):
+        cases.append(run_case(seed, index))
+        if len(cases) % 20 == 0:
+            each = (time.perf_counter() - begun - cases[0].seconds) / (len(cases) - 1)
+            left = each * (datasets - len(cases))
+            tell(f"{len(cases)} of {datasets} data sets, {each:.2f} s each, {left:.0f} s to go")
+    return cases
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Coverage of posterior intervals.")
+    parser.add_argument("--datasets", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=0, help="of the data sets")
+    given = parser.parse_args()
+    if given.datasets < 1 or given.seed < 0:
+        parser.error("--datasets must be positive, --seed not negative")
+    return given
+
+
+def main() -> None:
+    """All data sets, the tables and the file."""
+    given = arguments()
+    load_before = load()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the statuses are counted instead
+        cases = run_all(given.datasets, given.seed, lambda text: print(text, flush=True))
+    settings = vars(given) | {"N": ROWS, "D": D, "K": K, "draws": DRAWS, "load_before": load_before}
+    path = write_result("coverage", {"settings": settings, **report(cases)})
+    print(f"\nKept in {path.name}.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""The target of the fit, against the model written out with numpy and scipy in the user's units."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import special, stats
+from tensorflow_probability import distributions as tfd
+
+from bgmm_jd import data, mixture_prior, objective, surrogate
+from bgmm_jd.units import Units, as_tensors, to_user
+
+N, S, K, D = 23, 5, 3, 2
+SHIFT, SCALE = np.array([50.0, -3.0]), np.array([10.0, 0.2])
+UNITS = as_tensors(Units(SHIFT, SCALE), tf.float64)
+Root = tfd.JointDistributionCoroutine.Root
+
+
+@tfd.JointDistributionCoroutine
+def own_prior():
+    """Scales, another order, a hyperparameter that the means depend on, a fixed variable."""
+    width = yield Root(tfd.Gamma(np.float64(2.0), 1.0, name="width"))
+    yield Root(tfd.Independent(tfd.HalfNormal(np.full((K, D), 4.0)), 2, name="scales"))
+    means = tfd.Normal(np.zeros((K, D)), 20.0 * width[..., tf.newaxis, tf.newaxis])
+    yield tfd.Independent(means, 2, name="means")
+    weights = np.array([0.2, 0.3, 0.5])
+    yield Root(tfd.Independent(tfd.Deterministic(weights), 1, name="weights"))
+
+
+PUBLISHED = mixture_prior(
+    K,
+    D,
+    mean_loc=[40.0, -3.0],
+    mean_scale=[20.0, 0.5],
+    precision_concentration=2.0,
+    precision_rate=[50.0, 0.02],
+    dtype="float64",
+)
+
+
+def model_of(prior):
+    return objective.Model(prior, surrogate.sites_of(prior))
+
+
+def draws(model):
+    """[S] draws in internal units."""
+    rng = np.random.default_rng(0)
+    shapes = {site.name: (S, *site.shape) for site in model.sites}
+    found = {
+        "weights": rng.dirichlet(np.ones(K), S),
+        "means": rng.normal(size=(S, K, D)),
+        "precisions": rng.gamma(3.0, size=(S, K, D)),
+        "scales": rng.gamma(3.0, size=(S, K, D)),
+        "width": rng.gamma(3.0, size=S),
+    }
+    found = {name: found[name] for name in shapes}
+    for site in model.sites:
+        if site.fixed is not None:
+            found[site.name] = np.tile(site.fixed, (S, 1))
+    return {name: tf.constant(v, tf.float64) for name, v in found.items()}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return np.random.default_rng(1).normal(size=(N, D))
+
+
+def log_prior_of_published(theta):
+    """In the user's units."""
+    rate = np.array([50.0, 0.02])
+    return (
+        stats.dirichlet(np.full(K, 2.0)).logpdf(theta["weights"].T)
+        + stats.norm([40.0, -3.0], [20.0, 0.5]).logpdf(theta["means"]).sum((1, 2))
+        + stats.gamma(2.0, scale=1 / rate).logpdf(theta["precisions"]).sum((1, 2))
+    )
+
+
+def log_prior_of_own(theta):
+    width = theta["width"][:, None, None]
+    return (
+        stats.gamma(2.0).logpdf(theta["width"])
+        + stats.halfnorm(scale=4.0).logpdf(theta["scales"]).sum((1, 2))
+        + stats.norm(0.0, 20.0 * width).logpdf(theta["means"]).sum((1, 2))
+    )
+
+
+# Prior, its density in the user's units, and log |d user / d internal|: a mean has the units of X,
+# a scale too, a precision the inverse square.
+CASES = {
+    "published": (PUBLISHED, log_prior_of_published, K * np.log(SCALE).sum() * (1 - 2)),
+    "own": (own_prior, log_prior_of_own, K * np.log(SCALE).sum() * (1 + 1)),
+}
+
+
+def in_user_units(theta):
+    return {name: to_user(name, v.numpy(), Units(SHIFT, SCALE)) for name, v in theta.items()}
+
+
+def row_log_likelihood(theta, X):
+    """[S, N]"""
+    sd = theta["scales"] if "scales" in theta else theta["precisions"] ** -0.5
+    each = stats.norm.logpdf(X[:, None], theta["means"][:, None], sd[:, None]).sum(axis=-1)
+    return special.logsumexp(each, b=theta["weights"][:, None], axis=-1)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_log_prior(name):
+    prior, density, volume = CASES[name]
+    model = model_of(prior)
+    theta = draws(model)
+    found = objective.log_prior(model, theta, UNITS)
+    # Some 20 terms in float64, of at most 100 nats.
+    np.testing.assert_allclose(found, density(in_user_units(theta)) + volume, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_log_joint(name, rows):
+    """The joint density of theta and X in the user's units, and the changes of volume of both."""
+    prior, density, volume = CASES[name]
+    model = model_of(prior)
+    theta = draws(model)
+    user = in_user_units(theta)
+    likelihood = row_log_likelihood(user, SHIFT + SCALE * rows).sum(axis=1)
+    expected = density(user) + volume + likelihood + N * np.log(SCALE).sum()
+    found = objective.log_joint(model, theta, UNITS, tf.constant(rows))
+    assert found.shape == [S]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_a_prior_in_float32_takes_draws_in_float64(rows):
+    """The likelihood stays in float64; the prior is as good as its own dtype."""
+    half, full = (
+        model_of(mixture_prior(K, D, mean_scale=[60.0, 4.0], dtype=dtype))
+        for dtype in ("float32", "float64")
+    )
+    theta = draws(full)
+    found, expected = (objective.log_prior(model, theta, UNITS).numpy() for model in (half, full))
+    assert found.dtype == np.float64
+    # Draws of means and precisions are rounded: eps times their size times the prior's slope,
+    # tens of nats each.
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    likelihoods = [
+        objective.log_joint(model, theta, UNITS, tf.constant(rows)) - prior
+        for model, prior in ((half, found), (full, expected))
+    ]
+    np.testing.assert_allclose(*likelihoods, rtol=1e-12)
+
+
+def test_a_row_weight_is_the_power_of_its_likelihood(rows):
+    """A weight of two is the row twice, a weight of none is no row."""
+    model = model_of(PUBLISHED)
+    theta = draws(model)
+    weight = np.array([2.0, 0.0] + [1.0] * (N - 2))
+    found = objective.log_joint(model, theta, UNITS, tf.constant(rows), tf.constant(weight))
+    repeated = tf.constant(np.repeat(rows, weight.astype(int), axis=0))
+    expected = objective.log_joint(model, theta, UNITS, repeated)
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("B", [1, 5, 12, 22, 23])
+def test_batches_average_to_all_rows_over_an_epoch(B, rows):
+    """At fixed draws the minibatch estimate is unbiased, also where B does not divide N = 23."""
+    model = model_of(PUBLISHED)
+    theta = draws(model)
+    batches = data.cut_batches(N, B)
+    seed = tf.constant([3, 4])
+    full = objective.log_joint(model, theta, UNITS, tf.constant(rows))
+    for epoch in (0, 2):
+        parts = []
+        for step in range(epoch * batches.count, (epoch + 1) * batches.count):
+            indices, real = data.batch_indices(batches, tf.constant(step), seed)
+            weight = tf.cast(real, tf.float64)
+            batch = tf.gather(tf.constant(rows), indices)
+            parts.append(
+                objective.log_joint(model, theta, UNITS, batch, weight, batches.count).numpy()
+            )
+        # Rounding of sums of 23 rows.
+        np.testing.assert_allclose(np.mean(parts, axis=0), full, rtol=1e-13)
+        if batches.count > 1:  # and no single batch is the whole
+            assert np.all(np.ptp(parts, axis=0) > 1e-3)
+
+
+def test_order_of_rows_and_of_components_changes_nothing(rows):
+    model = model_of(mixture_prior(K, D, mean_scale=[60.0, 4.0], dtype="float64"))
+    theta = draws(model)
+    expected = objective.log_joint(model, theta, UNITS, tf.constant(rows))
+    shuffled = np.random.default_rng(2).permutation(rows)
+    found = objective.log_joint(model, theta, UNITS, tf.constant(shuffled))
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+    moved = {name: tf.gather(v, [2, 0, 1], axis=1) for name, v in theta.items()}
+    found = objective.log_joint(model, moved, UNITS, tf.constant(rows))
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+def test_a_sum_over_many_float32_rows_can_be_taken_in_float64():
+    """2^22 equal rows: in float32 alone their sum would be off in the fifth digit or so."""
+    prior = mixture_prior(1, 1)
+    model = model_of(prior)
+    units = as_tensors(Units(np.zeros(1), np.ones(1)), tf.float32)
+    theta = {
+        "weights": tf.ones([1, 1]),
+        "means": tf.constant([[[0.3]]]),
+        "precisions": tf.constant([[[1.7]]]),
+    }
+    rows = tf.zeros([2**22, 1])
+    found = objective.log_joint(model, theta, units, rows, accumulate=tf.float64)
+    assert found.dtype == tf.float64
+    one = objective.row_log_likelihood(theta, rows[:1]).numpy().astype(np.float64)[0, 0]
+    expected = 2**22 * one + objective.log_prior(model, theta, units).numpy()
+    # The row's value is given; adding it up in float64 is exact to eps times sqrt(N) or so.
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+def test_gradients_reach_every_draw(rows):
+    model = model_of(own_prior)
+    theta = draws(model)
+    with tf.GradientTape() as tape:
+        tape.watch(theta)
+        value = objective.log_joint(model, theta, UNITS, tf.constant(rows))
+    for name, gradient in tape.gradient(value, theta).items():
+        assert np.all(np.isfinite(gradient)), name
+        assert np.any(gradient != 0), name
+
+
+def test_model_knows_its_components_and_which_variables_have_a_density():
+    assert model_of(PUBLISHED).components == K
+    assert model_of(own_prior).components == K
+    assert model_of(own_prior).shapes == {"width": (), "scales": (K, D), "means": (K, D)}
