@@ -36,7 +36,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from _common import load, table, write_result
+from _common import VARIABLES, load, table, write_result
 
 import bgmm_jd
 
@@ -82,7 +82,7 @@ def truth_and_rows(seed: int, index: int) -> tuple[Theta, np.ndarray]:
 
 def quantities(theta: Theta) -> dict[str, np.ndarray]:
     """Functions of draws, [S] each, that do not change when the components change places."""
-    weights, means, tau = (np.asarray(theta[v], np.float64) for v in theta)
+    weights, means, tau = (np.asarray(theta[v], np.float64) for v in VARIABLES)
     w = weights[..., np.newaxis]
     mean = (w * means).sum(axis=1)
     variance = (w * (means**2 + 1.0 / tau)).sum(axis=1) - mean**2

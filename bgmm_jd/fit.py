@@ -11,6 +11,7 @@ from tensorflow_probability import distributions as tfd
 from bgmm_jd import initial, sampling, units
 from bgmm_jd.compiled import EXECUTIONS
 from bgmm_jd.data import Data, as_count, as_rows, as_seed, centre_and_scale, cut_batches, to_units
+from bgmm_jd.draws import fold_in, stateless_seed
 from bgmm_jd.labels import can_arrange, is_exchangeable, separated
 from bgmm_jd.objective import Model
 from bgmm_jd.posterior import Posterior, predict_proba
@@ -221,7 +222,9 @@ def _runs(
             elbo = stand.elbo - rows
             report(Report(stand.steps, max_steps, elbo, stand.drift, start + 1, restarts))
 
-        runs.append(run(_start(inside, init, trials, [seed, start]), plan, seed, max_steps, tell))
+        begin = _start(inside, init, trials, [seed, start])
+        draw_seed = fold_in(stateless_seed(seed), start)
+        runs.append(run(begin, plan, draw_seed, max_steps, tell))
         if runs[-1].status is Status.INTERRUPTED:
             break
     return runs

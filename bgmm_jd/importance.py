@@ -22,15 +22,19 @@ def smooth(log_ratio: np.ndarray) -> tuple[np.ndarray, float]:
         2024, *Pareto smoothed importance sampling*): below 0.5 the weights have a variance, above
         0.7 they are of no use.
     """
-    if arviz_line() == 0:
-        log_weights, khat = import_arviz().psislw(log_ratio)
-    else:
-        from arviz_stats.base import array_stats
+    with np.errstate(all="ignore"):  # hopeless weights overflow in the fit of their tail
+        log_weights, khat = _psis(log_ratio)
+    weights = np.exp(log_weights - np.max(log_weights))
+    return weights / weights.sum(), float(khat) if np.isfinite(khat) else np.inf
 
-        # The array version takes the negated log ratio, as leave-one-out wants it.
-        log_weights, khat = array_stats.psislw(-log_ratio)
-    weights = np.exp(np.asarray(log_weights) - np.max(log_weights))
-    return weights / weights.sum(), float(khat)
+
+def _psis(log_ratio: np.ndarray) -> tuple[np.ndarray, float]:
+    if arviz_line() == 0:
+        return import_arviz().psislw(log_ratio)
+    from arviz_stats.base import array_stats
+
+    # The array version takes the negated log ratio, as leave-one-out wants it.
+    return array_stats.psislw(-log_ratio)
 
 
 def resample(weights: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:

@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from bgmm_jd import settle, svi
 from bgmm_jd.data import Batches
-from bgmm_jd.draws import stateless_seed
 from bgmm_jd.sampling import Inside
 from bgmm_jd.status import Status
 from bgmm_jd.surrogate import Values
@@ -16,6 +15,7 @@ from bgmm_jd.surrogate import Values
 _DRAWS = 8  # per step
 _BLOCK_STEPS = 20  # at least; whole epochs
 _LONGEST_BLOCK = 4_000
+_STARTING_BLOCKS = 3
 _FULL_RATE_BLOCKS = 12
 _TOLERANCE = 0.05  # posterior sds between the halves of the iterates
 
@@ -25,7 +25,7 @@ class Run(NamedTuple):
 
     values : the parameters it settled at, as arrays that cannot be written.
     elbos [steps] : the noisy elbo of each step.
-    elbo : their mean over the blocks that were averaged.
+    elbo : their median over the blocks that were averaged.
     """
 
     values: Values
@@ -49,22 +49,31 @@ def schedule(inside: Inside, batches: Batches) -> svi.Schedule:
     return svi.Schedule(batches, _DRAWS, steps, inside.data.rows.dtype.name, inside.execution)
 
 
-def _rate(batches: int, blocks: int) -> float:
-    """Step size: a full natural-gradient step on all rows; on a batch, its share of one.
+def _stride(inside: Inside, batches: int, blocks: int) -> svi.Stride:
+    """How far the steps of the next block go.
 
-    The share makes an epoch's progress the same for any batch size; a quarter of it leaves the
-    iterates of the last epochs within a fraction of a posterior sd of their mean. A run that has
-    not settled in its first blocks has a reason, noise or a posterior far from the surrogate's
-    family; steps then become shorter as 1 / time, as Robbins and Monro (1951) have it.
+    A full natural-gradient step on all rows; on a batch, its share of one, which makes an epoch's
+    progress the same for any batch size; a quarter of that leaves the iterates of the last epochs
+    within a fraction of a posterior sd of their mean. A run that has not settled in its first
+    blocks has a reason, noise or a posterior far from the surrogate's family; steps then become
+    shorter as 1 / time, as Robbins and Monro (1951) have it.
+
+    The first steps from a poor start overshoot: a location may move by 0.3 of the spread that its
+    component's rows have, some sqrt(N / K) posterior sds. Once near, no honest step is longer than
+    an sd, and a longer one is a draw in a corner of the prior.
     """
     share = 1.0 if batches == 1 else 0.25 / batches
-    return share / max(1.0, blocks / _FULL_RATE_BLOCKS)
+    rate = share / max(1.0, blocks / _FULL_RATE_BLOCKS)
+    if blocks < _STARTING_BLOCKS:
+        spread = (len(inside.data.rows) / inside.model.components) ** 0.5
+        return svi.Stride(rate, max(1.0, 0.3 * spread), 0.3)
+    return svi.Stride(rate, 1.0, 0.1)
 
 
 def run(
     inside: Inside,
     plan: svi.Schedule,
-    seed: int,
+    seed: tf.Tensor,
     max_steps: int,
     report: Callable[[Stand], None],
 ) -> Run:
@@ -77,11 +86,10 @@ def run(
     blocks: list[Values] = []
     elbos: list[np.ndarray] = []
     status = Status.STEP_LIMIT
-    draw_seed = stateless_seed(seed)
     try:
         for first in range(0, max_steps, plan.steps):
-            rate = _rate(plan.batches.count, len(blocks))
-            block = program.run(rows, inside.prior_units, values, draw_seed, first, rate)
+            stride = _stride(inside, plan.batches.count, len(blocks))
+            block = program.run(rows, inside.prior_units, values, seed, first, stride)
             if not _finite(block):
                 status = Status.DIVERGED
                 break
@@ -106,7 +114,8 @@ def _ended(inside, values, blocks, elbos, status) -> Run:
     cloud = settle.cloud(blocks)
     trace = np.concatenate(elbos)
     trace.setflags(write=False)
-    elbo = float(np.mean(elbos[-len(cloud) :]))
+    # The median: one draw in a corner of the prior would outweigh all others in a mean.
+    elbo = float(np.median(np.concatenate(elbos[-len(cloud) :])))
     return Run(_frozen(settle.average(inside.model.sites, cloud)), trace, elbo, status)
 
 

@@ -31,10 +31,18 @@ from bgmm_jd.surrogate import (
 )
 from bgmm_jd.units import Units, as_tensors
 
-# Longest step, in the unit of each coordinate (NUMERICS of natural gradients: the first steps
-# from a poor start overshoot): 0.3 in the log of a scale, a concentration or a mean; for a
-# location 0.3 of the spread of one row's worth of information, sqrt(rows a component has) sds.
-_LONGEST_STEP = 0.3
+
+class Stride(NamedTuple):
+    """How far a step goes: numbers outside the compiled loop, tensors inside.
+
+    rate : step size, 1 being a full natural-gradient step.
+    longest_loc : the most that a location moves, in its posterior sds.
+    longest_log : the most that the log of a scale, a concentration or a mean moves.
+    """
+
+    rate: Any
+    longest_loc: Any
+    longest_log: Any
 
 
 class Schedule(NamedTuple):
@@ -72,12 +80,11 @@ class NaturalGradient:
         self,
         sites: tuple[Site, ...],
         values: Values,
-        rate: tf.Tensor,
+        stride: Stride,
         step: tf.Variable,
-        reach: float,
     ):
-        self._sites, self._values, self._rate = sites, values, rate
-        self._step, self._reach = step, reach
+        self._sites, self._values = sites, values
+        self._stride, self._step = stride, step
 
     def apply_gradients(self, grads_and_vars: Any) -> tf.Operation:
         """Move each variable by one step, and count the step."""
@@ -91,7 +98,7 @@ class NaturalGradient:
         for site in self._sites:
             for name, variable in self._values[site.name].items():
                 longest = self._longest(name, now[site.name])
-                wanted = self._rate * direction[site.name][name]
+                wanted = self._stride.rate * direction[site.name][name]
                 # One draw where the prior is out of the dtype's range must not end the run.
                 wanted = tf.where(tf.math.is_finite(wanted), wanted, 0.0)
                 change = tf.clip_by_value(wanted, -longest, longest)
@@ -99,7 +106,9 @@ class NaturalGradient:
         return tf.group(*moved)
 
     def _longest(self, name: str, parameters: Any) -> Any:
-        return _LONGEST_STEP * (self._reach * parameters["scale"] if name == "loc" else 1.0)
+        if name == "loc":
+            return self._stride.longest_loc * parameters["scale"]
+        return self._stride.longest_log
 
 
 class Program:
@@ -109,7 +118,6 @@ class Program:
         self._model, self._schedule = model, schedule
         self._variables = variables(model.sites, schedule.dtype)
         self._step = tf.Variable(0, dtype=tf.int32)
-        self._reach = float(np.sqrt(schedule.batches.rows / model.components))
         self._lock = threading.Lock()
         self._call = compiled(self._run, schedule.execution)
 
@@ -120,7 +128,7 @@ class Program:
         values: Values,
         seed: tf.Tensor,
         first: int,
-        rate: float,
+        stride: Stride,
     ) -> Block:
         """Take the program's number of steps from the given values.
 
@@ -131,7 +139,6 @@ class Program:
         values : parameters (constrained) to start from.
         seed : int32 [2], the same for all blocks of a run.
         first : number of steps taken before, which fixes the batches and draws that come.
-        rate : step size, 1 being a full natural-gradient step.
         """
         dtype = self._schedule.dtype
         arguments = (
@@ -140,18 +147,18 @@ class Program:
             tf.nest.map_structure(lambda v: tf.convert_to_tensor(v, dtype), values),
             seed,
             tf.constant(first, tf.int32),
-            tf.constant(rate, dtype),
+            Stride(*(tf.constant(v, dtype) for v in stride)),
         )
         with self._lock:
             return Block(*tf.nest.map_structure(lambda t: t.numpy(), self._call(*arguments)))
 
-    def _run(self, rows, units, values, seed, first, rate):
+    def _run(self, rows, units, values, seed, first, stride):
         sites = self._model.sites
         started = [self._step.assign(first)]
         for variable, value in self._pairs(values):
             started.append(variable.assign(value))
         with tf.control_dependencies([tf.convert_to_tensor(s) for s in started]):
-            losses, paths = self._fit(rows, units, seed, rate)
+            losses, paths = self._fit(rows, units, seed, stride)
         average = tf.nest.map_structure(lambda path: tf.reduce_mean(path, axis=0), paths)
         last = map_values(lambda constraint, path: constraint.forward(path[-1]), sites, paths)
         return last, average, losses
@@ -161,7 +168,7 @@ class Program:
             for name in site.family.constraints:
                 yield self._variables[site.name][name], values[site.name][name]
 
-    def _fit(self, rows, units, seed, rate):
+    def _fit(self, rows, units, seed, stride):
         model, schedule = self._model, self._schedule
         batch_seed, draw_seed = fold_in(seed, 0), fold_in(seed, 1)
 
@@ -178,7 +185,7 @@ class Program:
         return tfp.vi.fit_surrogate_posterior(
             target,
             joint_in_training(model.sites, self._variables, units, step_seed),
-            optimizer=NaturalGradient(model.sites, self._variables, rate, self._step, self._reach),
+            optimizer=NaturalGradient(model.sites, self._variables, stride, self._step),
             num_steps=schedule.steps,
             sample_size=schedule.draws,
             trainable_variables=tf.nest.flatten(held),

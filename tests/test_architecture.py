@@ -44,7 +44,7 @@ ROOMS = {
         "surrogate",
         "units",
     },
-    "run": {"data", "draws", "sampling", "settle", "status", "surrogate", "svi"},
+    "run": {"data", "sampling", "settle", "status", "surrogate", "svi"},
     "restarts": {"labels", "run", "settle", "status", "surrogate"},
     "verdict": {"restarts", "run", "status"},
     "posterior": {
@@ -58,6 +58,7 @@ ROOMS = {
         "units",
     },
     "fit": {
+        "draws",
         "compiled",
         "data",
         "initial",

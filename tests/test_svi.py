@@ -9,6 +9,9 @@ from bgmm_jd.data import centre_and_scale, cut_batches
 from bgmm_jd.draws import stateless_seed
 from bgmm_jd.fit import _prepare, _start
 
+STRIDE = svi.Stride(rate=0.3, longest_loc=3.0, longest_log=0.3)
+STILL = STRIDE._replace(rate=0.0)
+
 
 def rows(N, dtype="float64"):
     rng = np.random.default_rng(3)
@@ -27,7 +30,7 @@ def block(execution, batch_size, dtype="float64", prior=None, seed=1):
         inside.values,
         stateless_seed(seed),
         0,
-        0.3,
+        STRIDE,
     )
 
 
@@ -66,7 +69,7 @@ def test_loss_is_the_negative_elbo_of_all_rows():
         losses = np.concatenate(
             [
                 program.run(
-                    data, inside.prior_units, inside.values, stateless_seed(5), first, 0.0
+                    data, inside.prior_units, inside.values, stateless_seed(5), first, STILL
                 ).losses
                 for first in range(0, 240, 6)
             ]
@@ -92,14 +95,14 @@ def test_program_is_traced_once():
     inside = _start(_prepare(centre_and_scale(rows(64)), 2, "diag", None, "xla"), None, 1, [0, 0])
     plan = run.schedule(inside, cut_batches(64, 64))
     program = svi.program(inside.model.prior, plan)
-    for rate in (1.0, 0.5):
+    for stride in (STRIDE, STILL):
         program.run(
             tf.constant(inside.data.rows),
             inside.prior_units,
             inside.values,
             stateless_seed(0),
             0,
-            rate,
+            stride,
         )
     assert program._call.experimental_get_tracing_count() == 1
 
