@@ -1,9 +1,10 @@
 """Posteriors against NUTS: see reference/README.md for how those were made."""
 
-import bgmm_jd
 import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
+
+import bgmm_jd
 
 VARIABLES = ("weights", "means", "precisions")
 SEEDS = range(5)

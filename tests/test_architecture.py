@@ -3,8 +3,9 @@
 import ast
 from pathlib import Path
 
-import bgmm_jd
 import pytest
+
+import bgmm_jd
 
 PACKAGE = Path(bgmm_jd.__file__).parent
 

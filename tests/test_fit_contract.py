@@ -305,9 +305,9 @@ def test_a_single_row():
     assert_sound(fit(X, 1, **QUICK), X, 1)
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 39])
+@pytest.mark.parametrize("batch_size", [1, 7])
 def test_any_batch_size(two_clusters, batch_size):
-    """N a multiple of it or not."""
+    """Also one that does not divide N = 40."""
     assert_sound(fit(two_clusters, batch_size=batch_size, **QUICK), two_clusters, K)
 
 

@@ -12,7 +12,8 @@ import pytest
 
 import bgmm_jd
 from bgmm_jd import examples, svi
-from bgmm_jd.__main__ import BadInput, main, read_csv
+from bgmm_jd.__main__ import main
+from bgmm_jd.csv_file import BadInput, read_csv
 
 ROOT = pathlib.Path(bgmm_jd.__file__).parents[1]
 

@@ -45,19 +45,14 @@ def prior_of(**distributions):
 PRIORS = {
     "published": mixture_prior(K, D, dtype="float64"),
     "own": own_prior,
-    "positive": prior_of(
-        means=tfd.Gamma(2 * ONE, ONE),
-        scales=tfd.LogNormal(0 * ONE, ONE),
-        weights=tfd.Dirichlet(ONE[:, 0]),
-    ),
     "bounded": prior_of(
         weights=tfd.Dirichlet(ONE[:, 0]),
         means=tfd.Uniform(-200 * ONE, 200 * ONE),
-        precisions=tfd.HalfCauchy(0 * ONE, ONE),
+        scales=tfd.LogNormal(0 * ONE, ONE),
     ),
     "rows of means": prior_of(
         means=tfd.Sample(tfd.MultivariateNormalDiag([0.0, 0.0], np.ones(D)), K),
-        precisions=tfd.Chi2(3 * ONE),
+        precisions=tfd.HalfCauchy(0 * ONE, ONE),
         weights=tfd.Dirichlet(ONE[:, 0]),
     ),
 }
@@ -133,7 +128,7 @@ def test_families_of_a_users_own_prior():
 
 def test_a_family_without_a_twin_is_a_normal_through_the_variables_bijector():
     """LogNormal scales, for one: the log of internal scales is normal, here by numpy."""
-    prior = PRIORS["positive"]
+    prior = PRIORS["bounded"]
     sites = surrogate.sites_of(prior)
     values = values_of(sites)
     q = surrogate.joint(sites, values, UNITS, user=True)
@@ -143,6 +138,20 @@ def test_a_family_without_a_twin_is_a_normal_through_the_variables_bijector():
     log = np.log(theta.scales)
     expected = -0.5 * ((log - loc) / scale) ** 2 - np.log(scale * np.sqrt(2 * np.pi)) - log
     np.testing.assert_allclose(member.log_prob(theta.scales), expected.sum((1, 2)), rtol=1e-12)
+
+
+def test_positive_means_leave_their_family_as_their_units_have_a_shift():
+    """A Gamma whose draws are shifted is no Gamma."""
+    prior = prior_of(means=tfd.Gamma(2 * ONE, ONE))
+    (site,) = surrogate.sites_of(prior)
+    assert site.family is NORMAL
+    values = values_of((site,))
+    inside, user = (surrogate.joint((site,), values, UNITS, user) for user in (False, True))
+    means = user.sample(50, seed=(0, 1)).means
+    assert np.all(means > 0)
+    moved = (means - UNITS.shift) / UNITS.scale
+    expected = inside.log_prob(moved) - K * np.log(UNITS.scale).sum()
+    np.testing.assert_allclose(user.log_prob(means), expected, rtol=1e-10, atol=1e-10)
 
 
 def test_a_subclass_is_not_taken_for_its_family():

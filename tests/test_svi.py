@@ -1,9 +1,10 @@
 """The compiled loop: one path whatever the execution, one compilation for each shape."""
 
-import bgmm_jd
 import numpy as np
 import pytest
 import tensorflow as tf
+
+import bgmm_jd
 from bgmm_jd import run, svi
 from bgmm_jd.data import centre_and_scale, cut_batches
 from bgmm_jd.draws import stateless_seed
