@@ -1,0 +1,99 @@
+"""One labelling: orders, alignment, and that they change nothing else."""
+
+import itertools
+
+import numpy as np
+import pytest
+from tensorflow_probability import distributions as tfd
+
+import bgmm_jd
+from bgmm_jd.labels import align, can_arrange, is_exchangeable, separated
+from bgmm_jd.surrogate import sites_of
+
+
+def test_separated_uses_the_feature_that_tells_apart():
+    """The first feature has two means 0.01 apart, the second none closer than 4."""
+    means = np.array([[-2.00, 4.0], [2.0, 0.0], [-2.01, -4.0]])
+    np.testing.assert_array_equal(separated(means), [2, 1, 0])
+
+
+def test_separated_does_not_depend_on_the_order_that_comes():
+    means = np.random.default_rng(0).normal(size=(4, 3))
+    sorted_means = means[separated(means)]
+    for order in itertools.permutations(range(4)):
+        shuffled = means[list(order)]
+        np.testing.assert_array_equal(shuffled[separated(shuffled)], sorted_means)
+
+
+def test_align_is_the_best_of_all_permutations():
+    rng = np.random.default_rng(1)
+    means, others = rng.normal(size=(2, 5, 2))
+    best = min(
+        itertools.permutations(range(5)),
+        key=lambda order: ((means - others[list(order)]) ** 2).sum(),
+    )
+    np.testing.assert_array_equal(align(means, others), best)
+
+
+def test_exchangeable_priors():
+    assert is_exchangeable(bgmm_jd.mixture_prior(3, 2))
+    assert not is_exchangeable(bgmm_jd.mixture_prior(3, 2, mean_loc=[[-1.0], [0.0], [1.0]]))
+
+
+def test_proportions_without_parameters_of_their_own_keep_their_order():
+    def mixture():
+        Root = tfd.JointDistributionCoroutine.Root
+        yield Root(tfd.Independent(tfd.Normal(np.zeros((2, 1)), 1.0), 2, name="means"))
+        yield Root(tfd.Independent(tfd.Gamma(np.ones((2, 1)), 1.0), 2, name="precisions"))
+        yield Root(tfd.RelaxedOneHotCategorical(1.0, probs=np.ones(2), name="weights"))
+
+    assert not can_arrange(sites_of(tfd.JointDistributionCoroutine(mixture)))
+    assert can_arrange(sites_of(bgmm_jd.mixture_prior(2, 1)))
+
+
+def test_relabel_moves_everything_together(two_clusters, two_clusters_posterior):
+    posterior = two_clusters_posterior
+    turned = bgmm_jd.relabel(posterior, [1, 0])
+    for name, v in posterior.sample(50).items():
+        np.testing.assert_array_equal(turned.sample(50)[name], v[:, ::-1])
+    np.testing.assert_array_equal(
+        bgmm_jd.predict(turned, two_clusters), 1 - bgmm_jd.predict(posterior, two_clusters)
+    )
+    np.testing.assert_array_equal(
+        bgmm_jd.log_density(turned, two_clusters), bgmm_jd.log_density(posterior, two_clusters)
+    )
+    np.testing.assert_allclose(
+        turned.surrogate.sample_distributions(seed=(0, 0))[0].means.mean(),
+        posterior.surrogate.sample_distributions(seed=(0, 0))[0].means.mean()[::-1],
+    )
+    again = bgmm_jd.relabel(turned, [1, 0])
+    np.testing.assert_array_equal(again.sample(50)["means"], posterior.sample(50)["means"])
+
+
+def test_relabel_by_weight(three_clusters):
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.normal(-5, 1, (10, 2)), rng.normal(5, 1, (30, 2))])
+    posterior = bgmm_jd.relabel(bgmm_jd.fit(X, 2, restarts=1), "weights")
+    weights = posterior.sample(200)["weights"].mean(axis=0)
+    assert weights[0] > weights[1]
+
+
+@pytest.mark.parametrize("order", [[0, 0], [0, 1, 2], "means", [1, 2]])
+def test_relabel_refuses(two_clusters_posterior, order):
+    with pytest.raises(ValueError, match="order must be"):
+        bgmm_jd.relabel(two_clusters_posterior, order)
+
+
+def test_order_is_the_same_for_all_seeds(three_clusters):
+    """Two of the published clusters have the same first coordinate, -2: the second tells."""
+    prior = bgmm_jd.mixture_prior(3, 2)
+    for seed in range(3):
+        means = bgmm_jd.fit(three_clusters.X, 3, prior=prior, seed=seed).sample(100)["means"]
+        np.testing.assert_allclose(means.mean(axis=0)[:, 1], [-4, 0, 4], atol=0.3)
+
+
+def test_given_means_keep_their_order(three_clusters):
+    init = [[-2.0, 4.0], [-2.0, -4.0], [2.0, 0.0]]
+    prior = bgmm_jd.mixture_prior(3, 2)
+    means = bgmm_jd.fit(three_clusters.X, 3, prior=prior, init=init).sample(100)["means"]
+    np.testing.assert_allclose(means.mean(axis=0), init, atol=0.3)

@@ -1,0 +1,75 @@
+"""From evidence to a status: each cause alone, and the gravest of several."""
+
+import numpy as np
+import pytest
+
+import bgmm_jd
+from bgmm_jd.restarts import Restart
+from bgmm_jd.run import Run
+from bgmm_jd.status import Status
+from bgmm_jd.verdict import verdict
+
+GOOD = Status.CONVERGED
+
+
+def judge(khat=0.1, emptiest=50.0, status=GOOD, restarts=((True, -100.0, GOOD),) * 4):
+    best = Run({}, np.zeros(20), -100.0, status)
+    ends = tuple(Restart({}, elbo, 160, end, agrees) for agrees, elbo, end in restarts)
+    return verdict(status, best, ends, khat, emptiest)
+
+
+ALONE = (False, -120.0, GOOD)
+RIVAL = (False, -101.0, GOOD)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "expected"),
+    [
+        ({}, Status.CONVERGED),
+        ({"khat": 0.8}, Status.KHAT_TOO_HIGH),
+        ({"khat": np.nan}, Status.CONVERGED),
+        ({"emptiest": 0.4}, Status.COMPONENT_EMPTY),
+        ({"status": Status.STEP_LIMIT}, Status.STEP_LIMIT),
+        ({"status": Status.DIVERGED, "khat": 0.9}, Status.DIVERGED),
+        ({"restarts": ((True, -100.0, GOOD), RIVAL)}, Status.SEVERAL_MODES),
+        ({"restarts": ((True, -100.0, GOOD), ALONE, ALONE)}, Status.RESTARTS_DISAGREE),
+        ({"restarts": ((True, -100.0, GOOD), ALONE)}, Status.CONVERGED),
+        ({"restarts": ((True, -100.0, GOOD),) * 2 + (ALONE,)}, Status.CONVERGED),
+        (
+            {"restarts": ((True, -100.0, GOOD), (False, -101.0, Status.INTERRUPTED))},
+            Status.INTERRUPTED,
+        ),
+        ({"khat": 0.8, "emptiest": 0.1}, Status.KHAT_TOO_HIGH),
+    ],
+)
+def test_verdict(evidence, expected):
+    assert judge(**evidence) is expected
+
+
+def test_every_status_is_advice():
+    for status in Status:
+        assert str(status).startswith(status.name.lower().replace("_", " "))
+        assert status.value.endswith(".")
+    assert [status for status in Status if status.good] == [Status.CONVERGED]
+
+
+def test_empty_components_are_told():
+    """Two tight clusters and K = 4 under a sparse prior: at least one component holds no row."""
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.normal(-9, 1, (100, 1)), rng.normal(9, 1, (100, 1))])
+    prior = bgmm_jd.mixture_prior(4, 1, mean_scale=10.0, weight_concentration=0.05)
+    with pytest.warns(RuntimeWarning, match="khat too high|component empty|several modes"):
+        posterior = bgmm_jd.fit(X, 4, prior=prior)
+    assert all(np.isfinite(v).all() for v in posterior.sample(100).values())
+
+
+def test_repr_says_how_far_to_trust(two_clusters_posterior):
+    text = repr(two_clusters_posterior)
+    for part in (
+        "2 components",
+        "40 rows x 2 features",
+        "k-hat",
+        "4 of 4 starts agree",
+        "converged",
+    ):
+        assert part in text
