@@ -117,11 +117,10 @@ def timed_mode(start: Start, plan: svi.Schedule, calls: int, seed: int) -> tuple
     """The clock of one mode, and where its first call came to."""
     program = svi.program(start.model.prior, plan)
     rows, draw_seed = tf.constant(start.rows), stateless_seed(seed)
-    # As in a fit: a full step on all rows, a share of one on a batch.
-    rate = 1.0 if plan.batches.count == 1 else 0.25 / plan.batches.count
+    stride = stride_of(start, plan.batches.count)
 
     def call(values: surrogate.Values, first: int) -> svi.Block:
-        return program.run(rows, start.units, values, draw_seed, first, rate)
+        return program.run(rows, start.units, values, draw_seed, first, stride)
 
     trace, first_call, block = _first_call(program, lambda: call(start.values, 0))
     values, seconds = block.values, []
@@ -135,11 +134,18 @@ def timed_mode(start: Start, plan: svi.Schedule, calls: int, seed: int) -> tuple
     return Clock(trace, compiling, _by_step(seconds, plan.steps)), block
 
 
+def stride_of(start: Start, batches: int) -> svi.Stride:
+    """As in the first steps of a fit: a full step on all rows, a share of one on a batch."""
+    spread = (len(start.rows) / start.model.components) ** 0.5
+    return svi.Stride(1.0 if batches == 1 else 0.25 / batches, 0.3 * spread, 0.3)
+
+
 def _first_call(
     program: svi.Program, call: Callable[[], svi.Block]
 ) -> tuple[float | None, float, svi.Block]:
     """Seconds of tracing (None in eager mode) and of the whole first call, and what it gave."""
-    function, tracing = program._call, []
+    function: Any = program._call
+    tracing: list[float] = []
 
     def traced(*arguments: Any) -> Any:
         begun = time.perf_counter()

@@ -47,16 +47,38 @@ class Family(NamedTuple):
     natural: Callable[[Parameters, Parameters], Parameters]
 
 
-class SimplexCoordinates(tfb.SoftmaxCentered):
-    """`tfb.SoftmaxCentered` with volume measured as densities on the simplex measure it.
+class SimplexCoordinates(tfb.Bijector):
+    """K - 1 real numbers y as K proportions: the softmax of (y, 0).
 
-    A Dirichlet density is one of the first K - 1 proportions. The bijector of TFP measures along
-    the simplex, which is steeper by sqrt(K).
+    Volume is measured as a Dirichlet density does, in the first K - 1 proportions: the Jacobian is
+    the product of all K. `tfb.SoftmaxCentered` measures it along the simplex, which is steeper by
+    sqrt(K), and fails under NumPy 2.4.
     """
 
-    def _forward_log_det_jacobian(self, x: tf.Tensor) -> tf.Tensor:
-        components = tf.cast(tf.shape(x)[-1] + 1, x.dtype)
-        return super()._forward_log_det_jacobian(x) - 0.5 * tf.math.log(components)
+    def __init__(self) -> None:
+        super().__init__(
+            forward_min_event_ndims=1, parameters={}, validate_args=False, name="simplex"
+        )
+
+    def _forward(self, y: tf.Tensor) -> tf.Tensor:
+        return tf.nn.softmax(_with_zero(y))
+
+    def _inverse(self, x: tf.Tensor) -> tf.Tensor:
+        log_x = tf.math.log(x)
+        return log_x[..., :-1] - log_x[..., -1:]
+
+    def _forward_log_det_jacobian(self, y: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(tf.nn.log_softmax(_with_zero(y)), axis=-1)
+
+    def _forward_event_shape(self, shape: tf.TensorShape) -> tf.TensorShape:
+        return shape[:-1].concatenate(shape[-1] + 1)
+
+    def _inverse_event_shape(self, shape: tf.TensorShape) -> tf.TensorShape:
+        return shape[:-1].concatenate(shape[-1] - 1)
+
+
+def _with_zero(y: tf.Tensor) -> tf.Tensor:
+    return tf.concat([y, tf.zeros_like(y[..., :1])], axis=-1)
 
 
 # --- Normal ---------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
@@ -43,11 +44,19 @@ def log_prior(model: Model, theta: Theta, units: Units) -> tf.Tensor:
     return tf.cast(density, dtype) + log_volume(model.shapes, units)
 
 
+_POSITIVE = ("weights", "precisions", "scales")
+
+
 def _in_prior(site: Site, draw: tf.Tensor, units: Units, dtype: tf.DType) -> tf.Tensor:
-    if site.fixed is None:
-        return tf.cast(to_user(site.name, draw, units), dtype)
-    # The very value: one rounding off, and its density is zero.
-    return tf.broadcast_to(tf.constant(site.fixed, dtype), tf.shape(draw))
+    """Draws of one variable as the prior takes them: in the user's units and the prior's dtype."""
+    if site.fixed is not None:
+        # The very value: one rounding off, and its density is zero.
+        return tf.broadcast_to(tf.constant(site.fixed, dtype), tf.shape(draw))
+    value = tf.cast(to_user(site.name, draw, units), dtype)
+    if site.name in _POSITIVE:
+        # A sparse prior makes proportions that a narrower dtype takes for zero.
+        return tf.maximum(value, np.finfo(dtype.as_numpy_dtype).tiny)
+    return value
 
 
 def log_joint(
