@@ -64,7 +64,18 @@ def test_shapes_that_are_refused(shape, message):
         "rows.csv",
         [[2**70]],
     ],
-    ids=str,
+    ids=[
+        "complex",
+        "object",
+        "None among numbers",
+        "numbers as text",
+        "text among numbers",
+        "dates",
+        "a record",
+        "None",
+        "text",
+        "an integer beyond 64 bits",
+    ],
 )
 def test_anything_but_real_numbers_is_refused(X):
     with pytest.raises(TypeError, match="must hold real numbers; got dtype"):

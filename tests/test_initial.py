@@ -37,6 +37,14 @@ def test_separated_clusters_are_found(rows, truth, seed):
     assert_equal_clusters(found, *truth, range(4))  # in the order of the first feature
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_single_seeding_finds_a_small_cluster_far_away(seed):
+    """By squared distance: 10 rows at 1,000 outweigh 990 rows around 0 by 10^4 to 1."""
+    rng = np.random.default_rng(seed)
+    rows = np.concatenate([rng.normal(size=(990, 1)), 1000 + rng.normal(size=(10, 1))])
+    np.testing.assert_array_equal(initial.cluster(rows, 2, rng).count, [990, 10])
+
+
 def test_the_order_of_rows_does_not_matter(rows, truth):
     shuffled = np.random.default_rng(5).permutation(rows)
     found = initial.cluster(shuffled, 4, np.random.default_rng(0), trials=8)

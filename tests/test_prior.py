@@ -228,14 +228,30 @@ def test_priors_that_are_taken(own):
             r"'means'.*batch shape \[\].*tfd.Independent",
         ),
     ],
-    ids=str,
+    ids=[
+        "no weights",
+        "no means",
+        "no spread",
+        "another name",
+        "two spreads",
+        "weights too long",
+        "means transposed",
+        "means flat",
+        "precisions as matrices",
+        "scales flat",
+        "a batch shape",
+    ],
 )
 def test_priors_that_are_refused(own, message):
     with pytest.raises(ValueError, match=message):
         prior.check_prior(own, K, D)
 
 
-@pytest.mark.parametrize("own", [WEIGHTS, "diag", {"weights": WEIGHTS}, lambda: None], ids=str)
+@pytest.mark.parametrize(
+    "own",
+    [WEIGHTS, "diag", {"weights": WEIGHTS}, lambda: None],
+    ids=["a distribution", "text", "a mapping", "a function"],
+)
 def test_anything_but_a_coroutine_is_refused(own):
     with pytest.raises(TypeError, match=r"must be a tfd\.JointDistributionCoroutine; got"):
         prior.check_prior(own, K, D)
