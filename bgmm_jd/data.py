@@ -81,7 +81,8 @@ def _as_real(X: Any) -> np.ndarray:
         return array.astype(array.dtype.newbyteorder("="), copy=False)
     # Not longdouble: TensorFlow has no such type.
     wider = np.result_type(array.dtype, np.float32)
-    return array.astype(np.float32 if wider == np.float32 else np.float64)
+    with np.errstate(over="ignore"):  # what float64 cannot hold is told as infinity
+        return array.astype(np.float32 if wider == np.float32 else np.float64)
 
 
 def _check_finite(array: np.ndarray) -> None:
@@ -128,7 +129,7 @@ def centre_and_scale(X: np.ndarray) -> Data:
         If a column's spread is so large or small that its square leaves the range of the dtype.
     """
     low, high = (np.asarray(f(X, axis=0), np.float64) for f in (np.min, np.max))
-    with np.errstate(over="ignore", under="ignore", divide="ignore"):
+    with np.errstate(all="ignore"):
         spread = high - low
         step = np.where(spread > 0, spread, 1.0)
         unit = (np.asarray(X, np.float64) - low) / step  # in [0, 1]: no square can overflow

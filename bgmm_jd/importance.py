@@ -22,6 +22,8 @@ def smooth(log_ratio: np.ndarray) -> tuple[np.ndarray, float]:
         2024, *Pareto smoothed importance sampling*): below 0.5 the weights have a variance, above
         0.7 they are of no use.
     """
+    if np.ptp(log_ratio) == 0.0:  # equal weights have no tail to fit
+        return np.full(len(log_ratio), 1.0 / len(log_ratio)), 0.0
     with np.errstate(all="ignore"):  # hopeless weights overflow in the fit of their tail
         log_weights, khat = _psis(log_ratio)
     weights = np.exp(log_weights - np.max(log_weights))

@@ -16,7 +16,7 @@ _FEWEST_BLOCKS = 4  # in the second half: two to compare with two
 
 def is_due(blocks: int) -> bool:
     """Whether to look after that many blocks: about eight times in each doubling of the run."""
-    return blocks % max(1, blocks // 8) == 0
+    return blocks % max(1, 2 ** (blocks.bit_length() - 4)) == 0
 
 
 def cloud(blocks: list[Values]) -> list[Values]:

@@ -30,6 +30,7 @@ class Site(NamedTuple):
     family : the member of the surrogate.
     bijector : for a member without a twin, the map from the real line to the variable's support,
         in the user's units; None for a twin.
+    dtype : of the numbers in that map, which is the prior's.
     fixed : the only value of a variable that the prior fixes, in the user's units, or None.
     """
 
@@ -37,6 +38,7 @@ class Site(NamedTuple):
     shape: tuple[int, ...]
     family: Family
     bijector: tfb.Bijector | None = None
+    dtype: tf.DType | None = None
     fixed: np.ndarray | None = None
 
 
@@ -70,7 +72,7 @@ def _site(name: str, distribution: tfd.Distribution, draw: tf.Tensor, other: tf.
             f"prior's variable '{name}' ({type(distribution).__name__}) has no map from the real "
             "line to its support. Use a continuous distribution."
         )
-    return Site(name, shape, NORMAL, bijector)
+    return Site(name, shape, NORMAL, bijector, distribution.dtype)
 
 
 def _innermost(distribution: tfd.Distribution) -> tfd.Distribution:
@@ -94,17 +96,26 @@ def start_values(
         mean, sd = (tf.convert_to_tensor(m, dtype) for m in moments[site.name])
         if site.bijector is not None:
             mean, sd = _unconstrain(_to_internal(site, units), mean, sd)
+            if not np.isfinite(mean).all():
+                raise ValueError(
+                    f"prior's variable '{site.name}' has no density at the values that X suggests "
+                    "to start from. Widen its support, or check the units of the prior."
+                )
         values[site.name] = site.family.start(mean, sd)
     return values
 
 
-def _unconstrain(bijector: tfb.Bijector, mean: tf.Tensor, sd: tf.Tensor) -> tuple:
+def _unconstrain(
+    bijector: tfb.Bijector, mean: tf.Tensor, sd: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Location and scale on the real line; only a start, so a finite difference will do."""
     loc = bijector.inverse(mean)
-    if bijector.forward_min_event_ndims == 0:
+    if loc.shape == mean.shape:
         return loc, tf.abs(bijector.inverse(mean + sd) - loc)
-    relative = tf.reduce_mean(sd / tf.abs(mean))
-    return loc, relative * tf.ones_like(loc)
+    # One spread for all coordinates of a vector: that which keeps the volume.
+    volume = bijector.inverse_log_det_jacobian(mean, event_ndims=len(mean.shape))
+    size = tf.cast(tf.size(loc), mean.dtype)
+    return loc, tf.exp(tf.reduce_mean(tf.math.log(sd)) + volume / size) * tf.ones_like(loc)
 
 
 def joint(
@@ -229,15 +240,54 @@ def _is_affine(site: Site) -> bool:
 def _to_user(site: Site, units: Units) -> tfb.Bijector:
     change = of_variable(site.name, units)
     if change is None or not _is_affine(site):
-        return site.bijector
+        return _in_dtype(site, units.scale.dtype)
     return _affine(change)
 
 
 def _to_internal(site: Site, units: Units) -> tfb.Bijector:
     change = of_variable(site.name, units)
+    bijector = _in_dtype(site, units.scale.dtype)
     if change is None or _is_affine(site):
-        return site.bijector
-    return tfb.Chain([tfb.Invert(_affine(change)), site.bijector])
+        return bijector
+    return tfb.Chain([tfb.Invert(_affine(change)), bijector])
+
+
+def _in_dtype(site: Site, dtype: tf.DType) -> tfb.Bijector:
+    return site.bijector if site.dtype == dtype else InDtype(site.bijector, site.dtype)
+
+
+class InDtype(tfb.Bijector):
+    """A bijector with numbers of one dtype in it, for points of another.
+
+    The prior's dtype is TFP's own where the user did not ask, and that of the fit is X's.
+    """
+
+    def __init__(self, bijector: tfb.Bijector, dtype: tf.DType):
+        self._inner, self._of_inner = bijector, dtype
+        super().__init__(
+            forward_min_event_ndims=bijector.forward_min_event_ndims,
+            inverse_min_event_ndims=bijector.inverse_min_event_ndims,
+            parameters={"bijector": bijector, "dtype": dtype},
+            validate_args=False,
+            name=bijector.name,
+        )
+
+    def _forward(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.cast(self._inner.forward(tf.cast(x, self._of_inner)), x.dtype)
+
+    def _inverse(self, y: tf.Tensor) -> tf.Tensor:
+        return tf.cast(self._inner.inverse(tf.cast(y, self._of_inner)), y.dtype)
+
+    def _forward_log_det_jacobian(self, x: tf.Tensor) -> tf.Tensor:
+        ndims = self.forward_min_event_ndims
+        inner = tf.cast(x, self._of_inner)
+        return tf.cast(self._inner.forward_log_det_jacobian(inner, event_ndims=ndims), x.dtype)
+
+    def _forward_event_shape(self, shape: tf.TensorShape) -> tf.TensorShape:
+        return self._inner.forward_event_shape(shape)
+
+    def _inverse_event_shape(self, shape: tf.TensorShape) -> tf.TensorShape:
+        return self._inner.inverse_event_shape(shape)
 
 
 def _affine(change: Affine) -> tfb.Bijector:
