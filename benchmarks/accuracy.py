@@ -22,23 +22,24 @@ Times, in seconds, all of one run on one machine:
     first call          `fit` and 4,000 draws, the first time for a data set: compiles
     second call         the median over the other seeds: compiles nothing
     NUTS                NumPyro, 4 chains of 1,000 draws after 500 of warm-up, default settings,
-                        float32, from the reference's means: without what JAX counts as tracing
-                        and compiling, which is beside it (every run of NUTS compiles anew)
-    ratio               NUTS over second call
+                        float32, from the reference's means; a chain on each processor at a time.
+                        Its compilation, of one chain for all, is beside it
+    ratio, first        NUTS over second call; and with its compilation, over first call
 
 NUTS runs with the likelihood in two forms, as execution.py has it: `MixtureSameFamily`, and laid
 out in memory as `bgmm_jd` does. Without NumPyro installed it is left out.
 
 Run it:  python benchmarks/accuracy.py [NAME ...] [--seeds 5] [--nuts both|library|tuned|none]
-             [--chain-method parallel|sequential|vectorized]
 The tables are printed and everything is kept in benchmarks/results/accuracy.json.
 """
 
 import argparse
 import dataclasses
+import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,7 +91,7 @@ class Seed(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Nuts:
-    """One run of NUTS; `seconds` has no compilation in it."""
+    """One run of NUTS, all chains; `seconds` has no compilation in it."""
 
     form: str
     seconds: float
@@ -194,53 +195,44 @@ def worst(found: Sequence[Mapping[str, Errors]]) -> dict[str, Errors]:
 # NUTS.
 
 
-def run_nuts(reference: Reference, form: str, chain_method: str, seed: int) -> Nuts:
-    """NumPyro's NUTS on the published model."""
+def run_nuts(reference: Reference, form: str, seed: int) -> Nuts:
+    """NumPyro's NUTS on the published model: one compiled chain, run on as many keys at a time as
+    there are processors.
+    """
+    import jax
+
+    chain = jax.jit(nuts_chain(reference, form))
+    keys = list(jax.random.split(jax.random.PRNGKey(seed), CHAINS))
+    begun = time.perf_counter()
+    program = chain.lower(keys[0]).compile()
+    compiled = time.perf_counter()
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        chains = list(threads.map(lambda key: jax.block_until_ready(program(key)), keys))
+    seconds = time.perf_counter() - compiled
+    theta = {v: np.concatenate([draws[v] for draws, _ in chains]) for v in VARIABLES}
+    return Nuts(
+        form=form,
+        seconds=seconds,
+        compile=compiled - begun,
+        divergences=int(sum(diverging.sum() for _, diverging in chains)),
+        errors=errors(moments_of(theta), reference),
+    )
+
+
+def nuts_chain(reference: Reference, form: str) -> Callable[[Any], Any]:
+    """key -> draws of one chain, and which of them diverged."""
     import jax
     from numpyro.infer import MCMC, NUTS, init_to_value
 
     start = {v: jax.numpy.asarray(reference.mean[v], "float32") for v in VARIABLES}
     kernel = NUTS(nuts_model(reference, form == "tuned"), init_strategy=init_to_value(values=start))
-    mcmc = MCMC(
-        kernel,
-        num_warmup=WARM_UP,
-        num_samples=CHAIN_DRAWS,
-        num_chains=CHAINS,
-        chain_method=chain_method,
-        progress_bar=False,
-    )
-    compiling = CompileClock()
-    begun = time.perf_counter()
-    mcmc.run(jax.random.PRNGKey(seed))
-    theta = jax.block_until_ready(mcmc.get_samples())
-    seconds = time.perf_counter() - begun
-    spent = compiling.stop()
-    return Nuts(
-        form=form,
-        seconds=seconds - spent,
-        compile=spent,
-        divergences=int(mcmc.get_extra_fields()["diverging"].sum()),
-        errors=errors(moments_of({v: np.asarray(theta[v]) for v in VARIABLES}), reference),
-    )
 
+    def chain(key: Any) -> Any:
+        mcmc = MCMC(kernel, num_warmup=WARM_UP, num_samples=CHAIN_DRAWS, progress_bar=False)
+        mcmc.run(key)
+        return mcmc.get_samples(), mcmc.get_extra_fields()["diverging"]
 
-class CompileClock:
-    """Seconds that JAX spends on tracing and compiling, by its own account."""
-
-    def __init__(self) -> None:
-        import jax
-
-        self._seconds, self._running = 0.0, True
-        jax.monitoring.register_event_duration_secs_listener(self._add)
-
-    def _add(self, event: str, duration_secs: float, **kwargs: Any) -> None:
-        del kwargs
-        if self._running and event.startswith("/jax/core/compile/"):
-            self._seconds += duration_secs
-
-    def stop(self) -> float:
-        self._running = False
-        return self._seconds
+    return chain
 
 
 def nuts_model(reference: Reference, tuned: bool) -> Any:
@@ -282,11 +274,13 @@ TIME_HEADER = [
     "second call",
     "first call",
     "NUTS",
-    "its compile",
+    "compile",
     "ratio",
+    "first",
     "NUTS, tuned",
-    "its compile",
+    "compile",
     "ratio",
+    "first",
 ]
 
 
@@ -317,7 +311,7 @@ def _error_cells(found: Mapping[str, Errors]) -> list[str]:
 
 
 def time_row(case: Case) -> list[str]:
-    """Seconds, and how many times longer NUTS takes than a second call with its draws."""
+    """Seconds, and how many times longer NUTS takes than `fit` and as many draws."""
     row = [
         case.name,
         f"{case.mean_field_call:.2f}",
@@ -328,22 +322,26 @@ def time_row(case: Case) -> list[str]:
     for form in NUTS_FORMS:
         if form in by_form:
             nuts = by_form[form]
-            ratio = nuts.seconds / case.second_call
-            row += [f"{nuts.seconds:.1f}", f"{nuts.compile:.1f}", f"{ratio:.0f}"]
+            row += [f"{nuts.seconds:.2f}", f"{nuts.compile:.1f}"]
+            row += [f"{r:.1f}" for r in ratios(case, nuts)]
         else:
-            row += ["-", "-", "-"]
+            row += ["-"] * 4
     return row
+
+
+def ratios(case: Case, nuts: Nuts) -> tuple[float, float]:
+    """NUTS over `fit` and its draws: without compilation, and with it on both sides."""
+    return nuts.seconds / case.second_call, (nuts.seconds + nuts.compile) / case.first_call
 
 
 def summary(case: Case) -> dict[str, Any]:
     """What the tables show, for the file."""
-    ratio = {n.form: n.seconds / case.second_call for n in case.nuts}
     return {
         "data": case,
         "worst": {m: worst([s.quality[m].errors for s in case.seeds]) for m in METHODS},
         "first_call": case.first_call,
         "second_call": case.second_call,
-        "nuts_over_second_call": ratio,
+        "nuts_over_second_and_first_call": {n.form: ratios(case, n) for n in case.nuts},
     }
 
 
@@ -354,9 +352,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}")
     parser.add_argument("--seeds", type=int, default=5, help="0, 1, ...")
     parser.add_argument("--nuts", choices=("both", *NUTS_FORMS, "none"), default="both")
-    parser.add_argument(
-        "--chain-method", choices=("parallel", "sequential", "vectorized"), default="parallel"
-    )
     given = parser.parse_args()
     given.names = given.names or known
     if given.seeds < 1 or not set(given.names) <= set(known):
@@ -371,10 +366,6 @@ def nuts_forms(given: argparse.Namespace) -> Sequence[str]:
     if not installed("numpyro"):
         print("NumPyro is not installed, so NUTS is left out: pip install numpyro")
         return ()
-    if given.chain_method == "parallel":
-        import numpyro
-
-        numpyro.set_host_device_count(CHAINS)
     return NUTS_FORMS if given.nuts == "both" else (given.nuts,)
 
 
@@ -389,11 +380,11 @@ def run_case(name: str, seeds: int) -> Case:
     return Case(name=name, N=N, D=D, K=reference.K, seeds=found, nuts=[])
 
 
-def with_nuts(case: Case, forms: Sequence[str], chain_method: str) -> Case:
+def with_nuts(case: Case, forms: Sequence[str]) -> Case:
     """The same with NUTS beside it."""
     found = []
     for form in forms:
-        found.append(run_nuts(load_reference(case.name), form, chain_method, seed=0))
+        found.append(run_nuts(load_reference(case.name), form, seed=0))
         print(f"{case.name}, NUTS, {form}: {found[-1].seconds:.1f} s", flush=True)
     return dataclasses.replace(case, nuts=found)
 
@@ -407,7 +398,7 @@ def main() -> None:
         cases = [run_case(name, given.seeds) for name in given.names]
     # After all fits: JAX keeps threads of its own.
     forms = nuts_forms(given)
-    cases = [with_nuts(case, forms, given.chain_method) for case in cases]
+    cases = [with_nuts(case, forms) for case in cases]
     print("\n" + table(QUALITY_HEADER, [row for case in cases for row in quality_rows(case)]))
     print("\nSeconds\n\n" + table(TIME_HEADER, [time_row(case) for case in cases]))
     settings = vars(given) | {"load_before": load_before, "user_draws": USER_DRAWS}

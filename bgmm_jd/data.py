@@ -1,4 +1,4 @@
-"""X at the door: checks, dtype, shift and scale, row weights, and the rows of each minibatch."""
+"""X at the door: checks, dtype, shift and scale, and the rows of each minibatch."""
 
 import math
 from dataclasses import dataclass

@@ -83,7 +83,8 @@ def fit(
         Limit of steps of each start, for a fit that does not settle.
     calibrate : bool
         Whether to recover the dependence between parameters that the mean-field surrogate lacks.
-        Draws then come from the calibrated posterior; without it, from the surrogate.
+        Draws then come from the calibrated posterior; without it, from the surrogate. With more
+        than 500 parameters, or very many rows, it is out of reach: see `posterior.calibrated`.
 
     Returns
     -------
@@ -249,7 +250,7 @@ def _calibrated(
     if status is Status.DIVERGED:
         return inside, np.nan, status
     try:
-        if calibrate:
+        if calibrate and sampling.can_calibrate(inside, draws):
             calibrated = sampling.with_normal(inside, draws, seed)
             return *sampling.refine(calibrated, draws, seed), status
         return inside, sampling.khat_of(inside, draws), status

@@ -67,6 +67,11 @@ class Posterior:
         return self.inside.data.rows.dtype
 
     @property
+    def calibrated(self) -> bool:
+        """Whether draws come from the calibrated posterior, or from the mean-field surrogate."""
+        return self.inside.normal is not None
+
+    @property
     def surrogate(self) -> tfd.JointDistributionCoroutine:
         """The trained surrogate: the prior's names, order and shapes, in the user's units."""
         tensors = units.as_tensors(self.inside.data.units, self.dtype)
@@ -97,7 +102,8 @@ class Posterior:
         agreeing = sum(restart.agrees for restart in self.restarts)
         return (
             f"<Posterior: {self.K} components, {rows:,} rows x {self.D} features, "
-            f"elbo {self.elbo:.2f} +/- {self.elbo_se:.2f} nats, k-hat {self.khat:.2f}, "
+            f"elbo {self.elbo:.2f} +/- {self.elbo_se:.2f} nats, "
+            f"{'calibrated' if self.calibrated else 'mean field'}, k-hat {self.khat:.2f}, "
             f"{agreeing} of {len(self.restarts)} starts agree; {self.status}>"
         )
 
@@ -148,7 +154,7 @@ def draw(posterior: Posterior, n: int, seed: int, calibrate: bool | None = None)
     """
     inside = posterior.inside
     if calibrate is None:
-        calibrate = inside.normal is not None
+        calibrate = posterior.calibrated
     seed = as_seed(seed)
     source = sampling.calibrated if calibrate else sampling.mean_field
     return source(inside, n, seed)

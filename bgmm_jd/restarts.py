@@ -29,8 +29,11 @@ class Restart(NamedTuple):
 
 
 def compare(sites: tuple[Site, ...], runs: list[Run]) -> tuple[Run, tuple[Restart, ...]]:
-    """The run with the best elbo, and all runs beside it, in the order in which they ran."""
-    best = max(runs, key=lambda run: run.elbo)
+    """The best run, and all runs beside it, in the order in which they ran.
+
+    The best has the highest elbo of those that settled, or of all if none did.
+    """
+    best = max(runs, key=lambda run: (run.status is Status.CONVERGED, run.elbo))
     return best, tuple(_beside(sites, best, run) for run in runs)
 
 

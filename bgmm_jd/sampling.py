@@ -34,10 +34,15 @@ _KHAT_DRAWS = 1_000
 _REFINE_ABOVE = 0.3
 _REFINEMENTS = 3
 _SURROGATE_ABOVE = 0.7
+# A full covariance of more parameters takes minutes of eigenvalues; and these draws of its first
+# two steps, at 2 P points each, take the time of the gradients.
+_MOST_PARAMETERS = 500
+_CURVATURE_DRAWS = 24
 _MOST_AT_ONCE = 512
 _CHUNK = 2**21  # numbers in the largest array of one call
-# The most numbers (draws x rows x components x features) that weighting may take.
-_AFFORDABLE = 2**31
+# The most numbers (draws x rows x components x features) that weighting or calibration may take:
+# some ten seconds.
+_AFFORDABLE = 2**32
 
 
 class Draws(NamedTuple):
@@ -79,6 +84,18 @@ def points_at_once(inside: Inside) -> int:
 def can_weigh(inside: Inside, draws: int) -> bool:
     """Whether the log joint density of that many draws is within reach."""
     return draws * inside.model.components * inside.data.rows.size <= _AFFORDABLE
+
+
+def can_calibrate(inside: Inside, draws: Draws) -> bool:
+    """Whether a full covariance is within reach, by its size and by the gradients it takes.
+
+    Parameters
+    ----------
+    draws : of the surrogate; any number.
+    """
+    P = flatten(inside.model.sites, draws.theta, inside.tensor_units).shape[1]
+    gradients = 2 * P * _CURVATURE_DRAWS
+    return P <= _MOST_PARAMETERS and can_weigh(inside, gradients)
 
 
 def with_normal(inside: Inside, draws: Draws, seed: int) -> Inside:

@@ -76,13 +76,7 @@ class NaturalGradient:
     components do not overlap.
     """
 
-    def __init__(
-        self,
-        sites: tuple[Site, ...],
-        values: Values,
-        stride: Stride,
-        step: tf.Variable,
-    ):
+    def __init__(self, sites: tuple[Site, ...], values: Values, stride: Stride, step: tf.Variable):
         self._sites, self._values = sites, values
         self._stride, self._step = stride, step
 
