@@ -26,7 +26,6 @@ REFERENCES = HERE.parent / "tests" / "reference"
 RESULTS = HERE / "results"
 VARIABLES = ("weights", "means", "precisions")
 PACKAGES = (
-    "bgmm_jd",
     "tensorflow",
     "tensorflow-probability",
     "tf_keras",
@@ -210,16 +209,15 @@ def load() -> float:
 def versions() -> dict[str, str]:
     """Python, the machine and the packages that a result depends on."""
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
-    return {"python": platform.python_version(), "machine": machine} | {
-        p: _version(p) for p in PACKAGES
-    }
+    own = {"bgmm_jd": bgmm_jd.__version__, "python": platform.python_version(), "machine": machine}
+    return own | {p: _version(p) for p in PACKAGES}
 
 
 def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return "not installed as a package"
+        return "not installed"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -68,8 +68,8 @@ class Posterior:
 
     @property
     def calibrated(self) -> bool:
-        """Whether draws come from the calibrated posterior, or from the mean-field surrogate."""
-        return self.inside.normal is not None
+        """Whether draws are of the calibrated posterior, or of the mean-field surrogate."""
+        return self.inside.weigh
 
     @property
     def surrogate(self) -> tfd.JointDistributionCoroutine:
@@ -137,7 +137,7 @@ def restart_posteriors(posterior: Posterior) -> list[Posterior]:
     for restart in posterior.restarts:
         if restart.status is Status.CONVERGED:
             inside = posterior.inside._replace(values=restart.values)
-            if inside.normal is not None:
+            if inside.weigh:
                 draws = sampling.mean_field(inside, _PREDICTIVE_DRAWS, seed=0)
                 inside = sampling.with_normal(inside, draws, seed=0)
             found.append(replace(posterior, inside=inside))
@@ -155,6 +155,8 @@ def draw(posterior: Posterior, n: int, seed: int, calibrate: bool | None = None)
     inside = posterior.inside
     if calibrate is None:
         calibrate = posterior.calibrated
+    if calibrate and not posterior.calibrated:
+        raise ValueError("calibrated draws need a fit with calibrate=True; this one has none.")
     seed = as_seed(seed)
     source = sampling.calibrated if calibrate else sampling.mean_field
     return source(inside, n, seed)

@@ -206,6 +206,7 @@ def variable_shapes(prior: tfd.JointDistributionCoroutine) -> dict[str, tuple[in
     return {name: tuple(int(n) for n in tf.get_static_value(s)) for name, s in shapes.items()}
 
 
+@functools.lru_cache(maxsize=64)
 def prior_moments(prior: tfd.JointDistributionCoroutine) -> dict[str, tuple[Any, Any]]:
     """Where a variable starts of which the rows say nothing directly: a centre and a spread.
 

@@ -58,7 +58,9 @@ class Inside(NamedTuple):
     prior_units : the units that `model.prior` speaks in (internal ones for the default prior).
     values : parameters of the surrogate.
     order : the labels [K] of the components, in the order in which they leave.
-    normal : the calibrated distribution; None for a fit without.
+    normal : the calibrated distribution; None where there is none or the surrogate is the better
+        proposal.
+    weigh : whether draws are to be corrected by importance weights.
     """
 
     model: Model
@@ -68,6 +70,7 @@ class Inside(NamedTuple):
     values: Values
     order: np.ndarray
     normal: Normal | None = None
+    weigh: bool = False
 
     @property
     def tensor_units(self) -> Units:
@@ -111,7 +114,8 @@ def with_normal(inside: Inside, draws: Draws, seed: int) -> Inside:
         points_at_once(inside),
         inside.execution,
     )
-    return inside._replace(normal=calibrate(gradient, start, np.random.default_rng(seed)))
+    normal = calibrate(gradient, start, np.random.default_rng(seed))
+    return inside._replace(normal=normal, weigh=True)
 
 
 def mean_field(inside: Inside, n: int, seed: int) -> Draws:
@@ -138,10 +142,10 @@ def _mean_field_program(prior: tfd.JointDistributionCoroutine, eager: bool) -> C
 
 
 def proposal(inside: Inside, n: int, rng: np.random.Generator) -> Draws:
-    """Draws of the calibrated normal distribution, widened."""
+    """Draws of the calibrated normal distribution, widened; of the surrogate if there is none."""
     normal = inside.normal
     if normal is None:
-        raise ValueError("calibrated draws need a fit with calibrate=True; this one has none.")
+        return mean_field(inside, n, int(rng.integers(2**31)))
     P = len(normal.mean)
     wider = 1.0 + _WIDER / math.sqrt(P)
     z = rng.standard_normal((n, P))

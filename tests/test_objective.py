@@ -145,6 +145,20 @@ def test_a_prior_in_float32_takes_draws_in_float64(rows):
     np.testing.assert_allclose(*likelihoods, rtol=1e-12)
 
 
+def test_a_weight_that_the_priors_dtype_takes_for_zero_has_a_density():
+    """As a sparse prior in float32 makes them, in a fit in float64."""
+    prior = mixture_prior(K, D, mean_scale=[60.0, 4.0], weight_concentration=0.1)
+    model = model_of(prior)
+    theta = {name: v[:1] for name, v in draws(model).items()}
+    theta["weights"] = tf.constant([[1e-60, 0.4, 0.6]], tf.float64)
+    with tf.GradientTape() as tape:
+        tape.watch(theta)
+        found = objective.log_prior(model, theta, UNITS)
+    assert np.all(np.isfinite(found))
+    for gradient in tape.gradient(found, theta).values():
+        assert np.all(np.isfinite(gradient))
+
+
 def test_a_row_weight_is_the_power_of_its_likelihood(rows):
     """A weight of two is the row twice, a weight of none is no row."""
     model = model_of(PUBLISHED)

@@ -280,6 +280,24 @@ def test_start_values_at_zero_are_finite(prior):
         assert np.all(np.isfinite(leaf))
 
 
+@pytest.mark.parametrize("law", ["normal", "student", "vector"])
+def test_means_far_from_zero_keep_their_digits_in_float32(law):
+    """At 1e6 a float32 has steps of 1/16: what moves there must move in internal units."""
+    zero, one = np.zeros((K, D), np.float32), np.ones((K, D), np.float32)
+    means = {
+        "normal": lambda: tfd.Normal(1e6 * one, 5.0),
+        "student": lambda: tfd.StudentT(3.0, 1e6 * one, 5.0),
+        "vector": lambda: tfd.Sample(tfd.MultivariateNormalDiag(1e6 * one[0], 5.0 * one[0]), K),
+    }[law]()
+    (site,) = surrogate.sites_of(prior_of(means=means))
+    units = as_tensors(Units(np.array([1e6, 1e6]), np.ones(2)), tf.float32)
+    moments = {"means": (zero, 0.01 * one)}
+    values = surrogate.start_values((site,), moments, units, tf.float32)
+    draws = surrogate.joint((site,), values, units, user=False).sample(1000, seed=(0, 1)).means
+    # An sd from 1,000 draws is good to 1 / sqrt(2000); 6 of them, 6 entries: 1e-8.
+    np.testing.assert_allclose(np.std(draws, axis=0), 0.01 * one, rtol=6 / np.sqrt(2000))
+
+
 # --- Training ---------------------------------------------------------------------------------
 
 
