@@ -5,6 +5,8 @@ import pytest
 from scipy import integrate, optimize, special, stats
 
 import bgmm_jd
+from bgmm_jd import sampling
+from bgmm_jd.posterior import log_densities
 
 # One component in one dimension under the published prior: mean ~ N(0, 1), precision ~
 # Gamma(5, 5), independent, so that there is no closed form.
@@ -151,6 +153,24 @@ def test_draws_have_the_posteriors_moments(exact, posterior):
         assert abs(draws.mean() - centre) < 5 * np.sqrt(2 * variance / n)
         spread = np.mean((draws - centre) ** 2)
         assert abs(spread - variance) < 5 * np.sqrt(2 * (fourth - variance**2) / n)
+
+
+@pytest.mark.parametrize("kind", ["surrogate", "calibrated"])
+def test_the_mean_importance_ratio_is_the_evidence(exact, posterior, kind):
+    """E_q[p(X, theta) / q(theta)] = p(X): both densities have all their constants, in X's units.
+
+    To 5 standard errors: a false alarm of 6e-7.
+    """
+    n = 20_000
+    if kind == "surrogate":
+        draws = sampling.mean_field(posterior.inside, n, 5)
+    else:
+        draws = sampling.proposal(posterior.inside, n, np.random.default_rng(5))
+    log_joint, log_q = log_densities(posterior, draws)
+    ratio = np.exp(log_joint - log_q - exact.log_evidence)
+    error = ratio.std() / np.sqrt(n)
+    assert error < 0.01
+    assert abs(ratio.mean() - 1) < 5 * error
 
 
 def test_log_density_is_that_of_the_posterior_predictive(exact, posterior):
