@@ -134,6 +134,8 @@ def fit(
         draws = sampling.mean_field(inside, _elbo_draws(N, D), seed)
         elbo, elbo_se = _elbo(inside, draws)
         inside, khat, status = _calibrated(inside, draws, calibrate, best.status, seed)
+    trace = best.elbos - N * np.log(data.units.scale).sum()
+    trace.setflags(write=False)
     posterior = Posterior(
         prior=prior or default_prior(K, D, covariance, X.dtype, data.units),
         K=K,
@@ -142,7 +144,7 @@ def fit(
         elbo=elbo,
         elbo_se=elbo_se,
         khat=khat,
-        elbo_trace=best.elbos - N * np.log(data.units.scale).sum(),
+        elbo_trace=trace,
         status=status,
         batch_size=batches.size,
         restarts=ends,

@@ -198,6 +198,21 @@ def check_prior(prior: Any, K: int, D: int) -> None:
                 f"prior's variable '{name}' must have shape {list(expected)} for K={K} and X with "
                 f"{D} columns; it has {list(shapes[name])}."
             )
+    _check_several_draws(prior)
+
+
+def _check_several_draws(prior: tfd.JointDistributionCoroutine) -> None:
+    """A distribution that depends on another variable must take several draws of it at once."""
+    advice = (
+        "prior must take several draws at once. Where a distribution depends on a variable v, "
+        "give v[..., tf.newaxis] as many new axes as the distribution has of its own."
+    )
+    try:
+        density = prior.log_prob(prior.sample(3, seed=(0, 0)))
+    except (ValueError, tf.errors.InvalidArgumentError) as error:
+        raise ValueError(advice) from error
+    if density.shape != (3,):
+        raise ValueError(f"{advice} The density of 3 draws has shape {list(density.shape)}.")
 
 
 def variable_shapes(prior: tfd.JointDistributionCoroutine) -> dict[str, tuple[int, ...]]:

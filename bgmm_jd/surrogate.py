@@ -72,7 +72,17 @@ def _site(name: str, distribution: tfd.Distribution, draw: tf.Tensor, other: tf.
             f"prior's variable '{name}' ({type(distribution).__name__}) has no map from the real "
             "line to its support. Use a continuous distribution."
         )
+    if _changes_nothing(bijector, shape, distribution.dtype):
+        bijector = tfb.Identity()  # however deep TFP has wrapped it
     return Site(name, shape, NORMAL, bijector, distribution.dtype)
+
+
+def _changes_nothing(bijector: tfb.Bijector, shape: tuple[int, ...], dtype: tf.DType) -> bool:
+    if tuple(bijector.inverse_event_shape(shape)) != shape:
+        return False
+    points = np.linspace(-2.0, 3.0, max(1, int(np.prod(shape)))).reshape(shape)
+    points = points.astype(dtype.as_numpy_dtype)
+    return np.array_equal(bijector.forward(tf.constant(points)), points)
 
 
 def _innermost(distribution: tfd.Distribution) -> tfd.Distribution:
