@@ -20,12 +20,11 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.compiled import compiled, in_chunks
 from bgmm_jd.coordinates import unflatten
 from bgmm_jd.objective import Model, log_joint
-from bgmm_jd.surrogate import sites_of
+from bgmm_jd.rows import Rows
 from bgmm_jd.units import Units
 
 # Draws that each step averages over, half of them the mirror images of the others. The first
@@ -51,13 +50,10 @@ Gradient = Callable[[np.ndarray], np.ndarray]  # points [S, P] -> gradients of l
 
 
 @functools.lru_cache(maxsize=32)
-def _program(
-    prior: tfd.JointDistributionCoroutine, rows: int, execution: str
-) -> Callable[..., tf.Tensor]:
+def _program(model: Model, rows: int, execution: str) -> Callable[..., tf.Tensor]:
     """One for each number of rows, so that TensorFlow does not take it for careless retracing."""
-    model = Model(prior, sites_of(prior))
 
-    def gradient(points: tf.Tensor, rows: tf.Tensor, units: Units) -> tf.Tensor:
+    def gradient(points: tf.Tensor, rows: Rows, units: Units) -> tf.Tensor:
         with tf.GradientTape() as tape:
             tape.watch(points)
             theta, volume = unflatten(model.sites, points, units)
@@ -68,15 +64,15 @@ def _program(
 
 
 def gradient_of_log_joint(
-    prior: tfd.JointDistributionCoroutine,
-    rows: tf.Tensor,
+    model: Model,
+    rows: Rows,
     units: Units,
     points_at_once: int,
     execution: str,
 ) -> Gradient:
     """The gradient of the log joint density of all rows, in unconstrained coordinates."""
-    program = _program(prior, len(rows), execution)
-    dtype = rows.dtype.as_numpy_dtype
+    program = _program(model, len(rows.values), execution)
+    dtype = rows.values.dtype.as_numpy_dtype
 
     def gradient(points: np.ndarray) -> np.ndarray:
         found = in_chunks(

@@ -28,7 +28,7 @@ def unflatten(
     first = 0
     for site in sites:
         if site.fixed is not None:
-            value = to_internal(site.name, tf.constant(site.fixed, points.dtype), units)
+            value = to_internal(site.unit, tf.constant(site.fixed, points.dtype), units)
             theta[site.name] = tf.broadcast_to(value, (tf.shape(points)[0], *site.shape))
             continue
         bijector = coordinate_map(site, units)

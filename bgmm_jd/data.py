@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from bgmm_jd.draws import fold_in, random_words
+from bgmm_jd.rows import Missing, Rows
 from bgmm_jd.units import Units
 
 # Rounds of the swap-or-not shuffle. Each round sends a row to one of two places by a coin flip;
@@ -18,15 +19,38 @@ _SHUFFLE_ROUNDS = 24
 class Data(NamedTuple):
     """Rows ready for the fit, in centred and scaled units.
 
-    rows : [N, D] array in the dtype of the fit.
+    rows : arrays in the dtype of the fit.
     units : how to go back.
     """
 
-    rows: np.ndarray
+    rows: Rows
     units: Units
 
+    @property
+    def dtype(self) -> np.dtype:
+        """That of the fit."""
+        return self.rows.values.dtype
 
-def as_rows(X: Any, features: int | None = None) -> np.ndarray:
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, D)."""
+        return self.rows.values.shape
+
+    @property
+    def total(self) -> float:
+        """How many rows they are worth: N, or the sum of the row weights."""
+        weight = self.rows.weight
+        return float(self.shape[0] if weight is None else weight.sum(dtype=np.float64))
+
+    @property
+    def log_volume(self) -> float:
+        """log |d user / d internal| of all rows, in nats: what their log density loses."""
+        by_row = row_log_volume(self.rows, self.units)
+        weight = self.rows.weight
+        return float(by_row.sum() if weight is None else by_row @ weight.astype(np.float64))
+
+
+def as_rows(X: Any, features: int | None = None, missing: bool = False) -> np.ndarray:
     """Return X as a finite real [N, D] array; float32 and float64 are kept.
 
     Parameters
@@ -36,23 +60,25 @@ def as_rows(X: Any, features: int | None = None) -> np.ndarray:
         promotes them to.
     features : int, optional
         The number of columns that X must have.
+    missing : bool
+        Whether NaN, and a masked entry, means that an entry is missing; otherwise it is an error.
 
     Raises
     ------
     TypeError
         If X is sparse, or holds anything but real numbers.
     ValueError
-        If X is not two-dimensional, is empty, holds NaN or infinity, or has another number of
-        columns than `features`.
+        If X is not two-dimensional, is empty, holds infinity (or NaN, unless `missing`), or has
+        another number of columns than `features`.
     """
     if hasattr(X, "toarray") or type(X).__module__.startswith("scipy.sparse"):
         raise TypeError(
             f"X must be a dense array; got the sparse {type(X).__name__}. Try X.toarray()."
         )
     if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
-        raise ValueError(
-            "X must have no masked entries. Drop the rows that have them, or fill them in."
-        )
+        if not missing:
+            raise ValueError(f"X must have no masked entries. {_MISSING_ADVICE}")
+        X = np.ma.filled(X.astype(np.result_type(X.dtype, np.float32)), np.nan)
     array = _as_real(X)
     if array.ndim != 2:
         hint = "X.reshape(-1, 1) makes a single column" if array.ndim < 2 else "flatten each row"
@@ -61,8 +87,13 @@ def as_rows(X: Any, features: int | None = None) -> np.ndarray:
         raise ValueError(f"X must have at least one row and one column; got shape {array.shape}.")
     if features is not None and array.shape[1] != features:
         raise ValueError(f"X must have {features} columns, as the fit had; got {array.shape[1]}.")
-    _check_finite(array)
+    _check_finite(array, missing)
     return array
+
+
+_MISSING_ADVICE = (
+    "Drop such rows, fill the values in, or pass missing='sum_out' to fit, which sums them out."
+)
 
 
 def _as_real(X: Any) -> np.ndarray:
@@ -85,16 +116,45 @@ def _as_real(X: Any) -> np.ndarray:
         return array.astype(np.float32 if wider == np.float32 else np.float64)
 
 
-def _check_finite(array: np.ndarray) -> None:
-    finite = np.isfinite(array)
+def _check_finite(array: np.ndarray, missing: bool) -> None:
+    finite = ~np.isinf(array) if missing else np.isfinite(array)
     if finite.all():
         return
     column = int(np.flatnonzero(~finite.all(axis=0))[0])
     row = int(np.flatnonzero(~finite[:, column])[0])
+    advice = _MISSING_ADVICE if np.isnan(array[row, column]) else "Drop such rows, or mend them."
     raise ValueError(
-        f"X must be finite; column {column} has {array[row, column]} (first in row {row}). "
-        "Drop such rows, or fill the values in, before the fit."
+        f"X must be finite; column {column} has {array[row, column]} (first in row {row}). {advice}"
     )
+
+
+def as_weights(sample_weight: Any, rows: int) -> np.ndarray | None:
+    """Return row weights as a float64 array [N], or None for none or all ones.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not N finite numbers of zero or more, or are all zero.
+    """
+    if sample_weight is None:
+        return None
+    weight = np.asarray(sample_weight)
+    if weight.dtype.kind not in "fiub":
+        raise TypeError(f"sample_weight must hold real numbers; got dtype {weight.dtype}.")
+    if weight.shape != (rows,):
+        raise ValueError(
+            f"sample_weight must have one weight for each of the {rows} rows of X; got shape "
+            f"{weight.shape}."
+        )
+    weight = weight.astype(np.float64)
+    bad = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))
+    if len(bad):
+        raise ValueError(
+            f"sample_weight must be finite and not negative; got {weight[bad[0]]} in row {bad[0]}."
+        )
+    if not weight.any():
+        raise ValueError("sample_weight must have a positive weight; all are zero.")
+    return None if (weight == 1).all() else weight
 
 
 def as_count(value: Any, name: str, most: int | None = None) -> int:
@@ -116,29 +176,65 @@ def as_seed(value: Any) -> int:
     return int(value)
 
 
-def centre_and_scale(X: np.ndarray) -> Data:
+def centre_and_scale(
+    X: np.ndarray, weight: np.ndarray | None = None, common: bool = False
+) -> Data:
     """Centre each column and divide it by its standard deviation, so that float32 is enough.
 
     A sum over a million float32 rows loses the digits that matter when the data lie far from
     zero or are badly scaled; the moments themselves are therefore taken in float64. A constant
-    column is only centred.
+    column is only centred. Rows of weight 0 are left out.
+
+    Parameters
+    ----------
+    X : [N, D]; NaN is a missing entry, and is not counted.
+    weight : [N], optional
+        By which each row counts.
+    common : bool
+        Whether all columns are divided by one number, the root mean square of their standard
+        deviations, as a covariance that is the same in all directions needs.
 
     Raises
     ------
     ValueError
-        If a column's spread is so large or small that its square leaves the range of the dtype.
+        If a column holds nothing but NaN, or its spread is so large or small that its square
+        leaves the range of the dtype.
     """
-    low, high = (np.asarray(f(X, axis=0), np.float64) for f in (np.min, np.max))
+    if weight is not None:
+        X, weight = X[weight > 0], weight[weight > 0]
+    empty = np.isnan(X).all(axis=0)
+    if empty.any():
+        column = int(np.flatnonzero(empty)[0])
+        raise ValueError(f"X's column {column} has no value at all. Drop the column.")
+    low, high = (np.asarray(f(X, axis=0), np.float64) for f in (np.nanmin, np.nanmax))
     with np.errstate(all="ignore"):
         spread = high - low
         step = np.where(spread > 0, spread, 1.0)
         unit = (np.asarray(X, np.float64) - low) / step  # in [0, 1]: no square can overflow
-        scale = np.where(spread > 0, step * unit.std(axis=0), 1.0)
-        shift = np.where(spread > 0, low + step * unit.mean(axis=0), low)
+        mean, sd = _moments(unit, weight)
+        scale = np.where(spread > 0, step * sd, 1.0)
+        shift = np.where(spread > 0, low + step * mean, low)
+        if common and (spread > 0).any():
+            largest = scale[spread > 0].max()
+            square = np.mean((scale[spread > 0] / largest) ** 2)
+            scale = np.full_like(scale, largest * np.sqrt(square))
         precision = 1.0 / (scale * scale)
     _check_range(scale, precision, X.dtype)
-    rows = (np.asarray(X, np.float64) - shift) / scale
-    return Data(rows=rows.astype(X.dtype), units=Units(shift, scale))
+    units = Units(shift, scale)
+    rows = to_rows(X, units)
+    return Data(rows if weight is None else rows._replace(weight=weight.astype(X.dtype)), units)
+
+
+def _moments(unit: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted mean and sd of each column, of the entries that are there."""
+    if weight is None and not np.isnan(unit).any():
+        return unit.mean(axis=0), unit.std(axis=0)
+    there = ~np.isnan(unit)
+    share = there if weight is None else there * weight[:, np.newaxis]
+    count = share.sum(axis=0)
+    filled = np.where(there, unit, 0.0)
+    mean = (share * filled).sum(axis=0) / count
+    return mean, np.sqrt((share * np.where(there, filled - mean, 0.0) ** 2).sum(axis=0) / count)
 
 
 def _check_range(scale: np.ndarray, precision: np.ndarray, dtype: np.dtype) -> None:
@@ -156,6 +252,25 @@ def _check_range(scale: np.ndarray, precision: np.ndarray, dtype: np.dtype) -> N
 def to_units(X: np.ndarray, units: Units) -> np.ndarray:
     """Centre and scale new rows by the units of a fit; the dtype of X is kept."""
     return ((np.asarray(X, np.float64) - units.shift) / units.scale).astype(X.dtype)
+
+
+def to_rows(X: np.ndarray, units: Units) -> Rows:
+    """Centred and scaled rows, NaN told from what is observed."""
+    values = to_units(X, units)
+    absent = np.isnan(values)
+    if not absent.any():
+        return Rows(values)
+    patterns, pattern = np.unique(~absent, axis=0, return_inverse=True)
+    missing = Missing(patterns.astype(values.dtype), pattern.reshape(-1).astype(np.int32))
+    return Rows(np.where(absent, values.dtype.type(0), values), missing=missing)
+
+
+def row_log_volume(rows: Rows, units: Units) -> np.ndarray:
+    """log |d user / d internal| of the observed entries of each row, in nats: float64 [N]."""
+    logs = np.log(units.scale)
+    if rows.missing is None:
+        return np.full(len(rows.values), logs.sum())
+    return (rows.missing.observed.astype(np.float64) @ logs)[rows.missing.pattern]
 
 
 @dataclass(frozen=True)

@@ -16,17 +16,26 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
+from bgmm_jd import sticks, wishart
 from bgmm_jd.draws import MirroredNormal, Normal
-from bgmm_jd.gamma import Dirichlet, Gamma, MirroredDirichlet, MirroredGamma
+from bgmm_jd.gamma import (
+    Dirichlet,
+    Gamma,
+    MirroredDirichlet,
+    MirroredGamma,
+    trigamma_excess,
+)
 from bgmm_jd.units import Affine
 
 Parameters = Mapping[str, Any]  # by name, in the constrained space: tensors or variables
+Shape = tuple[int, ...]
 
 
 class Family(NamedTuple):
     """One family of distributions as a member of a surrogate.
 
     constraints : parameter name -> bijector from the real line.
+    shapes : shape of the variable -> parameter name -> shape.
     coordinates : bijector from a whole real space to the variable, in which its posterior is close
         to normal.
     distribution : parameters -> distribution over the last axes.
@@ -38,6 +47,7 @@ class Family(NamedTuple):
     """
 
     constraints: Mapping[str, tfb.Bijector]
+    shapes: Callable[[Shape], Mapping[str, Shape]]
     coordinates: Callable[[], tfb.Bijector]
     distribution: Callable[[Parameters], tfd.Distribution]
     in_training: Callable[[Parameters], tfd.Distribution]
@@ -81,6 +91,11 @@ def _with_zero(y: tf.Tensor) -> tf.Tensor:
     return tf.concat([y, tf.zeros_like(y[..., :1])], axis=-1)
 
 
+def _alike(*names: str) -> Callable[[Shape], Mapping[str, Shape]]:
+    """Parameters of the variable's own shape."""
+    return lambda shape: dict.fromkeys(names, shape)
+
+
 # --- Normal ---------------------------------------------------------------------------------
 
 
@@ -101,6 +116,7 @@ def _normal_natural(p: Parameters, g: Parameters) -> Parameters:
 
 NORMAL = Family(
     constraints={"loc": tfb.Identity(), "scale": tfb.Exp()},
+    shapes=_alike("loc", "scale"),
     coordinates=tfb.Identity,
     distribution=lambda p: Normal(p["loc"], p["scale"]),
     in_training=lambda p: MirroredNormal(p["loc"], p["scale"]),
@@ -126,6 +142,7 @@ def _gamma_natural(p: Parameters, g: Parameters) -> Parameters:
 
 GAMMA = Family(
     constraints={"concentration": tfb.Exp(), "mean": tfb.Exp()},
+    shapes=_alike("concentration", "mean"),
     coordinates=tfb.Exp,
     distribution=lambda p: Gamma(p["concentration"], p["concentration"] / p["mean"]),
     in_training=lambda p: MirroredGamma(p["concentration"], p["concentration"] / p["mean"]),
@@ -175,6 +192,7 @@ def _dirichlet_natural(p: Parameters, g: Parameters) -> Parameters:
 
 DIRICHLET = Family(
     constraints={"concentration": tfb.Exp()},
+    shapes=_alike("concentration"),
     coordinates=SimplexCoordinates,
     distribution=lambda p: Dirichlet(p["concentration"]),
     in_training=lambda p: MirroredDirichlet(p["concentration"]),
@@ -183,6 +201,98 @@ DIRICHLET = Family(
     change_units=lambda p, change: p,  # proportions have no units
     natural=_dirichlet_natural,
 )
+
+# --- Stick breaking -------------------------------------------------------------------------
+
+
+def _sticks_start(mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
+    """Each stick has the mean that the proportions have, and is worth the rows that reach it."""
+    total = tf.reduce_sum(_dirichlet_start(mean, sd)["concentration"], axis=-1, keepdims=True)
+    rest = tf.cumsum(mean, axis=-1, reverse=True)[..., :-1]
+    broken = mean[..., :-1] / rest
+    pair = tf.stack([broken, 1.0 - broken], axis=-1)
+    return {"concentration": 0.5 + (rest * total)[..., tf.newaxis] * pair}
+
+
+STICKS = Family(
+    constraints={"concentration": tfb.Exp()},
+    shapes=lambda shape: {"concentration": (*shape[:-1], shape[-1] - 1, 2)},
+    coordinates=sticks.StickCoordinates,
+    distribution=lambda p: sticks.StickBreaking(p["concentration"]),
+    in_training=lambda p: sticks.MirroredStickBreaking(p["concentration"]),
+    start=_sticks_start,
+    moments=_dirichlet_moments,  # of the sticks: they have settled when these have
+    change_units=lambda p, change: p,  # proportions have no units
+    natural=_dirichlet_natural,  # each stick is a Dirichlet of two
+)
+
+
+# --- Wishart --------------------------------------------------------------------------------
+
+
+def _wishart(make: type[wishart.Wishart]) -> Callable[[Parameters], tfd.Distribution]:
+    def distribution(p: Parameters) -> tfd.Distribution:
+        return make(_degrees(p), p["mean_tril"])
+
+    return distribution
+
+
+def _degrees(p: Parameters) -> Any:
+    return p["excess"] + (p["mean_tril"].shape[-1] - 1.0)
+
+
+def _wishart_start(mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
+    """var[d, d] = 2 mean[d, d]^2 / df: the df that fits on average."""
+    relative = tf.linalg.diag_part(sd) / tf.linalg.diag_part(mean)
+    df = 2.0 / tf.reduce_mean(relative**2, axis=-1)
+    return {
+        "excess": tf.maximum(df - (mean.shape[-1] - 1.0), 1.0),
+        "mean_tril": tf.linalg.cholesky(mean),
+    }
+
+
+def _wishart_moments(p: Parameters) -> tuple[Any, Any]:
+    """var[i, j] = (mean[i, j]^2 + mean[i, i] mean[j, j]) / df."""
+    mean = p["mean_tril"] @ p["mean_tril"].swapaxes(-1, -2)
+    diagonal = np.diagonal(mean, axis1=-2, axis2=-1)
+    square = mean**2 + diagonal[..., :, np.newaxis] * diagonal[..., np.newaxis, :]
+    return mean, (square / _degrees(p)[..., np.newaxis, np.newaxis]) ** 0.5
+
+
+def _wishart_units(p: Parameters, change: Affine) -> Parameters:
+    # X -> F X F with F diagonal; the factor of the entries is F F^T.
+    diagonal = tf.sqrt(tf.linalg.diag_part(change.factor))
+    return {**p, "mean_tril": diagonal[:, tf.newaxis] * p["mean_tril"]}
+
+
+def _wishart_natural(p: Parameters, g: Parameters) -> Parameters:
+    excess, tril = wishart.natural(_degrees(p), p["mean_tril"], g["excess"], g["mean_tril"])
+    return {"excess": excess, "mean_tril": tril}
+
+
+def tril_reach(tril: tf.Tensor) -> tf.Tensor:
+    """What counts as a change by 1 of each entry of a Cholesky factor trained in log diagonal.
+
+    1 on the diagonal, and below it the length of the row: a change that turns it.
+    """
+    length = tf.norm(tril, axis=-1, keepdims=True) * tf.ones_like(tril)
+    return tf.linalg.set_diag(length, tf.ones_like(tf.linalg.diag_part(tril)))
+
+
+WISHART = Family(
+    constraints={"excess": tfb.Exp(), "mean_tril": tfb.TransformDiagonal(tfb.Exp())},
+    shapes=lambda shape: {"excess": shape[:-2], "mean_tril": shape},
+    coordinates=lambda: tfb.Chain(
+        [tfb.CholeskyOuterProduct(), tfb.FillScaleTriL(tfb.Exp(), diag_shift=None)]
+    ),
+    distribution=_wishart(wishart.Wishart),
+    in_training=_wishart(wishart.MirroredWishart),
+    start=_wishart_start,
+    moments=_wishart_moments,
+    change_units=_wishart_units,
+    natural=_wishart_natural,
+)
+
 
 # --- Fixed ----------------------------------------------------------------------------------
 
@@ -199,6 +309,7 @@ def _point(p: Parameters) -> tfd.Distribution:
 # A variable that the prior leaves no choice: nothing to train, no coordinates.
 FIXED = Family(
     constraints={},
+    shapes=_alike(),
     coordinates=tfb.Identity,
     distribution=_point,
     in_training=_point,
@@ -210,28 +321,10 @@ FIXED = Family(
 
 # The family of a distribution in the prior -> the member of the surrogate. Exact types only: a
 # subclass may mean something else.
-TWINS: dict[type, Family] = {tfd.Normal: NORMAL, tfd.Gamma: GAMMA, tfd.Dirichlet: DIRICHLET}
-
-
-_RAISE = 8.0
-
-
-def trigamma_excess(a: tf.Tensor) -> tf.Tensor:
-    """e(a) = a^2 trigamma(a) - a, from 1 at a = 0 to 1/2 at infinity, without cancellation.
-
-    From 8 on by the asymptotic series of the trigamma function (Abramowitz and Stegun 1964,
-    6.4.12), whose leading term cancels by hand; below, raised to it by trigamma(a) =
-    trigamma(a + 1) + 1 / a^2 (6.4.6). No loop, so XLA fuses it.
-    """
-    raised = a + _RAISE
-    steps = a[..., tf.newaxis] + tf.range(1.0, _RAISE, dtype=a.dtype)
-    below = tf.reduce_sum(1.0 / steps**2, axis=-1)
-    small = 1.0 - a + a**2 * (below + (raised + _excess_series(raised)) / raised**2)
-    return tf.where(a < _RAISE, small, _excess_series(tf.maximum(a, _RAISE)))
-
-
-def _excess_series(a: tf.Tensor) -> tf.Tensor:
-    """1/2 + sum_j B_2j / a^(2j - 1), B_2j the Bernoulli numbers, for a >= 8."""
-    x = 1.0 / a
-    y = x * x
-    return 0.5 + x * (1 / 6 - y * (1 / 30 - y * (1 / 42 - y * (1 / 30 - y * (5 / 66)))))
+TWINS: dict[type, Family] = {
+    tfd.Normal: NORMAL,
+    tfd.Gamma: GAMMA,
+    tfd.Dirichlet: DIRICHLET,
+    sticks.StickBreaking: STICKS,
+    tfd.WishartTriL: WISHART,
+}

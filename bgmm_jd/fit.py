@@ -10,18 +10,28 @@ from tensorflow_probability import distributions as tfd
 
 from bgmm_jd import initial, sampling, units
 from bgmm_jd.compiled import EXECUTIONS
-from bgmm_jd.data import Data, as_count, as_rows, as_seed, centre_and_scale, cut_batches, to_units
+from bgmm_jd.covariance import check_covariance
+from bgmm_jd.data import (
+    Data,
+    as_count,
+    as_rows,
+    as_seed,
+    as_weights,
+    centre_and_scale,
+    cut_batches,
+    to_units,
+)
 from bgmm_jd.draws import fold_in, stateless_seed
 from bgmm_jd.labels import can_arrange, is_exchangeable, separated
-from bgmm_jd.objective import Model
-from bgmm_jd.posterior import Posterior, predict_proba
-from bgmm_jd.prior import check_covariance, check_prior, default_prior, prior_moments
+from bgmm_jd.objective import model_of
+from bgmm_jd.posterior import Posterior, expected_counts
+from bgmm_jd.prior import check_prior, default_prior, prior_moments
 from bgmm_jd.progress import Report, reporter
 from bgmm_jd.restarts import compare, component_means
 from bgmm_jd.run import Run, Stand, run, schedule
 from bgmm_jd.sampling import Inside
 from bgmm_jd.status import Status
-from bgmm_jd.surrogate import sites_of, start_values
+from bgmm_jd.surrogate import start_values
 from bgmm_jd.svi import Schedule
 from bgmm_jd.verdict import verdict
 
@@ -42,6 +52,7 @@ def fit(
     *,
     covariance: str = "diag",
     prior: tfd.JointDistributionCoroutine | None = None,
+    sample_weight: Any = None,
     batch_size: int | str = "auto",
     seed: int = 0,
     progress: bool | None = None,
@@ -50,6 +61,7 @@ def fit(
     restarts: int | None = None,
     max_steps: int = 20_000,
     calibrate: bool = True,
+    missing: str | None = None,
 ) -> Posterior:
     """Fit a Bayesian Gaussian mixture by stochastic variational inference.
 
@@ -59,11 +71,18 @@ def fit(
         float32 and float64 are kept, and are the dtype of the fit; anything else is converted.
     K : int
         Number of components, at most N.
-    covariance : {"diag"}
+    covariance : {"diag", "full", "tied", "spherical"}
+        The form of the components' covariances: a variance for each feature, a matrix for each
+        component, one matrix for all components, one variance for each component.
     prior : tfd.JointDistributionCoroutine, optional
-        With variables `weights` [K], `means` [K, D] and `precisions` or `scales` [K, D], in the
-        units of X. Without it, weakly informative values in the data's own units
-        (`bgmm_jd.prior.default_prior`).
+        In the units of X, with variables `weights` [K], `means` [K, D] and one of `precisions`
+        and `scales`, whose shape says the form of the covariance: [K, D], [K, D, D] (full),
+        [D, D] (tied) or [K, 1] (spherical); where it fits two, `covariance` decides. `precisions`
+        are inverse variances or matrices, `scales` standard deviations or the lower Cholesky
+        factors of covariance matrices. Without it, weakly informative values in the data's own
+        units (`bgmm_jd.prior.default_prior`).
+    sample_weight : array-like [N], optional
+        The power of each row's likelihood, zero or more: 2 counts a row twice, 0 leaves it out.
     batch_size : int or "auto"
         The most rows that a step reads, from 1 to N.
     seed : int
@@ -85,6 +104,9 @@ def fit(
         Whether to recover the dependence between parameters that the mean-field surrogate lacks.
         Draws then come from the calibrated posterior; without it, from the surrogate. With more
         than 500 parameters, or very many rows, it is out of reach: see `posterior.calibrated`.
+    missing : {None, "sum_out"}
+        What NaN in X means: an error, or a missing entry, which is summed out of the likelihood
+        exactly, as though values were missing at random. `bgmm_jd.impute` fills them in.
 
     Returns
     -------
@@ -104,14 +126,17 @@ def fit(
     -----
     Ctrl-C ends the fit and keeps what it has, with `Status.INTERRUPTED`.
     """
-    X = as_rows(X)
-    N, D = X.shape
+    if missing not in (None, "sum_out"):
+        raise ValueError(f"missing must be None or 'sum_out'; got {missing!r}.")
+    X = as_rows(X, missing=missing is not None)
     K = as_count(K, "K")
+    weight = as_weights(sample_weight, len(X))
+    D, N = X.shape[1], len(X) if weight is None else int(np.count_nonzero(weight))
     if N < K:
         raise ValueError(f"X must have at least K={K} rows; got {N}. Use a smaller K.")
     check_covariance(covariance)
     if prior is not None:
-        check_prior(prior, K, D)
+        covariance = check_prior(prior, K, D, covariance)
     batch_size = _check_batch_size(batch_size, N)
     seed = as_seed(seed)
     if execution not in EXECUTIONS:
@@ -120,7 +145,7 @@ def fit(
     restarts = _check_restarts(restarts, batch_size == N, init is not None)
     start_means = None if init is None else _check_init(init, K, D)
 
-    data = centre_and_scale(X)
+    data = centre_and_scale(X, weight, common=covariance == "spherical")
     inside = _prepare(data, K, covariance, prior, execution)
     batches = cut_batches(N, batch_size)
     plan = schedule(inside, batches)
@@ -134,13 +159,14 @@ def fit(
         draws = sampling.mean_field(inside, _elbo_draws(N, D), seed)
         elbo, elbo_se = _elbo(inside, draws)
         inside, khat, status = _calibrated(inside, draws, calibrate, best.status, seed)
-    trace = best.elbos - N * np.log(data.units.scale).sum()
+    trace = best.elbos - data.log_volume
     trace.setflags(write=False)
     posterior = Posterior(
         prior=prior or default_prior(K, D, covariance, X.dtype, data.units),
         K=K,
         D=D,
         covariance=covariance,
+        missing=missing,
         elbo=elbo,
         elbo_se=elbo_se,
         khat=khat,
@@ -150,7 +176,7 @@ def fit(
         restarts=ends,
         inside=inside,
     )
-    emptiest = predict_proba(posterior, X, draws=_EMPTIEST_DRAWS).sum(axis=0).min()
+    emptiest = expected_counts(posterior, _EMPTIEST_DRAWS).min()
     posterior = replace(posterior, status=verdict(status, best, ends, khat, emptiest))
     if not posterior.status.good:
         warnings.warn(str(posterior.status), RuntimeWarning, stacklevel=2)
@@ -186,11 +212,11 @@ def _prepare(
     execution: str,
 ) -> Inside:
     """The model inside, without values yet."""
-    D, dtype = data.rows.shape[1], data.rows.dtype
+    D, dtype = data.shape[1], data.dtype
     # The default prior is a constant in internal units: one program serves all data of a shape.
     prior_units = units.unit(D) if prior is None else data.units
     model_prior = prior or default_prior(K, D, covariance, dtype)
-    model = Model(model_prior, sites_of(model_prior))
+    model = model_of(model_prior, covariance)
     return Inside(model, prior_units, data, execution, values={}, order=np.arange(K))
 
 
@@ -199,10 +225,13 @@ def _start(inside: Inside, init: np.ndarray | None, trials: int, seed: list[int]
     model, data = inside.model, inside.data
     centres = None if init is None else to_units(init, data.units)
     rng = np.random.default_rng(seed)
-    clusters = initial.cluster(data.rows, model.components, rng, centres, trials)
-    moments = prior_moments(model.prior) | initial.moments(clusters)
-    dtype = data.rows.dtype
-    return inside._replace(values=start_values(model.sites, moments, inside.tensor_units, dtype))
+    if centres is None and model.breaks_sticks:
+        clusters = initial.cluster_as_needed(data.rows, model.components, model.covariance, rng)
+    else:
+        clusters = initial.cluster(data.rows, model.components, rng, centres, trials)
+    moments = prior_moments(model.prior) | initial.moments(clusters, model.covariance)
+    values = start_values(model.sites, moments, inside.tensor_units, data.dtype)
+    return inside._replace(values=values)
 
 
 def _runs(
@@ -215,7 +244,7 @@ def _runs(
     report: Callable[[Report | str], None],
 ) -> list[Run]:
     """One run for each start; Ctrl-C ends the one it meets, and the others do not begin."""
-    rows = len(inside.data.rows) * np.log(inside.data.units.scale).sum()
+    rows = inside.data.log_volume
     runs: list[Run] = []
     for start in range(restarts):
         # The first start is the best of several seedings, the others are to differ from it.
@@ -238,8 +267,8 @@ def _ordered(inside: Inside) -> Inside:
 
     A prior that tells its components apart has given them their order.
     """
-    sites, prior = inside.model.sites, inside.model.prior
-    if not (can_arrange(sites) and is_exchangeable(prior)):
+    sites = inside.model.sites
+    if not (can_arrange(sites) and is_exchangeable(inside.model)):
         return inside
     means, _ = component_means(sites, inside.values)
     return inside._replace(order=separated(means))
@@ -267,5 +296,5 @@ def _elbo_draws(N: int, D: int) -> int:
 def _elbo(inside: Inside, draws: sampling.Draws) -> tuple[float, float]:
     """The elbo of the surrogate estimated anew, and its standard error; in the user's units."""
     log_ratio = sampling.log_joint_of(inside, draws) - draws.log_q.numpy()
-    rows = len(inside.data.rows) * np.log(inside.data.units.scale).sum()
-    return float(log_ratio.mean() - rows), float(log_ratio.std(ddof=1) / len(log_ratio) ** 0.5)
+    mean = log_ratio.mean() - inside.data.log_volume
+    return float(mean), float(log_ratio.std(ddof=1) / len(log_ratio) ** 0.5)

@@ -47,6 +47,7 @@ __all__ = [
     "MirroredGamma",
     "path_elasticity",
     "stirling_remainder",
+    "trigamma_excess",
 ]
 
 # Concentrations below _RAISE are drawn at a + _RAISE. From 10 on a candidate is rejected with
@@ -59,6 +60,9 @@ _RAISE = 10
 # it would take 1e14 draws to tell.
 _CANDIDATES = 3
 _TESTS = _CANDIDATES - 1
+
+# Below, the trigamma function is brought up to its asymptotic series by recurrence.
+_SERIES_FROM = 8.0
 
 
 def _series_product(p: list[Fraction], q: list[Fraction]) -> list[Fraction]:
@@ -224,6 +228,27 @@ def stirling_remainder(concentration: tf.Tensor) -> tf.Tensor:
     x = concentration[..., tf.newaxis] + tf.range(8, dtype=concentration.dtype)
     series = tf.reduce_sum((x + 0.5) * tf.math.log1p(1.0 / x) - 1.0, axis=-1)
     return series + tfp.math.log_gamma_correction(concentration + 8.0)
+
+
+def trigamma_excess(a: tf.Tensor) -> tf.Tensor:
+    """e(a) = a^2 trigamma(a) - a, from 1 at a = 0 to 1/2 at infinity, without cancellation.
+
+    From 8 on by the asymptotic series of the trigamma function (Abramowitz and Stegun 1964,
+    6.4.12), whose leading term cancels by hand; below, raised to it by trigamma(a) =
+    trigamma(a + 1) + 1 / a^2 (6.4.6). No loop, so XLA fuses it.
+    """
+    raised = a + _SERIES_FROM
+    steps = a[..., tf.newaxis] + tf.range(1.0, _SERIES_FROM, dtype=a.dtype)
+    below = tf.reduce_sum(1.0 / steps**2, axis=-1)
+    small = 1.0 - a + a**2 * (below + (raised + _excess_series(raised)) / raised**2)
+    return tf.where(a < _SERIES_FROM, small, _excess_series(tf.maximum(a, _SERIES_FROM)))
+
+
+def _excess_series(a: tf.Tensor) -> tf.Tensor:
+    """1/2 + sum_j B_2j / a^(2j - 1), B_2j the Bernoulli numbers, for a >= 8."""
+    x = 1.0 / a
+    y = x * x
+    return 0.5 + x * (1 / 6 - y * (1 / 30 - y * (1 / 42 - y * (1 / 30 - y * (5 / 66)))))
 
 
 def _log_density_at_mean(concentration: tf.Tensor) -> tf.Tensor:

@@ -16,8 +16,10 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from bgmm_jd import spread
 from bgmm_jd._version import __version__
 from bgmm_jd.arviz_line import arviz_line, import_arviz
+from bgmm_jd.covariance import MATRIX_FORMS, SPREADS
 from bgmm_jd.data import as_count, as_seed
 from bgmm_jd.draws import stateless_seed
 from bgmm_jd.labels import arrange
@@ -38,10 +40,22 @@ _PREDICTIVE_NUMBERS = 20_000_000  # at most, in posterior_predictive: 80 MB in f
 
 _DRAW = ("chain", "draw")
 _DIMS = {"weights": ("component",), "means": ("component", "feature")}
-# Of `precisions` or `scales`, whichever the prior has, and of `sds`.
-_SPREAD = ("precisions", "scales", "sds")
-_SPREAD_DIMS = {"diag": ("component", "feature")}
-_RESERVED = frozenset({"chain", "draw", "component", "feature", "sds"})
+_MATRIX = ("feature", "feature_bis")
+# Of `precisions` or `scales`, whichever the prior has, and of matrices derived from them.
+_SPREAD_DIMS = {
+    "diag": ("component", "feature"),
+    "full": ("component", *_MATRIX),
+    "tied": _MATRIX,
+    "spherical": ("component", "all_features"),  # of size 1
+}
+_SDS_DIMS = {
+    "diag": ("component", "feature"),
+    "full": ("component", "feature"),
+    "tied": ("feature",),
+    "spherical": ("component",),
+}
+_DERIVED = ("sds", "covariances", "correlations")
+_RESERVED = frozenset({"chain", "draw", "component", *_MATRIX, "all_features", *_DERIVED})
 
 
 class Group(NamedTuple):
@@ -88,9 +102,12 @@ def to_inference_data(
     posterior
         The prior's own variables, by its names, in the units and dtype of X: `weights`
         [chain, draw, component], `means` and `precisions` or `scales`
-        [chain, draw, component, feature], a variable `v` of the user's own with dims `v_dim_0`,
-        `v_dim_1`, ... And `sds` [chain, draw, component, feature], the standard deviations of
-        the components whichever way the prior speaks of them.
+        [chain, draw, component, feature], with [component, feature, feature_bis] in the full form
+        of covariance, [feature, feature_bis] in the tied and [component, all_features], of one
+        entry, in the spherical one; a variable `v` of the user's own with dims `v_dim_0`,
+        `v_dim_1`, ... And whichever way the prior speaks of them `sds`, the standard deviations
+        [component, feature], [feature] (tied) or [component] (spherical); in the matrix forms
+        also `covariances` and `correlations`, with the dims of `precisions`.
     prior
         As many draws of `posterior.prior`, with the same variables, dims and units.
     sample_stats
@@ -132,7 +149,7 @@ def to_inference_data(
     ValueError, TypeError
         If X is not a finite real array with D columns, if `draws` is no positive integer, if
         `chains` is neither, or if
-        the prior has a variable with the name of a dimension, or one called `sds`.
+        the prior has a variable with the name of a dimension or of a derived variable.
     """
     draws, seed = as_count(draws, "draws"), as_seed(seed)
     if chains not in ("one", "restarts"):
@@ -167,11 +184,11 @@ def _groups(
     likelihood = np.stack([row_log_likelihood(posterior, s, rows) for s in sampled])
     kept = np.arange(0, draws, max(1, -(-likelihood.size * posterior.D // _PREDICTIVE_NUMBERS)))
     rng = np.random.default_rng([seed, 2])
-    sds = _sds(theta)
+    root = spread.roots(theta, posterior.covariance)
     replicated = np.stack(
         [
             replicate(
-                theta["weights"][c, kept], theta["means"][c, kept], sds[c, kept], len(rows), rng
+                theta["weights"][c, kept], theta["means"][c, kept], root[c, kept], len(rows), rng
             )
             for c in range(len(members))
         ]
@@ -198,20 +215,18 @@ def _parameters(posterior: Posterior, theta: Mapping[str, np.ndarray]) -> Group:
             f"the prior's variable '{taken[0]}' has a name that means something else in ArviZ's "
             f"groups, as {sorted(_RESERVED)} do. Give it another name and fit again."
         )
-    dims = _DIMS | dict.fromkeys(_SPREAD, _SPREAD_DIMS[posterior.covariance])
+    form = posterior.covariance
+    matrix = _SPREAD_DIMS[form]
+    dims = _DIMS | dict.fromkeys(SPREADS, matrix)
     variables = {}
-    for name, values in (*theta.items(), ("sds", _sds(theta))):
+    for name, values in theta.items():
         generic = tuple(f"{name}_dim_{i}" for i in range(values.ndim - 2))
         variables[name] = (_DRAW + dims.get(name, generic), values)
+    variables["sds"] = (_DRAW + _SDS_DIMS[form], spread.sds(theta, form))
+    if form in MATRIX_FORMS:
+        variables["covariances"] = (_DRAW + matrix, spread.covariances(theta, form))
+        variables["correlations"] = (_DRAW + matrix, spread.correlations(theta, form))
     return Group(variables)
-
-
-def _sds(theta: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Standard deviations of the components [..., K, D]."""
-    if "scales" in theta:
-        return theta["scales"].copy()
-    with np.errstate(divide="ignore"):  # a prior with much mass near 0 can draw a 0
-        return theta["precisions"] ** -0.5
 
 
 def _prior_draws(posterior: Posterior, draws: int, seed: int) -> dict[str, np.ndarray]:
@@ -220,14 +235,14 @@ def _prior_draws(posterior: Posterior, draws: int, seed: int) -> dict[str, np.nd
     The order matters for a prior that tells the components apart.
     """
     sampled = posterior.prior.sample(draws, seed=stateless_seed(seed, salt="prior"))._asdict()
-    arranged = arrange(sampled, posterior.inside.order)
+    arranged = arrange(posterior.inside.model.sites, sampled, posterior.inside.order)
     return {name: v.numpy().astype(posterior.dtype) for name, v in arranged.items()}
 
 
 def replicate(
     weights: np.ndarray,
     means: np.ndarray,
-    sds: np.ndarray,
+    roots: np.ndarray,
     rows: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
@@ -236,7 +251,8 @@ def replicate(
     Parameters
     ----------
     weights : array [S, K], rows summing to 1 to rounding.
-    means, sds : arrays [S, K, D]
+    means : array [S, K, D]
+    roots : array [S, K, D] of standard deviations or [S, K, D, D] of lower Cholesky factors.
     rows : int
         N, how many rows each data set has.
     rng : np.random.Generator
@@ -251,10 +267,9 @@ def replicate(
     label = np.zeros((S, rows), np.intp)
     for k in range(K - 1):  # an array [S, N, K] could be many times the result
         label += place >= below[:, k, np.newaxis]
-    pick = (np.arange(S)[:, np.newaxis], label)
     result = rng.standard_normal((S, rows, D), dtype=means.dtype)
-    result *= sds[pick]
-    result += means[pick]
+    for s in range(S):  # matrices [S, N, D, D] could be as many times it
+        result[s] = means[s, label[s]] + spread.noise(roots[s, label[s]], result[s])
     return result
 
 

@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from scipy.optimize import linear_sum_assignment
-from tensorflow_probability import distributions as tfd
 
+from bgmm_jd.families import DIRICHLET
+from bgmm_jd.objective import Model
 from bgmm_jd.surrogate import Site, Values
 
 _EXCHANGE_DRAWS = 8
-
-# The variables that have one entry for each component, along their first axis.
-_BY_COMPONENT = ("weights", "means", "precisions", "scales")
 
 
 def separated(means: np.ndarray) -> np.ndarray:
@@ -53,19 +51,19 @@ def check_permutation(order: Any, K: int) -> np.ndarray:
     return labels.astype(int)
 
 
-def arrange(theta: Mapping[str, Any], order: np.ndarray) -> dict[str, Any]:
+def arrange(
+    sites: tuple[Site, ...], theta: Mapping[str, Any], order: np.ndarray
+) -> dict[str, Any]:
     """Draws [S, ...] with their components in another order."""
-    return {
-        name: tf.gather(v, order, axis=1) if name in _BY_COMPONENT else v
-        for name, v in theta.items()
-    }
+    moving = {site.name for site in sites if site.by_component}
+    return {name: tf.gather(v, order, axis=1) if name in moving else v for name, v in theta.items()}
 
 
 def arrange_values(sites: tuple[Site, ...], values: Values, order: np.ndarray) -> Values:
     """Parameters of a surrogate with its components in another order."""
     return {
         site.name: {
-            name: np.asarray(v)[order] if site.name in _BY_COMPONENT else v
+            name: np.asarray(v)[order] if site.by_component else v
             for name, v in values[site.name].items()
         }
         for site in sites
@@ -73,28 +71,32 @@ def arrange_values(sites: tuple[Site, ...], values: Values, order: np.ndarray) -
 
 
 def can_arrange(sites: tuple[Site, ...]) -> bool:
-    """Whether each component has parameters of its own in the surrogate.
+    """Whether the surrogate's components can be put into another order."""
+    return all(has_own_parameters(site) for site in sites)
 
-    Proportions that are a normal distribution pushed through a bijector have not: they have one
-    coordinate fewer than components. Nor have variables that the prior fixes.
+
+def has_own_parameters(site: Site) -> bool:
+    """Whether each component has parameters of its own, as far as the variable is of components.
+
+    Proportions in any family but a Dirichlet have not: they have one coordinate fewer than
+    components. Nor have variables that the prior fixes.
     """
-    return not any(
-        (site.bijector is not None and site.name == "weights") or site.fixed is not None
-        for site in sites
-        if site.name in _BY_COMPONENT
-    )
+    if not site.by_component:
+        return True
+    return site.fixed is None and (site.name != "weights" or site.family is DIRICHLET)
 
 
-def is_exchangeable(prior: tfd.JointDistributionCoroutine) -> bool:
+def is_exchangeable(model: Model) -> bool:
     """Whether the prior density stays the same when the components change places.
 
     Tried on draws. A prior that tells components apart gives them their order.
     """
-    draws = prior.sample(_EXCHANGE_DRAWS, seed=(0, 0))
-    before = prior.log_prob(draws).numpy()
-    K = draws.weights.shape[-1]
+    draws = model.prior.sample(_EXCHANGE_DRAWS, seed=(0, 0))
+    before = model.prior.log_prob(draws).numpy()
+    K = model.components
     for order in (np.roll(np.arange(K), 1), np.arange(K)[::-1]):
-        after = prior.log_prob(*arrange(draws._asdict(), order).values()).numpy()
+        arranged = arrange(model.sites, draws._asdict(), order)
+        after = model.prior.log_prob(*arranged.values()).numpy()
         if not np.allclose(before, after, rtol=1e-4, atol=1e-4):
             return False
     return True

@@ -1,20 +1,29 @@
 """The target of the fit: log prior plus the batch's log likelihood, scaled up to all rows."""
 
-from typing import NamedTuple
+import functools
+from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from bgmm_jd.covariance import MATRIX_FORMS
+from bgmm_jd.families import STICKS
 from bgmm_jd.mixture import Theta, row_log_likelihood
-from bgmm_jd.surrogate import Site
-from bgmm_jd.units import Units, log_volume, to_user
+from bgmm_jd.rows import Rows
+from bgmm_jd.surrogate import Site, sites_of
+from bgmm_jd.units import Unit, Units, log_volume, to_user
 
 
-class Model(NamedTuple):
-    """What a program is made for: the prior, and the site of each of its variables."""
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What a program is made for: the prior, the form of covariance, the site of each variable.
+
+    One object for each prior and form (`model_of`), by which compiled programs are kept.
+    """
 
     prior: tfd.JointDistributionCoroutine
+    covariance: str
     sites: tuple[Site, ...]
 
     @property
@@ -23,9 +32,30 @@ class Model(NamedTuple):
         return next(site.shape[0] for site in self.sites if site.name == "weights")
 
     @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each variable that has a density, by name."""
-        return {site.name: site.shape for site in self.sites if site.fixed is None}
+    def breaks_sticks(self) -> bool:
+        """Whether the weights are those of a stick-breaking prior, which are not exchangeable."""
+        return any(site.family is STICKS for site in self.sites)
+
+    @property
+    def matrices(self) -> bool:
+        """Whether a covariance is a matrix."""
+        return self.covariance in MATRIX_FORMS
+
+    @property
+    def units(self) -> dict[str, Unit]:
+        """What each variable is measured in, by name."""
+        return {site.name: site.unit for site in self.sites}
+
+    @property
+    def volumes(self) -> list[tuple[Unit, tuple[int, ...]]]:
+        """Unit and shape of each variable that has a density."""
+        return [(site.unit, site.shape) for site in self.sites if site.fixed is None]
+
+
+@functools.lru_cache(maxsize=64)
+def model_of(prior: tfd.JointDistributionCoroutine, covariance: str = "diag") -> Model:
+    """The model of a prior whose `precisions` or `scales` are of that form."""
+    return Model(prior, covariance, sites_of(prior, covariance))
 
 
 def log_prior(model: Model, theta: Theta, units: Units) -> tf.Tensor:
@@ -41,10 +71,10 @@ def log_prior(model: Model, theta: Theta, units: Units) -> tf.Tensor:
     ]
     density = model.prior.log_prob(*draws)
     dtype = units.scale.dtype
-    return tf.cast(density, dtype) + log_volume(model.shapes, units)
+    return tf.cast(density, dtype) + log_volume(model.volumes, units)
 
 
-_POSITIVE = ("weights", "precisions", "scales")
+_POSITIVE = (Unit.SCALE, Unit.PRECISION, Unit.COMMON_SCALE, Unit.COMMON_PRECISION)
 
 
 def _in_prior(site: Site, draw: tf.Tensor, units: Units, dtype: tf.DType) -> tf.Tensor:
@@ -52,8 +82,8 @@ def _in_prior(site: Site, draw: tf.Tensor, units: Units, dtype: tf.DType) -> tf.
     if site.fixed is not None:
         # The very value: one rounding off, and its density is zero.
         return tf.broadcast_to(tf.constant(site.fixed, dtype), tf.shape(draw))
-    value = tf.cast(to_user(site.name, draw, units), dtype)
-    if site.name in _POSITIVE:
+    value = tf.cast(to_user(site.unit, draw, units), dtype)
+    if site.name == "weights" or site.unit in _POSITIVE:
         # A sparse prior makes proportions that a narrower dtype takes for zero.
         return tf.maximum(value, np.finfo(dtype.as_numpy_dtype).tiny)
     return value
@@ -63,8 +93,7 @@ def log_joint(
     model: Model,
     theta: Theta,
     units: Units,
-    rows: tf.Tensor,
-    row_weight: tf.Tensor | None = None,
+    rows: Rows,
     batches: int = 1,
     accumulate: tf.DType | None = None,
 ) -> tf.Tensor:
@@ -73,17 +102,15 @@ def log_joint(
     Parameters
     ----------
     theta : draws in internal units, sample shape [S].
-    rows : [B, D]
-    row_weight : [B], optional
-        The power of each row's likelihood; None for one each.
+    rows : B of them.
     batches : int
         How many such batches an epoch has: the N / B of the batch's log likelihood.
     accumulate : tf.DType, optional
         Of the sum over rows, where the value itself matters and not only its gradient.
     """
-    likelihood = row_log_likelihood(theta, rows)
-    if row_weight is not None:
-        likelihood *= row_weight
-    dtype = accumulate or rows.dtype
+    likelihood = row_log_likelihood(theta, rows, model.covariance)
+    if rows.weight is not None:
+        likelihood *= rows.weight
+    dtype = accumulate or likelihood.dtype
     prior = tf.cast(log_prior(model, theta, units), dtype)
     return prior + batches * tf.reduce_sum(tf.cast(likelihood, dtype), axis=-1)

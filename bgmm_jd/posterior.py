@@ -1,7 +1,7 @@
 """The posterior: draws, predictions and densities from a fit, as a value that does not change."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -9,11 +9,12 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd import mixture, sampling, units
-from bgmm_jd.data import as_count, as_rows, as_seed, to_units
-from bgmm_jd.labels import arrange, arrange_values, check_permutation
+from bgmm_jd import mixture, sampling, spread, units
+from bgmm_jd.data import as_count, as_rows, as_seed, row_log_volume, to_rows
+from bgmm_jd.labels import arrange, arrange_values, can_arrange, check_permutation
 from bgmm_jd.mixture import Theta
 from bgmm_jd.restarts import Restart
+from bgmm_jd.rows import Missing, Rows
 from bgmm_jd.status import Status
 from bgmm_jd.surrogate import joint
 
@@ -32,6 +33,9 @@ class Posterior:
     K, D : int
         Numbers of components and of features.
     covariance : str
+        The form of the components' covariances.
+    missing : str or None
+        What NaN meant in the fit, and so means in predictions.
     elbo : float
         Evidence lower bound in nats for the whole data set, all constants kept, in the user's
         units; higher is better. Estimated anew after the fit, with standard error `elbo_se`.
@@ -52,6 +56,7 @@ class Posterior:
     K: int
     D: int
     covariance: str
+    missing: str | None
     elbo: float
     elbo_se: float
     khat: float
@@ -64,7 +69,7 @@ class Posterior:
     @property
     def dtype(self) -> np.dtype:
         """That of X."""
-        return self.inside.data.rows.dtype
+        return self.inside.data.dtype
 
     @property
     def calibrated(self) -> bool:
@@ -73,10 +78,15 @@ class Posterior:
 
     @property
     def surrogate(self) -> tfd.JointDistributionCoroutine:
-        """The trained surrogate: the prior's names, order and shapes, in the user's units."""
+        """The trained surrogate: the prior's names, order and shapes, in the user's units.
+
+        Its components are in the order of the draws, unless `relabel` has moved components whose
+        weights have no parameters of their own, as under `stick_breaking_prior`.
+        """
         tensors = units.as_tensors(self.inside.data.units, self.dtype)
-        sites = self.inside.model.sites
-        values = arrange_values(sites, self.inside.values, self.inside.order)
+        sites, values = self.inside.model.sites, self.inside.values
+        if can_arrange(sites):
+            values = arrange_values(sites, values, self.inside.order)
         return joint(sites, values, tensors, user=True)
 
     def sample(self, n: int, seed: int = 0, calibrate: bool | None = None) -> dict[str, np.ndarray]:
@@ -98,10 +108,11 @@ class Posterior:
         return to_user(self, draw(self, as_count(n, "n"), seed, calibrate).theta)
 
     def __repr__(self) -> str:
-        rows = len(self.inside.data.rows)
+        rows = self.inside.data.shape[0]
         agreeing = sum(restart.agrees for restart in self.restarts)
         return (
-            f"<Posterior: {self.K} components, {rows:,} rows x {self.D} features, "
+            f"<Posterior: {self.K} components, {self.covariance} covariance, "
+            f"{rows:,} rows x {self.D} features, "
             f"elbo {self.elbo:.2f} +/- {self.elbo_se:.2f} nats, "
             f"{'calibrated' if self.calibrated else 'mean field'}, k-hat {self.khat:.2f}, "
             f"{agreeing} of {len(self.restarts)} starts agree; {self.status}>"
@@ -136,7 +147,8 @@ def restart_posteriors(posterior: Posterior) -> list[Posterior]:
     found = []
     for restart in posterior.restarts:
         if restart.status is Status.CONVERGED:
-            inside = posterior.inside._replace(values=restart.values)
+            order = restart.order[posterior.inside.order]
+            inside = posterior.inside._replace(values=restart.values, order=order)
             if inside.weigh:
                 draws = sampling.mean_field(inside, _PREDICTIVE_DRAWS, seed=0)
                 inside = sampling.with_normal(inside, draws, seed=0)
@@ -163,15 +175,40 @@ def draw(posterior: Posterior, n: int, seed: int, calibrate: bool | None = None)
 
 
 def to_user(posterior: Posterior, theta: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
-    """Draws in the user's units and order, as arrays in the dtype of X.
+    """Draws in the user's units and order, as arrays in the dtype of X."""
+    exact = _to_user_exactly(posterior, theta)
+    return {name: np.asarray(v, posterior.dtype) for name, v in exact.items()}
 
-    The change is computed in float64: far from zero, float32 has no digits to spare.
-    """
-    where = posterior.inside.data.units
+
+def _to_user_exactly(
+    posterior: Posterior, theta: Mapping[str, tf.Tensor]
+) -> dict[str, np.ndarray]:
+    """The same in float64: far from zero, float32 has no digits to spare."""
+    inside = posterior.inside
+    where, unit = inside.data.units, inside.model.units
+    arranged = arrange(inside.model.sites, theta, inside.order)
     return {
-        name: np.asarray(units.to_user(name, v.numpy().astype(np.float64), where), posterior.dtype)
-        for name, v in arrange(theta, posterior.inside.order).items()
+        name: np.asarray(units.to_user(unit[name], v.numpy().astype(np.float64), where))
+        for name, v in arranged.items()
     }
+
+
+class Components(NamedTuple):
+    """Draws of the components in the units of X, whatever the form of the covariance: float64.
+
+    weights [S, K], means [S, K, D], covariances [S, K, D, D]
+    """
+
+    weights: np.ndarray
+    means: np.ndarray
+    covariances: np.ndarray
+
+
+def component_draws(posterior: Posterior, draws: int, seed: int) -> Components:
+    """Draws of all components; those of `posterior.sample(draws, seed)`."""
+    theta = _to_user_exactly(posterior, draw(posterior, draws, seed).theta)
+    matrices = spread.by_component(theta, posterior.covariance)
+    return Components(theta["weights"], theta["means"], matrices)
 
 
 class LogDensities(NamedTuple):
@@ -184,47 +221,57 @@ class LogDensities(NamedTuple):
 def log_densities(posterior: Posterior, draws: sampling.Draws) -> LogDensities:
     """Log joint density of each draw with all the rows of the fit, and log q of the draw."""
     inside = posterior.inside
-    volume = units.log_volume(inside.model.shapes, inside.data.units)
-    rows = len(inside.data.rows) * np.log(inside.data.units.scale).sum()
-    log_joint = sampling.log_joint_of(inside, draws) - rows - volume
+    volume = units.log_volume(inside.model.volumes, inside.data.units)
+    log_joint = sampling.log_joint_of(inside, draws) - inside.data.log_volume - volume
     return LogDensities(log_joint, draws.log_q.numpy().astype(np.float64) - volume)
 
 
 def row_log_likelihood(posterior: Posterior, draws: sampling.Draws, X: np.ndarray) -> np.ndarray:
     """log p(x_n given theta_s), the label summed out, in nats and the user's units: [S, N]."""
-    rows = to_units(X, posterior.inside.data.units)
-    result = np.empty((len(draws.log_q), len(rows)), posterior.dtype)
-    for where, block in _likelihood_blocks(draws.theta, rows):
-        result[:, where] = block
-    return result - np.asarray(np.log(posterior.inside.data.units.scale).sum(), posterior.dtype)
+    where = posterior.inside.data.units
+    rows = to_rows(X, where)
+    result = np.empty((len(draws.log_q), len(X)), posterior.dtype)
+    for part, block in over_rows(posterior, mixture.row_log_likelihood, draws.theta, rows):
+        result[:, part] = block
+    return result - row_log_volume(rows, where).astype(posterior.dtype)
 
 
-def _likelihood_blocks(theta: Mapping[str, tf.Tensor], rows: np.ndarray):
-    for where in _chunks(theta, len(rows)):
-        yield where, _over_rows(mixture.row_log_likelihood, theta, rows[where])
-
-
-def _chunks(theta: Mapping[str, tf.Tensor], rows: int):
-    """Slices of rows whose arrays [S, K, D, rows] stay within bounds."""
-    size = max(1, _CHUNK // int(tf.size(theta["means"])))
-    return (slice(first, first + size) for first in range(0, rows, size))
-
-
-def _over_rows(function: Callable[..., tf.Tensor], theta: Theta, rows: np.ndarray) -> np.ndarray:
-    """Call a function of `mixture` on any number of draws and rows.
+def over_rows(
+    posterior: Posterior, function: Callable[..., tf.Tensor], theta: Theta, rows: Rows
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Call a function of `mixture` on any number of draws and rows, some rows at a time.
 
     As a graph, not under XLA, which would compile anew for each of these numbers.
     """
-    names = tuple((name, len(v.shape)) for name, v in theta.items())
-    return _program(function, names, rows.dtype.name)(dict(theta), tf.constant(rows)).numpy()
+    covariance = posterior.covariance
+    ranks = tuple((name, len(v.shape)) for name, v in theta.items())
+    incomplete = rows.missing is not None
+    program = _program(function, covariance, ranks, posterior.dtype.name, incomplete)
+    by_row = int(tf.size(theta["means"])) * (posterior.D if incomplete else 1)
+    size = max(1, _CHUNK // by_row)
+    for first in range(0, len(rows.values), size):
+        part = slice(first, first + size)
+        missing = (rows.missing.observed, rows.missing.pattern[part]) if rows.missing else ()
+        yield part, program(dict(theta), rows.values[part], *missing).numpy()
 
 
 @functools.lru_cache(maxsize=32)
 def _program(
-    function: Callable[..., tf.Tensor], names: tuple[tuple[str, int], ...], dtype: str
+    function: Callable[..., tf.Tensor],
+    covariance: str,
+    ranks: tuple[tuple[str, int], ...],
+    dtype: str,
+    incomplete: bool,
 ) -> Callable[..., tf.Tensor]:
-    theta = {name: tf.TensorSpec([None] * rank, dtype) for name, rank in names}
-    return tf.function(function, input_signature=[theta, tf.TensorSpec([None, None], dtype)])
+    theta = {name: tf.TensorSpec([None] * rank, dtype) for name, rank in ranks}
+    values = tf.TensorSpec([None, None], dtype)
+    missing = [values, tf.TensorSpec([None], tf.int32)] if incomplete else []
+
+    def call(theta: Theta, values: tf.Tensor, *missing: tf.Tensor) -> tf.Tensor:
+        rows = Rows(values, missing=Missing(*missing) if missing else None)
+        return function(theta, rows, covariance)
+
+    return tf.function(call, input_signature=[theta, values, *missing])
 
 
 def log_density(
@@ -263,14 +310,23 @@ def predict_proba(
     -------
     array [N, K], rows summing to 1.
     """
-    X = new_rows(posterior, X)
-    rows = to_units(X, posterior.inside.data.units)
-    theta = dict(draw(posterior, as_count(draws, "draws"), seed).theta)
-    result = np.empty((len(rows), posterior.K), posterior.dtype)
-    for where in _chunks(theta, len(rows)):
-        block = _over_rows(mixture.responsibilities, theta, rows[where])
-        result[where] = block.mean(axis=0).T
+    rows = to_rows(new_rows(posterior, X), posterior.inside.data.units)
+    theta = draw(posterior, as_count(draws, "draws"), seed).theta
+    result = np.empty((len(rows.values), posterior.K), posterior.dtype)
+    for part, block in over_rows(posterior, mixture.responsibilities, theta, rows):
+        result[part] = block.mean(axis=0).T
     return result[:, posterior.inside.order]
+
+
+def expected_counts(posterior: Posterior, draws: int = _PREDICTIVE_DRAWS) -> np.ndarray:
+    """Expected number of the fit's rows in each component, by their weights: [K], float64."""
+    rows = posterior.inside.data.rows
+    weight = np.ones(len(rows.values)) if rows.weight is None else rows.weight
+    theta = draw(posterior, draws, seed=0).theta
+    total = np.zeros(posterior.K)
+    for part, block in over_rows(posterior, mixture.responsibilities, theta, rows):
+        total += block.mean(axis=0) @ weight[part].astype(np.float64)
+    return total[posterior.inside.order]
 
 
 def predict(
@@ -288,18 +344,19 @@ def sample_predictive(posterior: Posterior, n: int, seed: int = 0) -> np.ndarray
     array [n, D], in the units and dtype of X.
     """
     n = as_count(n, "n")
-    theta = {k: v.numpy() for k, v in draw(posterior, n, seed).theta.items()}
+    theta = _to_user_exactly(posterior, draw(posterior, n, seed).theta)
     rng = np.random.default_rng([seed, 1])
     below = np.cumsum(theta["weights"], axis=1)
     label = (rng.random((n, 1)) * below[:, -1:] >= below).sum(axis=1)
     pick = (np.arange(n), label)
-    sd = mixture.precisions_of(theta)[pick] ** -0.5
-    rows = theta["means"][pick] + sd * rng.standard_normal((n, posterior.D))
-    where = posterior.inside.data.units
-    return (where.shift + where.scale * rows).astype(posterior.dtype)
+    z = rng.standard_normal((n, posterior.D))
+    root = spread.roots(theta, posterior.covariance)
+    return (theta["means"][pick] + spread.noise(root[pick], z)).astype(posterior.dtype)
 
 
 def new_rows(posterior: Posterior, X: Any) -> np.ndarray:
     """X at the door of a prediction, in the dtype of the fit."""
     with np.errstate(over="ignore"):  # float64 that float32 cannot hold is told as infinity
-        return as_rows(as_rows(X, posterior.D).astype(posterior.dtype))
+        missing = posterior.missing is not None
+        rows = as_rows(X, posterior.D, missing).astype(posterior.dtype)
+        return as_rows(rows, missing=missing)

@@ -7,8 +7,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from bgmm_jd.covariance import MATRIX_FORMS, check_covariance, form_of, spread_shape
 from bgmm_jd.data import as_count
 from bgmm_jd.native_log import start_tensorflow
+from bgmm_jd.sticks import StickBreaking, dirichlet_process
 from bgmm_jd.units import Units
 
 # The default prior, in units where every column has mean 0 and standard deviation 1.
@@ -18,8 +20,6 @@ DEFAULT_PRECISION_RATE = 0.1
 DEFAULT_WEIGHT_CONCENTRATION = 2.0
 
 _PRIOR_DRAWS = 200
-
-_COVARIANCES = ("diag",)
 
 
 def mixture_prior(
@@ -37,9 +37,16 @@ def mixture_prior(
 
     ::
 
-        weights           ~ Dirichlet(weight_concentration)                       [K]
-        means[k, d]       ~ Normal(mean_loc, mean_scale)                          [K, D]
-        precisions[k, d]  ~ Gamma(precision_concentration, precision_rate)        [K, D]
+        weights      ~ Dirichlet(weight_concentration)                    [K]
+        means[k, d]  ~ Normal(mean_loc, mean_scale)                       [K, D]
+        precisions   ~ Gamma(a, b)              "diag": [K, D], "spherical": [K, 1]
+                     ~ Wishart(2 a + D - 1, diag(1 / (2 b)))
+                                                "full": [K, D, D], "tied": [D, D]
+
+    with a = `precision_concentration` and b = `precision_rate`. The Wishart distribution gives
+    the inverse of each feature's variance the same Gamma(a, b) that it has in the other forms
+    (Muirhead 1982, *Aspects of multivariate statistical theory*, theorem 3.2.10), so that the
+    arguments mean the same in each form.
 
     The default values are those of the published example this library grew from: they suit data
     whose columns have a spread of about 1 to 3 around zero. `fit` without a prior uses values in
@@ -49,12 +56,14 @@ def mixture_prior(
     ----------
     K, D : int
         Numbers of components and of features.
-    covariance : {"diag"}
-        The form of each component's covariance.
+    covariance : {"diag", "full", "tied", "spherical"}
+        The form of the components' covariances: a variance for each feature, a matrix for each
+        component, one matrix for all components, one variance for each component.
     mean_loc, mean_scale : float or array, broadcast to [K, D]
         In the units of X.
-    precision_concentration, precision_rate : float or array, broadcast to [K, D]
-        Shape (no unit) and rate (squared units of X) of the precisions, the inverse variances.
+    precision_concentration, precision_rate : float or array
+        Shape (no unit) and rate (squared units of X) of the inverse variances, broadcast to
+        [K, D] ("diag") or [K, 1] ("spherical"); to [K] and [K, D] ("full"), [] and [D] ("tied").
     weight_concentration : float or array, broadcast to [K]
     dtype : {"float32", "float64"}
 
@@ -68,26 +77,86 @@ def mixture_prior(
     ValueError, TypeError
         If an argument is out of its range or does not broadcast.
     """
-    K, D = as_count(K, "K"), as_count(D, "D")
+    K = as_count(K, "K")
+    return _mixture_prior(
+        weight_concentration=_as_key(weight_concentration, "weight_concentration", (K,)),
+        weights_shape=(K,),
+        **_components(
+            K, D, covariance, mean_loc, mean_scale, precision_concentration, precision_rate, dtype
+        ),
+    )
+
+
+def stick_breaking_prior(
+    K_max: int,
+    D: int,
+    concentration: float = 1.0,
+    covariance: str = "diag",
+    mean_loc: Any = 0.0,
+    mean_scale: Any = 1.0,
+    precision_concentration: Any = 5.0,
+    precision_rate: Any = 5.0,
+    dtype: Any = "float32",
+) -> tfd.JointDistributionCoroutine:
+    """The prior of a mixture of as many components as the data need, at most K_max.
+
+    As `mixture_prior`, with the weights of a Dirichlet process cut off after K_max components
+    (Ishwaran and James 2001, *Gibbs sampling methods for stick-breaking priors*)::
+
+        v[k] ~ Beta(1, concentration),    weights[k] = v[k] prod_{j < k} (1 - v[j])
+
+    and what is left for the last. How many components hold rows is told by
+    `occupied_components`; a sparse Dirichlet, `mixture_prior(K_max, D, weight_concentration=0.1)`
+    say, is another prior that empties the components that are not needed.
+
+    Parameters
+    ----------
+    K_max : int
+        At least 1. The cost grows with it.
+    concentration : float, positive
+        The smaller, the fewer components: a priori some concentration * log(N) hold rows.
+
+    The other parameters, what is returned and the errors are those of `mixture_prior`.
+    """
+    K = as_count(K_max, "K_max")
+    _as_key(concentration, "concentration", ())
+    return _mixture_prior(
+        weight_concentration=dirichlet_process(K, np.float64(concentration)).numpy().tobytes(),
+        weights_shape=(K - 1, 2),
+        **_components(
+            K, D, covariance, mean_loc, mean_scale, precision_concentration, precision_rate, dtype
+        ),
+    )
+
+
+def _components(
+    K: int,
+    D: Any,
+    covariance: str,
+    mean_loc: Any,
+    mean_scale: Any,
+    precision_concentration: Any,
+    precision_rate: Any,
+    dtype: Any,
+) -> dict[str, Any]:
+    """The arguments that say where the components are, as hashable values."""
+    D = as_count(D, "D")
     check_covariance(covariance)
     kind = np.dtype(dtype)
     if kind not in (np.float32, np.float64):
         raise ValueError(f"dtype must be float32 or float64; got {dtype!r}.")
-    return _mixture_prior(
-        mean_loc=_as_key(mean_loc, "mean_loc", (K, D), positive=False),
-        mean_scale=_as_key(mean_scale, "mean_scale", (K, D)),
-        concentration=_as_key(precision_concentration, "precision_concentration", (K, D)),
-        rate=_as_key(precision_rate, "precision_rate", (K, D)),
-        weight_concentration=_as_key(weight_concentration, "weight_concentration", (K,)),
-        shape=(K, D),
-        dtype=kind.name,
-    )
-
-
-def check_covariance(covariance: str) -> None:
-    """Raise unless `covariance` names a form that is known."""
-    if covariance not in _COVARIANCES:
-        raise ValueError(f"covariance must be one of {_COVARIANCES}; got {covariance!r}.")
+    spread = spread_shape(covariance, K, D)
+    matrices = covariance in MATRIX_FORMS
+    by_matrix, by_row = (spread[:-2], spread[:-1]) if matrices else (spread, spread)
+    return {
+        "mean_loc": _as_key(mean_loc, "mean_loc", (K, D), positive=False),
+        "mean_scale": _as_key(mean_scale, "mean_scale", (K, D)),
+        "concentration": _as_key(precision_concentration, "precision_concentration", by_matrix),
+        "rate": _as_key(precision_rate, "precision_rate", by_row),
+        "covariance": covariance,
+        "shape": (K, D),
+        "dtype": kind.name,
+    }
 
 
 def _as_key(value: Any, name: str, shape: tuple[int, ...], positive: bool = True) -> bytes:
@@ -113,6 +182,8 @@ def _mixture_prior(
     concentration: bytes,
     rate: bytes,
     weight_concentration: bytes,
+    weights_shape: tuple[int, ...],
+    covariance: str,
     shape: tuple[int, int],
     dtype: str,
 ) -> tfd.JointDistributionCoroutine:
@@ -121,20 +192,41 @@ def _mixture_prior(
     def tensor(key: bytes, shape: tuple[int, ...]) -> np.ndarray:
         return np.frombuffer(key).reshape(shape).astype(dtype)
 
-    weight_c = tensor(weight_concentration, shape[:1])
+    weights = _weights(tensor(weight_concentration, weights_shape), shape[0])
     loc, scale = tensor(mean_loc, shape), tensor(mean_scale, shape)
-    c, r = tensor(concentration, shape), tensor(rate, shape)
+    spread = _precisions(concentration, rate, covariance, shape, dtype)
     Root = tfd.JointDistributionCoroutine.Root
 
     def mixture():
-        if len(weight_c) > 1:
-            yield Root(tfd.Dirichlet(weight_c, name="weights"))
-        else:  # of one component: TFP's Dirichlet has at least two
-            yield Root(tfd.Independent(tfd.Deterministic(weight_c / weight_c), 1, name="weights"))
+        yield Root(weights)
         yield Root(tfd.Independent(tfd.Normal(loc, scale), 2, name="means"))
-        yield Root(tfd.Independent(tfd.Gamma(c, r), 2, name="precisions"))
+        yield Root(spread)
 
     return tfd.JointDistributionCoroutine(mixture)
+
+
+def _weights(concentration: np.ndarray, K: int) -> tfd.Distribution:
+    if K == 1:  # TFP's Dirichlet has at least two components
+        one = np.ones(1, concentration.dtype)
+        return tfd.Independent(tfd.Deterministic(one), 1, name="weights")
+    if concentration.ndim == 2:
+        return StickBreaking(concentration, name="weights")
+    return tfd.Dirichlet(concentration, name="weights")
+
+
+def _precisions(
+    concentration: bytes, rate: bytes, covariance: str, shape: tuple[int, int], dtype: str
+) -> tfd.Distribution:
+    D = shape[1]
+    spread = spread_shape(covariance, *shape)
+    a, b = np.frombuffer(concentration), np.frombuffer(rate)
+    if covariance not in MATRIX_FORMS:
+        gamma = tfd.Gamma(a.reshape(spread).astype(dtype), b.reshape(spread).astype(dtype))
+        return tfd.Independent(gamma, 2, name="precisions")
+    df = (2.0 * a + D - 1.0).reshape(spread[:-2]).astype(dtype)
+    root = np.sqrt(0.5 / b).reshape(spread[:-1])
+    tril = (root[..., np.newaxis] * np.eye(D)).astype(dtype)
+    return tfd.Independent(tfd.WishartTriL(df, tril), len(spread) - 2, name="precisions")
 
 
 def default_prior(
@@ -157,14 +249,28 @@ def default_prior(
         mean_loc=shift,
         mean_scale=DEFAULT_MEAN_SCALE * scale,
         precision_concentration=DEFAULT_PRECISION_CONCENTRATION,
-        precision_rate=DEFAULT_PRECISION_RATE * K ** (-2.0 / D) * scale**2,
+        precision_rate=DEFAULT_PRECISION_RATE * K ** (-2.0 / D) * _spread_scale(scale, covariance),
         weight_concentration=DEFAULT_WEIGHT_CONCENTRATION,
         dtype=dtype,
     )
 
 
-def check_prior(prior: Any, K: int, D: int) -> None:
-    """Raise unless `prior` is a coroutine whose variables describe K components in D dimensions.
+def _spread_scale(scale: Any, covariance: str) -> Any:
+    """Squares of the units, one for each number that a rate has; spherical has one for all."""
+    square = np.square(scale)
+    return square[:1] if covariance == "spherical" and np.ndim(square) else square
+
+
+def check_prior(prior: Any, K: int, D: int, covariance: str = "diag") -> str:
+    """Check that `prior` is a coroutine whose variables describe K components in D dimensions.
+
+    Parameters
+    ----------
+    covariance : the form wanted; "diag", as the default, leaves it to the prior's shape.
+
+    Returns
+    -------
+    The form of covariance that the shape of `precisions` or `scales` has.
 
     Raises
     ------
@@ -190,15 +296,32 @@ def check_prior(prior: Any, K: int, D: int) -> None:
     if missing or len(spread) != 1:
         raise ValueError(
             "prior must have the variables 'weights' [K], 'means' [K, D] and one of 'precisions' "
-            f"and 'scales' [K, D]; it has {sorted(shapes)}. name= of a distribution names it."
+            f"and 'scales'; it has {sorted(shapes)}. name= of a distribution names it."
         )
-    for name, expected in (("weights", (K,)), ("means", (K, D)), (spread[0], (K, D))):
+    for name, expected in (("weights", (K,)), ("means", (K, D))):
         if shapes[name] != expected:
             raise ValueError(
                 f"prior's variable '{name}' must have shape {list(expected)} for K={K} and X with "
                 f"{D} columns; it has {list(shapes[name])}."
             )
+    form = _check_form(spread[0], shapes[spread[0]], K, D, covariance)
     _check_several_draws(prior)
+    return form
+
+
+def _check_form(name: str, shape: tuple[int, ...], K: int, D: int, covariance: str) -> str:
+    form = form_of(shape, K, D, covariance)
+    if form is None:
+        raise ValueError(
+            f"prior's variable '{name}' must have shape [K, D], [K, 1] (spherical), [D, D] (tied) "
+            f"or [K, D, D] (full) for K={K} and X with {D} columns; it has {list(shape)}."
+        )
+    if covariance not in (form, "diag"):
+        raise ValueError(
+            f"covariance={covariance!r} needs a prior whose '{name}' has shape "
+            f"{list(spread_shape(covariance, K, D))}; it has {list(shape)}, which is {form!r}."
+        )
+    return form
 
 
 def _check_several_draws(prior: tfd.JointDistributionCoroutine) -> None:

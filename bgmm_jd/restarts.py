@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bgmm_jd.labels import align, arrange_values, can_arrange
+from bgmm_jd.labels import align, arrange_values, has_own_parameters
 from bgmm_jd.run import Run
 from bgmm_jd.settle import moments
 from bgmm_jd.status import Status
@@ -16,12 +16,14 @@ _SAME = 0.5
 
 
 class Restart(NamedTuple):
-    """One start's end, in internal units, its components matched to the best start's.
+    """One start's end, in internal units.
 
+    order : its labels [K], in the order that matches them to the best start's.
     agrees : whether it is at the optimum of the best.
     """
 
     values: Values
+    order: np.ndarray
     elbo: float
     steps: int
     status: Status
@@ -38,15 +40,15 @@ def compare(sites: tuple[Site, ...], runs: list[Run]) -> tuple[Run, tuple[Restar
 
 
 def _beside(sites: tuple[Site, ...], best: Run, run: Run) -> Restart:
-    values = run.values
     means, sds = component_means(sites, best.values)
-    if can_arrange(sites):
-        spread = np.sqrt((sds**2).mean(axis=0))
-        order = align(means / spread, component_means(sites, values)[0] / spread)
-        values = arrange_values(sites, values, order)
-    here, there = moments(sites, best.values), moments(sites, values)
+    spread = np.sqrt((sds**2).mean(axis=0))
+    order = align(means / spread, component_means(sites, run.values)[0] / spread)
+    # Broken sticks are not those of other components in another order: the rest is compared.
+    alike = tuple(site for site in sites if has_own_parameters(site))
+    here = moments(alike, best.values)
+    there = moments(alike, arrange_values(alike, run.values, order))
     apart = np.max(np.abs(here[0] - there[0]) / here[1])
-    return Restart(values, run.elbo, len(run.elbos), run.status, bool(apart < _SAME))
+    return Restart(run.values, order, run.elbo, len(run.elbos), run.status, bool(apart < _SAME))
 
 
 def component_means(sites: tuple[Site, ...], values: Values) -> tuple[np.ndarray, np.ndarray]:

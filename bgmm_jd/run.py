@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from bgmm_jd import settle, svi
 from bgmm_jd.data import Batches
+from bgmm_jd.rows import to_tensors
 from bgmm_jd.sampling import Inside
 from bgmm_jd.status import Status
 from bgmm_jd.surrogate import Values
@@ -46,7 +47,7 @@ def schedule(inside: Inside, batches: Batches) -> svi.Schedule:
     """What to compile: blocks of whole epochs, so that each row has its turn equally often."""
     epochs = -(-_BLOCK_STEPS // batches.count)
     steps = min(epochs * batches.count, _LONGEST_BLOCK)
-    return svi.Schedule(batches, _DRAWS, steps, inside.data.rows.dtype.name, inside.execution)
+    return svi.Schedule(batches, _DRAWS, steps, inside.data.dtype.name, inside.execution)
 
 
 def _stride(inside: Inside, batches: int, blocks: int) -> svi.Stride:
@@ -65,7 +66,7 @@ def _stride(inside: Inside, batches: int, blocks: int) -> svi.Stride:
     share = 1.0 if batches == 1 else 0.25 / batches
     rate = share / max(1.0, blocks / _FULL_RATE_BLOCKS)
     if blocks < _STARTING_BLOCKS:
-        spread = (len(inside.data.rows) / inside.model.components) ** 0.5
+        spread = (inside.data.total / inside.model.components) ** 0.5
         return svi.Stride(rate, max(1.0, 0.3 * spread), 0.3)
     return svi.Stride(rate, 1.0, 0.1)
 
@@ -81,8 +82,8 @@ def run(
 
     Ctrl-C ends the run and keeps what it has.
     """
-    program = svi.program(inside.model.prior, plan)
-    rows, values = tf.constant(inside.data.rows), inside.values
+    program = svi.program(inside.model, plan)
+    rows, values = to_tensors(inside.data.rows), inside.values
     blocks: list[Values] = []
     elbos: list[np.ndarray] = []
     status = Status.STEP_LIMIT

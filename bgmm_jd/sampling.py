@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.calibrate import Normal, calibrate, gradient_of_log_joint
 from bgmm_jd.compiled import compiled, in_chunks
@@ -20,7 +19,8 @@ from bgmm_jd.data import Data
 from bgmm_jd.draws import stateless_seed
 from bgmm_jd.importance import resample, smooth
 from bgmm_jd.objective import Model, log_joint
-from bgmm_jd.surrogate import Values, joint, sites_of
+from bgmm_jd.rows import Rows, to_tensors
+from bgmm_jd.surrogate import Values, joint
 from bgmm_jd.units import Units, as_tensors
 
 # Draws of the proposal for each one that is kept: nearly all are then different.
@@ -75,18 +75,25 @@ class Inside(NamedTuple):
     @property
     def tensor_units(self) -> Units:
         """`prior_units` in the dtype of the fit."""
-        return as_tensors(self.prior_units, self.data.rows.dtype)
+        return as_tensors(self.prior_units, self.data.dtype)
+
+    @property
+    def numbers(self) -> int:
+        """In the largest array that the likelihood of one draw makes."""
+        N, D = self.data.shape
+        by_row = D if self.data.rows.missing is None or not self.model.matrices else D * D
+        return self.model.components * N * by_row
 
 
 def points_at_once(inside: Inside) -> int:
     """How many points [P] a call on all rows takes."""
-    most = _CHUNK // (inside.model.components * inside.data.rows.size)
+    most = _CHUNK // inside.numbers
     return int(np.clip(most, 1, _MOST_AT_ONCE))
 
 
 def can_weigh(inside: Inside, draws: int) -> bool:
     """Whether the log joint density of that many draws is within reach."""
-    return draws * inside.model.components * inside.data.rows.size <= _AFFORDABLE
+    return draws * inside.numbers <= _AFFORDABLE
 
 
 def can_calibrate(inside: Inside, draws: Draws) -> bool:
@@ -108,8 +115,8 @@ def with_normal(inside: Inside, draws: Draws, seed: int) -> Inside:
         points.mean(axis=0, dtype=np.float64), np.diag(points.std(axis=0, dtype=np.float64))
     )
     gradient = gradient_of_log_joint(
-        inside.model.prior,
-        tf.constant(inside.data.rows),
+        inside.model,
+        to_tensors(inside.data.rows),
         inside.tensor_units,
         points_at_once(inside),
         inside.execution,
@@ -124,16 +131,14 @@ def mean_field(inside: Inside, n: int, seed: int) -> Draws:
         site: {name: tf.convert_to_tensor(v) for name, v in parameters.items()}
         for site, parameters in inside.values.items()
     }
-    program = _mean_field_program(inside.model.prior, inside.execution == "eager")
+    program = _mean_field_program(inside.model, inside.execution == "eager")
     return program(values, inside.tensor_units, tf.constant(n), stateless_seed(seed))
 
 
 @functools.lru_cache(maxsize=32)
-def _mean_field_program(prior: tfd.JointDistributionCoroutine, eager: bool) -> Callable[..., Draws]:
-    sites = sites_of(prior)
-
+def _mean_field_program(model: Model, eager: bool) -> Callable[..., Draws]:
     def draws(values: Values, units: Units, n: tf.Tensor, seed: tf.Tensor) -> Draws:
-        surrogate = joint(sites, values, units, user=False)
+        surrogate = joint(model.sites, values, units, user=False)
         theta, log_q = surrogate.experimental_sample_and_log_prob(n, seed=seed)
         return Draws(dict(theta._asdict()), log_q)
 
@@ -152,7 +157,7 @@ def proposal(inside: Inside, n: int, rng: np.random.Generator) -> Draws:
     points = normal.mean + wider * z @ normal.factor.T
     log_volume = np.linalg.slogdet(wider * normal.factor)[1]
     log_q = -0.5 * (z**2).sum(axis=1) - 0.5 * P * math.log(2.0 * math.pi) - log_volume
-    dtype = inside.data.rows.dtype
+    dtype = inside.data.dtype
     theta, volume = unflatten(
         inside.model.sites, tf.constant(points.astype(dtype)), inside.tensor_units
     )
@@ -243,20 +248,17 @@ def calibrated(inside: Inside, n: int, seed: int) -> Draws:
 
 def log_joint_of(inside: Inside, draws: Draws) -> np.ndarray:
     """Log joint density of draws and all rows, in internal units, in float64: [S]."""
-    units, rows = inside.tensor_units, tf.constant(inside.data.rows)
+    units, rows = inside.tensor_units, to_tensors(inside.data.rows)
     points = flatten(inside.model.sites, draws.theta, units).numpy()
-    program = _log_joint_program(inside.model.prior, len(rows), inside.execution)
+    program = _log_joint_program(inside.model, inside.data.shape[0], inside.execution)
     return in_chunks(lambda part: program(part, rows, units), points, points_at_once(inside))
 
 
 @functools.lru_cache(maxsize=32)
-def _log_joint_program(
-    prior: tfd.JointDistributionCoroutine, rows: int, execution: str
-) -> Callable[..., tf.Tensor]:
+def _log_joint_program(model: Model, rows: int, execution: str) -> Callable[..., tf.Tensor]:
     """One for each number of rows, so that TensorFlow does not take it for careless retracing."""
-    model = Model(prior, sites_of(prior))
 
-    def density(points: tf.Tensor, rows: tf.Tensor, units: Units) -> tf.Tensor:
+    def density(points: tf.Tensor, rows: Rows, units: Units) -> tf.Tensor:
         theta, _ = unflatten(model.sites, points, units)
         return log_joint(model, theta, units, rows, accumulate=tf.float64)
 

@@ -16,9 +16,10 @@ import tensorflow_probability as tfp
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
+from bgmm_jd.covariance import is_by_component, unit_of
 from bgmm_jd.draws import fold_in
 from bgmm_jd.families import FIXED, GAMMA, NORMAL, TWINS, Family, Parameters
-from bgmm_jd.units import Affine, Units, of_variable, to_internal
+from bgmm_jd.units import MATRICES, Affine, Unit, Units, affine, to_internal
 
 Values = Mapping[str, Parameters]  # site name -> parameter name -> tensor, array or variable
 
@@ -28,6 +29,8 @@ class Site(NamedTuple):
 
     name, shape : of the variable in the prior.
     family : the member of the surrogate.
+    unit : what the variable is measured in.
+    by_component : whether it has one entry for each component, along its first axis.
     bijector : for a member without a twin, the map from the real line to the variable's support,
         in the user's units; None for a twin.
     dtype : of the numbers in that map, which is the prior's.
@@ -37,14 +40,22 @@ class Site(NamedTuple):
     name: str
     shape: tuple[int, ...]
     family: Family
+    unit: Unit = Unit.NONE
+    by_component: bool = False
     bijector: tfb.Bijector | None = None
     dtype: tf.DType | None = None
     fixed: np.ndarray | None = None
 
 
 @functools.lru_cache(maxsize=64)
-def sites_of(prior: tfd.JointDistributionCoroutine) -> tuple[Site, ...]:
+def sites_of(
+    prior: tfd.JointDistributionCoroutine, covariance: str = "diag"
+) -> tuple[Site, ...]:
     """Walk the coroutine once and name each variable's member of the surrogate.
+
+    Parameters
+    ----------
+    covariance : the form that `precisions` or `scales` have.
 
     Raises
     ------
@@ -53,10 +64,20 @@ def sites_of(prior: tfd.JointDistributionCoroutine) -> tuple[Site, ...]:
     """
     distributions, draws = prior.sample_distributions(seed=(0, 0))
     others = prior.sample(seed=(0, 1))
-    return tuple(map(_site, distributions._fields, distributions, draws, others))
+    found = map(_member_of, distributions._fields, distributions, draws, others)
+    return tuple(
+        site._replace(
+            unit=unit_of(site.name, covariance),
+            by_component=is_by_component(site.name, covariance),
+        )
+        for site in found
+    )
 
 
-def _site(name: str, distribution: tfd.Distribution, draw: tf.Tensor, other: tf.Tensor) -> Site:
+def _member_of(
+    name: str, distribution: tfd.Distribution, draw: tf.Tensor, other: tf.Tensor
+) -> Site:
+    """The site of one variable, but for its unit."""
     shape = tuple(distribution.event_shape)
     kind = type(_innermost(distribution))
     if kind in (tfd.Deterministic, tfd.VectorDeterministic):
@@ -74,7 +95,7 @@ def _site(name: str, distribution: tfd.Distribution, draw: tf.Tensor, other: tf.
         )
     if _changes_nothing(bijector, shape, distribution.dtype):
         bijector = tfb.Identity()  # however deep TFP has wrapped it
-    return Site(name, shape, NORMAL, bijector, distribution.dtype)
+    return Site(name, shape, NORMAL, bijector=bijector, dtype=distribution.dtype)
 
 
 def _changes_nothing(bijector: tfb.Bijector, shape: tuple[int, ...], dtype: tf.DType) -> bool:
@@ -221,10 +242,10 @@ def _member(
     site: Site, parameters: Parameters, units: Units, user: bool, training: bool = False
 ) -> tfd.Distribution:
     build = site.family.in_training if training else site.family.distribution
-    change = of_variable(site.name, units)
+    change = affine(site.unit, units)
     if site.fixed is not None:
         value = tf.convert_to_tensor(site.fixed, dtype=units.scale.dtype)
-        parameters = {"value": to_internal(site.name, value, units)}
+        parameters = {"value": to_internal(site.unit, value, units)}
     if site.bijector is None:
         if user and change is not None:
             parameters = site.family.change_units(parameters, change)
@@ -248,18 +269,18 @@ def _is_affine(site: Site) -> bool:
 
 
 def _to_user(site: Site, units: Units) -> tfb.Bijector:
-    change = of_variable(site.name, units)
+    change = affine(site.unit, units)
     if change is None or not _is_affine(site):
         return _in_dtype(site, units.scale.dtype)
-    return _affine(change)
+    return _affine(site, change)
 
 
 def _to_internal(site: Site, units: Units) -> tfb.Bijector:
-    change = of_variable(site.name, units)
+    change = affine(site.unit, units)
     bijector = _in_dtype(site, units.scale.dtype)
     if change is None or _is_affine(site):
         return bijector
-    return tfb.Chain([tfb.Invert(_affine(change)), bijector])
+    return tfb.Chain([tfb.Invert(_affine(site, change)), bijector])
 
 
 def _in_dtype(site: Site, dtype: tf.DType) -> tfb.Bijector:
@@ -300,7 +321,35 @@ class InDtype(tfb.Bijector):
         return self._inner.inverse_event_shape(shape)
 
 
-def _affine(change: Affine) -> tfb.Bijector:
+class ScaleMatrix(tfb.Bijector):
+    """Multiply a symmetric or a lower triangular matrix [D, D], entry by entry.
+
+    `tfb.Scale` would count the volume of all D^2 entries, as if they were free.
+    """
+
+    def __init__(self, factor: tf.Tensor, log_volume: tf.Tensor):
+        self._factor, self._log_volume = factor, log_volume
+        super().__init__(
+            forward_min_event_ndims=2,
+            is_constant_jacobian=True,
+            parameters={"factor": factor, "log_volume": log_volume},
+            validate_args=False,
+            name="scale_matrix",
+        )
+
+    def _forward(self, x: tf.Tensor) -> tf.Tensor:
+        return x * self._factor
+
+    def _inverse(self, y: tf.Tensor) -> tf.Tensor:
+        return y / self._factor
+
+    def _forward_log_det_jacobian(self, x: tf.Tensor) -> tf.Tensor:
+        return self._log_volume
+
+
+def _affine(site: Site, change: Affine) -> tfb.Bijector:
+    if site.unit in MATRICES:
+        return ScaleMatrix(change.factor, change.log_volume)
     scale = tfb.Scale(change.factor)
     return scale if change.shift is None else tfb.Chain([tfb.Shift(change.shift), scale])
 
@@ -325,17 +374,17 @@ def variables(sites: tuple[Site, ...], dtype: Any) -> Values:
     """A `tfp.util.TransformedVariable` for each parameter, to be assigned a start."""
     return {
         site.name: {
-            name: tfp.util.TransformedVariable(tf.ones(_parameter_shape(site), dtype), constraint)
-            for name, constraint in site.family.constraints.items()
+            name: tfp.util.TransformedVariable(tf.ones(shape, dtype), site.family.constraints[name])
+            for name, shape in _parameter_shapes(site).items()
         }
         for site in sites
     }
 
 
-def _parameter_shape(site: Site) -> tuple[int, ...]:
+def _parameter_shapes(site: Site) -> Mapping[str, tuple[int, ...]]:
     if site.bijector is None:
-        return site.shape
-    return tuple(site.bijector.inverse_event_shape(site.shape))
+        return site.family.shapes(site.shape)
+    return site.family.shapes(tuple(site.bijector.inverse_event_shape(site.shape)))
 
 
 def natural_gradient(sites: tuple[Site, ...], values: Values, gradient: Values) -> Values:

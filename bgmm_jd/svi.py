@@ -13,20 +13,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
-from tensorflow_probability import distributions as tfd
 
+from bgmm_jd import families
 from bgmm_jd.compiled import compiled
 from bgmm_jd.data import Batches, batch_indices
 from bgmm_jd.draws import fold_in
 from bgmm_jd.native_log import start_tensorflow
 from bgmm_jd.objective import Model, log_joint
+from bgmm_jd.rows import Rows, gather
 from bgmm_jd.surrogate import (
     Site,
     Values,
     joint_in_training,
     map_values,
     natural_gradient,
-    sites_of,
     variables,
 )
 from bgmm_jd.units import Units, as_tensors
@@ -102,6 +102,8 @@ class NaturalGradient:
     def _longest(self, name: str, parameters: Any) -> Any:
         if name == "loc":
             return self._stride.longest_loc * parameters["scale"]
+        if name == "mean_tril":
+            return self._stride.longest_log * families.tril_reach(parameters["mean_tril"])
         return self._stride.longest_log
 
 
@@ -117,7 +119,7 @@ class Program:
 
     def run(
         self,
-        rows: tf.Tensor,
+        rows: Rows,
         units: Units,
         values: Values,
         seed: tf.Tensor,
@@ -128,7 +130,7 @@ class Program:
 
         Parameters
         ----------
-        rows : [N, D] in internal units.
+        rows : N of them, as tensors.
         units : the prior's units, against which the rows are centred and scaled.
         values : parameters (constrained) to start from.
         seed : int32 [2], the same for all blocks of a run.
@@ -169,8 +171,8 @@ class Program:
         def target(*draws, seed=None):
             del seed  # TFP offers one; the batch has its own
             theta = dict(zip((site.name for site in model.sites), draws, strict=True))
-            batch, weight = self._batch(rows, batch_seed)
-            return log_joint(model, theta, units, batch, weight, schedule.batches.count)
+            batch = self._batch(rows, batch_seed)
+            return log_joint(model, theta, units, batch, schedule.batches.count)
 
         def step_seed():
             return fold_in(draw_seed, self._step.read_value())
@@ -193,13 +195,15 @@ class Program:
     def _batch(self, rows, seed):
         batches = self._schedule.batches
         if batches.count == 1:
-            return rows, None
+            return rows
         indices, real = batch_indices(batches, self._step.read_value(), seed)
-        return tf.gather(rows, indices), tf.cast(real, rows.dtype)
+        batch = gather(rows, indices)
+        weight = tf.cast(real, rows.values.dtype)
+        return batch._replace(weight=weight if rows.weight is None else weight * batch.weight)
 
 
 @functools.lru_cache(maxsize=32)
-def program(prior: tfd.JointDistributionCoroutine, schedule: Schedule) -> Program:
-    """The program for this prior and these shapes: made at the first call, kept after it."""
+def program(model: Model, schedule: Schedule) -> Program:
+    """The program for this model and these shapes: made at the first call, kept after it."""
     start_tensorflow()
-    return Program(Model(prior, sites_of(prior)), schedule)
+    return Program(model, schedule)

@@ -17,12 +17,15 @@ REFERENCE = pathlib.Path(__file__).parent / "reference"
 class Reference(NamedTuple):
     """A posterior by NUTS: see reference/README.md.
 
-    X : [N, D], in the dtype that the reference was made for.
+    X : [N, D], in the dtype that the reference was made for; NaN where a value is missing.
+    row_weights : [N], or None.
     mean, sd : by the prior's names, components in the reference's order.
     """
 
     X: np.ndarray
     K: int
+    covariance: str
+    row_weights: np.ndarray | None
     mean: Mapping[str, np.ndarray]
     sd: Mapping[str, np.ndarray]
 
@@ -35,7 +38,10 @@ def load_reference(name: str) -> Reference:
         kind: {name: np.array(value[kind]) for name, value in found["posterior"].items()}
         for kind in ("mean", "sd")
     }
-    return Reference(X, found["settings"]["K"], of["mean"], of["sd"])
+    weights = found.get("row_weights")
+    weights = None if weights is None else np.loadtxt(REFERENCE / weights)
+    settings = found["settings"]
+    return Reference(X, settings["K"], settings["covariance"], weights, of["mean"], of["sd"])
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,8 @@ import tensorflow as tf
 from scipy import integrate, special
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.families import DIRICHLET, FIXED, GAMMA, NORMAL, TWINS, trigamma_excess
+from bgmm_jd.families import DIRICHLET, FIXED, GAMMA, NORMAL, TWINS
+from bgmm_jd.gamma import trigamma_excess
 from bgmm_jd.units import Affine
 
 FAMILIES = {"normal": NORMAL, "gamma": GAMMA, "dirichlet": DIRICHLET}

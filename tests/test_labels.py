@@ -7,8 +7,11 @@ import pytest
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
-from bgmm_jd.labels import align, can_arrange, is_exchangeable, separated
-from bgmm_jd.surrogate import sites_of
+from bgmm_jd.covariance import FORMS
+from bgmm_jd.labels import align, arrange, arrange_values, can_arrange, is_exchangeable, separated
+from bgmm_jd.objective import model_of
+from bgmm_jd.surrogate import joint, map_values, sites_of, variables
+from bgmm_jd.units import as_tensors, unit
 
 
 def test_separated_uses_the_feature_that_tells_apart():
@@ -36,8 +39,48 @@ def test_align_is_the_best_of_all_permutations():
 
 
 def test_exchangeable_priors():
-    assert is_exchangeable(bgmm_jd.mixture_prior(3, 2))
-    assert not is_exchangeable(bgmm_jd.mixture_prior(3, 2, mean_loc=[[-1.0], [0.0], [1.0]]))
+    apart = [[-1.0], [0.0], [1.0]]
+    for form in FORMS:
+        assert is_exchangeable(model_of(bgmm_jd.mixture_prior(3, 2, form), form))
+        prior = bgmm_jd.mixture_prior(3, 2, form, mean_loc=apart)
+        assert not is_exchangeable(model_of(prior, form))
+
+
+def test_arrange_moves_what_belongs_to_components():
+    """And nothing else: a tied covariance, a hyperparameter of the length of K."""
+    sites = sites_of(bgmm_jd.mixture_prior(2, 2, "tied"), "tied")
+    rng = np.random.default_rng(0)
+    theta = {
+        "weights": rng.normal(size=(5, 2)),
+        "means": rng.normal(size=(5, 2, 2)),
+        "precisions": rng.normal(size=(5, 2, 2)),
+        "hyper": rng.normal(size=(5, 2)),
+    }
+    found = arrange(sites, theta, np.array([1, 0]))
+    for name in ("weights", "means"):
+        np.testing.assert_array_equal(found[name], theta[name][:, ::-1])
+    for name in ("precisions", "hyper"):
+        np.testing.assert_array_equal(found[name], theta[name])
+    diag = arrange(sites_of(bgmm_jd.mixture_prior(2, 2)), theta, np.array([1, 0]))
+    np.testing.assert_array_equal(diag["precisions"], theta["precisions"][:, ::-1])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_values_in_another_order_are_the_surrogate_of_draws_in_that_order(form):
+    sites = sites_of(bgmm_jd.mixture_prior(2, 2, form, dtype="float64"), form)
+    units = as_tensors(unit(2), "float64")
+    rng = np.random.default_rng(1)
+    values = map_values(
+        lambda constraint, v: constraint.forward(rng.normal(0, 0.3, v.shape)).numpy(),
+        sites,
+        variables(sites, "float64"),
+    )
+    order = np.array([1, 0])
+    before = joint(sites, values, units, user=False)
+    after = joint(sites, arrange_values(sites, values, order), units, user=False)
+    theta = before.sample(4, seed=(0, 1))._asdict()
+    moved = arrange(sites, theta, order)
+    np.testing.assert_allclose(after.log_prob(**moved), before.log_prob(**theta), rtol=1e-12)
 
 
 def test_proportions_without_parameters_of_their_own_keep_their_order():

@@ -6,8 +6,11 @@ import tensorflow as tf
 from scipy import special, stats
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd import data, mixture_prior, objective, surrogate
-from bgmm_jd.units import Units, as_tensors, to_user
+from bgmm_jd import data, mixture_prior, objective
+from bgmm_jd.covariance import unit_of
+from bgmm_jd.objective import model_of
+from bgmm_jd.rows import Rows, gather
+from bgmm_jd.units import Unit, Units, as_tensors, to_user
 
 N, S, K, D = 23, 5, 3, 2
 SHIFT, SCALE = np.array([50.0, -3.0]), np.array([10.0, 0.2])
@@ -35,10 +38,6 @@ PUBLISHED = mixture_prior(
     precision_rate=[50.0, 0.02],
     dtype="float64",
 )
-
-
-def model_of(prior):
-    return objective.Model(prior, surrogate.sites_of(prior))
 
 
 def draws(model):
@@ -92,7 +91,12 @@ CASES = {
 
 
 def in_user_units(theta):
-    return {name: to_user(name, v.numpy(), Units(SHIFT, SCALE)) for name, v in theta.items()}
+    where = Units(SHIFT, SCALE)
+    return {name: to_user(unit_of(name, "diag"), v.numpy(), where) for name, v in theta.items()}
+
+
+def as_rows(rows, weight=None):
+    return Rows(tf.constant(rows), None if weight is None else tf.constant(weight))
 
 
 def row_log_likelihood(theta, X):
@@ -121,7 +125,7 @@ def test_log_joint(name, rows):
     user = in_user_units(theta)
     likelihood = row_log_likelihood(user, SHIFT + SCALE * rows).sum(axis=1)
     expected = density(user) + volume + likelihood + N * np.log(SCALE).sum()
-    found = objective.log_joint(model, theta, UNITS, tf.constant(rows))
+    found = objective.log_joint(model, theta, UNITS, as_rows(rows))
     assert found.shape == [S]
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
@@ -139,7 +143,7 @@ def test_a_prior_in_float32_takes_draws_in_float64(rows):
     # tens of nats each.
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     likelihoods = [
-        objective.log_joint(model, theta, UNITS, tf.constant(rows)) - prior
+        objective.log_joint(model, theta, UNITS, as_rows(rows)) - prior
         for model, prior in ((half, found), (full, expected))
     ]
     np.testing.assert_allclose(*likelihoods, rtol=1e-12)
@@ -164,8 +168,8 @@ def test_a_row_weight_is_the_power_of_its_likelihood(rows):
     model = model_of(PUBLISHED)
     theta = draws(model)
     weight = np.array([2.0, 0.0] + [1.0] * (N - 2))
-    found = objective.log_joint(model, theta, UNITS, tf.constant(rows), tf.constant(weight))
-    repeated = tf.constant(np.repeat(rows, weight.astype(int), axis=0))
+    found = objective.log_joint(model, theta, UNITS, as_rows(rows, weight))
+    repeated = as_rows(np.repeat(rows, weight.astype(int), axis=0))
     expected = objective.log_joint(model, theta, UNITS, repeated)
     np.testing.assert_allclose(found, expected, rtol=1e-13)
 
@@ -177,16 +181,13 @@ def test_batches_average_to_all_rows_over_an_epoch(B, rows):
     theta = draws(model)
     batches = data.cut_batches(N, B)
     seed = tf.constant([3, 4])
-    full = objective.log_joint(model, theta, UNITS, tf.constant(rows))
+    full = objective.log_joint(model, theta, UNITS, as_rows(rows))
     for epoch in (0, 2):
         parts = []
         for step in range(epoch * batches.count, (epoch + 1) * batches.count):
             indices, real = data.batch_indices(batches, tf.constant(step), seed)
-            weight = tf.cast(real, tf.float64)
-            batch = tf.gather(tf.constant(rows), indices)
-            parts.append(
-                objective.log_joint(model, theta, UNITS, batch, weight, batches.count).numpy()
-            )
+            batch = gather(as_rows(rows), indices)._replace(weight=tf.cast(real, tf.float64))
+            parts.append(objective.log_joint(model, theta, UNITS, batch, batches.count).numpy())
         # Rounding of sums of 23 rows.
         np.testing.assert_allclose(np.mean(parts, axis=0), full, rtol=1e-13)
         if batches.count > 1:  # and no single batch is the whole
@@ -196,12 +197,12 @@ def test_batches_average_to_all_rows_over_an_epoch(B, rows):
 def test_order_of_rows_and_of_components_changes_nothing(rows):
     model = model_of(mixture_prior(K, D, mean_scale=[60.0, 4.0], dtype="float64"))
     theta = draws(model)
-    expected = objective.log_joint(model, theta, UNITS, tf.constant(rows))
+    expected = objective.log_joint(model, theta, UNITS, as_rows(rows))
     shuffled = np.random.default_rng(2).permutation(rows)
-    found = objective.log_joint(model, theta, UNITS, tf.constant(shuffled))
+    found = objective.log_joint(model, theta, UNITS, as_rows(shuffled))
     np.testing.assert_allclose(found, expected, rtol=1e-13)
     moved = {name: tf.gather(v, [2, 0, 1], axis=1) for name, v in theta.items()}
-    found = objective.log_joint(model, moved, UNITS, tf.constant(rows))
+    found = objective.log_joint(model, moved, UNITS, as_rows(rows))
     np.testing.assert_allclose(found, expected, rtol=1e-13)
 
 
@@ -215,10 +216,11 @@ def test_a_sum_over_many_float32_rows_can_be_taken_in_float64():
         "means": tf.constant([[[0.3]]]),
         "precisions": tf.constant([[[1.7]]]),
     }
-    rows = tf.zeros([2**22, 1])
+    rows = Rows(tf.zeros([2**22, 1]))
     found = objective.log_joint(model, theta, units, rows, accumulate=tf.float64)
     assert found.dtype == tf.float64
-    one = objective.row_log_likelihood(theta, rows[:1]).numpy().astype(np.float64)[0, 0]
+    first = gather(rows, [0])
+    one = objective.row_log_likelihood(theta, first, "diag").numpy().astype(np.float64)[0, 0]
     expected = 2**22 * one + objective.log_prior(model, theta, units).numpy()
     # The row's value is given; adding it up in float64 is exact to eps times sqrt(N) or so.
     np.testing.assert_allclose(found, expected, rtol=1e-10)
@@ -229,7 +231,7 @@ def test_gradients_reach_every_draw(rows):
     theta = draws(model)
     with tf.GradientTape() as tape:
         tape.watch(theta)
-        value = objective.log_joint(model, theta, UNITS, tf.constant(rows))
+        value = objective.log_joint(model, theta, UNITS, as_rows(rows))
     for name, gradient in tape.gradient(value, theta).items():
         assert np.all(np.isfinite(gradient)), name
         assert np.any(gradient != 0), name
@@ -238,4 +240,16 @@ def test_gradients_reach_every_draw(rows):
 def test_model_knows_its_components_and_which_variables_have_a_density():
     assert model_of(PUBLISHED).components == K
     assert model_of(own_prior).components == K
-    assert model_of(own_prior).shapes == {"width": (), "scales": (K, D), "means": (K, D)}
+    assert model_of(own_prior).volumes == [
+        (Unit.NONE, ()),
+        (Unit.SCALE, (K, D)),
+        (Unit.LOCATION, (K, D)),
+    ]
+
+
+def test_a_prior_has_one_model_of_each_form():
+    """By which compiled programs are kept."""
+    assert model_of(PUBLISHED) is model_of(PUBLISHED, "diag")
+    tied = mixture_prior(2, 2, "tied")
+    assert model_of(tied, "tied") is model_of(tied, "tied")
+    assert model_of(tied, "tied") is not model_of(tied, "diag")

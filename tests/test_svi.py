@@ -9,6 +9,7 @@ from bgmm_jd import run, svi
 from bgmm_jd.data import centre_and_scale, cut_batches
 from bgmm_jd.draws import stateless_seed
 from bgmm_jd.fit import _prepare, _start
+from bgmm_jd.rows import to_tensors
 
 STRIDE = svi.Stride(rate=0.3, longest_loc=3.0, longest_log=0.3)
 STILL = STRIDE._replace(rate=0.0)
@@ -24,9 +25,9 @@ def block(execution, batch_size, dtype="float64", prior=None, seed=1):
     inside = _prepare(centre_and_scale(rows(90, dtype)), 2, "diag", prior, execution)
     inside = _start(inside, None, 1, [seed, 0])
     schedule = svi.Schedule(cut_batches(90, batch_size), 4, 6, dtype, execution)
-    program = svi.program(inside.model.prior, schedule)
+    program = svi.program(inside.model, schedule)
     return program.run(
-        tf.constant(inside.data.rows),
+        to_tensors(inside.data.rows),
         inside.prior_units,
         inside.values,
         stateless_seed(seed),
@@ -65,8 +66,8 @@ def test_loss_is_the_negative_elbo_of_all_rows():
     means = []
     for batch_size in (90, 40):
         schedule = svi.Schedule(cut_batches(90, batch_size), 4, 6, "float64", "xla")
-        program = svi.program(inside.model.prior, schedule)
-        data = tf.constant(inside.data.rows)
+        program = svi.program(inside.model, schedule)
+        data = to_tensors(inside.data.rows)
         losses = np.concatenate(
             [
                 program.run(
@@ -95,10 +96,10 @@ def test_one_compilation_for_each_shape():
 def test_program_is_traced_once():
     inside = _start(_prepare(centre_and_scale(rows(64)), 2, "diag", None, "xla"), None, 1, [0, 0])
     plan = run.schedule(inside, cut_batches(64, 64))
-    program = svi.program(inside.model.prior, plan)
+    program = svi.program(inside.model, plan)
     for stride in (STRIDE, STILL):
         program.run(
-            tf.constant(inside.data.rows),
+            to_tensors(inside.data.rows),
             inside.prior_units,
             inside.values,
             stateless_seed(0),

@@ -6,11 +6,21 @@ import tensorflow as tf
 from scipy import stats
 
 from bgmm_jd import units
+from bgmm_jd.covariance import FORMS, spread_shape, unit_of
 from bgmm_jd.data import to_units
+from bgmm_jd.units import Unit
 
 K, D = 3, 2
 WHERE = units.Units(np.array([5000.0, -0.2]), np.array([1000.0, 0.03]))
-SHAPES = {"weights": (K,), "means": (K, D), "precisions": (K, D), "hyper": (4,)}
+# A covariance that is the same in all directions needs columns of one scale.
+COMMON = units.Units(np.array([150.0, -0.2]), np.array([30.0, 30.0]))
+# The unit and the shape of each variable.
+VARIABLES = {
+    "weights": (Unit.NONE, (K,)),
+    "means": (Unit.LOCATION, (K, D)),
+    "precisions": (Unit.PRECISION, (K, D)),
+    "hyper": (Unit.NONE, (4,)),
+}
 
 
 @pytest.fixture
@@ -25,25 +35,58 @@ def theta():
     }
 
 
+def spread_in(name, form):
+    """A `precisions` or `scales` of that form."""
+    rng = np.random.default_rng(2)
+    value = rng.gamma(2.0, size=spread_shape(form, K, D))
+    if form in ("diag", "spherical"):
+        return value
+    lower = np.tril(0.5 * value) + np.eye(D)  # far from singular
+    return lower if name == "scales" else lower @ lower.swapaxes(-1, -2)
+
+
+def where_of(form):
+    return COMMON if form == "spherical" else WHERE
+
+
+def moved_by(theta, form, where):
+    return {name: units.to_user(unit_of(name, form), v, where) for name, v in theta.items()}
+
+
+def covariance_matrices(name, value, form):
+    """[K, D, D], whatever the form, from their definitions."""
+    if form in ("diag", "spherical"):
+        sd = value if name == "scales" else value**-0.5
+        return np.broadcast_to(sd**2, (K, D))[..., np.newaxis] * np.eye(D)
+    covariance = value @ value.swapaxes(-1, -2) if name == "scales" else np.linalg.inv(value)
+    return np.broadcast_to(covariance, (K, D, D))
+
+
 def test_rows_come_back(theta):
     back = WHERE.shift + WHERE.scale * to_units(WHERE.shift + WHERE.scale * theta["means"], WHERE)
     # One rounding at the size of the shift on the way in, and one on the way out.
     np.testing.assert_allclose(back, WHERE.shift + WHERE.scale * theta["means"], rtol=1e-15)
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("spread", ["precisions", "scales"])
-def test_rows_have_the_density_of_the_rows_inside(theta, spread):
+def test_rows_have_the_density_of_the_rows_inside(theta, spread, form):
     """x = shift + scale z: p(x) = p(z) / prod(scale), whichever way the model says its spread."""
-    z = np.random.default_rng(1).normal(size=(5, 1, D))
-    x = WHERE.shift + WHERE.scale * z
+    where = where_of(form)
+    theta = {"means": theta["means"], spread: spread_in(spread, form)}
+    z = np.random.default_rng(1).normal(size=(5, D))
+    x = where.shift + where.scale * z
 
     def density(value, theta):
-        power = -0.5 if spread == "precisions" else 1.0
-        law = stats.norm(theta["means"], theta[spread] ** power)
-        return law.logpdf(value).sum(axis=-1)
+        roots = np.linalg.cholesky(covariance_matrices(spread, theta[spread], form))
+        residual = (value - theta["means"][:, np.newaxis])[..., np.newaxis]
+        sds_apart = np.linalg.solve(roots[:, np.newaxis], residual)[..., 0]
+        return (
+            stats.norm.logpdf(sds_apart).sum(axis=-1) - np.linalg.slogdet(roots)[1][:, np.newaxis]
+        )
 
-    moved = {name: units.to_user(name, value, WHERE) for name, value in theta.items()}
-    expected = density(z, theta) - np.log(WHERE.scale).sum()
+    moved = moved_by(theta, form, where)
+    expected = density(z, theta) - np.log(where.scale).sum()
     # x - mean loses 5000 / 1000 sds' worth of digits: a few eps times that, squared sds times.
     np.testing.assert_allclose(density(x, moved), expected, rtol=1e-12)
 
@@ -51,41 +94,111 @@ def test_rows_have_the_density_of_the_rows_inside(theta, spread):
 @pytest.mark.parametrize("name", ["weights", "hyper", "anything"])
 def test_other_variables_have_no_units(theta, name):
     value = theta.get(name, np.ones(2))
-    assert units.of_variable(name, WHERE) is None
-    assert units.to_user(name, value, WHERE) is value
+    for form in FORMS:
+        unit = unit_of(name, form)
+        assert unit is Unit.NONE
+        assert units.affine(unit, WHERE) is None
+        assert units.to_user(unit, value, WHERE) is value
+        assert units.to_internal(unit, value, WHERE) is value
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("spread", ["precisions", "scales"])
-def test_log_volume_is_that_of_the_jacobian(theta, spread):
-    """By the determinant of the change's derivative, one unit step in each coordinate."""
-    shapes = {"weights": (K,), "means": (K, D), spread: (K, D), "hyper": (4,)}
-    flat = np.concatenate([theta[name].ravel() for name in shapes])
-    sizes = np.cumsum([np.prod(shape) for shape in shapes.values()])[:-1]
+def test_internal_is_the_inverse_of_user(theta, spread, form):
+    where = where_of(form)
+    theta = {**theta, spread: spread_in(spread, form)}
+    for name in ("weights", "means", spread, "hyper"):
+        unit = unit_of(name, form)
+        user = units.to_user(unit, theta[name], where)
+        assert user.shape == theta[name].shape
+        # Digits of the shift, 5000 / 1000 or 0.2 / 0.03 sds.
+        np.testing.assert_allclose(
+            units.to_internal(unit, user, where), theta[name], rtol=1e-12, atol=1e-12
+        )
+
+
+def free_entries(unit, shape):
+    """Mask of the entries that can be chosen: the lower triangle of a matrix, all else."""
+    triangle = np.tri(D, dtype=bool) if unit in units.MATRICES else True
+    return np.broadcast_to(triangle, shape)
+
+
+def filled(unit, free, mask):
+    """The variable with those free entries."""
+    value = np.zeros(mask.shape)
+    value[mask] = free
+    if unit is Unit.PRECISION_MATRIX:  # symmetric
+        value = value + np.tril(value, -1).swapaxes(-1, -2)
+    return value
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("spread", ["precisions", "scales"])
+def test_log_volume_is_that_of_the_jacobian(theta, spread, form):
+    """By the determinant of the change's derivative, one unit step in each free entry."""
+    where = where_of(form)
+    theta = {**theta, spread: spread_in(spread, form)}
+    variables = {
+        name: (unit_of(name, form), theta[name].shape)
+        for name in ("weights", "means", spread, "hyper")
+    }
+    masks = {name: free_entries(*variable) for name, variable in variables.items()}
+    flat = np.concatenate([theta[name][mask] for name, mask in masks.items()])
+    sizes = np.cumsum([mask.sum() for mask in masks.values()])[:-1]
 
     def user(point):
-        parts = zip(shapes.items(), np.split(point, sizes), strict=True)
-        return np.concatenate(
-            [units.to_user(name, v.reshape(shape), WHERE).ravel() for (name, shape), v in parts]
-        )
+        found = []
+        for (name, mask), free in zip(masks.items(), np.split(point, sizes), strict=True):
+            unit = variables[name][0]
+            found.append(units.to_user(unit, filled(unit, free, mask), where)[mask])
+        return np.concatenate(found)
 
     jacobian = np.stack([user(flat + step) - user(flat) for step in np.eye(len(flat))])
     _, expected = np.linalg.slogdet(jacobian)
     # Differences of numbers near 5000: eps times 5000 over the smallest change, 0.03.
-    np.testing.assert_allclose(units.log_volume(shapes, WHERE), expected, atol=1e-9)
+    np.testing.assert_allclose(units.log_volume(variables.values(), where), expected, atol=1e-9)
+
+
+def all_variables():
+    """One variable of each unit, with and without axes before its own."""
+    matrices = [(unit, shape) for unit in units.MATRICES for shape in ((K, D, D), (D, D))]
+    common = [(unit, (K, 1)) for unit in (Unit.COMMON_SCALE, Unit.COMMON_PRECISION)]
+    return [*VARIABLES.values(), (Unit.SCALE, (K, D)), *common, *matrices]
+
+
+def test_log_volume_adds_up_over_variables():
+    each = [units.log_volume([variable], COMMON) for variable in all_variables()]
+    assert units.log_volume(all_variables(), COMMON) == pytest.approx(sum(each), rel=1e-14)
+
+
+@pytest.mark.parametrize("unit", Unit)
+def test_tensors_change_units_as_arrays_do(unit):
+    value = np.random.default_rng(3).normal(size=(K, D, D))
+    inside = units.as_tensors(COMMON, tf.float64)
+    for change in (units.to_user, units.to_internal):
+        found = change(unit, tf.constant(value), inside)
+        np.testing.assert_allclose(found, change(unit, value, COMMON), rtol=1e-14)
 
 
 def test_log_volume_of_tensors_is_that_of_arrays():
     inside = units.as_tensors(WHERE, tf.float64)
     np.testing.assert_allclose(
-        units.log_volume(SHAPES, inside), units.log_volume(SHAPES, WHERE), rtol=1e-14
+        units.log_volume(VARIABLES.values(), inside),
+        units.log_volume(VARIABLES.values(), WHERE),
+        rtol=1e-14,
     )
+    for variable in all_variables():
+        np.testing.assert_allclose(
+            units.log_volume([variable], inside), units.log_volume([variable], WHERE), rtol=1e-14
+        )
 
 
-def test_unit_changes_nothing(theta):
+def test_unit_changes_nothing():
     same = units.unit(D)
-    for name, value in theta.items():
-        np.testing.assert_array_equal(units.to_user(name, value, same), value)
-    assert units.log_volume(SHAPES, same) == 0
+    value = np.random.default_rng(3).normal(size=(K, D, D))
+    for unit in Unit:
+        np.testing.assert_array_equal(units.to_user(unit, value, same), value)
+    assert units.log_volume(all_variables(), same) == 0
 
 
 def test_tensors_are_in_the_dtype_asked_for():

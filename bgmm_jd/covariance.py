@@ -1,0 +1,65 @@
+"""The forms that the covariance of a component can have, and the shape and unit each gives."""
+
+from collections.abc import Mapping
+
+from bgmm_jd.units import Unit
+
+FORMS = ("diag", "full", "tied", "spherical")
+MATRIX_FORMS = ("full", "tied")
+
+# The variable of the prior that says how wide the components are, whichever it has.
+SPREADS = ("precisions", "scales")
+
+_UNITS = {
+    "precisions": {
+        "diag": Unit.PRECISION,
+        "full": Unit.PRECISION_MATRIX,
+        "tied": Unit.PRECISION_MATRIX,
+        "spherical": Unit.COMMON_PRECISION,
+    },
+    "scales": {
+        "diag": Unit.SCALE,
+        "full": Unit.SCALE_MATRIX,
+        "tied": Unit.SCALE_MATRIX,
+        "spherical": Unit.COMMON_SCALE,
+    },
+}
+
+
+def check_covariance(covariance: str) -> None:
+    """Raise unless `covariance` names a form that is known."""
+    if covariance not in FORMS:
+        raise ValueError(f"covariance must be one of {FORMS}; got {covariance!r}.")
+
+
+def spread_shape(covariance: str, K: int, D: int) -> tuple[int, ...]:
+    """The shape of `precisions` or `scales` in that form."""
+    return {"diag": (K, D), "full": (K, D, D), "tied": (D, D), "spherical": (K, 1)}[covariance]
+
+
+def form_of(shape: tuple[int, ...], K: int, D: int, covariance: str) -> str | None:
+    """The form that a `precisions` or `scales` of that shape has; None if it has none.
+
+    Parameters
+    ----------
+    covariance : the form to take where the shape fits several, as [2, 2] fits "diag" and "tied".
+    """
+    fitting = [form for form in FORMS if spread_shape(form, K, D) == shape]
+    return covariance if covariance in fitting else next(iter(fitting), None)
+
+
+def spread_of(theta: Mapping[str, object]) -> str:
+    """Which of `precisions` and `scales` there is."""
+    return next(name for name in SPREADS if name in theta)
+
+
+def unit_of(name: str, covariance: str) -> Unit:
+    """What the variable of that name is measured in; hyperparameters of the user's own stay."""
+    if name == "means":
+        return Unit.LOCATION
+    return _UNITS[name][covariance] if name in SPREADS else Unit.NONE
+
+
+def is_by_component(name: str, covariance: str) -> bool:
+    """Whether the variable has one entry for each component, along its first axis."""
+    return name in ("weights", "means") or (name in SPREADS and covariance != "tied")

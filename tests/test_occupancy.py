@@ -1,0 +1,152 @@
+"""The number of occupied components against enumeration of all labellings of a few rows.
+
+Statistical tests have a false alarm of 1e-6 each, and fixed seeds.
+"""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bgmm_jd import occupancy
+from bgmm_jd.occupancy import occupied, occupied_components
+from bgmm_jd.rows import Rows
+
+FALSE_ALARM = 1e-6
+
+
+def responsibilities(weights, means, precisions, rows):
+    """[N, K], by scipy."""
+    sd = np.asarray(precisions) ** -0.5
+    density = stats.norm.pdf(rows[:, np.newaxis], means, sd).prod(axis=2) * weights
+    return density / density.sum(axis=1, keepdims=True)
+
+
+def enumerated(r):
+    """The probability of each number of occupied components, over all K^N labellings: [K + 1]."""
+    N, K = r.shape
+    result = np.zeros(K + 1)
+    for labels in itertools.product(range(K), repeat=N):
+        result[len(set(labels))] += r[np.arange(N), labels].prod()
+    return result
+
+
+def blocks_of(r, size):
+    """Of probabilities r [S, N, K], so many rows at a time."""
+    for first in range(0, r.shape[1], size):
+        yield r[:, first : first + size].swapaxes(1, 2)
+
+
+TWO = responsibilities([0.7, 0.3], [[0.0], [1.0]], [[1.0], [2.0]], np.array([[-0.3], [0.4], [1.2]]))
+THREE = responsibilities(
+    [0.5, 0.45, 0.05],
+    [[0.0, 1.0], [0.5, 0.0], [4.0, 4.0]],
+    [[1.0, 0.5], [2.0, 1.0], [0.1, 0.3]],
+    np.random.default_rng(0).normal(size=(4, 2)),
+)
+
+
+@pytest.mark.parametrize("r", [TWO, THREE])
+def test_numbers_of_occupied_components_by_enumeration(r):
+    S, K = 40_000, r.shape[1]
+    exact = enumerated(r)
+    numbers = occupied(blocks_of(np.tile(r, (S, 1, 1)), size=2), S, K, seed=3).sum(axis=1)
+    counts = np.bincount(numbers, minlength=K + 1)
+    assert counts[0] == 0 == exact[0]
+    assert stats.chisquare(counts[1:], S * exact[1:]).pvalue > FALSE_ALARM
+
+
+@pytest.mark.parametrize("k", [0, 1, 2])
+def test_a_component_is_empty_if_every_row_is_elsewhere(k):
+    S = 40_000
+    empty = (1 - THREE[:, k]).prod()
+    found = occupied(blocks_of(np.tile(THREE, (S, 1, 1)), size=3), S, 3, seed=4)[:, k]
+    assert stats.binomtest(int((~found).sum()), S, empty).pvalue > FALSE_ALARM
+
+
+def test_how_rows_are_cut_does_not_matter():
+    r = np.random.default_rng(5).dirichlet([1.0, 0.5, 0.02], size=(20, 50))
+    whole = occupied(blocks_of(r, size=50), 20, 3, seed=6)
+    np.testing.assert_array_equal(occupied(blocks_of(r, size=7), 20, 3, seed=6), whole)
+    assert 0 < whole.sum() < whole.size  # or it would be no test
+
+
+def test_no_more_rows_are_read_than_needed():
+    r = np.tile(np.eye(2), (5, 10, 1))  # rows in turn to either component
+    blocks = blocks_of(r, size=2)
+    assert occupied(blocks, 5, 2, seed=0).all()
+    assert len(list(blocks)) == 9
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rare_labels_keep_their_probability(dtype):
+    """A probability of 1e-8, for which float32 has no room beside 1, is neither lost nor more."""
+    r = np.array([0.6, 0.4, 1e-8], dtype)
+    share = r.astype(float) / r.sum(dtype=float)
+    # Uniform draws at either side of the two edges.
+    first, last = share[0], 1 - share[2]
+    uniform = np.array([0.0, first - 1e-9, first + 1e-9, last - 1e-9, last + 1e-9, 1 - 2.0**-53])
+    labels = occupancy._draw_labels(
+        np.repeat(r[np.newaxis, :, np.newaxis], len(uniform), axis=2), uniform[np.newaxis]
+    )
+    np.testing.assert_array_equal(labels, [[0, 0, 1, 1, 2, 2]])
+
+
+@pytest.fixture(scope="module")
+def with_doubtful_rows(two_clusters_posterior):
+    """The surrogate of a fit, with three rows that either component may hold; and these rows."""
+    inside = two_clusters_posterior.inside
+    values = np.array([[-0.1, 0.0], [0.0, 0.3], [0.05, -0.2]])
+    data = inside.data._replace(rows=Rows(values))
+    posterior = dataclasses.replace(
+        two_clusters_posterior, inside=inside._replace(data=data, weigh=False)
+    )
+    return posterior, data.units.shift + data.units.scale * values
+
+
+def test_rows_of_a_posterior(with_doubtful_rows):
+    """Against the exact mean given each theta, over all labellings of the rows."""
+    posterior, X = with_doubtful_rows
+    S = 2_000
+    found = occupied_components(posterior, draws=S, seed=8)
+    draws = posterior.sample(S, seed=8)
+    thetas = zip(*(draws[name] for name in ("weights", "means", "precisions")), strict=True)
+    exact = np.mean([enumerated(responsibilities(*theta, X)) for theta in thetas], axis=0)
+    # Hoeffding: labels are independent given the thetas.
+    allowed = np.sqrt(np.log(2 / FALSE_ALARM) / (2 * S))
+    np.testing.assert_allclose(found, exact, atol=allowed)
+    assert allowed < exact[1] < 1 - allowed  # or it would be no test
+    assert found.shape == (3,)
+    assert found[0] == 0
+    np.testing.assert_allclose(found.sum(), 1, rtol=1e-12)
+
+
+def test_a_row_without_weight_holds_no_component(with_doubtful_rows):
+    posterior, _ = with_doubtful_rows
+    data = posterior.inside.data
+    weighted = data._replace(rows=data.rows._replace(weight=np.array([0.0, 1.5, 0.0])))
+    inside = posterior.inside._replace(data=weighted)
+    found = occupied_components(dataclasses.replace(posterior, inside=inside), draws=50)
+    np.testing.assert_array_equal(found, [0, 1, 0])
+
+
+def test_seeds_repeat(with_doubtful_rows):
+    posterior, _ = with_doubtful_rows
+    first = occupied_components(posterior, seed=1)
+    np.testing.assert_array_equal(occupied_components(posterior, seed=1), first)
+    assert not np.array_equal(occupied_components(posterior, seed=2), first)
+
+
+def test_separate_clusters_are_all_occupied(two_clusters_posterior):
+    np.testing.assert_array_equal(occupied_components(two_clusters_posterior, draws=50), [0, 0, 1])
+
+
+def test_bad_arguments(two_clusters_posterior):
+    with pytest.raises(ValueError, match="draws must be at least 1"):
+        occupied_components(two_clusters_posterior, draws=0)
+    with pytest.raises(TypeError, match="draws must be an integer"):
+        occupied_components(two_clusters_posterior, draws=2.5)
+    with pytest.raises(ValueError, match="seed must not be negative"):
+        occupied_components(two_clusters_posterior, seed=-1)

@@ -1,0 +1,669 @@
+"""Stick-breaking proportions against Beta distributions, the Dirichlet they contain, and autodiff.
+
+- Densities: products of Beta densities and their Jacobian in float64, within the roundings of the
+  terms that are added up.
+- Laws and gradients of draws: scipy's distribution functions and exact expectations. Each of these
+  tests has a false alarm of 1e-6, or looks within 5 standard errors (6e-7). Seeds are fixed.
+"""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+from scipy import special, stats
+
+from bgmm_jd import families, gamma
+from bgmm_jd.sticks import (
+    MirroredStickBreaking,
+    StickBreaking,
+    StickCoordinates,
+    dirichlet_process,
+)
+
+tfd = tfp.distributions
+
+FALSE_ALARM = 1e-6
+STANDARD_ERRORS = 5
+ROUNDINGS = 8  # of each term of a sum; elementary functions are good to two in the last place
+DTYPES = [tf.float32, tf.float64]
+SEED = tf.constant([3, 14], tf.int32)
+
+# Pairs (a, b) of each break.
+MIXED = np.array([[0.3, 1.0], [2.0, 5.0], [40.0, 8.0]])
+PAIRS = {
+    "small": np.array([[0.05, 0.05], [0.05, 0.3], [0.3, 0.05], [1.0, 0.7]]),
+    "mixed": MIXED,
+    "large": np.array([[1e6, 2e6], [3e6, 1.0], [1e6, 1e6], [0.5, 1e6]]),
+    "largest": np.array([[1e8, 3e8], [1e8, 2e3], [7.0, 1e8]]),
+}
+
+
+def eps(dtype):
+    return np.finfo(dtype.as_numpy_dtype).eps
+
+
+def tiny(dtype):
+    return np.finfo(dtype.as_numpy_dtype).tiny
+
+
+def floor(dtype):
+    """Where draws are raised to."""
+    return tiny(dtype) / eps(dtype)
+
+
+def break_sticks(v, rest):
+    """Proportions from the shares taken and left by each break, one break after the other."""
+    pieces, whole = [], np.ones_like(v[..., 0])
+    for k in range(v.shape[-1]):
+        pieces.append(whole * v[..., k])
+        whole = whole * rest[..., k]
+    return np.stack([*pieces, whole], axis=-1)
+
+
+def shares_of(w):
+    """v, 1 - v and R of proportions in float64: each [..., K - 1]."""
+    w = np.asarray(w, float)
+    K = w.shape[-1]
+    left = np.stack([w[..., k:].sum(axis=-1) for k in range(K)], axis=-1)
+    return w[..., :-1] / left[..., :-1], left[..., 1:] / left[..., :-1], left[..., :-1]
+
+
+def log_density(pairs, v, rest, whole):
+    """And the size of the terms that it is the sum of."""
+    a, b = pairs[..., 0], pairs[..., 1]
+    terms = [special.xlogy(a - 1, v), special.xlogy(b - 1, rest), -special.betaln(a, b)]
+    terms = np.stack(np.broadcast_arrays(*terms, -np.log(whole)))
+    return np.sum(terms, axis=(0, -1)), np.sum(np.abs(terms), axis=(0, -1))
+
+
+def random_shares(pairs, n):
+    """Of the law, and wider than it: v and 1 - v [n, K - 1], each with its own digits."""
+    rng = np.random.default_rng(6)
+    pairs = np.concatenate([np.tile(pairs, (n // 2, 1, 1)), np.tile(0.3 * pairs, (n // 2, 1, 1))])
+    z = np.maximum(rng.gamma(pairs), 1e-60)
+    return np.moveaxis(z / z.sum(axis=-1, keepdims=True), -1, 0)
+
+
+def in_every_mode(function, *args):
+    compiled = tf.function(function, jit_compile=True)
+    return [function(*args), tf.function(function)(*args), compiled(*args)]
+
+
+# Densities
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_log_prob_is_that_of_independent_sticks(name):
+    pairs = PAIRS[name]
+    v, rest = random_shares(pairs, 40)
+    w = break_sticks(v, rest)
+    whole = np.cumprod(np.concatenate([np.ones((40, 1)), rest[:, :-1]], axis=1), axis=1)
+    truth, size = log_density(pairs, v, rest, whole)
+    found = StickBreaking(pairs).log_prob(w).numpy()
+    # Each sum of up to K parts, from which v is found again, has K roundings.
+    assert np.all(np.abs(found - truth) < ROUNDINGS * len(w[0]) * eps(tf.float64) * size)
+
+
+def test_log_prob_by_change_of_variables():
+    """From scipy's Beta densities, with the Jacobian of v -> w by automatic differentiation."""
+    v = tf.constant(np.random.default_rng(1).uniform(0.05, 0.95, size=(7, 3)))
+    with tf.GradientTape() as tape:
+        tape.watch(v)
+        left = tf.math.cumprod(1.0 - v, axis=-1)
+        w = tf.concat([v[:, :1], v[:, 1:] * left[:, :-1], left[:, -1:]], axis=-1)
+    _, log_volume = np.linalg.slogdet(tape.batch_jacobian(w, v)[:, :-1])
+    truth = stats.beta.logpdf(v, *MIXED.T).sum(axis=-1) - log_volume
+    np.testing.assert_allclose(StickBreaking(MIXED).log_prob(w), truth, rtol=1e-12)
+
+
+def test_two_proportions_are_a_dirichlet():
+    pair = np.array([[0.7, 3.0]])
+    p = tfd.Dirichlet(pair[0]).sample(20, seed=(0, 1))
+    found = StickBreaking(pair).log_prob(p)
+    np.testing.assert_allclose(found, tfd.Dirichlet(pair[0]).log_prob(p), rtol=1e-12)
+    np.testing.assert_allclose(found, gamma.Dirichlet(pair[0]).log_prob(p), rtol=1e-12)
+
+
+@pytest.mark.parametrize("a", [(0.3, 1.0, 2.5, 0.7), (12.0, 3.0, 100.0, 1.0, 30.0)])
+def test_a_dirichlet_is_a_special_case(a):
+    a = np.array(a)
+    after = np.cumsum(a[::-1])[::-1][1:]
+    law, stock = StickBreaking(np.stack([a[:-1], after], axis=-1)), tfd.Dirichlet(a)
+    p = stock.sample(30, seed=(0, 2))
+    # Sums of some ten terms of a size below a thousand.
+    np.testing.assert_allclose(law.log_prob(p), stock.log_prob(p), atol=1e-11)
+    np.testing.assert_allclose(law.mean(), stock.mean(), rtol=1e-13)
+    np.testing.assert_allclose(law.variance(), stock.variance(), rtol=1e-12)
+
+
+def kernel_size(v, a, total):
+    """Of the terms that the log density of a stick has, less those that do not depend on v.
+
+    Near the mean they do not cancel, and rounding v moves them by their slope, 1 + a |s|.
+    """
+    ratio = v * total / a
+    s = np.abs(ratio - 1)
+    return 1 + a * s + np.where(s < 0.25, 0, np.abs((a - 1) * np.log(ratio)))
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_log_prob_in_float32(name):
+    """Of draws, against float64."""
+    pairs = PAIRS[name].astype(np.float32)
+    w = StickBreaking(pairs).sample(50, seed=SEED)
+    found = StickBreaking(pairs).log_prob(w)
+    assert found.dtype == tf.float32
+    pairs = pairs.astype(float)
+    v, rest, whole = shares_of(w)
+    truth, truth_size = log_density(pairs, v, rest, whole)
+    a, b = pairs.T
+    logs = 3 * np.log(2 * np.pi * (a + b + 1 / a + 1 / b)) + np.abs(np.log(whole))
+    size = (logs + kernel_size(v, a, a + b) + kernel_size(rest, b, a + b)).sum(axis=-1)
+    K = len(pairs) + 1
+    allowed = ROUNDINGS * (K * eps(tf.float32) * size + eps(tf.float64) * truth_size)
+    assert np.all(np.abs(found - truth) < allowed)
+
+
+def test_tiny_tails_have_their_digits():
+    """The sticks of a tail of 1e-30 are found again in float32; 1 less the others has nothing."""
+    w = np.array([1.0, 1e-9, 3e-20, 2e-30, 5e-31], np.float32)
+    pairs = np.array([[20.0, 0.4], [3.0, 0.5], [1.0, 0.1], [4.0, 1.5]])
+    truth, size = log_density(pairs, *shares_of(w))
+    found = StickBreaking(tf.constant(pairs, tf.float32)).log_prob(w)
+    assert abs(found - truth) < ROUNDINGS * 5 * eps(tf.float32) * size
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_proportions_of_zero(dtype):
+    """They are read as the smallest normal float; also a whole tail of them."""
+    law = StickBreaking(tf.constant(MIXED, dtype))
+    more = 0.5 + 4 * eps(dtype)  # a sum above 1 leaves less than the smallest float of it
+    rows = [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0], [0.0, 0.5, more, 0.0]]
+    w = tf.constant(rows, dtype)
+    with tf.GradientTape() as tape:
+        tape.watch(w)
+        found = law.log_prob(w)
+    assert np.all(np.isfinite(found))
+    assert not np.any(np.isnan(tape.gradient(found, w)))
+    np.testing.assert_array_equal(found, law.log_prob(tf.maximum(w, tiny(dtype))))
+
+
+def test_log_prob_gradients():
+    """By concentrations in closed form; by proportions, along the simplex, by differences."""
+    w = StickBreaking(MIXED).sample(seed=3)
+    pairs = tf.constant(MIXED)
+    with tf.GradientTape() as tape:
+        tape.watch([pairs, w])
+        log_prob = StickBreaking(pairs).log_prob(w)
+    by_pairs, by_w = (g.numpy() for g in tape.gradient(log_prob, [pairs, w]))
+    a, b = MIXED.T
+    v, rest, _ = shares_of(w)
+    common = special.digamma(a + b)
+    truth = np.stack([np.log(v) - special.digamma(a), np.log(rest) - special.digamma(b)], axis=-1)
+    np.testing.assert_allclose(by_pairs, truth + common[:, np.newaxis], rtol=1e-10)
+
+    step = 1e-6 * w.numpy().min()
+    for k in range(3):
+        along = np.zeros(4)
+        along[k], along[3] = step, -step
+        ends = [log_density(MIXED, *shares_of(w.numpy() + sign * along))[0] for sign in (1, -1)]
+        # Rounding leaves 1e-15 of some tens over the step, relative to the smallest proportion.
+        slope = (ends[0] - ends[1]) / (2 * step)
+        error = 100 * eps(tf.float64) / step
+        assert abs(by_w[k] - by_w[3] - slope) < error + 1e-8 * abs(slope)
+
+
+# Draws
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("pairs", [MIXED, [[12.0, 100.0], [1e4, 3e4], [0.3, 2.5]]])
+def test_law_of_draws(pairs, dtype):
+    pairs, n = np.array(pairs), 20_000
+    w = StickBreaking(tf.constant(pairs, dtype)).sample(n, seed=4).numpy()
+    # Each of K pieces, and the sum, is rounded by some eps of 1 + |log w|, w |log w| below 1/e.
+    np.testing.assert_allclose(w.astype(float).sum(axis=-1), 1, atol=ROUNDINGS * eps(dtype))
+    v, rest, _ = shares_of(w)
+    u = np.where(v < 0.5, stats.beta.cdf(v, *pairs.T), 1 - stats.beta.cdf(rest, *pairs.T[::-1]))
+    for k in range(3):
+        assert stats.kstest(u[:, k], "uniform").pvalue > FALSE_ALARM
+    correlation = np.corrcoef(u.T)[np.triu_indices(3, 1)]
+    assert np.all(np.abs(correlation) < STANDARD_ERRORS / np.sqrt(n))
+
+
+def product_moments(pairs, power):
+    """E[w^power] [K], by scipy's moments of each share."""
+    taken = np.array([stats.beta(a, b).moment(power) for a, b in pairs])
+    left = np.array([stats.beta(b, a).moment(power) for a, b in pairs])
+    return break_sticks(taken, left)
+
+
+def test_moments():
+    law, n = StickBreaking(MIXED), 20_000
+    mean, square = product_moments(MIXED, 1), product_moments(MIXED, 2)
+    np.testing.assert_allclose(law.mean(), mean, rtol=1e-13)
+    np.testing.assert_allclose(law.variance(), square - mean**2, rtol=1e-11)
+    np.testing.assert_allclose(law.stddev(), np.sqrt(square - mean**2), rtol=1e-11)
+    w = law.sample(n, seed=5).numpy()
+    for k in range(4):
+        assert_mean(w[:, k], mean[k])
+        assert_mean(w[:, k] ** 2, square[k])
+
+
+def test_variance_in_float32_of_large_concentrations():
+    """1e-6 of the squared mean, of which a difference of moments has no digits in float32."""
+    pairs = PAIRS["large"].astype(np.float32)
+    found, truth = StickBreaking(pairs).variance(), StickBreaking(pairs.astype(float)).variance()
+    assert found.dtype == tf.float32
+    # The logs of the mean are sums of terms of up to log(3e6) = 15, which exp makes relative.
+    np.testing.assert_allclose(found, truth, rtol=ROUNDINGS * 5 * 15 * eps(tf.float32))
+
+
+def assert_mean(values, expected):
+    error = values.std() / np.sqrt(len(values))
+    assert abs(values.mean() - expected) < STANDARD_ERRORS * error
+
+
+def mean_slopes(pairs):
+    """dE[w_k] / d(a, b): [K, K - 1, 2], by complex steps, which leave no error."""
+    result = np.zeros((len(pairs) + 1, *pairs.shape))
+    for where in np.ndindex(*pairs.shape):
+        moved = pairs.astype(complex)
+        moved[where] += 1e-100j
+        mean = moved / moved.sum(axis=-1, keepdims=True)
+        result[(slice(None), *where)] = break_sticks(*mean.T).imag / 1e-100
+    return result
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradients_of_the_mean(dtype):
+    n = 20_000
+    pairs = tf.tile(tf.constant(MIXED[np.newaxis], dtype), [n, 1, 1])
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(pairs)
+        pieces = tf.unstack(StickBreaking(pairs).sample(seed=6), axis=-1)
+    truth = mean_slopes(MIXED)
+    for k, piece in enumerate(pieces):
+        slopes = tape.gradient(piece, pairs).numpy().astype(float)
+        for where in np.ndindex(*MIXED.shape):
+            if where[0] > k:  # a later break
+                np.testing.assert_array_equal(slopes[(slice(None), *where)], 0)
+            else:
+                assert_mean(slopes[(slice(None), *where)], truth[(k, *where)])
+
+
+def test_gradients_of_the_mean_log():
+    """E log w_k in closed form, for small concentrations whose draws come near the floor."""
+    n, pairs = 100_000, np.array([[0.05, 0.3], [0.6, 0.2]])
+    tiled = tf.tile(tf.constant(pairs[np.newaxis], tf.float32), [n, 1, 1])
+    with tf.GradientTape() as tape:
+        tape.watch(tiled)
+        last = tf.math.log(StickBreaking(tiled).sample(seed=7)[:, 2])
+    slopes = tape.gradient(last, tiled).numpy().astype(float)
+    # E log w_3 = sum_j digamma(b_j) - digamma(a_j + b_j).
+    common = -special.polygamma(1, pairs.sum(axis=1))
+    for j in range(2):
+        assert_mean(slopes[:, j, 0], common[j])
+        assert_mean(slopes[:, j, 1], special.polygamma(1, pairs[j, 1]) + common[j])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_emptied_tails(dtype):
+    """Twenty breaks that mostly take all: draws stay above the floor, gradients finite."""
+    pairs = tf.constant(np.tile([1.0, 0.02], (20, 1)), dtype)
+    priors = [
+        StickBreaking(dirichlet_process(21, tf.constant(3.0, dtype))),
+        StickBreaking(tf.constant(np.tile([50.0, 70.0], (20, 1)), dtype)),
+        gamma.Dirichlet(tf.fill([21], tf.constant(30.0, dtype))),
+    ]
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(pairs)
+        w = StickBreaking(pairs).sample(200, seed=SEED)
+        densities = [law.log_prob(w) for law in (*priors, StickBreaking(pairs))]
+    assert np.any(w == tf.constant(floor(dtype), dtype))
+    assert np.all(w >= 0.999 * floor(dtype))
+    for density in densities:
+        assert np.all(np.isfinite(density))
+        assert np.all(np.isfinite(tape.gradient(density, pairs)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_modes_agree(dtype):
+    def draw(pairs):
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(pairs)
+            w = StickBreaking(pairs).sample(seed=SEED)
+            first, last = tf.math.log(w[:, 0]), tf.math.log(w[:, -1])
+        # Row by row, as sums over draws would hide a difference.
+        return w, tape.gradient(first, pairs)[:, 0], tape.gradient(last, pairs)
+
+    # Three breaks of each kind, 100 draws of each.
+    pairs = tf.constant(np.repeat([pairs[:3] for pairs in PAIRS.values()], 100, axis=0), dtype)
+    eager, graph, xla = in_every_mode(draw, pairs)
+    # log w is a sum over three breaks of terms that may reach log(tiny), each rounded some 8 times.
+    log_size = -np.log(tiny(dtype)) * 3
+    for other in (graph, xla):
+        for ours, theirs in zip(eager, other, strict=True):
+            np.testing.assert_allclose(theirs, ours, rtol=8 * eps(dtype) * log_size)
+
+
+def test_densities_agree_in_every_mode():
+    law = StickBreaking(MIXED)
+    w = law.sample(100, seed=SEED)
+    eager, graph, xla = in_every_mode(law.log_prob, w)
+    for other in (graph, xla):  # sums of terms of a size below a thousand
+        np.testing.assert_allclose(other, eager, atol=1e-11)
+
+
+def test_graph_has_no_loops():
+    @tf.function
+    def draw(pairs):
+        with tf.GradientTape() as tape:
+            tape.watch(pairs)
+            law = StickBreaking(pairs)
+            density = law.log_prob(law.sample(2, seed=SEED))
+        return tape.gradient(density, pairs)
+
+    graph = draw.get_concrete_function(tf.TensorSpec([3, 2], tf.float32)).graph
+    kinds = {operation.type for operation in graph.get_operations()}
+    assert not any("While" in kind or "If" in kind for kind in kinds)
+
+
+def test_mirrored_draws_cancel():
+    """Half-sums of pairs keep what is even in the normals: 1 / sqrt(1e4) of the deviation."""
+    pairs = np.array([[1e4, 2e4], [3e4, 1e4]])
+    w = MirroredStickBreaking(pairs).sample(2_000, seed=SEED).numpy()
+    assert stats.kstest(stats.beta.cdf(w[:1_000, 0], *pairs[0]), "uniform").pvalue > FALSE_ALARM
+    halves = (w[:1_000] + w[1_000:]) / 2
+    assert np.all(halves.std(axis=0) < 5 * 1e-2 * w.std(axis=0))
+
+
+# Coordinates
+
+
+def test_coordinates_and_back():
+    y = np.random.default_rng(8).normal(scale=4.0, size=(50, 5))
+    coordinates = StickCoordinates()
+    w = coordinates.forward(y)
+    np.testing.assert_allclose(w, break_sticks(special.expit(y), special.expit(-y)), rtol=1e-13)
+    # Fresh, as a bijector remembers where its values came from. w is rounded by some 8 eps of
+    # 1 + |log w|, and its sums: absolute errors of y, which is a difference of logs.
+    size = 1 + np.abs(np.log(w)).max()
+    back = StickCoordinates().inverse(tf.identity(w))
+    np.testing.assert_allclose(back, y, atol=ROUNDINGS * 6 * eps(tf.float64) * size)
+
+
+@pytest.mark.parametrize("y", [[0.3], [0.3, -1.2, 2.0], [-4.0, 8.0, 0.0, 3.0, -2.0]])
+def test_coordinates_measure_volume_in_the_first_proportions(y):
+    y = tf.constant(y, tf.float64)
+    with tf.GradientTape() as tape:
+        tape.watch(y)
+        w = StickCoordinates().forward(y)
+    _, expected = np.linalg.slogdet(tape.jacobian(w, y)[:-1])
+    found = StickCoordinates().forward_log_det_jacobian(y, event_ndims=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+    back = StickCoordinates().inverse_log_det_jacobian(tf.identity(w), event_ndims=1)
+    np.testing.assert_allclose(back, -expected, rtol=1e-10)
+
+
+def test_coordinates_in_float32_far_out():
+    y = tf.constant([[30.0, -20.0], [-300.0, 2.0], [300.0, 300.0]])
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(y)
+        w = StickCoordinates().forward(y)
+        volume = StickCoordinates().forward_log_det_jacobian(y, event_ndims=1)
+    v, rest = special.expit(y[0].numpy().astype(float)), special.expit(-y[0].numpy().astype(float))
+    np.testing.assert_allclose(w[0], break_sticks(v, rest), rtol=ROUNDINGS * 50 * eps(tf.float32))
+    # log v + log(1 - v) of each stick, and log R of the second.
+    expected = [-30 - 20 - 30, -300 - 2 - 2 * np.log1p(np.exp(-2)), -300 - 300 - 300]
+    np.testing.assert_allclose(volume, expected, rtol=ROUNDINGS * eps(tf.float32))
+    for value in (w, volume):
+        assert np.all(np.isfinite(tape.gradient(value, y)))
+    back = StickCoordinates().inverse(tf.identity(w))
+    np.testing.assert_allclose(back[0], y[0], atol=ROUNDINGS * 50 * eps(tf.float32))
+    assert np.all(np.isfinite(back))
+
+
+def test_shapes_of_coordinates():
+    coordinates = StickBreaking(MIXED).experimental_default_event_space_bijector()
+    assert coordinates.forward_event_shape([3]) == [4]
+    assert coordinates.inverse_event_shape([4]) == [3]
+    np.testing.assert_array_equal(coordinates.forward_event_shape_tensor([3]), [4])
+    np.testing.assert_array_equal(coordinates.inverse_event_shape_tensor([4]), [3])
+    assert coordinates.forward(tf.zeros([5, 3])).shape == [5, 4]
+
+
+# Natural gradient
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 1e3])
+def test_natural_gradient_is_that_of_independent_dirichlets_of_two(scale):
+    """In log coordinates. The law is an exponential family of which the concentrations are the
+    natural parameters: its Fisher information is minus the Hessian of the log density, at any w.
+    """
+    pairs = tf.constant(scale * MIXED)
+    v, _, whole = map(tf.constant, shares_of(StickBreaking(MIXED).sample(seed=9)))
+    with tf.GradientTape(persistent=True) as outer:
+        outer.watch(pairs)
+        with tf.GradientTape() as inner:
+            inner.watch(pairs)
+            a, b = tf.unstack(pairs, axis=-1)
+            density = tf.reduce_sum(tfd.Beta(a, b).log_prob(v) - tf.math.log(whole))
+        slope = inner.gradient(density, pairs)
+    hessian = outer.jacobian(slope, pairs, experimental_use_pfor=False).numpy()
+    flat = pairs.numpy().ravel()
+    F = -hessian.reshape(6, 6) * np.outer(flat, flat)
+    blocks = np.kron(np.eye(3), np.ones((2, 2)))
+    np.testing.assert_array_equal(F[blocks == 0], 0)
+
+    gradient = np.random.default_rng(10).normal(size=(3, 2))
+    found = families.DIRICHLET.natural({"concentration": pairs}, {"concentration": gradient})
+    expected = np.linalg.solve(F, gradient.ravel())
+    # F by differentiation is off by some eps of its terms, trigammas times a^2: a + 1. And the
+    # trigamma function of the families is by a series that ends at 691 / 2730 / 8^11.
+    root = np.sqrt(flat + 1)
+    error = 50 * eps(tf.float64) * np.outer(root, root) + 691 / 2730 / 8.0**11
+    allowed = np.abs(np.linalg.inv(F)) @ (blocks * error) @ np.abs(expected)
+    assert np.all(allowed < 1e-4 * np.abs(expected).max())  # or it would be no test
+    assert np.all(np.abs(found["concentration"].numpy().ravel() - expected) <= allowed)
+
+
+def test_log_prob_has_the_beta_gradients_the_natural_gradient_is_of():
+    """Of draws from the law, the score has mean zero and this Fisher information as variance."""
+    n, k = 20_000, 1
+    pairs = tf.tile(tf.constant(MIXED[np.newaxis]), [n, 1, 1])
+    w = StickBreaking(MIXED).sample(n, seed=11)
+    with tf.GradientTape() as tape:
+        tape.watch(pairs)
+        density = StickBreaking(pairs).log_prob(w)
+    score = tape.gradient(density, pairs).numpy()
+    a, b = MIXED[k]
+    common = special.polygamma(1, a + b)
+    for j in range(2):
+        assert_mean(score[:, k, j], 0.0)
+        assert_mean(score[:, k, j] ** 2, special.polygamma(1, MIXED[k, j]) - common)
+    assert_mean(score[:, k, 0] * score[:, k, 1], -common)
+    assert_mean(score[:, 0, 0] * score[:, 1, 1], 0.0)
+
+
+# Concentrations of a process
+
+
+@pytest.mark.parametrize("alpha", [0.1, 1.0, 7.0])
+def test_weights_of_a_dirichlet_process(alpha):
+    """E[w_k] = 1/(1 + alpha) (alpha/(1 + alpha))^(k-1), the last what remains."""
+    pairs = dirichlet_process(6, np.float64(alpha))
+    share = alpha / (1 + alpha)
+    expected = [*((1 - share) * share**k for k in range(5)), share**5]
+    np.testing.assert_allclose(StickBreaking(pairs).mean(), expected, rtol=1e-13)
+
+
+def test_weights_of_a_pitman_yor_process():
+    found = dirichlet_process(4, 2.0, discount=0.25)
+    assert found.dtype == tf.float32
+    np.testing.assert_array_equal(found, [[0.75, 2.25], [0.75, 2.5], [0.75, 2.75]])
+    assert dirichlet_process(4, -0.1, discount=0.25)[0, 1] > 0
+
+
+@pytest.mark.parametrize(
+    ("alpha", "dtype"),
+    [
+        (1, tf.float32),
+        (1.0, tf.float32),
+        ([1, 2], tf.float32),
+        (np.int64(1), tf.float32),
+        (np.float64(1), tf.float64),
+        (tf.constant([1.0, 2.0], tf.float64), tf.float64),
+    ],
+)
+def test_dtypes(alpha, dtype):
+    pairs = dirichlet_process(4, alpha)
+    assert pairs.dtype == dtype
+    assert pairs.shape == [*np.shape(alpha), 3, 2]
+    assert StickBreaking(pairs).dtype == dtype
+    assert StickBreaking(pairs.numpy()).dtype == dtype
+    assert StickBreaking(pairs.numpy().tolist()).dtype == tf.float32
+    assert StickBreaking(pairs.numpy().astype(int)).dtype == tf.float32
+
+
+def test_process_with_a_random_alpha():
+    def model():
+        alpha = yield tfd.JointDistributionCoroutine.Root(gamma.Gamma(2.0, 1.0, name="alpha"))
+        yield StickBreaking(dirichlet_process(4, alpha), name="weights")
+
+    joint = tfd.JointDistributionCoroutine(model)
+    values, log_prob = joint.experimental_sample_and_log_prob([5], seed=SEED)
+    assert values.weights.shape == [5, 4]
+    for s in range(5):
+        alpha = values.alpha[s].numpy().astype(float)
+        pairs = np.tile([1.0, alpha], (3, 1))
+        truth, size = log_density(pairs, *shares_of(values.weights[s]))
+        truth += stats.gamma.logpdf(alpha, 2.0)
+        assert abs(log_prob[s] - truth) < ROUNDINGS * 4 * eps(tf.float32) * (size + alpha + 3)
+    points = joint.experimental_default_event_space_bijector().inverse(values)
+    assert points.weights.shape == [5, 3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ((0, 1.0), ValueError, "K must be at least 1; got 0"),
+        ((2.5, 1.0), TypeError, "K must be an integer; got 2.5"),
+        ((True, 1.0), TypeError, "K must be an integer"),
+        ((3, 0.0), ValueError, "alpha must be finite and above"),
+        ((3, np.inf), ValueError, "alpha must be finite and above"),
+        ((3, -0.5, 0.5), ValueError, "above -0.5; got -0.5"),
+        ((3, 1.0, 1.0), ValueError, "discount must be from 0 to below 1; got 1.0"),
+        ((3, 1.0, -0.1), ValueError, "discount must be from 0 to below 1"),
+    ],
+)
+def test_bad_arguments_of_a_process(arguments, error, match):
+    with pytest.raises(error, match=match):
+        dirichlet_process(*arguments)
+
+
+# As a member of TFP
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_one_component_is_a_point(dtype):
+    law = StickBreaking(dirichlet_process(1, tf.constant([2.0, 3.0], dtype)))
+    assert law.batch_shape == [2]
+    assert law.event_shape == [1]
+
+    @tf.function(jit_compile=True)
+    def draw():
+        w = law.sample(5, seed=SEED)
+        return w, law.log_prob(w)
+
+    for w, log_prob in (draw(), draw.python_function()):
+        np.testing.assert_array_equal(w, np.ones([5, 2, 1]))
+        np.testing.assert_array_equal(log_prob, np.zeros([5, 2]))
+    np.testing.assert_array_equal(law.mean(), [[1], [1]])
+    np.testing.assert_array_equal(law.variance(), [[0], [0]])
+    np.testing.assert_array_equal(StickCoordinates().forward(tf.zeros([3, 0])), np.ones([3, 1]))
+    assert StickCoordinates().inverse(tf.ones([3, 1])).shape == [3, 0]
+
+
+def test_shapes_and_properties():
+    law = StickBreaking(tf.ones([4, 1, 5, 2]))
+    assert law.dtype == tf.float32
+    assert law.batch_shape == [4, 1]
+    assert law.event_shape == [6]
+    np.testing.assert_array_equal(law.event_shape_tensor(), [6])
+    np.testing.assert_array_equal(law.batch_shape_tensor(), [4, 1])
+    assert law.reparameterization_type == tfd.FULLY_REPARAMETERIZED
+    w = law.sample([2, 3], seed=1)
+    assert w.shape == [2, 3, 4, 1, 6]
+    assert law.log_prob(w).shape == [2, 3, 4, 1]
+    # Values of fewer, and of more, batch axes than the concentrations have.
+    assert law.log_prob(w[0, 0, 0]).shape == [4, 1]
+    assert law.log_prob(tf.ones([7, 6]) / 6.0).shape == [4, 7]
+    assert law.mean().shape == law.variance().shape == [4, 1, 6]
+    assert law[2].batch_shape == [1]
+    assert tfd.Independent(law, 2).event_shape == [4, 1, 6]
+    copy = law.copy(concentration=tf.ones([3, 2]))
+    assert type(copy) is StickBreaking
+    assert copy.event_shape == [4]
+
+
+def test_parameter_properties():
+    properties = StickBreaking.parameter_properties(dtype=tf.float64)["concentration"]
+    assert properties.event_ndims == 2
+    np.testing.assert_array_equal(properties.shape_fn([7, 4]), [7, 3, 2])
+    constrained = properties.default_constraining_bijector_fn()(tf.constant(-1e3, tf.float64))
+    assert constrained > 0
+
+
+def test_unknown_shape():
+    @tf.function(input_signature=[tf.TensorSpec(None, tf.float32), tf.TensorSpec([], tf.int32)])
+    def draw(pairs, n):
+        law = StickBreaking(pairs)
+        w = law.sample(n, seed=SEED)
+        return w, law.log_prob(w)
+
+    law = StickBreaking(MIXED.astype(np.float32))
+    w, log_prob = draw(law.concentration, 4)
+    expected = law.sample(4, seed=SEED)
+    np.testing.assert_allclose(w, expected, rtol=1e3 * eps(tf.float32))
+    np.testing.assert_allclose(log_prob, law.log_prob(w), rtol=1e3 * eps(tf.float32))
+
+
+@pytest.mark.parametrize("seed", [5, SEED, (1, 2), None])
+def test_seeds(seed):
+    law = StickBreaking(MIXED)
+    w, log_prob = law.experimental_sample_and_log_prob([5], seed=seed)
+    np.testing.assert_allclose(log_prob, law.log_prob(w), rtol=1e-12)
+    again = law.sample([5], seed=seed)
+    assert np.array_equal(w, again) == (seed is not None)
+    assert not np.array_equal(again, law.sample([5], seed=6))
+    sticks = gamma.Dirichlet(MIXED).sample([5], seed=seed)
+    assert not np.any(np.isclose(sticks[:, 0, 0], again[:, 0]))  # draws of its own
+
+
+def test_deferred_parameters_receive_gradients():
+    concentration = tfp.util.TransformedVariable(MIXED, tfp.bijectors.Exp())
+    law = StickBreaking(concentration)
+    assert len(law.trainable_variables) == 1
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(law.log_prob(law.sample(10, seed=SEED)) + law.mean()[0])
+    gradient = tape.gradient(loss, law.trainable_variables[0]).numpy()
+    assert np.all(np.isfinite(gradient))
+    assert np.all(gradient != 0)
+
+
+@pytest.mark.parametrize("shape", [[2], [3, 1], [3, 3], [4, 2, 3]])
+def test_bad_shapes(shape):
+    with pytest.raises(ValueError, match=r"concentration must have shape \[..., K - 1, 2\]"):
+        StickBreaking(tf.ones(shape))
+
+
+def test_validation():
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must be positive"):
+        StickBreaking([[1.0, 0.0]], validate_args=True)
+    law = StickBreaking([[1.0, 2.0]], validate_args=True)
+    assert np.isfinite(law.log_prob([0.3, 0.7]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="sum to 1"):
+        law.log_prob([0.3, 0.6])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="non-negative"):
+        law.log_prob([-0.3, 1.3])
