@@ -37,6 +37,7 @@ _SETTLED = 0.1
 # mean by at most two sds. Far from a normal posterior longer ones leave it for good.
 _LEAST_CURVATURE, _MOST_CURVATURE = 0.25, 4.0
 _LONGEST_SHIFT = 2.0
+_FLATTEST = 0.01
 
 
 class Normal(NamedTuple):
@@ -130,3 +131,29 @@ def _step(normal: Normal, slope: np.ndarray) -> tuple[Normal, bool]:
     shift *= min(1.0, _LONGEST_SHIFT / max(np.abs(shift).max(), 1e-30))
     settled = np.abs(np.log(bounded)).max() < _SETTLED and np.abs(shift).max() < _SETTLED
     return Normal(normal.mean + normal.factor @ shift, normal.factor @ root), bool(settled)
+
+
+def normal_of(mean: np.ndarray, sd: np.ndarray, information: np.ndarray) -> Normal:
+    """The normal distribution with that curvature at its mean.
+
+    Parameters
+    ----------
+    mean, sd : [P], of the mean field.
+    information : [P, P], minus the second derivatives of the log density in units of `sd`.
+    """
+    eigenvalues, vectors = np.linalg.eigh(information)
+    # No direction is more than ten times wider than the mean field: where the curvature says so,
+    # or that there is no maximum, it is not that of a normal distribution.
+    bounded = np.maximum(eigenvalues, _FLATTEST)
+    return Normal(mean, sd[:, np.newaxis] * vectors / np.sqrt(bounded))
+
+
+def shifted(gradient: Gradient, normal: Normal, draws: int, rng: np.random.Generator) -> Normal:
+    """The same distribution after one step of its mean: see the head of this file."""
+    half = rng.standard_normal((draws // 2, len(normal.mean)))
+    points = normal.mean + np.concatenate([half, -half]) @ normal.factor.T
+    shift = normal.factor.T @ gradient(points).mean(axis=0)
+    if not np.isfinite(shift).all():
+        return normal
+    shift *= min(1.0, _LONGEST_SHIFT / max(np.abs(shift).max(), 1e-30))
+    return normal._replace(mean=normal.mean + normal.factor @ shift)

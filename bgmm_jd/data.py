@@ -176,9 +176,7 @@ def as_seed(value: Any) -> int:
     return int(value)
 
 
-def centre_and_scale(
-    X: np.ndarray, weight: np.ndarray | None = None, common: bool = False
-) -> Data:
+def centre_and_scale(X: np.ndarray, weight: np.ndarray | None = None, common: bool = False) -> Data:
     """Centre each column and divide it by its standard deviation, so that float32 is enough.
 
     A sum over a million float32 rows loses the digits that matter when the data lie far from
@@ -223,6 +221,18 @@ def centre_and_scale(
     units = Units(shift, scale)
     rows = to_rows(X, units)
     return Data(rows if weight is None else rows._replace(weight=weight.astype(X.dtype)), units)
+
+
+def sample(data: Data, most: int, rng: np.random.Generator) -> Data:
+    """At most so many of the rows, drawn without replacement, each standing for several."""
+    N = data.shape[0]
+    chosen = np.sort(rng.choice(N, min(most, N), replace=False))
+    rows, missing = data.rows, data.rows.missing
+    weight = np.ones(len(chosen)) if rows.weight is None else rows.weight[chosen]
+    weight = (weight * (data.total / weight.sum(dtype=np.float64))).astype(data.dtype)
+    if missing is not None:
+        missing = missing._replace(pattern=missing.pattern[chosen])
+    return data._replace(rows=Rows(rows.values[chosen], weight, missing))
 
 
 def _moments(unit: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

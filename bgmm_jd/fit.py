@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd import initial, sampling, units
+from bgmm_jd import initial, passes, sampling, units
 from bgmm_jd.compiled import EXECUTIONS
 from bgmm_jd.covariance import check_covariance
 from bgmm_jd.data import (
@@ -19,6 +19,7 @@ from bgmm_jd.data import (
     as_weights,
     centre_and_scale,
     cut_batches,
+    sample,
     to_units,
 )
 from bgmm_jd.draws import fold_in, stateless_seed
@@ -27,7 +28,7 @@ from bgmm_jd.objective import model_of
 from bgmm_jd.posterior import Posterior, expected_counts
 from bgmm_jd.prior import check_prior, default_prior, prior_moments
 from bgmm_jd.progress import Report, reporter
-from bgmm_jd.restarts import compare, component_means
+from bgmm_jd.restarts import Restart, compare, component_means
 from bgmm_jd.run import Run, Stand, run, schedule
 from bgmm_jd.sampling import Inside
 from bgmm_jd.status import Status
@@ -38,7 +39,9 @@ from bgmm_jd.verdict import verdict
 # Up to here a step on all rows costs about what a step on a few hundred costs, and has no noise
 # from the choice of rows.
 _FULL_BATCH_ROWS = 20_000
-_AUTO_BATCH = 8_192
+# More rows are fitted in a sample first, then in a few passes over all.
+_SAMPLE_ROWS = 4_096
+_SAMPLE_ROWS_OF_COMPONENT = 200
 _RESTARTS = 4
 _FIRST_TRIALS = 8
 _EMPTIEST_DRAWS = 4
@@ -103,7 +106,8 @@ def fit(
     calibrate : bool
         Whether to recover the dependence between parameters that the mean-field surrogate lacks.
         Draws then come from the calibrated posterior; without it, from the surrogate. With more
-        than 500 parameters, or very many rows, it is out of reach: see `posterior.calibrated`.
+        than 500 parameters, or very many rows, a cheaper form is used, and none beyond 3,000: see
+        `posterior.calibration`.
     missing : {None, "sum_out"}
         What NaN in X means: an error, or a missing entry, which is summed out of the likelihood
         exactly, as though values were missing at random. `bgmm_jd.impute` fills them in.
@@ -137,27 +141,39 @@ def fit(
     check_covariance(covariance)
     if prior is not None:
         covariance = check_prior(prior, K, D, covariance)
+    in_passes = batch_size == "auto" and N > _FULL_BATCH_ROWS
     batch_size = _check_batch_size(batch_size, N)
     seed = as_seed(seed)
     if execution not in EXECUTIONS:
         raise ValueError(f"execution must be one of {EXECUTIONS}; got {execution!r}.")
     max_steps = as_count(max_steps, "max_steps")
-    restarts = _check_restarts(restarts, batch_size == N, init is not None)
+    restarts = _check_restarts(restarts, in_passes or batch_size == N, init is not None)
     start_means = None if init is None else _check_init(init, K, D)
 
     data = centre_and_scale(X, weight, common=covariance == "spherical")
     inside = _prepare(data, K, covariance, prior, execution)
-    batches = cut_batches(N, batch_size)
-    plan = schedule(inside, batches)
+    started = inside
+    if in_passes:
+        rng = np.random.default_rng(seed)
+        most = max(_SAMPLE_ROWS, K * _SAMPLE_ROWS_OF_COMPONENT)
+        started = inside._replace(data=sample(data, most, rng))
+    batches = cut_batches(started.data.shape[0], min(batch_size, started.data.shape[0]))
+    plan = schedule(started, batches)
     with reporter(progress) as report:
-        runs = _runs(inside, plan, start_means, restarts, seed, max_steps, report)
+        runs = _runs(started, plan, start_means, restarts, seed, max_steps, report)
         best, ends = compare(inside.model.sites, runs)
         inside = inside._replace(values=best.values)
+        if in_passes and best.status is Status.CONVERGED:
+            best, ends = _polished(inside, best, ends, seed, report)
+            inside = inside._replace(values=best.values)
         if start_means is None:
             inside = _ordered(inside)
         report("calibrating ..." if calibrate else "estimating the elbo ...")
         draws = sampling.mean_field(inside, _elbo_draws(N, D), seed)
-        elbo, elbo_se = _elbo(inside, draws)
+        if in_passes:
+            elbo, elbo_se = passes.elbo(inside, stateless_seed(seed, "elbo"))
+        else:
+            elbo, elbo_se = _elbo(inside, draws)
         inside, khat, status = _calibrated(inside, draws, calibrate, best.status, seed)
     trace = best.elbos - data.log_volume
     trace.setflags(write=False)
@@ -167,7 +183,7 @@ def fit(
         D=D,
         covariance=covariance,
         missing=missing,
-        elbo=elbo,
+        elbo=elbo - data.log_volume,
         elbo_se=elbo_se,
         khat=khat,
         elbo_trace=trace,
@@ -176,7 +192,7 @@ def fit(
         restarts=ends,
         inside=inside,
     )
-    emptiest = expected_counts(posterior, _EMPTIEST_DRAWS).min()
+    emptiest = _emptiest(posterior, draws)
     posterior = replace(posterior, status=verdict(status, best, ends, khat, emptiest))
     if not posterior.status.good:
         warnings.warn(str(posterior.status), RuntimeWarning, stacklevel=2)
@@ -187,7 +203,7 @@ def _check_batch_size(batch_size: Any, N: int) -> int:
     if isinstance(batch_size, str):
         if batch_size != "auto":
             raise ValueError(f"batch_size must be 'auto' or an integer; got {batch_size!r}.")
-        return N if N <= _FULL_BATCH_ROWS else _AUTO_BATCH
+        return N
     return as_count(batch_size, "batch_size", most=N)
 
 
@@ -262,6 +278,26 @@ def _runs(
     return runs
 
 
+def _polished(
+    inside: Inside,
+    best: Run,
+    ends: tuple[Restart, ...],
+    seed: int,
+    report: Callable[[Report | str], None],
+) -> tuple[Run, tuple[Restart, ...]]:
+    """The best run of a sample of the rows, brought to the optimum of all; so those that agree."""
+    rows = inside.data.log_volume
+
+    def tell(stand: Stand) -> None:
+        report(Report(stand.steps, len(best.elbos), stand.elbo - rows, stand.drift, 1, 1))
+
+    found = passes.polish(inside, fold_in(stateless_seed(seed), len(ends)), tell, best.elbos)
+    order = np.arange(inside.model.components)
+    return found, tuple(
+        end._replace(values=found.values, order=order) if end.agrees else end for end in ends
+    )
+
+
 def _ordered(inside: Inside) -> Inside:
     """The same with its components in the order of `labels.separated`, where that is free.
 
@@ -281,12 +317,20 @@ def _calibrated(
     if status is Status.DIVERGED:
         return inside, np.nan, status
     try:
-        if calibrate and sampling.can_calibrate(inside, draws):
-            calibrated = sampling.with_normal(inside, draws, seed)
-            return *sampling.refine(calibrated, draws, seed), status
-        return inside, sampling.khat_of(inside, draws), status
+        calibrated = sampling.with_normal(inside, draws, seed) if calibrate else inside
+        if calibrated.normal is None:
+            return inside, sampling.khat_of(inside, draws), status
+        return *sampling.refine(calibrated, draws, seed), status
     except KeyboardInterrupt:
         return inside, np.nan, Status.INTERRUPTED
+
+
+def _emptiest(posterior: Posterior, draws: sampling.Draws) -> float:
+    """Expected number of rows of the smallest component; of very many rows, by its weight."""
+    data = posterior.inside.data
+    if data.shape[0] > _FULL_BATCH_ROWS:
+        return data.total * float(np.mean(draws.theta["weights"], axis=0).min())
+    return float(expected_counts(posterior, _EMPTIEST_DRAWS).min())
 
 
 def _elbo_draws(N: int, D: int) -> int:
@@ -294,7 +338,6 @@ def _elbo_draws(N: int, D: int) -> int:
 
 
 def _elbo(inside: Inside, draws: sampling.Draws) -> tuple[float, float]:
-    """The elbo of the surrogate estimated anew, and its standard error; in the user's units."""
+    """The elbo of the surrogate estimated anew, and its standard error; in internal units."""
     log_ratio = sampling.log_joint_of(inside, draws) - draws.log_q.numpy()
-    mean = log_ratio.mean() - inside.data.log_volume
-    return float(mean), float(log_ratio.std(ddof=1) / len(log_ratio) ** 0.5)
+    return float(log_ratio.mean()), float(log_ratio.std(ddof=1) / len(log_ratio) ** 0.5)

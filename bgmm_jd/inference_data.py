@@ -142,7 +142,8 @@ def to_inference_data(
     `stats = idata["sample_stats"]`.
 
     All groups have attributes with the library, the versions and the time; `posterior` and the
-    root also `elbo`, `elbo_se`, `khat`, `status`, `covariance`, `K` and `batch_size` of the fit.
+    root also `elbo`, `elbo_se`, `khat`, `status`, `calibration`, `covariance`, `K` and `batch_size`
+    of the fit.
 
     Raises
     ------
@@ -296,6 +297,7 @@ def _fit_attributes(posterior: Posterior) -> dict[str, str | int | float]:
         "elbo_se": posterior.elbo_se,
         "khat": posterior.khat,
         "status": posterior.status.name,
+        "calibration": posterior.calibration,
         "covariance": posterior.covariance,
         "K": posterior.K,
         "batch_size": posterior.batch_size,

@@ -51,9 +51,7 @@ def check_permutation(order: Any, K: int) -> np.ndarray:
     return labels.astype(int)
 
 
-def arrange(
-    sites: tuple[Site, ...], theta: Mapping[str, Any], order: np.ndarray
-) -> dict[str, Any]:
+def arrange(sites: tuple[Site, ...], theta: Mapping[str, Any], order: np.ndarray) -> dict[str, Any]:
     """Draws [S, ...] with their components in another order."""
     moving = {site.name for site in sites if site.by_component}
     return {name: tf.gather(v, order, axis=1) if name in moving else v for name, v in theta.items()}

@@ -137,6 +137,14 @@ def _root(theta: Theta) -> tuple[tf.Tensor, tf.Tensor]:
     return _inverse(theta["scales"]), -tf.reduce_sum(log_diagonal, axis=-1)
 
 
+def precision_matrices(theta: Theta) -> tuple[tf.Tensor, tf.Tensor]:
+    """Precision matrices [..., D, D] of a matrix form, and half their log determinants."""
+    root, log_det = _root(theta)
+    if "precisions" in theta:
+        return theta["precisions"], log_det
+    return tf.matmul(root, root, transpose_a=True), log_det
+
+
 def _inverse(factor: tf.Tensor) -> tf.Tensor:
     """Of a lower triangular matrix [..., D, D]."""
     identity = tf.eye(tf.shape(factor)[-1], dtype=factor.dtype)

@@ -74,7 +74,16 @@ class Posterior:
     @property
     def calibrated(self) -> bool:
         """Whether draws are of the calibrated posterior, or of the mean-field surrogate."""
-        return self.inside.weigh
+        return self.calibration != sampling.MEAN_FIELD
+
+    @property
+    def calibration(self) -> str:
+        """Where the draws' dependence between parameters comes from.
+
+        "averaged curvature", over the posterior; "curvature at the mean", a cheaper form for more
+        than 500 parameters or very many rows; or "mean field", none.
+        """
+        return self.inside.calibration
 
     @property
     def surrogate(self) -> tfd.JointDistributionCoroutine:
@@ -114,7 +123,7 @@ class Posterior:
             f"<Posterior: {self.K} components, {self.covariance} covariance, "
             f"{rows:,} rows x {self.D} features, "
             f"elbo {self.elbo:.2f} +/- {self.elbo_se:.2f} nats, "
-            f"{'calibrated' if self.calibrated else 'mean field'}, k-hat {self.khat:.2f}, "
+            f"{self.calibration}, k-hat {self.khat:.2f}, "
             f"{agreeing} of {len(self.restarts)} starts agree; {self.status}>"
         )
 
@@ -149,7 +158,7 @@ def restart_posteriors(posterior: Posterior) -> list[Posterior]:
         if restart.status is Status.CONVERGED:
             order = restart.order[posterior.inside.order]
             inside = posterior.inside._replace(values=restart.values, order=order)
-            if inside.weigh:
+            if posterior.calibrated:
                 draws = sampling.mean_field(inside, _PREDICTIVE_DRAWS, seed=0)
                 inside = sampling.with_normal(inside, draws, seed=0)
             found.append(replace(posterior, inside=inside))
@@ -180,9 +189,7 @@ def to_user(posterior: Posterior, theta: Mapping[str, tf.Tensor]) -> dict[str, n
     return {name: np.asarray(v, posterior.dtype) for name, v in exact.items()}
 
 
-def _to_user_exactly(
-    posterior: Posterior, theta: Mapping[str, tf.Tensor]
-) -> dict[str, np.ndarray]:
+def _to_user_exactly(posterior: Posterior, theta: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
     """The same in float64: far from zero, float32 has no digits to spare."""
     inside = posterior.inside
     where, unit = inside.data.units, inside.model.units

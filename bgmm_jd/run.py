@@ -8,12 +8,14 @@ import tensorflow as tf
 
 from bgmm_jd import settle, svi
 from bgmm_jd.data import Batches
+from bgmm_jd.natural import Stride
 from bgmm_jd.rows import to_tensors
 from bgmm_jd.sampling import Inside
 from bgmm_jd.status import Status
 from bgmm_jd.surrogate import Values
 
 _DRAWS = 8  # per step
+_FEWEST_DRAWS = 2  # one and its mirror image: enough to find where the optimum is
 _BLOCK_STEPS = 20  # at least; whole epochs
 _LONGEST_BLOCK = 4_000
 _STARTING_BLOCKS = 3
@@ -47,10 +49,19 @@ def schedule(inside: Inside, batches: Batches) -> svi.Schedule:
     """What to compile: blocks of whole epochs, so that each row has its turn equally often."""
     epochs = -(-_BLOCK_STEPS // batches.count)
     steps = min(epochs * batches.count, _LONGEST_BLOCK)
-    return svi.Schedule(batches, _DRAWS, steps, inside.data.dtype.name, inside.execution)
+    draws = _DRAWS if _coarse(inside) == 1.0 else _FEWEST_DRAWS
+    return svi.Schedule(batches, draws, steps, inside.data.dtype.name, inside.execution)
 
 
-def _stride(inside: Inside, batches: int, blocks: int) -> svi.Stride:
+def _coarse(inside: Inside) -> float:
+    """How much wider the posterior of the rows at hand is than that of the rows they stand for.
+
+    Of a sample of the rows, an optimum is as good as the sample: it is found to so many sds.
+    """
+    return max(1.0, inside.data.total / inside.data.shape[0]) ** 0.5
+
+
+def _stride(inside: Inside, batches: int, blocks: int) -> Stride:
     """How far the steps of the next block go.
 
     A full natural-gradient step on all rows; on a batch, its share of one, which makes an epoch's
@@ -67,8 +78,8 @@ def _stride(inside: Inside, batches: int, blocks: int) -> svi.Stride:
     rate = share / max(1.0, blocks / _FULL_RATE_BLOCKS)
     if blocks < _STARTING_BLOCKS:
         spread = (inside.data.total / inside.model.components) ** 0.5
-        return svi.Stride(rate, max(1.0, 0.3 * spread), 0.3)
-    return svi.Stride(rate, 1.0, 0.1)
+        return Stride(rate, max(1.0, 0.3 * spread), 0.3)
+    return Stride(rate, _coarse(inside), 0.1)
 
 
 def run(
@@ -101,7 +112,7 @@ def run(
                 continue
             drift = settle.drift(inside.model.sites, blocks)
             report(Stand(first + plan.steps, float(elbos[-1].mean()), drift))
-            if drift < _TOLERANCE:
+            if drift < _TOLERANCE * _coarse(inside):
                 status = Status.CONVERGED
                 break
     except KeyboardInterrupt:

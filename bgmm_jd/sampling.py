@@ -12,10 +12,18 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from bgmm_jd.calibrate import Normal, calibrate, gradient_of_log_joint
+from bgmm_jd.calibrate import (
+    Gradient,
+    Normal,
+    calibrate,
+    gradient_of_log_joint,
+    normal_of,
+    shifted,
+)
 from bgmm_jd.compiled import compiled, in_chunks
 from bgmm_jd.coordinates import flatten, unflatten
-from bgmm_jd.data import Data
+from bgmm_jd.curvature import information
+from bgmm_jd.data import Data, sample
 from bgmm_jd.draws import stateless_seed
 from bgmm_jd.importance import resample, smooth
 from bgmm_jd.objective import Model, log_joint
@@ -34,15 +42,25 @@ _KHAT_DRAWS = 1_000
 _REFINE_ABOVE = 0.3
 _REFINEMENTS = 3
 _SURROGATE_ABOVE = 0.7
-# A full covariance of more parameters takes minutes of eigenvalues; and these draws of its first
-# two steps, at 2 P points each, take the time of the gradients.
-_MOST_PARAMETERS = 500
+# A full covariance of more parameters takes minutes of eigenvalues, and the draws of the first two
+# steps of an averaged one, at 2 P points each, the time of their gradients.
+_MOST_AVERAGED = 500
+_MOST_PARAMETERS = 3_000
 _CURVATURE_DRAWS = 24
 _MOST_AT_ONCE = 512
 _CHUNK = 2**21  # numbers in the largest array of one call
-# The most numbers (draws x rows x components x features) that weighting or calibration may take:
-# some ten seconds.
+# The most numbers (draws x rows x components x features) that weighting or an averaged curvature
+# may take: some ten seconds.
 _AFFORDABLE = 2**32
+# The most products (rows x P^2) that the curvature at the mean may take, some ten seconds, and the
+# most rows: of so many its sds are good to 1 % even for a component with 2 % of the rows.
+_PRODUCTS = 2**37
+_CURVATURE_ROWS = 2**18
+# With so many rows the posterior is so nearly normal that the mean field has its mean.
+_NORMAL_ROWS = 100_000
+_SHIFT_DRAWS = 16
+
+MEAN_FIELD, AVERAGED, AT_THE_MEAN = "mean field", "averaged curvature", "curvature at the mean"
 
 
 class Draws(NamedTuple):
@@ -58,9 +76,11 @@ class Inside(NamedTuple):
     prior_units : the units that `model.prior` speaks in (internal ones for the default prior).
     values : parameters of the surrogate.
     order : the labels [K] of the components, in the order in which they leave.
+    calibration : where the dependence between parameters comes from.
     normal : the calibrated distribution; None where there is none or the surrogate is the better
         proposal.
-    weigh : whether draws are to be corrected by importance weights.
+    weigh : whether draws are to be corrected by importance weights, if there are not too many
+        rows for that.
     """
 
     model: Model
@@ -69,6 +89,7 @@ class Inside(NamedTuple):
     execution: str
     values: Values
     order: np.ndarray
+    calibration: str = MEAN_FIELD
     normal: Normal | None = None
     weigh: bool = False
 
@@ -96,33 +117,48 @@ def can_weigh(inside: Inside, draws: int) -> bool:
     return draws * inside.numbers <= _AFFORDABLE
 
 
-def can_calibrate(inside: Inside, draws: Draws) -> bool:
-    """Whether a full covariance is within reach, by its size and by the gradients it takes.
-
-    Parameters
-    ----------
-    draws : of the surrogate; any number.
-    """
-    P = flatten(inside.model.sites, draws.theta, inside.tensor_units).shape[1]
-    gradients = 2 * P * _CURVATURE_DRAWS
-    return P <= _MOST_PARAMETERS and can_weigh(inside, gradients)
-
-
 def with_normal(inside: Inside, draws: Draws, seed: int) -> Inside:
-    """The same with its calibrated distribution, starting from draws of the surrogate."""
+    """The same with its calibrated distribution, starting from draws of the surrogate.
+
+    The curvature is averaged over the distribution where that is within reach, and taken at the
+    mean where it is not, as with many parameters or very many rows; beyond 3,000 parameters there
+    is none.
+    """
     points = flatten(inside.model.sites, draws.theta, inside.tensor_units).numpy()
-    start = Normal(
-        points.mean(axis=0, dtype=np.float64), np.diag(points.std(axis=0, dtype=np.float64))
-    )
-    gradient = gradient_of_log_joint(
+    mean: np.ndarray = points.mean(axis=0, dtype=np.float64)
+    sd: np.ndarray = points.std(axis=0, dtype=np.float64)
+    P, rng = len(mean), np.random.default_rng(seed)
+    if P <= _MOST_AVERAGED and can_weigh(inside, 2 * P * _CURVATURE_DRAWS):
+        normal = calibrate(_gradient(inside), Normal(mean, np.diag(sd)), rng)
+        return inside._replace(calibration=AVERAGED, normal=normal, weigh=True)
+    if P <= _MOST_PARAMETERS:
+        normal = _normal_at_the_mean(inside, mean, sd, rng)
+        return inside._replace(calibration=AT_THE_MEAN, normal=normal, weigh=True)
+    return inside
+
+
+def _gradient(inside: Inside) -> Gradient:
+    return gradient_of_log_joint(
         inside.model,
         to_tensors(inside.data.rows),
         inside.tensor_units,
         points_at_once(inside),
         inside.execution,
     )
-    normal = calibrate(gradient, start, np.random.default_rng(seed))
-    return inside._replace(normal=normal, weigh=True)
+
+
+def _normal_at_the_mean(
+    inside: Inside, mean: np.ndarray, sd: np.ndarray, rng: np.random.Generator
+) -> Normal:
+    """From the curvature at the surrogate's mean; of a sample of the rows if there are too many."""
+    most = min(_CURVATURE_ROWS, _PRODUCTS // len(mean) ** 2)
+    data = inside.data if inside.data.shape[0] <= most else sample(inside.data, most, rng)
+    rows = to_tensors(data.rows)
+    found = information(inside.model, rows, inside.tensor_units, mean, sd, inside.execution)
+    normal = normal_of(mean, sd, found)
+    if inside.data.total < _NORMAL_ROWS and can_weigh(inside, _SHIFT_DRAWS):
+        normal = shifted(_gradient(inside), normal, _SHIFT_DRAWS, rng)
+    return normal
 
 
 def mean_field(inside: Inside, n: int, seed: int) -> Draws:
@@ -146,13 +182,18 @@ def _mean_field_program(model: Model, eager: bool) -> Callable[..., Draws]:
     return compiled(draws, "eager" if eager else "graph")
 
 
-def proposal(inside: Inside, n: int, rng: np.random.Generator) -> Draws:
-    """Draws of the calibrated normal distribution, widened; of the surrogate if there is none."""
+def proposal(inside: Inside, n: int, rng: np.random.Generator, to_weigh: bool = True) -> Draws:
+    """Draws of the calibrated normal distribution; of the surrogate if there is none.
+
+    Parameters
+    ----------
+    to_weigh : whether to widen the normal distribution, for weights that stay bounded.
+    """
     normal = inside.normal
     if normal is None:
         return mean_field(inside, n, int(rng.integers(2**31)))
     P = len(normal.mean)
-    wider = 1.0 + _WIDER / math.sqrt(P)
+    wider = 1.0 + _WIDER / math.sqrt(P) if to_weigh else 1.0
     z = rng.standard_normal((n, P))
     points = normal.mean + wider * z @ normal.factor.T
     log_volume = np.linalg.slogdet(wider * normal.factor)[1]
@@ -187,7 +228,9 @@ def _weigh(inside: Inside, draws: Draws) -> Weighted:
 
 def khat_of(inside: Inside, draws: Draws) -> float:
     """The k-hat of any draws with their own log density; NaN where it is out of reach."""
-    return _weigh(inside, draws).khat if can_weigh(inside, len(draws.log_q)) else math.nan
+    if len(draws.log_q) < _FEWEST_PROPOSALS or not can_weigh(inside, len(draws.log_q)):
+        return math.nan
+    return _weigh(inside, draws).khat
 
 
 def refine(inside: Inside, surrogate: Draws, seed: int) -> tuple[Inside, float]:
@@ -206,6 +249,9 @@ def refine(inside: Inside, surrogate: Draws, seed: int) -> tuple[Inside, float]:
     if not can_weigh(inside, _PROPOSALS * _KHAT_DRAWS):
         return inside, math.nan
     found = weighted(inside, _KHAT_DRAWS, rng)
+    if inside.calibration == AT_THE_MEAN:
+        # Weights in so many dimensions, if bad, are worse than none.
+        return inside._replace(weigh=found.khat < _SURROGATE_ABOVE), found.khat
     choices = [(found.khat, inside)]
     for _ in range(_REFINEMENTS):
         if found.khat < _REFINE_ABOVE:
@@ -236,8 +282,8 @@ def _matching(inside: Inside, found: Weighted) -> Normal:
 def calibrated(inside: Inside, n: int, seed: int) -> Draws:
     """Draws of the calibrated posterior; unweighted where weights are out of reach."""
     rng = np.random.default_rng(seed)
-    if not can_weigh(inside, _PROPOSALS * n):
-        return proposal(inside, n, rng)
+    if not (inside.weigh and can_weigh(inside, _PROPOSALS * n)):
+        return proposal(inside, n, rng, to_weigh=False)
     found = weighted(inside, n, rng)
     chosen = resample(found.weights, n, rng)
     return Draws(

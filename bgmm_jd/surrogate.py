@@ -48,9 +48,7 @@ class Site(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def sites_of(
-    prior: tfd.JointDistributionCoroutine, covariance: str = "diag"
-) -> tuple[Site, ...]:
+def sites_of(prior: tfd.JointDistributionCoroutine, covariance: str = "diag") -> tuple[Site, ...]:
     """Walk the coroutine once and name each variable's member of the surrogate.
 
     Parameters
@@ -214,7 +212,8 @@ class StickTheLanding(tfd.Distribution):
     """
 
     def __init__(self, moving: tfd.Distribution, still: tfd.Distribution, seed: tf.Tensor):
-        parameters = dict(locals())
+        # TFP takes the variable's name from here.
+        parameters = {**locals(), "name": moving.name}
         self._moving, self._still, self._own_seed = moving, still, seed
         super().__init__(
             dtype=moving.dtype,

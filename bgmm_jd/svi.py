@@ -14,11 +14,11 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from bgmm_jd import families
 from bgmm_jd.compiled import compiled
 from bgmm_jd.data import Batches, batch_indices
 from bgmm_jd.draws import fold_in
 from bgmm_jd.native_log import start_tensorflow
+from bgmm_jd.natural import Stride, natural_step
 from bgmm_jd.objective import Model, log_joint
 from bgmm_jd.rows import Rows, gather
 from bgmm_jd.surrogate import (
@@ -26,23 +26,9 @@ from bgmm_jd.surrogate import (
     Values,
     joint_in_training,
     map_values,
-    natural_gradient,
     variables,
 )
 from bgmm_jd.units import Units, as_tensors
-
-
-class Stride(NamedTuple):
-    """How far a step goes: numbers outside the compiled loop, tensors inside.
-
-    rate : step size, 1 being a full natural-gradient step.
-    longest_loc : the most that a location moves, in its posterior sds.
-    longest_log : the most that the log of a scale, a concentration or a mean moves.
-    """
-
-    rate: Any
-    longest_loc: Any
-    longest_log: Any
 
 
 class Schedule(NamedTuple):
@@ -87,24 +73,12 @@ class NaturalGradient:
             lambda _, v: by_variable[v.pretransformed_input.ref()], self._sites, self._values
         )
         now = map_values(lambda _, v: tf.convert_to_tensor(v), self._sites, self._values)
-        direction = natural_gradient(self._sites, now, gradient)
+        change = natural_step(self._sites, now, gradient, self._stride)
         moved = [self._step.assign_add(1)]
         for site in self._sites:
             for name, variable in self._values[site.name].items():
-                longest = self._longest(name, now[site.name])
-                wanted = self._stride.rate * direction[site.name][name]
-                # One draw where the prior is out of the dtype's range must not end the run.
-                wanted = tf.where(tf.math.is_finite(wanted), wanted, 0.0)
-                change = tf.clip_by_value(wanted, -longest, longest)
-                moved.append(variable.pretransformed_input.assign_sub(change))
+                moved.append(variable.pretransformed_input.assign_add(change[site.name][name]))
         return tf.group(*moved)
-
-    def _longest(self, name: str, parameters: Any) -> Any:
-        if name == "loc":
-            return self._stride.longest_loc * parameters["scale"]
-        if name == "mean_tril":
-            return self._stride.longest_log * families.tril_reach(parameters["mean_tril"])
-        return self._stride.longest_log
 
 
 class Program:

@@ -1,0 +1,250 @@
+"""The end of a fit of very many rows: few full passes, accelerated.
+
+A sample of the rows has told where the optimum is, to some posterior standard deviations. From
+there minibatches come nearer only as slowly as their noise averages out. Here the gradient of the
+elbo is that of all rows: each slice of them under two draws of its own, one the mirror image of
+the other, so that what is linear in the draws cancels within the slice. With the draws of a slice
+the same in every pass, a natural-gradient step is a smooth map, whose fixed point Anderson
+acceleration finds in some fifteen passes. A few more passes with other draws, averaged, quiet the
+scales, which the draws of one pass leave a little noisy.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from bgmm_jd import anderson, mixture, quadratic
+from bgmm_jd.compiled import compiled
+from bgmm_jd.data import Data
+from bgmm_jd.draws import fold_in
+from bgmm_jd.natural import Stride, free_of, natural_step, values_of
+from bgmm_jd.objective import Model, log_prior
+from bgmm_jd.rows import Missing, Rows, to_tensors
+from bgmm_jd.run import Run, Stand
+from bgmm_jd.sampling import Inside, mean_field
+from bgmm_jd.settle import moments
+from bgmm_jd.spread import by_component
+from bgmm_jd.status import Status
+from bgmm_jd.surrogate import Values, joint_in_training
+from bgmm_jd.units import Units
+
+_SLICES = 128  # at least: their draws together tell the scales
+_LONGEST_SLICE = 8_192  # rows: what a slice takes stays in the cache
+_MEMORY = 8
+# Posterior sds that a pass still moves a parameter by. Convergence is linear, at a rate of some 0.8
+# where components overlap much: what is left to go is then five times this.
+_TOLERANCE = 0.01
+_MOST_PASSES = 200
+_AVERAGED = 6
+_ELBO_PASSES = 6
+_STRIDE = Stride(rate=1.0, longest_loc=np.inf, longest_log=0.3)
+_DIGITS_DRAWS = 20
+
+
+class Plan(NamedTuple):
+    """What a pass is compiled for."""
+
+    slices: int
+    size: int
+    expanded: bool
+    execution: str
+
+
+class Pass(NamedTuple):
+    """free : unconstrained parameters after a natural-gradient step. elbo : before it."""
+
+    free: Values
+    elbo: tf.Tensor
+
+
+def polish(
+    inside: Inside, seed: tf.Tensor, report: Callable[[Stand], None], started: np.ndarray
+) -> Run:
+    """Bring the parameters to the optimum of the elbo of all rows.
+
+    Ctrl-C ends the passes and keeps what it has.
+
+    Parameters
+    ----------
+    inside : with the values to start from.
+    started : elbos of the steps before, to be kept in the trace.
+    """
+    sites = inside.model.sites
+    evaluate = _evaluator(inside, seed)
+    free = tf.nest.map_structure(lambda t: t.numpy(), free_of(sites, inside.values))
+    here = _moments(inside, free)
+    memory, elbos, status = anderson.Memory(), list(started), Status.STEP_LIMIT
+    smallest = np.inf
+    try:
+        for _ in range(_MOST_PASSES):
+            image, height = evaluate(free, 0)
+            there = _moments(inside, image)
+            if not np.isfinite(height) or not np.isfinite(there).all():
+                status = Status.DIVERGED
+                break
+            elbos.append(height)
+            residual = _difference(here, there)
+            moved = float(np.abs(residual).max())
+            report(Stand(len(elbos), height, moved))
+            if moved < _TOLERANCE:
+                status = Status.CONVERGED
+                break
+            if moved > 2.0 * smallest:  # led astray: begin anew from a plain step
+                memory = anderson.Memory()
+            smallest = min(smallest, moved)
+            memory = anderson.remember(memory, _flat(image), residual, _MEMORY)
+            free = _like(image, anderson.accelerated(memory))
+            here = _moments(inside, free)
+        if status is Status.CONVERGED:
+            images = [evaluate(free, number)[0] for number in range(_AVERAGED)]
+            free = tf.nest.map_structure(lambda *leaves: np.mean(leaves, axis=0), *images)
+    except KeyboardInterrupt:
+        status = Status.INTERRUPTED
+    values = tf.nest.map_structure(lambda t: np.array(t), values_of(sites, free))
+    return Run(values, np.array(elbos), elbos[-1], status)
+
+
+def elbo(inside: Inside, seed: tf.Tensor) -> tuple[float, float]:
+    """The elbo of all rows, in internal units, and its standard error: from passes of new draws."""
+    evaluate = _evaluator(inside, seed)
+    free = free_of(inside.model.sites, inside.values)
+    found = [evaluate(free, number)[1] for number in range(_ELBO_PASSES)]
+    return float(np.mean(found)), float(np.std(found, ddof=1) / _ELBO_PASSES**0.5)
+
+
+def _flat(free: Values) -> np.ndarray:
+    return np.concatenate([np.ravel(v).astype(np.float64) for v in tf.nest.flatten(free)])
+
+
+def _like(free: Values, flat: np.ndarray) -> Values:
+    leaves = tf.nest.flatten(free)
+    parts = np.split(flat, np.cumsum([leaf.size for leaf in leaves])[:-1])
+    shaped = [p.reshape(v.shape).astype(v.dtype) for p, v in zip(parts, leaves, strict=True)]
+    return tf.nest.pack_sequence_as(free, shaped)
+
+
+def _moments(inside: Inside, free: Values) -> np.ndarray:
+    """Means and sds of the surrogate: [2, R]."""
+    values = values_of(inside.model.sites, free)
+    arrays = tf.nest.map_structure(lambda t: np.asarray(t, np.float64), values)
+    return np.stack(moments(inside.model.sites, arrays))
+
+
+def _difference(here: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """What has changed: means in sds, and logs of sds."""
+    return np.concatenate([(there[0] - here[0]) / here[1], np.log(there[1] / here[1])])
+
+
+def _evaluator(inside: Inside, seed: tf.Tensor) -> Callable[[Values, int], tuple[Values, float]]:
+    """A pass over all rows, from unconstrained parameters and the number of a set of draws."""
+    plan = _plan(inside)
+    program = _program(inside.model, plan)
+    rows = _sliced(inside.data, plan)
+    units = inside.tensor_units
+
+    def evaluate(free: Values, number: int) -> tuple[Values, float]:
+        found = program(free, rows, units, fold_in(seed, number))
+        return tf.nest.map_structure(lambda t: t.numpy(), found.free), float(found.elbo)
+
+    return evaluate
+
+
+def _plan(inside: Inside) -> Plan:
+    N = inside.data.shape[0]
+    size = min(_LONGEST_SLICE, -(-N // _SLICES))
+    return Plan(-(-N // size), size, _can_expand(inside), inside.execution)
+
+
+def _can_expand(inside: Inside) -> bool:
+    """Whether the likelihood may be a matrix product: see `quadratic`."""
+    if inside.data.rows.missing is not None:
+        return False
+    draws = mean_field(inside, _DIGITS_DRAWS, seed=0).theta
+    theta = {name: v.numpy().astype(np.float64) for name, v in draws.items()}
+    covariances = by_component(theta, inside.model.covariance)
+    precisions = np.diagonal(np.linalg.inv(covariances), axis1=-2, axis2=-1)
+    return quadratic.has_digits(precisions, theta["means"], inside.data.dtype)
+
+
+def _sliced(data: Data, plan: Plan) -> Rows:
+    """All rows as [slices, size, ...], filled up with rows of weight 0."""
+    N = data.shape[0]
+    filling = plan.slices * plan.size - N
+    rows = data.rows
+    weight = np.ones(N, data.dtype) if rows.weight is None else rows.weight
+
+    def cut(array: np.ndarray) -> tf.Tensor:
+        filled = np.concatenate([array, np.zeros((filling, *array.shape[1:]), array.dtype)])
+        return tf.constant(filled.reshape(plan.slices, plan.size, *array.shape[1:]))
+
+    missing = rows.missing
+    if missing is not None:
+        missing = Missing(tf.constant(missing.observed), cut(missing.pattern))
+    return to_tensors(Rows(cut(rows.values), cut(weight), missing))
+
+
+@functools.lru_cache(maxsize=32)
+def _program(model: Model, plan: Plan) -> Callable[..., Pass]:
+    sites = model.sites
+    draws = 2 * plan.slices
+
+    def run(free: Values, rows: Rows, units: Units, seed: tf.Tensor) -> Pass:
+        with tf.GradientTape() as tape:
+            tape.watch(free)
+            values = values_of(sites, free)
+            surrogate = joint_in_training(sites, values, units, lambda: seed)
+            sample, log_q = surrogate.experimental_sample_and_log_prob(draws, seed=seed)
+            theta = sample._asdict()
+            likelihood, slope = _by_slice(model, plan, theta, rows)
+            # A scalar with the gradient of the likelihood, which is not kept on the tape.
+            pulled = tf.add_n([tf.reduce_sum(slope[name] * theta[name]) for name in slope])
+            rest = tf.reduce_mean(log_prior(model, theta, units) - log_q)
+            loss = -(pulled / 2.0 + rest)
+        step = natural_step(sites, values, tape.gradient(loss, free), _STRIDE)
+        elbo = tf.reduce_sum(likelihood) / 2.0 + tf.cast(rest, likelihood.dtype)
+        return Pass(tf.nest.map_structure(tf.add, free, step), elbo)
+
+    return compiled(run, plan.execution)
+
+
+def _by_slice(
+    model: Model, plan: Plan, theta: mixture.Theta, rows: Rows
+) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """Log likelihood of each slice under its two draws [slices, 2], and its slope in each draw.
+
+    Parameters
+    ----------
+    theta : [2 slices, ...], the second half the mirror images of the first.
+    """
+
+    def of_slice(parts: Any) -> Any:
+        pair, values, weight, *pattern = parts
+        missing = Missing(rows.missing.observed, *pattern) if rows.missing else None
+        with tf.GradientTape() as tape:
+            tape.watch(pair)
+            label = _log_joint_label(model, plan, pair, Rows(values, weight, missing))
+            total = tf.reduce_sum(weight * tf.reduce_logsumexp(label, axis=-2), axis=-1)
+        slope = tape.gradient(total, pair, unconnected_gradients="zero")
+        return tf.cast(total, tf.float64), slope
+
+    half = plan.slices
+    pairs = {
+        name: tf.stop_gradient(tf.stack([v[:half], v[half:]], axis=1)) for name, v in theta.items()
+    }
+    signature = tf.nest.map_structure(lambda v: tf.TensorSpec(v.shape[1:], v.dtype), pairs)
+    likelihood, slope = tf.map_fn(
+        of_slice,
+        (pairs, rows.values, rows.weight, *([rows.missing.pattern] if rows.missing else [])),
+        fn_output_signature=(tf.TensorSpec([2], tf.float64), signature),
+    )
+    back = {n: tf.concat(tf.unstack(v, num=2, axis=1), axis=0) for n, v in slope.items()}
+    return likelihood, back
+
+
+def _log_joint_label(model: Model, plan: Plan, theta: mixture.Theta, rows: Rows) -> tf.Tensor:
+    if plan.expanded:
+        return quadratic.log_joint_label(theta, rows.values, model.covariance)
+    return mixture.log_joint_label(theta, rows, model.covariance)
