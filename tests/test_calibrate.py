@@ -5,10 +5,16 @@ import pytest
 import tensorflow as tf
 
 import bgmm_jd
-from bgmm_jd.calibrate import Normal, calibrate
+from bgmm_jd import mixture
+from bgmm_jd.calibrate import Normal, calibrate, gradient_of_log_joint
 from bgmm_jd.coordinates import flatten, unflatten
+from bgmm_jd.covariance import FORMS, MATRIX_FORMS
+from bgmm_jd.data import to_rows
+from bgmm_jd.objective import model_of
+from bgmm_jd.prior import stick_breaking_prior
+from bgmm_jd.rows import to_tensors
 from bgmm_jd.sampling import log_joint_of, mean_field, proposal, weighted
-from bgmm_jd.units import as_tensors, unit
+from bgmm_jd.units import MATRICES, as_tensors, unit
 
 
 def test_normal_target_is_found_exactly():
@@ -37,30 +43,78 @@ def test_saddle_and_overflow_leave_finite_numbers():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_coordinates_go_and_come_back(dtype):
-    prior = bgmm_jd.mixture_prior(3, 2, dtype=dtype)
-    sites = bgmm_jd.surrogate.sites_of(prior)
+@pytest.mark.parametrize(
+    ("form", "spread"), [("diag", 6), ("full", 9), ("tied", 3), ("spherical", 3)]
+)
+def test_coordinates_go_and_come_back(form, spread, dtype):
+    prior = bgmm_jd.mixture_prior(3, 2, form, dtype=dtype)
+    sites = bgmm_jd.surrogate.sites_of(prior, form)
     units = as_tensors(unit(2), dtype)
     theta = prior.sample(6, seed=(0, 1))._asdict()
     points = flatten(sites, theta, units)
-    assert points.shape == (6, 2 + 6 + 6)
+    assert points.shape == (6, 2 + 6 + spread)
     back, _ = unflatten(sites, points, units)
+    eps = np.finfo(dtype).eps
     for name, v in theta.items():
-        np.testing.assert_allclose(back[name], v, rtol=100 * np.finfo(dtype).eps)
+        # What is off the diagonal of a matrix is as good as the diagonal, which is near 1.
+        small = 10 * eps if name == "precisions" and form in MATRIX_FORMS else 0
+        np.testing.assert_allclose(back[name], v, rtol=100 * eps, atol=small)
 
 
-def test_volume_is_the_jacobian():
+@pytest.mark.parametrize("form", FORMS)
+def test_gradient_of_log_joint(form):
+    """Against differences of the density of theta and rows, with weights and missing entries."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(12, 2))
+    X[2, 0] = X[5, 1] = X[7, 1] = np.nan
+    weight = rng.uniform(0.5, 2.0, 12)
+    prior = bgmm_jd.mixture_prior(2, 2, form, dtype="float64")
+    model = model_of(prior, form)
+    rows = to_tensors(to_rows(X, unit(2))._replace(weight=weight))
+    units = as_tensors(unit(2), "float64")
+    gradient = gradient_of_log_joint(model, rows, units, 3, "graph")
+    point = flatten(model.sites, prior.sample(1, seed=(0, 1))._asdict(), units).numpy()[0]
+    P = len(point)
+
+    def density(points):
+        theta, volume = unflatten(model.sites, tf.constant(points), units)
+        likelihood = mixture.row_log_likelihood(theta, rows, form).numpy() @ weight
+        return prior.log_prob(**theta).numpy() + likelihood + volume.numpy()
+
+    # Central differences: the third derivative times h^2 / 6, and eps of some hundred nats over h.
+    h = 1e-4
+    expected = (density(point + h * np.eye(P)) - density(point - h * np.eye(P))) / (2 * h)
+    found = gradient(np.stack([point] * 4))  # more points than one call takes
+    assert found.shape == (4, P)
+    np.testing.assert_array_equal(found, np.tile(found[:1], (4, 1)))
+    np.testing.assert_allclose(found[0], expected, atol=1e-5)
+
+
+def free_entries(site, value):
+    """What can be chosen of a variable [1, ...]: K - 1 proportions, the triangle of a matrix."""
+    if site.name == "weights":
+        return value[0, :-1]
+    if site.unit in MATRICES:
+        return tf.boolean_mask(value[0], np.broadcast_to(np.tri(value.shape[-1]) > 0, site.shape))
+    return tf.reshape(value, [-1])
+
+
+@pytest.mark.parametrize("form", [*FORMS, "sticks"])
+def test_volume_is_the_jacobian(form):
     """Against the determinant of the derivative by automatic differentiation, K - 1 proportions."""
-    prior = bgmm_jd.mixture_prior(3, 1, dtype="float64")
-    sites = bgmm_jd.surrogate.sites_of(prior)
-    units = as_tensors(unit(1), "float64")
-    point = tf.constant(np.random.default_rng(0).normal(size=(1, 8)))
-    with tf.GradientTape() as tape:
+    if form == "sticks":
+        form, prior = "diag", stick_breaking_prior(3, 2, dtype="float64")
+    else:
+        prior = bgmm_jd.mixture_prior(3, 2, form, dtype="float64")
+    sites = bgmm_jd.surrogate.sites_of(prior, form)
+    units = as_tensors(unit(2), "float64")
+    size = flatten(sites, prior.sample(1, seed=(0, 1))._asdict(), units).shape[1]
+    point = tf.constant(np.random.default_rng(0).normal(size=(1, size)))
+    with tf.GradientTape(persistent=True) as tape:
         tape.watch(point)
         theta, volume = unflatten(sites, point, units)
-        free = [theta["weights"][:, :2], theta["means"][..., 0], theta["precisions"][..., 0]]
-        flat = tf.concat(free, axis=1)
-    jacobian = tape.jacobian(flat, point)[0, :, 0]
+        flat = tf.concat([free_entries(site, theta[site.name]) for site in sites], axis=0)
+    jacobian = tape.jacobian(flat, point, experimental_use_pfor=False)[:, 0]
     np.testing.assert_allclose(volume[0], np.linalg.slogdet(jacobian)[1], rtol=1e-12)
 
 

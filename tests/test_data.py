@@ -13,6 +13,7 @@ import tensorflow as tf
 from scipy import stats
 
 from bgmm_jd import data
+from bgmm_jd.units import Units
 
 FALSE_ALARM = 1e-6
 
@@ -172,7 +173,7 @@ def test_layouts_give_the_same_rows_and_leave_x_alone(layout, tmp_path):
     found = data.centre_and_scale(data.as_rows(given))
     expected = data.centre_and_scale(data.as_rows(X.copy()))
     # Sums over another memory order round otherwise: 6 numbers, each half an ulp.
-    np.testing.assert_allclose(found.rows, expected.rows, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(found.rows.values, expected.rows.values, rtol=0, atol=1e-14)
     np.testing.assert_array_equal(given, X)
 
 
@@ -180,7 +181,7 @@ def test_layouts_give_the_same_rows_and_leave_x_alone(layout, tmp_path):
 def test_nothing_is_changed_in_place(dtype):
     X = np.arange(12).reshape(6, 2).astype(dtype)
     before = X.copy()
-    data.centre_and_scale(data.as_rows(X)).rows[:] = 7.0
+    data.centre_and_scale(data.as_rows(X)).rows.values[:] = 7.0
     np.testing.assert_array_equal(X, before)
 
 
@@ -234,12 +235,19 @@ def test_centre_and_scale(X):
     mean_error = 2 * EPS * np.abs(mean) + N * EPS * np.ptp(X, axis=0).astype(np.float64)
     assert np.all(np.abs(found.units.shift - mean) <= mean_error)
     np.testing.assert_allclose(found.units.scale, sd, rtol=N * EPS)
-    assert found.rows.dtype == X.dtype
+    assert found.dtype == found.rows.values.dtype == X.dtype
+    assert found.shape == X.shape
+    assert found.total == N
+    assert found.rows.weight is found.rows.missing is None
     expected = (X - mean) / sd
     # One rounding to the dtype on top.
     allowed = (eps + 2 * N * EPS) * np.abs(expected) + 2 * mean_error / sd
-    assert np.all(np.abs(found.rows - expected) <= allowed)
-    np.testing.assert_array_equal(data.to_units(X, found.units), found.rows)
+    assert np.all(np.abs(found.rows.values - expected) <= allowed)
+    np.testing.assert_array_equal(data.to_units(X, found.units), found.rows.values)
+    # A sum of N equal numbers.
+    np.testing.assert_allclose(
+        found.log_volume, N * np.log(sd).sum(), rtol=N * EPS, atol=N * N * EPS
+    )
 
 
 @pytest.mark.parametrize("value", [0.0, 5.0, 1e30, -1e-30])
@@ -249,12 +257,12 @@ def test_a_constant_column_is_only_centred(value, dtype):
     found = data.centre_and_scale(X)
     assert found.units.shift[1] == X[0, 1]
     assert found.units.scale[1] == 1
-    np.testing.assert_array_equal(found.rows[:, 1], 0)
+    np.testing.assert_array_equal(found.rows.values[:, 1], 0)
 
 
 def test_a_single_row_is_all_constant_columns():
     found = data.centre_and_scale(np.array([[3.0, -7.0]]))
-    np.testing.assert_array_equal(found.rows, [[0.0, 0.0]])
+    np.testing.assert_array_equal(found.rows.values, [[0.0, 0.0]])
     np.testing.assert_array_equal(found.units, [[3.0, -7.0], [1.0, 1.0]])
 
 
@@ -282,6 +290,172 @@ def test_a_number_too_large_for_float64_is_refused():
         pytest.skip("longdouble is float64 on this machine")
     with pytest.raises(ValueError, match="column 0 has inf"):
         data.as_rows(np.array([[large]]))
+
+
+# --- Row weights ------------------------------------------------------------------------------
+
+WEIGHT = np.random.default_rng(3).integers(0, 4, 200)
+
+
+@pytest.mark.parametrize("given", [None, np.ones(5), [1] * 5, [True] * 5])
+def test_weights_of_one_are_no_weights(given):
+    assert data.as_weights(given, 5) is None
+
+
+@pytest.mark.parametrize("given", [[0, 2, 1], np.array([0, 2, 1], ">i4"), np.float32([0, 2, 1])])
+def test_weights(given):
+    found = data.as_weights(given, 3)
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, [0.0, 2.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        (["a", "b", "c"], TypeError, "real numbers; got dtype"),
+        ([1.0, 2j, 1.0], TypeError, "real numbers; got dtype complex128"),
+        ([1.0, 2.0], ValueError, r"each of the 3 rows.*got shape \(2,\)"),
+        ([[1.0, 2.0, 3.0]], ValueError, r"got shape \(1, 3\)"),
+        (2.0, ValueError, r"got shape \(\)"),
+        ([1.0, -0.5, 1.0], ValueError, r"not negative; got -0.5 in row 1"),
+        ([1.0, 1.0, np.nan], ValueError, r"finite.*got nan in row 2"),
+        ([np.inf, 1.0, 1.0], ValueError, r"finite.*got inf in row 0"),
+        ([0.0, 0.0, 0.0], ValueError, "all are zero"),
+    ],
+)
+def test_weights_that_are_refused(given, error, message):
+    with pytest.raises(error, match=message):
+        data.as_weights(given, 3)
+
+
+def test_integer_weights_are_rows_that_repeat():
+    found = data.centre_and_scale(NORMAL, WEIGHT.astype(np.float64))
+    repeated = data.centre_and_scale(np.repeat(NORMAL, WEIGHT, axis=0))
+    # Sums of a few hundred numbers.
+    np.testing.assert_allclose(found.units.shift, repeated.units.shift, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(found.units.scale, repeated.units.scale, rtol=1e-13)
+    assert found.total == repeated.total == WEIGHT.sum()
+    np.testing.assert_allclose(found.log_volume, repeated.log_volume, rtol=1e-12)
+    # Rows of weight 0 are left out.
+    np.testing.assert_array_equal(found.rows.weight, WEIGHT[WEIGHT > 0])
+    expected = data.to_units(NORMAL[WEIGHT > 0], found.units)
+    np.testing.assert_array_equal(found.rows.values, expected)
+
+
+def test_rows_and_weights_are_in_the_dtype_of_x():
+    found = data.centre_and_scale(NORMAL.astype(np.float32), WEIGHT.astype(np.float64))
+    assert found.rows.values.dtype == found.rows.weight.dtype == found.dtype == np.float32
+
+
+# --- Missing entries --------------------------------------------------------------------------
+
+
+def with_missing(X=NORMAL, share=0.3):
+    X = X.copy()
+    X[np.random.default_rng(4).random(X.shape) < share] = np.nan
+    return X
+
+
+def test_nan_and_masked_entries_are_missing_where_that_is_said():
+    X = np.array([[1.0, np.nan], [3.0, 4.0]])
+    np.testing.assert_array_equal(data.as_rows(X, missing=True), X)
+    masked = np.ma.array([[1, 2], [3, 4]], mask=[[False, True], [False, False]])
+    found = data.as_rows(masked, missing=True)
+    np.testing.assert_array_equal(found, X)
+    assert found.dtype == np.float64
+    assert data.as_rows(np.ma.masked_invalid(X.astype("f")), missing=True).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "given", [[[1.0, np.nan]], np.ma.array([[1.0, 2.0]], mask=[[True, False]])]
+)
+def test_missing_entries_are_refused_with_advice(given):
+    with pytest.raises(ValueError, match="missing='sum_out'"):
+        data.as_rows(given)
+
+
+def test_infinity_is_never_a_missing_entry():
+    with pytest.raises(ValueError, match=r"column 1 has inf \(first in row 0\)"):
+        data.as_rows([[np.nan, np.inf], [1.0, 2.0]], missing=True)
+
+
+def test_a_column_without_any_value_is_refused():
+    X = with_missing()
+    X[:, 1] = np.nan
+    with pytest.raises(ValueError, match="column 1 has no value at all"):
+        data.centre_and_scale(X)
+    X[5, 1] = 2.0
+    weight = np.ones(len(X))
+    weight[5] = 0.0
+    with pytest.raises(ValueError, match="column 1 has no value at all"):
+        data.centre_and_scale(X, weight)
+
+
+@pytest.mark.parametrize("weight", [None, WEIGHT.astype(np.float64)])
+def test_moments_are_of_what_is_observed(weight):
+    X = with_missing()
+    found = data.centre_and_scale(X, weight)
+    repeated = X if weight is None else np.repeat(X, WEIGHT, axis=0)
+    np.testing.assert_allclose(found.units.shift, np.nanmean(repeated, axis=0), atol=1e-13)
+    np.testing.assert_allclose(found.units.scale, np.nanstd(repeated, axis=0), rtol=1e-13)
+    logs = np.log(found.units.scale)
+    expected = (~np.isnan(repeated)).sum(axis=0) @ logs
+    np.testing.assert_allclose(found.log_volume, expected, rtol=1e-12)
+
+
+def test_rows_with_missing_entries():
+    X = with_missing()
+    X[3], X[4], X[5], X[6] = (np.nan, np.nan), (np.nan, 1.0), (1.0, np.nan), (1.0, 1.0)
+    found = data.centre_and_scale(X)
+    there = ~np.isnan(X)
+    values, (observed, pattern) = found.rows.values, found.rows.missing
+    np.testing.assert_array_equal(observed[pattern] > 0, there)
+    np.testing.assert_array_equal(values[there], data.to_units(X, found.units)[there])
+    np.testing.assert_array_equal(values[~there], 0)
+    assert len(observed) == 4  # each pattern once
+    assert observed.dtype == X.dtype
+    assert pattern.dtype == np.int32
+    logs = np.log(found.units.scale)
+    by_row = data.row_log_volume(found.rows, found.units)
+    np.testing.assert_allclose(by_row, there @ logs, rtol=1e-14, atol=1e-15)
+
+
+def test_rows_without_missing_entries_have_no_pattern():
+    rows = data.to_rows(NORMAL, UNEQUAL)
+    assert rows.missing is rows.weight is None
+    np.testing.assert_array_equal(rows.values, data.to_units(NORMAL, UNEQUAL))
+    by_row = data.row_log_volume(rows, UNEQUAL)
+    np.testing.assert_allclose(by_row, np.full(len(NORMAL), np.log(UNEQUAL.scale).sum()))
+
+
+# --- One scale for all columns ----------------------------------------------------------------
+
+UNEQUAL = Units(np.array([3.0, -1.0]), np.array([10.0, 0.2]))
+
+
+def test_a_common_scale_is_the_root_mean_square():
+    X = UNEQUAL.shift + UNEQUAL.scale * NORMAL
+    own, common = data.centre_and_scale(X).units, data.centre_and_scale(X, common=True).units
+    np.testing.assert_array_equal(common.shift, own.shift)
+    expected = np.sqrt(np.mean(own.scale**2))
+    np.testing.assert_allclose(common.scale, [expected, expected], rtol=1e-14)
+
+
+def test_a_constant_column_has_no_part_in_a_common_scale():
+    X = np.column_stack([NORMAL[:, :1], np.full(len(NORMAL), 5.0), 3 * NORMAL[:, 1:]])
+    own, common = data.centre_and_scale(X).units, data.centre_and_scale(X, common=True).units
+    expected = np.sqrt((own.scale[0] ** 2 + own.scale[2] ** 2) / 2)
+    np.testing.assert_allclose(common.scale, np.full(3, expected), rtol=1e-14)
+    alone = data.centre_and_scale(np.full((4, 2), 7.0), common=True)
+    np.testing.assert_array_equal(alone.units.scale, [1.0, 1.0])
+
+
+@pytest.mark.parametrize("size", [1e140, 1e-140])
+def test_a_common_scale_of_large_and_small_columns(size):
+    """No square leaves the range on the way."""
+    units = data.centre_and_scale(size * NORMAL, common=True).units
+    expected = data.centre_and_scale(NORMAL, common=True).units.scale
+    np.testing.assert_allclose(units.scale / size, expected, rtol=1e-12)
 
 
 # --- Batches ----------------------------------------------------------------------------------

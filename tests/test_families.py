@@ -12,9 +12,19 @@ import tensorflow as tf
 from scipy import integrate, special
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.families import DIRICHLET, FIXED, GAMMA, NORMAL, TWINS
+from bgmm_jd import sticks, wishart
+from bgmm_jd.families import (
+    DIRICHLET,
+    FIXED,
+    GAMMA,
+    NORMAL,
+    STICKS,
+    TWINS,
+    WISHART,
+    tril_reach,
+)
 from bgmm_jd.gamma import trigamma_excess
-from bgmm_jd.units import Affine
+from bgmm_jd.units import Affine, Unit, Units, affine
 
 FAMILIES = {"normal": NORMAL, "gamma": GAMMA, "dirichlet": DIRICHLET}
 EPS = np.finfo(np.float64).eps
@@ -223,9 +233,9 @@ def test_dirichlet_start_from_impossible_sds_is_a_distribution():
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("normal", Affine(np.array([5000.0, -0.3]), np.array([1000.0, 0.02]))),
-        ("normal", Affine(None, np.array([1000.0, 0.02]))),
-        ("gamma", Affine(None, np.array([1e-6, 2500.0]))),
+        ("normal", Affine(np.array([5000.0, -0.3]), np.array([1000.0, 0.02]), np.log(20.0))),
+        ("normal", Affine(None, np.array([1000.0, 0.02]), np.log(20.0))),
+        ("gamma", Affine(None, np.array([1e-6, 2500.0]), np.log(2.5e-3))),
     ],
 )
 def test_change_of_units_is_a_push_forward(name, change):
@@ -236,14 +246,25 @@ def test_change_of_units_is_a_push_forward(name, change):
     x = STOCK[name](free).sample(7, seed=(0, 1))
     user = x * change.factor + (0.0 if change.shift is None else change.shift)
     moved = family.distribution(family.change_units(parameters, change))
+    np.testing.assert_allclose(np.log(change.factor).sum(), change.log_volume, rtol=1e-14)
     expected = inside.log_prob(x) - np.log(change.factor)
     # user - shift loses 15 times the digits.
     np.testing.assert_allclose(moved.log_prob(user), expected, rtol=1e-12)
 
 
 def test_twins_are_of_their_own_family():
-    assert {tfd.Normal: NORMAL, tfd.Gamma: GAMMA, tfd.Dirichlet: DIRICHLET} == TWINS
-    for stock, family in TWINS.items():
+    assert {
+        tfd.Normal: NORMAL,
+        tfd.Gamma: GAMMA,
+        tfd.Dirichlet: DIRICHLET,
+        sticks.StickBreaking: STICKS,
+        tfd.WishartTriL: WISHART,
+    } == TWINS
+    # A Wishart by its mean is no subclass of TFP's: see below.
+    assert isinstance(WISHART.distribution(wishart_at(3.0)), wishart.Wishart)
+    assert isinstance(STICKS.distribution(pairs()), sticks.StickBreaking)
+    for stock in (tfd.Normal, tfd.Gamma, tfd.Dirichlet):
+        family = TWINS[stock]
         free = free_parameters(stock.__name__.lower(), 3.0)
         assert isinstance(family.distribution(constrained(family, free)), stock)
 
@@ -280,7 +301,237 @@ def test_a_fixed_member_is_a_point_without_parameters():
     point = FIXED.distribution({"value": value})
     np.testing.assert_array_equal(point.sample(4), np.tile(value, (4, 1)))
     np.testing.assert_array_equal(point.log_prob(value), [0.0, 0.0])
-    assert FIXED.constraints == {}
+    assert FIXED.constraints == FIXED.shapes((2,)) == {}
     assert FIXED.natural({}, {}) == FIXED.start(value, value) == {}
-    moved = FIXED.change_units({"value": value}, Affine(np.array([1.0, 2.0]), 10.0))
+    moved = FIXED.change_units({"value": value}, Affine(np.array([1.0, 2.0]), 10.0, None))
     np.testing.assert_array_equal(moved["value"], [21.0, -28.0])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_shapes_are_those_of_the_start(name):
+    family = FAMILIES[name]
+    mean = tf.constant(np.full((4, 3), 1 / 3))
+    start = family.start(mean, 0.1 * mean)
+    assert {k: tuple(v.shape) for k, v in start.items()} == family.shapes((4, 3))
+
+
+@pytest.mark.parametrize("name", ["normal", "gamma", "dirichlet", "sticks", "wishart"])
+def test_in_training_the_density_is_the_same(name):
+    family, parameters = {
+        "sticks": (STICKS, pairs()),
+        "wishart": (WISHART, wishart_at(3.0)),
+    }.get(name) or (FAMILIES[name], constrained(FAMILIES[name], free_parameters(name, 3.0)))
+    moving, still = family.in_training(parameters), family.distribution(parameters)
+    assert type(moving) is not type(still)
+    draws = moving.sample(8, seed=(0, 1))
+    np.testing.assert_allclose(moving.log_prob(draws), still.log_prob(draws), rtol=1e-13)
+
+
+# --- Broken sticks ----------------------------------------------------------------------------
+
+PAIRS = tf.constant([[3.0, 8.0], [40.0, 2.0], [0.5, 0.7]], tf.float64)
+
+
+def pairs():
+    return {"concentration": PAIRS}
+
+
+def test_sticks_are_dirichlets_of_two():
+    """The same parameters, coordinates and natural gradient, stick by stick; see test_sticks."""
+    gradient = {"concentration": tf.constant(np.random.default_rng(4).normal(size=(3, 2)))}
+    values = pairs()
+    for stick in range(3):
+        one = {"concentration": PAIRS[stick]}
+        expected = DIRICHLET.natural(one, {"concentration": gradient["concentration"][stick]})
+        found = STICKS.natural(values, gradient)["concentration"][stick]
+        np.testing.assert_allclose(found, expected["concentration"], rtol=1e-13)
+    mean, sd = STICKS.moments({"concentration": PAIRS.numpy()})
+    stock = tfd.Dirichlet(PAIRS)
+    np.testing.assert_allclose([mean, sd], [stock.mean(), stock.stddev()], rtol=1e-14)
+    assert STICKS.change_units(values, None) is values
+
+
+def test_start_of_sticks():
+    """Of a Dirichlet the sticks are independent: Beta(c[k], c[k+1] + ... + c[K]).
+
+    The start adds 1/2 to each, so that a stick that no row reaches has a proper density.
+    """
+    c = np.array([30.0, 5.0, 14.0, 1.0])
+    stock = tfd.Dirichlet(c)
+    start = STICKS.start(stock.mean(), stock.stddev())
+    assert {k: tuple(v.shape) for k, v in start.items()} == STICKS.shapes((4,))
+    rest = np.cumsum(c[::-1])[::-1]
+    expected = 0.5 + np.stack([c[:-1], rest[1:]], axis=-1)
+    np.testing.assert_allclose(start["concentration"], expected, rtol=1e-12)
+    # So the proportions are the Dirichlet's to the 1/2 in each of (50, 20, 15) rows.
+    found = STICKS.distribution(start).mean()
+    np.testing.assert_allclose(found, stock.mean(), atol=0.5 / 50 + 0.5 / 20 + 0.5 / 15)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_start_of_sticks_that_nothing_reaches(dtype):
+    """All of a hundred million rows in the first component, one of the prior's in each."""
+    mean = np.array([1e8, 1.0, 1.0, 1.0]) / (1e8 + 3)
+    sd = np.sqrt(mean * (1 - mean) / (1e8 + 4))
+    found = STICKS.start(tf.constant(mean, dtype), tf.constant(sd, dtype))["concentration"]
+    assert found.dtype == dtype
+    assert np.all(np.isfinite(found))
+    assert np.all(found >= 0.5)
+
+
+# --- Wishart ----------------------------------------------------------------------------------
+
+TRIL = np.array([[2.0, 0.0, 0.0], [0.7, 0.3, 0.0], [-20.0, 4.0, 30.0]])
+
+
+def wishart_at(excess):
+    return {"excess": tf.constant(excess, tf.float64), "mean_tril": tf.constant(TRIL)}
+
+
+def stock_wishart(excess):
+    df = excess + 2.0
+    return tfd.WishartTriL(np.float64(df), TRIL / np.sqrt(df))
+
+
+def wishart_divergence(one, other):
+    """KL of (df, lower factor of the mean): by the density, whose terms are log det and trace.
+
+    ::
+
+        log p = (df - D - 1)/2 log |X| - tr(V^-1 X)/2 - df D/2 log 2 - df/2 log |V| - log Gamma_D
+    """
+    D = 3
+
+    def log_gamma(a):
+        return sum(tf.math.lgamma(a - i / 2) for i in range(D))  # but for a constant
+
+    def log_det(tril):
+        return 2.0 * tf.reduce_sum(tf.math.log(tf.linalg.diag_part(tril)))
+
+    (df, tril), (n, root) = one, other
+    mean_log_det = sum(tf.math.digamma((df - i) / 2) for i in range(D))
+    mean_log_det += D * tf.math.log(2.0 / df) + log_det(tril)
+    turned = tf.linalg.triangular_solve(root, tril)
+
+    def expected_log_density(n, root, trace):
+        log_det_scale = log_det(root) - D * tf.math.log(n)
+        constant = -0.5 * n * (D * np.log(2.0) + log_det_scale) - log_gamma(n / 2)
+        return 0.5 * (n - D - 1) * mean_log_det - 0.5 * n * trace + constant
+
+    own = expected_log_density(df, tril, tf.constant(D, tf.float64))
+    return own - expected_log_density(n, root, tf.reduce_sum(turned**2))
+
+
+LOWER = np.tril_indices(3)
+
+
+def wishart_values(flat):
+    """Constrained parameters from unconstrained ones [1 + 6]."""
+    free = {
+        "excess": flat[0],
+        "mean_tril": tf.scatter_nd(np.transpose(LOWER), flat[1:], (3, 3)),
+    }
+    return {name: c.forward(free[name]) for name, c in WISHART.constraints.items()}
+
+
+@pytest.mark.parametrize("excess", [0.3, 5.0, 300.0])
+def test_natural_gradient_of_a_wishart_is_in_the_coordinates_it_is_trained_in(excess):
+    """As above for the others; many more sizes are in test_wishart."""
+    off_diagonal = np.where(np.eye(3) > 0, np.log(np.where(np.eye(3) > 0, TRIL, 1.0)), TRIL)
+    flat = tf.constant(np.concatenate([[np.log(excess)], off_diagonal[LOWER]]))
+    values = wishart_values(flat)
+    np.testing.assert_allclose(values["mean_tril"], TRIL, rtol=1e-14)
+
+    def pair(values):
+        return values["excess"] + 2.0, values["mean_tril"]
+
+    with tf.GradientTape(persistent=True) as second:
+        second.watch(flat)
+        with tf.GradientTape() as first:
+            first.watch(flat)
+            divergence = wishart_divergence(pair(values), pair(wishart_values(flat)))
+        slope = first.gradient(divergence, flat)
+    F = second.jacobian(slope, flat, experimental_use_pfor=False).numpy()
+    np.testing.assert_allclose(divergence, 0, atol=1e-10)
+
+    gradient = np.random.default_rng(4).normal(size=7)
+    matrix = np.zeros((3, 3))
+    matrix[LOWER] = gradient[1:]
+    given = {"excess": tf.constant(gradient[0]), "mean_tril": tf.constant(matrix)}
+    natural = WISHART.natural(values, given)
+    found = np.concatenate([[natural["excess"]], natural["mean_tril"].numpy()[LOWER]])
+    # F is off by some roundings of terms of the size of its diagonal times the size of the logs.
+    size = np.sqrt(np.diagonal(F)) + np.r_[np.sqrt(excess + 2), np.zeros(6)]
+    error = 200 * EPS * np.outer(size, size) + 2 * CUT * np.diag(np.eye(7)[0])
+    expected = np.linalg.solve(F, gradient)
+    allowed = np.abs(np.linalg.inv(F)) @ error @ np.abs(expected)
+    assert np.all(allowed < 1e-4 * np.abs(expected).max())  # or it would be no test
+    assert np.all(np.abs(found - expected) <= allowed)
+    np.testing.assert_array_equal(np.triu(natural["mean_tril"], 1), 0)
+
+
+@pytest.mark.parametrize("excess", [1.0, 5.0, 1e6])  # TFP has none below 1
+def test_moments_and_density_of_a_wishart_agree_with_tfd(excess):
+    parameters, stock = wishart_at(excess), stock_wishart(excess)
+    mean, sd = WISHART.moments({k: v.numpy() for k, v in parameters.items()})
+    np.testing.assert_allclose(mean, stock.mean(), rtol=1e-13)
+    np.testing.assert_allclose(sd, stock.stddev(), rtol=1e-13)
+    mine = WISHART.distribution(parameters)
+    draws = mine.sample(7, seed=(0, 1))
+    # TFP's density is a difference of terms of the size of df; the matrices have a condition of
+    # (30 / 0.3)^2 or so, and draws with few degrees of freedom more.
+    allowed = 1e-12 * excess + 1e-8
+    np.testing.assert_allclose(mine.log_prob(draws), stock.log_prob(draws), rtol=0, atol=allowed)
+    assert mine.reparameterization_type == tfd.FULLY_REPARAMETERIZED
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_start_of_a_wishart_has_the_moments_asked_for(dtype):
+    root = np.tril(np.random.default_rng(1).uniform(0.5, 1.5, (4, 3, 3)))
+    df = np.array([7.0, 50.0, 1e3, 1e5])
+    parameters = {"excess": df - 2, "mean_tril": root}
+    mean, sd = WISHART.moments(parameters)
+    start = WISHART.start(tf.constant(mean, dtype), tf.constant(sd, dtype))
+    assert {k: tuple(v.shape) for k, v in start.items()} == WISHART.shapes((4, 3, 3))
+    found = WISHART.moments({k: v.numpy() for k, v in start.items()})
+    # Roots of condition 10 or so; sds are of three relative ones, each with a few roundings.
+    np.testing.assert_allclose(found, [mean, sd], rtol=200 * np.finfo(dtype).eps)
+
+
+def test_start_of_a_wishart_from_impossible_sds_is_a_distribution():
+    """No Wishart is wider than one of D - 1 degrees of freedom."""
+    start = WISHART.start(tf.eye(3, dtype=tf.float64), 9.0 * tf.eye(3, dtype=tf.float64))
+    assert start["excess"] > 0
+
+
+def test_change_of_units_of_a_wishart_is_a_push_forward():
+    units = Units(*(tf.constant(v, tf.float64) for v in ([5.0, 1.0, 0.0], [1000.0, 0.02, 3.0])))
+    change = affine(Unit.PRECISION_MATRIX, units)
+    parameters = wishart_at(3.0)
+    inside = WISHART.distribution(parameters)
+    x = inside.sample(7, seed=(0, 1))
+    moved = WISHART.distribution(WISHART.change_units(parameters, change))
+    inverse = np.diag(1 / units.scale.numpy())
+    expected = inside.log_prob(x) - change.log_volume
+    found = moved.log_prob(inverse @ x.numpy() @ inverse)
+    # The condition of the draws: see above.
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8)
+
+
+def test_coordinates_of_matrices_and_of_sticks_come_back():
+    for family, values, free in ((WISHART, wishart_at(3.0), 6), (STICKS, pairs(), 3)):
+        draws = family.distribution(values).sample(50, seed=(0, 1))
+        coordinates = family.coordinates()
+        points = coordinates.inverse(draws)
+        assert points.shape == (50, free)
+        assert np.all(np.isfinite(points))
+        np.testing.assert_allclose(coordinates.forward(points), draws, rtol=1e-8, atol=1e-14)
+
+
+def test_reach_of_a_cholesky_factor():
+    """A log diagonal by 1; a row turned by its own length."""
+    reach = tril_reach(tf.constant(TRIL)).numpy()
+    np.testing.assert_array_equal(np.diagonal(reach), 1)
+    for i, j in [(1, 0), (2, 0), (2, 1)]:
+        assert reach[i, j] == pytest.approx(np.linalg.norm(TRIL[i]), rel=1e-14)
+    assert np.all(np.isfinite(reach))

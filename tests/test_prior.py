@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from scipy import stats
+from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd import mixture_prior, prior
-from bgmm_jd.units import Units
+from bgmm_jd.covariance import FORMS, MATRIX_FORMS, spread_shape, unit_of
+from bgmm_jd.prior import stick_breaking_prior
+from bgmm_jd.sticks import StickBreaking
+from bgmm_jd.units import Units, log_volume, to_user
 
 K, D = 3, 2
 Root = tfd.JointDistributionCoroutine.Root
@@ -38,25 +42,33 @@ def dirichlet(name, size):
 # --- The published model's prior --------------------------------------------------------------
 
 
+MAKERS = {"mixture": mixture_prior, "sticks": stick_breaking_prior}
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_structure(dtype):
-    found = mixture_prior(K, D, dtype=dtype)
+def test_structure(dtype, form, maker):
+    found = MAKERS[maker](K, D, covariance=form, dtype=dtype)
+    spread = spread_shape(form, K, D)
     assert isinstance(found, tfd.JointDistributionCoroutine)
     assert prior.variable_shapes(found) == {
         "weights": (K,),
         "means": (K, D),
-        "precisions": (K, D),
+        "precisions": spread,
     }
     draws = found.sample(5, seed=(0, 0))
     assert draws._fields == ("weights", "means", "precisions")
     assert [v.dtype for v in draws] == [dtype] * 3
-    assert [v.shape for v in draws] == [(5, K), (5, K, D), (5, K, D)]
+    assert [v.shape for v in draws] == [(5, K), (5, K, D), (5, *spread)]
     assert found.log_prob(draws).shape == [5]
-    prior.check_prior(found, K, D)
+    assert prior.check_prior(found, K, D) == form
+    assert prior.check_prior(found, K, D, form) == form
 
 
-def test_of_one_component_the_weight_is_one():
-    found = mixture_prior(1, D, dtype="float64")
+@pytest.mark.parametrize("maker", MAKERS)
+def test_of_one_component_the_weight_is_one(maker):
+    found = MAKERS[maker](1, D, dtype="float64")
     prior.check_prior(found, 1, D)
     theta = found.sample(5, seed=(0, 0))
     assert theta._fields == ("weights", "means", "precisions")
@@ -104,6 +116,72 @@ def test_density(arguments, values):
     )
 
 
+RATE = np.array([0.5, 7.0])
+
+
+def test_density_of_a_precision_for_each_component():
+    found = mixture_prior(
+        K,
+        D,
+        "spherical",
+        precision_concentration=[[1.0], [2.0], [3.0]],
+        precision_rate=[[0.5], [7.0], [2.0]],
+        dtype="float64",
+    )
+    theta = found.sample(4, seed=(0, 0))
+    law = stats.gamma([[1.0], [2.0], [3.0]], scale=1 / np.array([[0.5], [7.0], [2.0]]))
+    expected = stats.dirichlet(np.full(K, 2.0)).logpdf(theta.weights.numpy().T)
+    expected += stats.norm.logpdf(theta.means).sum(axis=(1, 2))
+    expected += law.logpdf(theta.precisions).sum(axis=(1, 2))
+    np.testing.assert_allclose(found.log_prob(theta), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("form", MATRIX_FORMS)
+def test_density_of_precision_matrices(form):
+    """Wishart(2 a + D - 1, diag(1 / (2 b))), by scipy."""
+    a = np.array([1.0, 2.0, 3.0]) if form == "full" else np.array(2.0)
+    b = np.outer([1.0, 2.0, 4.0], RATE) if form == "full" else RATE
+    found = mixture_prior(K, D, form, precision_concentration=a, precision_rate=b, dtype="float64")
+    theta = found.sample(4, seed=(0, 0))
+    expected = stats.dirichlet(np.full(K, 2.0)).logpdf(theta.weights.numpy().T)
+    expected += stats.norm.logpdf(theta.means).sum(axis=(1, 2))
+    matrices = theta.precisions.numpy().reshape(4, -1, D, D)
+    for k, (df, rate) in enumerate(zip(np.ravel(2 * a + D - 1), b.reshape(-1, D), strict=True)):
+        law = stats.wishart(df, np.diag(0.5 / rate))
+        expected += [law.logpdf(matrix) for matrix in matrices[:, k]]
+    np.testing.assert_allclose(found.log_prob(theta), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("form", MATRIX_FORMS)
+def test_inverse_variances_have_one_law_in_every_form(form):
+    """Of each feature Gamma(a, b), the inverse of a diagonal entry of the covariance matrix.
+
+    Two tests of level 1e-6.
+    """
+    found = mixture_prior(
+        K, D, form, precision_concentration=2.5, precision_rate=RATE, dtype="float64"
+    )
+    draws = found.sample(4000, seed=(1, 2)).precisions.numpy()
+    matrix = draws[:, 0] if form == "full" else draws
+    for d in range(D):
+        variance = np.linalg.inv(matrix)[:, d, d]
+        law = stats.gamma(2.5, scale=1 / RATE[d])
+        assert stats.kstest(1 / variance, law.cdf).pvalue > 1e-6
+
+
+def test_density_of_a_stick_breaking_prior():
+    """The sticks are Beta(1, concentration); a density of the first K - 1 proportions."""
+    found = stick_breaking_prior(K, D, 0.7, dtype="float64")
+    assert isinstance(found.sample_distributions(seed=(0, 0))[0].weights, StickBreaking)
+    theta = found.sample(4, seed=(0, 0))
+    w = theta.weights.numpy()
+    rest = np.stack([np.ones(4), 1 - w[:, 0]], axis=1)
+    expected = (stats.beta(1.0, 0.7).logpdf(w[:, :2] / rest) - np.log(rest)).sum(axis=1)
+    expected += stats.norm.logpdf(theta.means).sum(axis=(1, 2))
+    expected += stats.gamma(5.0, scale=0.2).logpdf(theta.precisions).sum(axis=(1, 2))
+    np.testing.assert_allclose(found.log_prob(theta), expected, rtol=1e-10)
+
+
 def test_equal_arguments_give_the_same_object():
     """As a program is compiled for a prior, by identity."""
     first = mixture_prior(K, D)
@@ -117,8 +195,13 @@ def test_equal_arguments_give_the_same_object():
         mixture_prior(K, D, weight_concentration=3.0),
         mixture_prior(K, D, dtype="float64"),
         mixture_prior(D, K),
+        *(mixture_prior(K, D, form) for form in FORMS if form != "diag"),
+        stick_breaking_prior(K, D),
+        stick_breaking_prior(K, D, 2.0),
+        stick_breaking_prior(K, D, covariance="full"),
     ]
-    assert len({id(p) for p in [first, *others]}) == 8
+    assert len({id(p) for p in [first, *others]}) == 14
+    assert stick_breaking_prior(K, D, np.float32(1), "full") is others[-1]
 
 
 @pytest.mark.parametrize("name", ["K", "D"])
@@ -128,6 +211,9 @@ def test_equal_arguments_give_the_same_object():
 def test_sizes_that_are_refused(name, value, error):
     with pytest.raises(error, match=f"^{name} must be"):
         mixture_prior(**{"K": K, "D": D, name: value})
+    sticks = {"K": "K_max", "D": "D"}
+    with pytest.raises(error, match=f"^{sticks[name]} must be"):
+        stick_breaking_prior(**{"K_max": K, "D": D, sticks[name]: value})
 
 
 POSITIVE = ["mean_scale", "precision_concentration", "precision_rate", "weight_concentration"]
@@ -138,6 +224,20 @@ POSITIVE = ["mean_scale", "precision_concentration", "precision_rate", "weight_c
 def test_values_that_must_be_positive(name, value):
     with pytest.raises(ValueError, match=f"{name} must be finite and positive"):
         mixture_prior(3, 3, **{name: value})
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
+def test_a_concentration_of_sticks_must_be_positive(value):
+    with pytest.raises(ValueError, match="concentration must be finite and positive"):
+        stick_breaking_prior(3, 2, value)
+
+
+@pytest.mark.parametrize("form", MATRIX_FORMS)
+def test_a_matrix_that_no_wishart_of_tfp_can_be_is_refused(form):
+    """TFP has none of fewer than D degrees of freedom: the argument is named, and its limit."""
+    mixture_prior(K, D, form, precision_concentration=0.5)
+    with pytest.raises(ValueError, match=r"precision_concentration must be .*0\.5"):
+        mixture_prior(K, D, form, precision_concentration=0.4)
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
@@ -153,6 +253,28 @@ def test_a_location_must_be_finite(value):
 def test_values_that_do_not_broadcast(name, shape):
     with pytest.raises(ValueError, match=f"{name} must broadcast to shape"):
         mixture_prior(K, D, **{name: np.ones(shape)})
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "shape", "expected"),
+    [
+        ("full", "precision_concentration", (K, D), [K]),
+        ("full", "precision_rate", (K, D, D), [K, D]),
+        ("tied", "precision_concentration", (D,), []),
+        ("tied", "precision_rate", (K, D), [D]),
+        ("spherical", "precision_concentration", (K, D), [K, 1]),
+        ("spherical", "precision_rate", (D,), [K, 1]),
+    ],
+)
+def test_values_that_do_not_broadcast_in_other_forms(form, name, shape, expected):
+    message = rf"{name} must broadcast to shape \{str(expected)[:-1]}\]"
+    with pytest.raises(ValueError, match=message):
+        mixture_prior(K, D, form, **{name: np.ones(shape)})
+
+
+def test_a_concentration_of_sticks_is_one_number():
+    with pytest.raises(ValueError, match=r"concentration must broadcast to shape \[\]"):
+        stick_breaking_prior(3, 2, np.ones(2))
 
 
 def test_forms_and_dtypes_that_are_not_known():
@@ -177,6 +299,21 @@ def test_default_prior_moves_with_the_units():
     found = prior.default_prior(K, D, "diag", "float64", where).log_prob(moved)
     # means - 5000 loses 5 eps relative to the scale.
     np.testing.assert_allclose(found, inside.log_prob(theta) - log_volume, rtol=1e-12)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_default_prior_of_each_form_moves_with_the_units(form):
+    """As above, by the changes of units that test_units holds to their Jacobians."""
+    scale = [30.0, 30.0] if form == "spherical" else [1000.0, 0.5]
+    where = Units(np.array([150.0, -3.0]), np.array(scale))
+    inside = prior.default_prior(K, D, form, "float64")
+    theta = inside.sample(4, seed=(1, 2))
+    units = {name: unit_of(name, form) for name in theta._fields}
+    moved = {name: to_user(units[name], v.numpy(), where) for name, v in theta._asdict().items()}
+    volume = log_volume([(units[n], tuple(v.shape[1:])) for n, v in moved.items()], where)
+    found = prior.default_prior(K, D, form, "float64", where).log_prob(**moved)
+    # TFP's Wishart goes by the Cholesky factor of what may be nearly singular.
+    np.testing.assert_allclose(found, inside.log_prob(theta) - volume, rtol=1e-9, atol=1e-9)
 
 
 def test_default_prior_is_weak():
@@ -207,7 +344,49 @@ WEIGHTS, MEANS, PRECISIONS = (
     ids=["precisions", "scales in another order", "a hyperparameter"],
 )
 def test_priors_that_are_taken(own):
-    prior.check_prior(own, K, D)
+    assert prior.check_prior(own, K, D) == "diag"
+
+
+def wishart(name, *batch):
+    law = tfd.WishartTriL(np.full(batch, 4.0), np.eye(D))
+    return tfd.Independent(law, len(batch), name=name)
+
+
+def lower(name, *batch):
+    """Lower triangular matrices with a positive diagonal."""
+    base = tfd.MultivariateNormalDiag(np.zeros((*batch, 3)), np.ones(3))
+    matrices = tfd.TransformedDistribution(base, tfb.FillScaleTriL(tfb.Exp(), diag_shift=None))
+    return tfd.Independent(matrices, len(batch), name=name)
+
+
+@pytest.mark.parametrize(
+    ("spread", "form"),
+    [
+        (wishart("precisions", K), "full"),
+        (wishart("precisions"), "tied"),
+        (gamma("precisions", K, 1), "spherical"),
+        (lower("scales", K), "full"),
+        (lower("scales"), "tied"),
+        (gamma("scales", K, 1), "spherical"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
+def test_the_shape_says_the_form(spread, form):
+    own = joint(WEIGHTS, MEANS, spread)
+    assert prior.check_prior(own, K, D) == prior.check_prior(own, K, D, form) == form
+    for other in set(FORMS) - {form, "diag"}:
+        with pytest.raises(ValueError, match=rf"covariance='{other}' needs .*which is '{form}'"):
+            prior.check_prior(own, K, D, other)
+
+
+def test_the_form_decides_where_a_shape_fits_two():
+    two = dirichlet("weights", 2), normal("means", 2, 2)
+    vectors, matrix = joint(*two, gamma("precisions", 2, 2)), joint(*two, wishart("precisions"))
+    assert prior.check_prior(vectors, 2, 2) == "diag"
+    assert prior.check_prior(matrix, 2, 2, "tied") == "tied"
+    one = joint(dirichlet("weights", K), normal("means", K, 1), gamma("precisions", K, 1))
+    assert prior.check_prior(one, K, 1) == "diag"
+    assert prior.check_prior(one, K, 1, "spherical") == "spherical"
 
 
 @pytest.mark.parametrize(
@@ -221,8 +400,16 @@ def test_priors_that_are_taken(own):
         (joint(dirichlet("weights", K + 1), MEANS, PRECISIONS), r"'weights'.*\[3\].*has \[4\]"),
         (joint(WEIGHTS, normal("means", D, K), PRECISIONS), r"'means'.*\[3, 2\].*has \[2, 3\]"),
         (joint(WEIGHTS, normal("means", K), PRECISIONS), r"'means'.*\[3, 2\].*has \[3\]"),
-        (joint(WEIGHTS, MEANS, gamma("precisions", K, D, D)), r"'precisions'.*has \[3, 2, 2\]"),
-        (joint(WEIGHTS, MEANS, gamma("scales", D)), r"'scales'.*\[3, 2\].*has \[2\]"),
+        # Shapes of matrices, and no matrices that could be covariances.
+        (joint(WEIGHTS, MEANS, gamma("precisions", K, D, D)), r"'precisions'.*symmetric"),
+        (joint(WEIGHTS, MEANS, gamma("precisions", D, D)), r"'precisions'.*symmetric"),
+        (joint(WEIGHTS, MEANS, gamma("scales", K, D, D)), r"'scales'.*lower triangular"),
+        (
+            joint(WEIGHTS, MEANS, gamma("scales", D)),
+            r"'scales'.*\[K, D\].*\[K, 1\].*\[D, D\].*\[K, D, D\].*K=3.*2 columns.*has \[2\]",
+        ),
+        (joint(WEIGHTS, MEANS, gamma("scales", D, K)), r"'scales'.*has \[2, 3\]"),
+        (joint(WEIGHTS, MEANS, gamma("scales", K, D, D, 1)), r"'scales'.*has \[3, 2, 2, 1\]"),
         (
             joint(WEIGHTS, tfd.Normal(np.zeros((K, D)), 1.0, name="means"), PRECISIONS),
             r"'means'.*batch shape \[\].*tfd.Independent",
@@ -238,7 +425,11 @@ def test_priors_that_are_taken(own):
         "means transposed",
         "means flat",
         "precisions as matrices",
+        "precisions as one matrix",
+        "scales as matrices",
         "scales flat",
+        "scales transposed",
+        "scales of too many axes",
         "a batch shape",
     ],
 )

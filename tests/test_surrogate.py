@@ -7,8 +7,10 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd import mixture_prior, surrogate
-from bgmm_jd.families import DIRICHLET, FIXED, GAMMA, NORMAL
-from bgmm_jd.units import Units, as_tensors, log_volume, to_user
+from bgmm_jd.covariance import FORMS, unit_of
+from bgmm_jd.families import DIRICHLET, FIXED, GAMMA, NORMAL, STICKS, WISHART
+from bgmm_jd.prior import stick_breaking_prior
+from bgmm_jd.units import MATRICES, Unit, Units, as_tensors, log_volume, to_user
 
 K, D = 3, 2
 Root = tfd.JointDistributionCoroutine.Root
@@ -42,6 +44,23 @@ def prior_of(**distributions):
     return tfd.JointDistributionCoroutine(model)
 
 
+def lower_triangles(*batch):
+    """Matrices [..., D, D] whose free entries are normal, on the diagonal in their logs."""
+    free = D * (D + 1) // 2
+    base = tfd.MultivariateNormalDiag(np.zeros((*batch, free)), np.ones(free))
+    return base_through(base, tfb.FillScaleTriL(tfb.Exp(), diag_shift=None))
+
+
+def precision_matrices(*batch):
+    base = tfd.MultivariateNormalDiag(np.zeros((*batch, 3)), 0.5 * np.ones(3))
+    root = tfb.FillScaleTriL(tfb.Exp(), diag_shift=None)
+    return base_through(base, tfb.Chain([tfb.CholeskyOuterProduct(), root]))
+
+
+def base_through(base, bijector):
+    return tfd.TransformedDistribution(base, bijector)
+
+
 PRIORS = {
     "published": mixture_prior(K, D, dtype="float64"),
     "own": own_prior,
@@ -55,30 +74,69 @@ PRIORS = {
         precisions=tfd.HalfCauchy(0 * ONE, ONE),
         weights=tfd.Dirichlet(ONE[:, 0]),
     ),
+    "full": mixture_prior(K, D, "full", dtype="float64"),
+    "tied": mixture_prior(K, D, "tied", dtype="float64"),
+    "spherical": mixture_prior(K, D, "spherical", dtype="float64"),
+    "sticks": stick_breaking_prior(K, D, dtype="float64"),
+    "scales that are matrices": prior_of(
+        scales=lower_triangles(K),
+        means=tfd.Normal(0 * ONE, ONE),
+        weights=tfd.Dirichlet(ONE[:, 0]),
+    ),
+    "precisions without a twin": prior_of(
+        precisions=precision_matrices(),
+        means=tfd.Normal(0 * ONE, ONE),
+        weights=tfd.Dirichlet(ONE[:, 0]),
+    ),
+    "one scale for all features": prior_of(
+        weights=tfd.Dirichlet(ONE[:, 0]),
+        means=tfd.Normal(0 * ONE, ONE),
+        scales=tfd.LogNormal(0 * ONE[:, :1], ONE[:, :1]),
+    ),
+}
+FORM_OF = {
+    "full": "full",
+    "tied": "tied",
+    "spherical": "spherical",
+    "scales that are matrices": "full",
+    "precisions without a twin": "tied",
+    "one scale for all features": "spherical",
 }
 
 
 @pytest.fixture(params=PRIORS)
-def prior(request):
-    return PRIORS[request.param]
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def prior(name):
+    return PRIORS[name]
+
+
+@pytest.fixture
+def sites(name):
+    return surrogate.sites_of(PRIORS[name], FORM_OF.get(name, "diag"))
 
 
 def values_of(sites, seed=0):
     """Parameters, each its own."""
     rng = np.random.default_rng(seed)
     leaves = surrogate.variables(sites, tf.float64)
-    return surrogate.map_values(
-        lambda constraint, v: tf.constant(constraint.forward(rng.normal(0, 0.3, v.shape))),
-        sites,
-        leaves,
-    )
+
+    def value(constraint, leaf):
+        free = rng.normal(0, 0.3, leaf.shape)
+        if isinstance(constraint, tfb.TransformDiagonal):
+            free = np.tril(free)
+        return tf.constant(constraint.forward(free))
+
+    return surrogate.map_values(value, sites, leaves)
 
 
 # --- Structure --------------------------------------------------------------------------------
 
 
-def test_names_order_and_shapes_are_the_priors(prior):
-    sites = surrogate.sites_of(prior)
+def test_names_order_and_shapes_are_the_priors(prior, sites):
     assert tuple(site.name for site in sites) == prior.event_shape._fields
     q = surrogate.joint(sites, values_of(sites), UNITS, user=True)
     assert isinstance(q, tfd.JointDistributionCoroutine)
@@ -89,9 +147,8 @@ def test_names_order_and_shapes_are_the_priors(prior):
     assert q.log_prob(draws).shape == [5]
 
 
-def test_draws_are_possible_under_the_prior(prior):
+def test_draws_are_possible_under_the_prior(prior, sites):
     """The support is the prior's, in the user's units."""
-    sites = surrogate.sites_of(prior)
     q = surrogate.joint(sites, values_of(sites), UNITS, user=True)
     draws = q.sample(100, seed=(0, 1))
     assert np.all(np.isfinite(prior.log_prob(draws)))
@@ -111,6 +168,30 @@ def test_families_of_the_published_prior_are_kept():
         assert isinstance(member, kind)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_families_units_and_components_of_each_form(form):
+    """A Wishart of matrices; what is tied belongs to no component."""
+    sites = surrogate.sites_of(mixture_prior(K, D, form), form)
+    matrices = form in ("full", "tied")
+    assert [s.family for s in sites] == [DIRICHLET, NORMAL, WISHART if matrices else GAMMA]
+    spread = unit_of("precisions", form)
+    assert [s.unit for s in sites] == [Unit.NONE, Unit.LOCATION, spread]
+    assert [s.by_component for s in sites] == [True, True, form != "tied"]
+    assert all(s.bijector is None and s.fixed is None for s in sites)
+
+
+def test_a_prior_that_breaks_sticks_keeps_them():
+    assert families(PRIORS["sticks"]) == {"weights": STICKS, "means": NORMAL, "precisions": GAMMA}
+
+
+def test_the_form_decides_where_a_shape_fits_two():
+    """[2, 2] is two features of two components, or one matrix for both."""
+    prior = mixture_prior(2, 2, "tied", dtype="float64")
+    found = {form: surrogate.sites_of(prior, form)[2] for form in ("diag", "tied")}
+    assert [site.unit for site in found.values()] == [Unit.PRECISION, Unit.PRECISION_MATRIX]
+    assert [site.by_component for site in found.values()] == [True, False]
+
+
 def test_families_of_a_users_own_prior():
     found = families(own_prior)
     assert found == {
@@ -121,9 +202,15 @@ def test_families_of_a_users_own_prior():
         "extra": NORMAL,
         "weights": DIRICHLET,
     }
-    bijectors = {s.name: s.bijector for s in surrogate.sites_of(own_prior)}
+    sites = surrogate.sites_of(own_prior)
+    bijectors = {s.name: s.bijector for s in sites}
     assert {name for name, b in bijectors.items() if b is not None} == {"scales", "means"}
     assert isinstance(bijectors["means"], tfb.Identity)
+    assert {s.name for s in sites if s.by_component} == {"scales", "means", "weights"}
+    assert {s.name: s.unit for s in sites if s.unit is not Unit.NONE} == {
+        "scales": Unit.SCALE,
+        "means": Unit.LOCATION,
+    }
 
 
 def test_a_family_without_a_twin_is_a_normal_through_the_variables_bijector():
@@ -180,26 +267,24 @@ def test_a_variable_fixed_by_others_is_refused():
 # --- Units ------------------------------------------------------------------------------------
 
 
-def test_the_user_density_is_the_push_forward_of_the_internal_one(prior):
-    sites = surrogate.sites_of(prior)
+def test_the_user_density_is_the_push_forward_of_the_internal_one(sites):
     values = values_of(sites)
     inside, user = (surrogate.joint(sites, values, UNITS, user) for user in (False, True))
     theta = inside.sample(20, seed=(0, 1))
-    moved = type(theta)(*(to_user(s.name, v, UNITS) for s, v in zip(sites, theta, strict=True)))
-    volume = log_volume({s.name: s.shape for s in sites if s.fixed is None}, UNITS)
+    moved = type(theta)(*(to_user(s.unit, v, UNITS) for s, v in zip(sites, theta, strict=True)))
+    volume = log_volume([(s.unit, s.shape) for s in sites if s.fixed is None], UNITS)
     found = user.log_prob(moved)
     # Adding and subtracting the shift costs the digits of 50 / 10; the bijectors some more.
     np.testing.assert_allclose(found, inside.log_prob(theta) - volume, rtol=1e-10, atol=1e-10)
 
 
-def test_the_same_seed_draws_the_same_point_in_either_units(prior):
-    sites = surrogate.sites_of(prior)
+def test_the_same_seed_draws_the_same_point_in_either_units(sites):
     values = values_of(sites)
     inside, user = (
         surrogate.joint(sites, values, UNITS, user).sample(4, seed=(0, 1)) for user in (False, True)
     )
     for site, value, expected in zip(sites, inside, user, strict=True):
-        moved = to_user(site.name, value, UNITS)
+        moved = to_user(site.unit, value, UNITS)
         np.testing.assert_allclose(moved, expected, rtol=1e-10, err_msg=site.name)
 
 
@@ -223,8 +308,8 @@ def test_a_prior_in_float32_serves_a_fit_in_float64(name):
 
 
 @pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
-def test_coordinates_come_back(prior, dtype):
-    for site in surrogate.sites_of(prior):
+def test_coordinates_come_back(sites, dtype):
+    for site in sites:
         if site.fixed is not None or (dtype == tf.float32 and site.bijector is not None):
             continue
         units = as_tensors(UNITS, dtype)
@@ -248,12 +333,20 @@ def moments_for(sites):
         mean = 1.0 + rng.random(site.shape)
         if site.name == "weights":
             mean = mean / mean.sum()
-        found[site.name] = mean, 0.01 * mean
+        sd = 0.01 * mean
+        if site.unit is Unit.SCALE_MATRIX:
+            mean = np.tril(mean)
+        if site.unit is Unit.PRECISION_MATRIX:
+            mean = np.tril(mean) @ np.tril(mean).swapaxes(-1, -2)
+            own = np.diagonal(mean, axis1=-2, axis2=-1)
+            sd = 0.01 * np.sqrt(
+                (mean**2 + own[..., :, None] * own[..., None, :]) / 2
+            )  # a Wishart's
+        found[site.name] = mean, sd
     return found
 
 
-def test_start_values_have_the_moments_asked_for(prior):
-    sites = surrogate.sites_of(prior)
+def test_start_values_have_the_moments_asked_for(sites):
     moments = moments_for(sites)
     values = surrogate.start_values(sites, moments, UNITS, tf.float64)
     draws = surrogate.joint(sites, values, UNITS, user=False).sample(20_000, seed=(0, 1))
@@ -261,18 +354,24 @@ def test_start_values_have_the_moments_asked_for(prior):
         if site.fixed is not None or site.name == "weights":  # see test_families
             continue
         mean, sd = moments[site.name]
+        if site.unit in MATRICES:  # what is free of them
+            triangle = np.broadcast_to(np.tri(D, dtype=bool), site.shape)
+            draw, mean, sd = np.asarray(draw)[:, triangle], mean[triangle], sd[triangle]
         # 20,000 draws tell a mean to sd / 141 and an sd to a 200th. A bijector's own curvature
         # over an sd of a hundredth makes a few per cent of an sd: 1 / 10 and 1 / 10 are ample.
         assert np.all(np.abs(np.mean(draw, axis=0) - mean) < sd / 10), site.name
         # Through a bijector of whole vectors one spread may serve all entries: within a factor 3.
         many = site.bijector is not None and site.bijector.forward_min_event_ndims > 0
+        if many and site.unit in MATRICES:  # of unlike columns: the volume that they span is kept
+            volume = 0.5 * np.linalg.slogdet(np.cov(draw, rowvar=False))[1]
+            assert abs(volume - np.log(sd).sum()) < 0.1 * len(sd), site.name
+            continue
         ratio = np.std(draw, axis=0) / sd
         assert np.all(np.abs(np.log(ratio)) < (np.log(3) if many else 0.1)), site.name
 
 
-def test_start_values_at_zero_are_finite(prior):
+def test_start_values_at_zero_are_finite(sites):
     """As the only mean is of centred data."""
-    sites = surrogate.sites_of(prior)
     moments = moments_for(sites)
     moments["means"] = np.zeros((K, D)), np.full((K, D), 0.1)
     values = surrogate.start_values(sites, moments, UNITS, tf.float64)
@@ -301,8 +400,7 @@ def test_means_far_from_zero_keep_their_digits_in_float32(law):
 # --- Training ---------------------------------------------------------------------------------
 
 
-def test_variables_are_transformed_and_trainable(prior):
-    sites = surrogate.sites_of(prior)
+def test_variables_are_transformed_and_trainable(sites):
     leaves = surrogate.variables(sites, tf.float64)
     assert list(leaves) == [s.name for s in sites]
     for site in sites:
@@ -315,25 +413,24 @@ def test_variables_are_transformed_and_trainable(prior):
             np.testing.assert_allclose(v, np.full(v.shape, 0.25), rtol=1e-15)
 
 
-def training(prior):
-    sites = surrogate.sites_of(prior)
+def training(sites):
     leaves = surrogate.variables(sites, tf.float64)
     surrogate.map_values(lambda _, v, new: v.assign(new), sites, leaves, values_of(sites))
     q = surrogate.joint_in_training(sites, leaves, UNITS, lambda: tf.constant([3, 4]))
-    return sites, leaves, q
+    return leaves, q
 
 
-def test_the_surrogate_in_training_is_the_surrogate(prior):
-    sites, _, q = training(prior)
+def test_the_surrogate_in_training_is_the_surrogate(sites):
+    _, q = training(sites)
     theta = q.sample(8, seed=(0, 1))
     expected = surrogate.joint(sites, values_of(sites), UNITS, user=False)
     np.testing.assert_allclose(q.log_prob(theta), expected.log_prob(theta), rtol=1e-13)
     assert tuple(q.event_shape) == tuple(expected.event_shape)
 
 
-def test_the_density_in_training_has_no_gradient_in_its_own_parameters(prior):
+def test_the_density_in_training_has_no_gradient_in_its_own_parameters(sites):
     """And through the draws it has all of it: sticking the landing."""
-    sites, leaves, q = training(prior)
+    leaves, q = training(sites)
     held = [v.pretransformed_input for v in tf.nest.flatten(leaves)]
     theta = tf.nest.map_structure(tf.identity, q.sample(8, seed=(0, 1)))
     with tf.GradientTape() as tape:
@@ -354,10 +451,10 @@ def test_the_density_in_training_has_no_gradient_in_its_own_parameters(prior):
 
 def test_draws_in_training_come_from_the_step_and_not_from_tfps_seed():
     """TFP splits its seed by other means under XLA than outside it."""
-    _, _, q = training(PRIORS["published"])
+    sites = surrogate.sites_of(PRIORS["published"])
+    leaves, q = training(sites)
     for found, expected in zip(q.sample(8, seed=(0, 1)), q.sample(8, seed=(5, 6)), strict=True):
         np.testing.assert_array_equal(found, expected)
-    sites, leaves = surrogate.sites_of(PRIORS["published"]), training(PRIORS["published"])[1]
     other = surrogate.joint_in_training(sites, leaves, UNITS, lambda: tf.constant([3, 5]))
     assert not np.any(np.equal(other.sample(8, seed=(0, 1))[1], q.sample(8, seed=(0, 1))[1]))
 
@@ -373,8 +470,7 @@ def test_sites_draw_independently():
         assert not np.any(np.asarray(a) == np.asarray(b))
 
 
-def test_natural_gradient_goes_site_by_site(prior):
-    sites = surrogate.sites_of(prior)
+def test_natural_gradient_goes_site_by_site(sites):
     values, gradient = values_of(sites), values_of(sites, seed=1)
     found = surrogate.natural_gradient(sites, values, gradient)
     assert list(found) == [s.name for s in sites]
