@@ -26,14 +26,14 @@ from bgmm_jd.draws import fold_in, stateless_seed
 from bgmm_jd.labels import can_arrange, is_exchangeable, separated
 from bgmm_jd.objective import model_of
 from bgmm_jd.posterior import Posterior, expected_counts
-from bgmm_jd.prior import check_prior, default_prior, prior_moments
+from bgmm_jd.prior import check_prior, default_prior, prior_moments, smallest_weight
 from bgmm_jd.progress import Report, reporter
 from bgmm_jd.restarts import Restart, compare, component_means
 from bgmm_jd.run import Run, Stand, run, schedule
 from bgmm_jd.sampling import Inside
 from bgmm_jd.status import Status
 from bgmm_jd.surrogate import start_values
-from bgmm_jd.svi import Schedule
+from bgmm_jd.svi import OPTIMIZERS, Schedule
 from bgmm_jd.verdict import verdict
 
 # Up to here a step on all rows costs about what a step on a few hundred costs, and has no noise
@@ -45,6 +45,7 @@ _SAMPLE_ROWS_OF_COMPONENT = 200
 _RESTARTS = 4
 _FIRST_TRIALS = 8
 _EMPTIEST_DRAWS = 4
+_EMPTY_BY_PRIOR = 0.05  # rows: a twentieth of what an occupied component has at least
 _ELBO_BUDGET = 2**23  # draws x rows x features
 _FEWEST_ELBO_DRAWS, _MOST_ELBO_DRAWS = 32, 500
 
@@ -65,6 +66,7 @@ def fit(
     max_steps: int = 20_000,
     calibrate: bool = True,
     missing: str | None = None,
+    optimizer: str = "natural",
 ) -> Posterior:
     """Fit a Bayesian Gaussian mixture by stochastic variational inference.
 
@@ -111,6 +113,8 @@ def fit(
     missing : {None, "sum_out"}
         What NaN in X means: an error, or a missing entry, which is summed out of the likelihood
         exactly, as though values were missing at random. `bgmm_jd.impute` fills them in.
+    optimizer : {"natural", "adam"}
+        The natural gradient of the surrogate, or Adam, which takes many more steps.
 
     Returns
     -------
@@ -146,6 +150,8 @@ def fit(
     seed = as_seed(seed)
     if execution not in EXECUTIONS:
         raise ValueError(f"execution must be one of {EXECUTIONS}; got {execution!r}.")
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"optimizer must be one of {OPTIMIZERS}; got {optimizer!r}.")
     max_steps = as_count(max_steps, "max_steps")
     restarts = _check_restarts(restarts, in_passes or batch_size == N, init is not None)
     start_means = None if init is None else _check_init(init, K, D)
@@ -158,7 +164,7 @@ def fit(
         most = max(_SAMPLE_ROWS, K * _SAMPLE_ROWS_OF_COMPONENT)
         started = inside._replace(data=sample(data, most, rng))
     batches = cut_batches(started.data.shape[0], min(batch_size, started.data.shape[0]))
-    plan = schedule(started, batches)
+    plan = schedule(started, batches, optimizer)
     with reporter(progress) as report:
         runs = _runs(started, plan, start_means, restarts, seed, max_steps, report)
         best, ends = compare(inside.model.sites, runs)
@@ -326,8 +332,13 @@ def _calibrated(
 
 
 def _emptiest(posterior: Posterior, draws: sampling.Draws) -> float:
-    """Expected number of rows of the smallest component; of very many rows, by its weight."""
+    """Expected number of rows of the smallest component; of very many rows, by its weight.
+
+    Infinite under a prior that leaves components empty, as a sparse or a stick-breaking one does.
+    """
     data = posterior.inside.data
+    if smallest_weight(posterior.prior) * data.total < _EMPTY_BY_PRIOR:
+        return np.inf
     if data.shape[0] > _FULL_BATCH_ROWS:
         return data.total * float(np.mean(draws.theta["weights"], axis=0).min())
     return float(expected_counts(posterior, _EMPTIEST_DRAWS).min())

@@ -357,3 +357,10 @@ def prior_moments(prior: tfd.JointDistributionCoroutine) -> dict[str, tuple[Any,
         low, middle, high = np.quantile(values.numpy(), (0.25, 0.5, 0.75), axis=0)
         moments[name] = (middle, 0.1 * (high - low) / 1.349)
     return moments
+
+
+@functools.lru_cache(maxsize=64)
+def smallest_weight(prior: tfd.JointDistributionCoroutine) -> float:
+    """The prior median of the smallest weight: how empty the prior lets a component be."""
+    weights = prior.sample(_PRIOR_DRAWS, seed=(0, 0)).weights.numpy()
+    return float(np.median(weights.min(axis=-1)))

@@ -1,7 +1,7 @@
 """One run of the optimizer: from a start until the parameters have settled."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -45,12 +45,13 @@ class Stand(NamedTuple):
     drift: float
 
 
-def schedule(inside: Inside, batches: Batches) -> svi.Schedule:
+def schedule(inside: Inside, batches: Batches, optimizer: str = "natural") -> svi.Schedule:
     """What to compile: blocks of whole epochs, so that each row has its turn equally often."""
     epochs = -(-_BLOCK_STEPS // batches.count)
     steps = min(epochs * batches.count, _LONGEST_BLOCK)
     draws = _DRAWS if _coarse(inside) == 1.0 else _FEWEST_DRAWS
-    return svi.Schedule(batches, draws, steps, inside.data.dtype.name, inside.execution)
+    dtype = inside.data.dtype.name
+    return svi.Schedule(batches, draws, steps, dtype, inside.execution, optimizer)
 
 
 def _coarse(inside: Inside) -> float:
@@ -98,14 +99,15 @@ def run(
     blocks: list[Values] = []
     elbos: list[np.ndarray] = []
     status = Status.STEP_LIMIT
+    memory: tuple[Any, ...] = ()
     try:
         for first in range(0, max_steps, plan.steps):
             stride = _stride(inside, plan.batches.count, len(blocks))
-            block = program.run(rows, inside.prior_units, values, seed, first, stride)
+            block = program.run(rows, inside.prior_units, values, seed, first, stride, memory)
             if not _finite(block):
                 status = Status.DIVERGED
                 break
-            values = block.values
+            values, memory = block.values, block.memory
             blocks.append(block.average)
             elbos.append(-block.losses)
             if not settle.is_due(len(blocks)):

@@ -39,6 +39,7 @@ class Schedule(NamedTuple):
     steps: int
     dtype: str
     execution: str
+    optimizer: str = "natural"
 
 
 class Block(NamedTuple):
@@ -47,11 +48,17 @@ class Block(NamedTuple):
     values : parameters after the last step (constrained).
     average : their unconstrained coordinates, averaged over the block's steps.
     losses [steps] : the negative elbo of each step, in nats for the whole data set.
+    memory : what the optimizer remembers of its gradients, for the next block.
     """
 
     values: Values
     average: Values
     losses: np.ndarray
+    memory: tuple[Any, ...]
+
+
+OPTIMIZERS = ("natural", "adam")
+_ADAM_RATE = 0.02  # the length of a step in internal units, where columns have sd 1, and in logs
 
 
 class NaturalGradient:
@@ -74,11 +81,52 @@ class NaturalGradient:
         )
         now = map_values(lambda _, v: tf.convert_to_tensor(v), self._sites, self._values)
         change = natural_step(self._sites, now, gradient, self._stride)
-        moved = [self._step.assign_add(1)]
-        for site in self._sites:
-            for name, variable in self._values[site.name].items():
-                moved.append(variable.pretransformed_input.assign_add(change[site.name][name]))
-        return tf.group(*moved)
+        moved = map_values(
+            lambda _, v, by: v.pretransformed_input.assign_add(by),
+            self._sites,
+            self._values,
+            change,
+        )
+        return tf.group(self._step.assign_add(1), *tf.nest.flatten(moved))
+
+
+class Moments(NamedTuple):
+    """Decaying averages of the gradient of one variable and of its square."""
+
+    mean: tf.Variable
+    square: tf.Variable
+
+
+class Adam:
+    """Adam (Kingma and Ba 2015) with its usual decays, in the unconstrained parameters.
+
+    Knows nothing of the surrogate's geometry, so it takes many more steps than `NaturalGradient`.
+    """
+
+    def __init__(
+        self,
+        held: list[tf.Variable],
+        memory: list[Moments],
+        stride: Stride,
+        step: tf.Variable,
+    ):
+        self._of = {v.ref(): m for v, m in zip(held, memory, strict=True)}
+        self._stride, self._step = stride, step
+
+    def apply_gradients(self, grads_and_vars: Any) -> tf.Operation:
+        """Move each variable by one step, and count the step."""
+        taken = self._step.assign_add(1)
+        moved = []
+        for gradient, variable in grads_and_vars:
+            moments = self._of[variable.ref()]
+            gradient = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
+            mean = moments.mean.assign(0.9 * moments.mean + 0.1 * gradient)
+            square = moments.square.assign(0.999 * moments.square + 0.001 * gradient**2)
+            time = tf.cast(taken, gradient.dtype)
+            unbiased = mean / (1.0 - 0.9**time)
+            size = tf.sqrt(square / (1.0 - 0.999**time)) + 1e-8
+            moved.append(variable.assign_sub(_ADAM_RATE * self._stride.rate * unbiased / size))
+        return tf.group(taken, *moved)
 
 
 class Program:
@@ -87,6 +135,8 @@ class Program:
     def __init__(self, model: Model, schedule: Schedule):
         self._model, self._schedule = model, schedule
         self._variables = variables(model.sites, schedule.dtype)
+        self._held = map_values(lambda _, v: v.pretransformed_input, model.sites, self._variables)
+        self._memory = _moments(self._held) if schedule.optimizer == "adam" else []
         self._step = tf.Variable(0, dtype=tf.int32)
         self._lock = threading.Lock()
         self._call = compiled(self._run, schedule.execution)
@@ -99,6 +149,7 @@ class Program:
         seed: tf.Tensor,
         first: int,
         stride: Stride,
+        memory: tuple[Any, ...] = (),
     ) -> Block:
         """Take the program's number of steps from the given values.
 
@@ -109,7 +160,10 @@ class Program:
         values : parameters (constrained) to start from.
         seed : int32 [2], the same for all blocks of a run.
         first : number of steps taken before, which fixes the batches and draws that come.
+        memory : that of the block before; none for the first.
         """
+        if not memory:
+            memory = tf.nest.map_structure(lambda v: np.zeros(v.shape), tuple(self._memory))
         dtype = self._schedule.dtype
         arguments = (
             rows,
@@ -118,20 +172,25 @@ class Program:
             seed,
             tf.constant(first, tf.int32),
             Stride(*(tf.constant(v, dtype) for v in stride)),
+            tf.nest.map_structure(lambda v: tf.convert_to_tensor(v, dtype), memory),
         )
         with self._lock:
             return Block(*tf.nest.map_structure(lambda t: t.numpy(), self._call(*arguments)))
 
-    def _run(self, rows, units, values, seed, first, stride):
+    def _run(self, rows, units, values, seed, first, stride, memory):
         sites = self._model.sites
         started = [self._step.assign(first)]
         for variable, value in self._pairs(values):
+            started.append(variable.assign(value))
+        remembered = tf.nest.flatten(tuple(self._memory))
+        for variable, value in zip(remembered, tf.nest.flatten(memory), strict=True):
             started.append(variable.assign(value))
         with tf.control_dependencies([tf.convert_to_tensor(s) for s in started]):
             losses, paths = self._fit(rows, units, seed, stride)
         average = tf.nest.map_structure(lambda path: tf.reduce_mean(path, axis=0), paths)
         last = map_values(lambda constraint, path: constraint.forward(path[-1]), sites, paths)
-        return last, average, losses
+        memory = tf.nest.map_structure(lambda v: v.read_value(), tuple(self._memory))
+        return last, average, losses, memory
 
     def _pairs(self, values: Values) -> Iterator[tuple[Any, tf.Tensor]]:
         for site in self._model.sites:
@@ -151,20 +210,24 @@ class Program:
         def step_seed():
             return fold_in(draw_seed, self._step.read_value())
 
-        held = map_values(lambda _, v: v.pretransformed_input, model.sites, self._variables)
         return tfp.vi.fit_surrogate_posterior(
             target,
             joint_in_training(model.sites, self._variables, units, step_seed),
-            optimizer=NaturalGradient(model.sites, self._variables, stride, self._step),
+            optimizer=self._optimizer(stride),
             num_steps=schedule.steps,
             sample_size=schedule.draws,
-            trainable_variables=tf.nest.flatten(held),
+            trainable_variables=tf.nest.flatten(self._held),
             trace_fn=lambda step: (
                 step.loss,
-                tf.nest.map_structure(tf.convert_to_tensor, held),
+                tf.nest.map_structure(tf.convert_to_tensor, self._held),
             ),
             seed=draw_seed,  # only a token: `joint_in_training` has its own
         )
+
+    def _optimizer(self, stride: Stride) -> NaturalGradient | Adam:
+        if self._schedule.optimizer == "adam":
+            return Adam(tf.nest.flatten(self._held), self._memory, stride, self._step)
+        return NaturalGradient(self._model.sites, self._variables, stride, self._step)
 
     def _batch(self, rows, seed):
         batches = self._schedule.batches
@@ -174,6 +237,13 @@ class Program:
         batch = gather(rows, indices)
         weight = tf.cast(real, rows.values.dtype)
         return batch._replace(weight=weight if rows.weight is None else weight * batch.weight)
+
+
+def _moments(held: Values) -> list[Moments]:
+    return [
+        Moments(*(tf.Variable(tf.zeros(v.shape, v.dtype)) for _ in range(2)))
+        for v in tf.nest.flatten(held)
+    ]
 
 
 @functools.lru_cache(maxsize=32)

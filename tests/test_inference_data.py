@@ -334,6 +334,26 @@ def test_replicate(dtype):
         assert stats.chi2_contingency(table).pvalue > FALSE_ALARM
 
 
+def test_replicate_by_cholesky_factors():
+    """Rows of each component have its mean and its covariance matrix."""
+    rng = np.random.default_rng(2)
+    weights = np.array([[0.3, 0.7], [0.5, 0.5]])
+    means = 100.0 * np.arange(8).reshape(2, 2, 2)
+    roots = np.tril(rng.uniform(0.5, 1.5, size=(2, 2, 2, 2)))
+    N = 20_000
+    x = replicate(weights, means, roots, N, np.random.default_rng(1))
+    assert x.shape == (2, N, 2)
+    for s in range(2):
+        nearest = np.abs(x[s, :, :1] - means[s, :, 0]).argmin(axis=1)
+        for k in range(2):
+            z = np.linalg.solve(roots[s, k], (x[s, nearest == k] - means[s, k]).T)
+            # Whitened, so independent standard normals: 4 components, 4 tests each.
+            assert stats.binomtest(z.shape[1], N, weights[s, k]).pvalue > FALSE_ALARM
+            for d in range(2):
+                assert stats.kstest(z[d], stats.norm.cdf).pvalue > FALSE_ALARM
+            assert stats.pearsonr(*z).pvalue > FALSE_ALARM
+
+
 def test_prior_draws(idata):
     """Each variable against its law in the user's units: 10 tests of level 1e-6."""
     theta = theta_of(idata, "prior")
@@ -437,6 +457,7 @@ def test_attributes(posterior, idata):
         "elbo_se": posterior.elbo_se,
         "khat": posterior.khat,
         "status": "CONVERGED",
+        "calibration": "averaged curvature",
         "covariance": "diag",
         "K": 2,
         "batch_size": 300,

@@ -79,6 +79,16 @@ def test_one_precision_matrix_for_all_components():
     np.testing.assert_allclose(found, covariances[:, np.newaxis])
 
 
+@pytest.mark.parametrize("batch", [(5, 2), (5,)], ids=["full", "tied"])
+def test_cholesky_factors_and_precision_matrices_say_the_same(batch):
+    rng = np.random.default_rng(1)
+    scales = np.tril(rng.uniform(1.0, 2.0, size=(*batch, 3, 3)))
+    precisions = np.linalg.inv(scales @ scales.swapaxes(-1, -2))
+    by_scale = plots._of_matrices({"scales": scales}, [2, 0])
+    by_precision = plots._of_matrices({"precisions": precisions}, [2, 0])
+    np.testing.assert_allclose(by_scale, by_precision)
+
+
 @pytest.mark.parametrize("D", [1, 3])
 def test_scales_and_precisions_say_the_same(D):
     scales = np.random.default_rng(2).uniform(1.0, 2.0, size=(5, 2, D))
@@ -87,6 +97,13 @@ def test_scales_and_precisions_say_the_same(D):
     by_precision = plots._of_vectors({"precisions": scales**-2}, features)
     np.testing.assert_allclose(by_scale, by_precision)
     np.testing.assert_allclose(np.diagonal(by_scale, 0, 2, 3), scales[..., features] ** 2)
+
+
+def test_one_scale_for_all_features():
+    scales = np.random.default_rng(2).uniform(1.0, 2.0, size=(5, 2, 1))
+    expected = scales[..., np.newaxis] ** 2 * np.eye(2)
+    for theta in ({"scales": scales}, {"precisions": scales**-2}):
+        np.testing.assert_allclose(plots._of_vectors(theta, [2, 0]), expected)
 
 
 def test_spherical_scales_hold_for_every_feature():
