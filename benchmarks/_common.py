@@ -101,9 +101,16 @@ def load_reference(name: str) -> Reference:
 
 
 def diagonal_references() -> list[str]:
-    """Names of the references with diagonal covariances, in alphabetical order."""
+    """Names of the references with diagonal covariances and the published prior, in order.
+
+    Those with a prior of their own name it in their settings; so do those with row weights or
+    missing values.
+    """
     stored = {path.stem: json.loads(path.read_text()) for path in REFERENCES.glob("*.json")}
-    return sorted(name for name, s in stored.items() if s["settings"]["covariance"] == "diag")
+    settings = {name: reference["settings"] for name, reference in stored.items()}
+    return sorted(
+        name for name, s in settings.items() if s["covariance"] == "diag" and "prior" not in s
+    )
 
 
 def moments(surrogate: Surrogate, *, draws: int = 50_000, seed: int = 0) -> Moments:

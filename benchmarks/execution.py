@@ -35,7 +35,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 from _common import (
     Estimate,
     Reference,
@@ -50,10 +49,12 @@ from _common import (
 
 import bgmm_jd
 from bgmm_jd import initial, settle, surrogate, svi
-from bgmm_jd.data import centre_and_scale, cut_batches
+from bgmm_jd.data import Data, centre_and_scale, cut_batches
 from bgmm_jd.draws import stateless_seed
-from bgmm_jd.objective import Model
+from bgmm_jd.natural import Stride
+from bgmm_jd.objective import Model, model_of
 from bgmm_jd.prior import prior_moments
+from bgmm_jd.rows import to_tensors
 from bgmm_jd.units import Units, as_tensors, unit
 
 MODES = ("xla", "graph", "eager")
@@ -68,8 +69,7 @@ class Start(NamedTuple):
     """Where all begin: the model, rows in internal units, parameters of the surrogate there."""
 
     model: Model
-    rows: np.ndarray
-    units: Units
+    data: Data
     values: surrogate.Values
 
 
@@ -101,13 +101,13 @@ class Row:
 def start_of(reference: Reference, seed: int) -> Start:
     """k-means++ and a conjugate update, under the published prior, as in a fit."""
     prior = bgmm_jd.mixture_prior(reference.K, reference.X.shape[1])
-    model = Model(prior, surrogate.sites_of(prior))
+    model = model_of(prior, "diag")
     data = centre_and_scale(reference.X)
     clusters = initial.cluster(data.rows, reference.K, np.random.default_rng(seed), trials=8)
-    moments = prior_moments(prior) | initial.moments(clusters)
-    units = as_tensors(data.units, data.rows.dtype)
-    values = surrogate.start_values(model.sites, moments, units, data.rows.dtype)
-    return Start(model, data.rows, data.units, values)
+    moments = prior_moments(prior) | initial.moments(clusters, model.covariance)
+    units = as_tensors(data.units, data.dtype)
+    values = surrogate.start_values(model.sites, moments, units, data.dtype)
+    return Start(model, data, values)
 
 
 # The three modes of bgmm_jd.
@@ -115,12 +115,12 @@ def start_of(reference: Reference, seed: int) -> Start:
 
 def timed_mode(start: Start, plan: svi.Schedule, calls: int, seed: int) -> tuple[Clock, svi.Block]:
     """The clock of one mode, and where its first call came to."""
-    program = svi.program(start.model.prior, plan)
-    rows, draw_seed = tf.constant(start.rows), stateless_seed(seed)
+    program = svi.program(start.model, plan)
+    rows, draw_seed = to_tensors(start.data.rows), stateless_seed(seed)
     stride = stride_of(start, plan.batches.count)
 
     def call(values: surrogate.Values, first: int) -> svi.Block:
-        return program.run(rows, start.units, values, draw_seed, first, stride)
+        return program.run(rows, start.data.units, values, draw_seed, first, stride)
 
     trace, first_call, block = _first_call(program, lambda: call(start.values, 0))
     values, seconds = block.values, []
@@ -134,10 +134,10 @@ def timed_mode(start: Start, plan: svi.Schedule, calls: int, seed: int) -> tuple
     return Clock(trace, compiling, _by_step(seconds, plan.steps)), block
 
 
-def stride_of(start: Start, batches: int) -> svi.Stride:
+def stride_of(start: Start, batches: int) -> Stride:
     """As in the first steps of a fit: a full step on all rows, a share of one on a batch."""
-    spread = (len(start.rows) / start.model.components) ** 0.5
-    return svi.Stride(1.0 if batches == 1 else 0.25 / batches, 0.3 * spread, 0.3)
+    spread = (start.data.total / start.model.components) ** 0.5
+    return Stride(1.0 if batches == 1 else 0.25 / batches, 0.3 * spread, 0.3)
 
 
 def _first_call(
@@ -173,13 +173,13 @@ def mode_rows(
     rows: list[Row] = []
     blocks: list[svi.Block] = []
     for mode in MODES:
-        batches = cut_batches(len(start.rows), B)
-        plan = svi.Schedule(batches, DRAWS, settings.steps, start.rows.dtype.name, mode)
+        batches = cut_batches(start.data.shape[0], B)
+        plan = svi.Schedule(batches, DRAWS, settings.steps, start.data.dtype.name, mode)
         calls = EAGER_CALLS if mode == "eager" else settings.calls
         clock, block = timed_mode(start, plan, calls, settings.seed)
         blocks.append(block)
         means, sds = apart(start, block.values, blocks[0].values)
-        units = as_tensors(start.units, start.rows.dtype)
+        units = as_tensors(start.data.units, start.data.dtype)
         rows.append(
             Row(
                 B=B,
@@ -233,7 +233,7 @@ def peer_row(
 def user_values(start: Start) -> dict[str, dict[str, np.ndarray]]:
     """The parameters of the start in the units of X."""
     q = start.values
-    scale, shift = start.units.scale, start.units.shift
+    scale, shift = start.data.units.scale, start.data.units.shift
     return {
         "weights": {"concentration": np.asarray(q["weights"]["concentration"])},
         "means": {

@@ -52,7 +52,7 @@ Gradient = Callable[[np.ndarray], np.ndarray]  # points [S, P] -> gradients of l
 
 @functools.lru_cache(maxsize=32)
 def _program(model: Model, rows: int, execution: str) -> Callable[..., tf.Tensor]:
-    """One for each number of rows, so that TensorFlow does not take it for careless retracing."""
+    """One for each number of rows: none is traced anew, which TensorFlow would call careless."""
 
     def gradient(points: tf.Tensor, rows: Rows, units: Units) -> tf.Tensor:
         with tf.GradientTape() as tape:

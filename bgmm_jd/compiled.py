@@ -1,5 +1,6 @@
 """How a function is run: under XLA, as a graph, or op by op."""
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,16 @@ def compiled(function: Callable[..., Any], execution: str) -> Callable[..., Any]
     """The function as a compiled one; traced once per shape of its arguments."""
     if execution == "eager":
         return _eager(function)
-    return tf.function(function, jit_compile=execution == "xla", autograph=False)
+    return tf.function(alone(function), jit_compile=execution == "xla", autograph=False)
+
+
+def alone(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, for TensorFlow to know it from others made by the same lines.
+
+    It counts how often those lines are traced, and warns of careless retracing where there are
+    programs for many models.
+    """
+    return functools.partial(function)
 
 
 def _eager(function: Callable[..., Any]) -> Callable[..., Any]:

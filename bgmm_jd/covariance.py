@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from bgmm_jd.units import Unit
 
 FORMS = ("diag", "full", "tied", "spherical")
@@ -37,15 +39,24 @@ def spread_shape(covariance: str, K: int, D: int) -> tuple[int, ...]:
     return {"diag": (K, D), "full": (K, D, D), "tied": (D, D), "spherical": (K, 1)}[covariance]
 
 
-def form_of(shape: tuple[int, ...], K: int, D: int, covariance: str) -> str | None:
-    """The form that a `precisions` or `scales` of that shape has; None if it has none.
+def forms_of(shape: tuple[int, ...], K: int, D: int) -> list[str]:
+    """The forms that a `precisions` or `scales` of that shape may have; [2, 2] has two."""
+    return [form for form in FORMS if spread_shape(form, K, D) == shape]
 
-    Parameters
-    ----------
-    covariance : the form to take where the shape fits several, as [2, 2] fits "diag" and "tied".
+
+def is_of_form(name: str, draws: np.ndarray, form: str) -> bool:
+    """Whether draws of `precisions` or `scales` can be what the form takes them for.
+
+    Positive numbers, positive definite matrices or, for `scales` of a matrix form, lower
+    triangular ones.
     """
-    fitting = [form for form in FORMS if spread_shape(form, K, D) == shape]
-    return covariance if covariance in fitting else next(iter(fitting), None)
+    if form not in MATRIX_FORMS:
+        return bool((draws > 0).all())
+    if name == "scales":
+        diagonal = np.diagonal(draws, axis1=-2, axis2=-1)
+        return bool(np.array_equal(draws, np.tril(draws)) and (diagonal > 0).all())
+    symmetric = np.allclose(draws, draws.swapaxes(-1, -2), rtol=1e-4, atol=0)
+    return bool(symmetric and (np.linalg.eigvalsh(draws) > 0).all())
 
 
 def spread_of(theta: Mapping[str, object]) -> str:

@@ -128,6 +128,13 @@ def _check_finite(array: np.ndarray, missing: bool) -> None:
     )
 
 
+def check_missing(missing: Any) -> bool:
+    """Whether NaN is a missing entry: what the argument `missing` of a fit says, or raise."""
+    if missing not in (None, "sum_out"):
+        raise ValueError(f"missing must be None or 'sum_out'; got {missing!r}.")
+    return missing is not None
+
+
 def as_weights(sample_weight: Any, rows: int) -> np.ndarray | None:
     """Return row weights as a float64 array [N], or None for none or all ones.
 

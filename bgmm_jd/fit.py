@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tensorflow_probability import distributions as tfd
@@ -18,6 +18,7 @@ from bgmm_jd.data import (
     as_seed,
     as_weights,
     centre_and_scale,
+    check_missing,
     cut_batches,
     sample,
     to_units,
@@ -29,7 +30,7 @@ from bgmm_jd.posterior import Posterior, expected_counts
 from bgmm_jd.prior import check_prior, default_prior, prior_moments, smallest_weight
 from bgmm_jd.progress import Report, reporter
 from bgmm_jd.restarts import Restart, compare, component_means
-from bgmm_jd.run import Run, Stand, run, schedule
+from bgmm_jd.run import Run, Stand, coarseness, run, schedule
 from bgmm_jd.sampling import Inside
 from bgmm_jd.status import Status
 from bgmm_jd.surrogate import start_values
@@ -45,6 +46,7 @@ _SAMPLE_ROWS_OF_COMPONENT = 200
 _RESTARTS = 4
 _FIRST_TRIALS = 8
 _EMPTIEST_DRAWS = 4
+_WEIGHT_DRAWS = 200
 _EMPTY_BY_PRIOR = 0.05  # rows: a twentieth of what an occupied component has at least
 _ELBO_BUDGET = 2**23  # draws x rows x features
 _FEWEST_ELBO_DRAWS, _MOST_ELBO_DRAWS = 32, 500
@@ -89,7 +91,9 @@ def fit(
     sample_weight : array-like [N], optional
         The power of each row's likelihood, zero or more: 2 counts a row twice, 0 leaves it out.
     batch_size : int or "auto"
-        The most rows that a step reads, from 1 to N.
+        The most rows that a step of the minibatch loop reads, from 1 to N. "auto" reads all of up
+        to 20,000 rows in every step. Of more it fits a sample of some thousands, each standing
+        for many, and then goes over all rows in some fifteen accelerated passes.
     seed : int
         The same seed, machine and versions give the same result.
     progress : bool, optional
@@ -101,8 +105,8 @@ def fit(
         Means to start from, in the units of X; components keep their order. Without it,
         k-means++ on a subsample, components ordered by their first feature.
     restarts : int, optional
-        Number of starts, of which the one with the best elbo is kept. By default 4 where a step
-        reads all rows, 1 otherwise and with `init`.
+        Number of starts, of which the one with the best elbo is kept. By default 4, but 1 with
+        `init` or a `batch_size` below N.
     max_steps : int
         Limit of steps of each start, for a fit that does not settle.
     calibrate : bool
@@ -134,54 +138,35 @@ def fit(
     -----
     Ctrl-C ends the fit and keeps what it has, with `Status.INTERRUPTED`.
     """
-    if missing not in (None, "sum_out"):
-        raise ValueError(f"missing must be None or 'sum_out'; got {missing!r}.")
-    X = as_rows(X, missing=missing is not None)
-    K = as_count(K, "K")
+    X = as_rows(X, missing=check_missing(missing))
     weight = as_weights(sample_weight, len(X))
-    D, N = X.shape[1], len(X) if weight is None else int(np.count_nonzero(weight))
+    N, D = len(X) if weight is None else int(np.count_nonzero(weight)), X.shape[1]
+    K = as_count(K, "K")
     if N < K:
         raise ValueError(f"X must have at least K={K} rows; got {N}. Use a smaller K.")
     check_covariance(covariance)
     if prior is not None:
         covariance = check_prior(prior, K, D, covariance)
-    in_passes = batch_size == "auto" and N > _FULL_BATCH_ROWS
-    batch_size = _check_batch_size(batch_size, N)
-    seed = as_seed(seed)
-    if execution not in EXECUTIONS:
-        raise ValueError(f"execution must be one of {EXECUTIONS}; got {execution!r}.")
-    if optimizer not in OPTIMIZERS:
-        raise ValueError(f"optimizer must be one of {OPTIMIZERS}; got {optimizer!r}.")
-    max_steps = as_count(max_steps, "max_steps")
-    restarts = _check_restarts(restarts, in_passes or batch_size == N, init is not None)
-    start_means = None if init is None else _check_init(init, K, D)
+    plan = Plan(
+        batch_size=_check_batch_size(batch_size, N),
+        restarts=_check_restarts(restarts, batch_size, N, init is not None),
+        init=None if init is None else _check_init(init, K, D),
+        max_steps=as_count(max_steps, "max_steps"),
+        optimizer=_check_choice(optimizer, "optimizer", OPTIMIZERS),
+        seed=as_seed(seed),
+    )
+    _check_choice(execution, "execution", EXECUTIONS)
 
     data = centre_and_scale(X, weight, common=covariance == "spherical")
     inside = _prepare(data, K, covariance, prior, execution)
-    started = inside
-    if in_passes:
-        rng = np.random.default_rng(seed)
-        most = max(_SAMPLE_ROWS, K * _SAMPLE_ROWS_OF_COMPONENT)
-        started = inside._replace(data=sample(data, most, rng))
-    batches = cut_batches(started.data.shape[0], min(batch_size, started.data.shape[0]))
-    plan = schedule(started, batches, optimizer)
     with reporter(progress) as report:
-        runs = _runs(started, plan, start_means, restarts, seed, max_steps, report)
-        best, ends = compare(inside.model.sites, runs)
-        inside = inside._replace(values=best.values)
-        if in_passes and best.status is Status.CONVERGED:
-            best, ends = _polished(inside, best, ends, seed, report)
-            inside = inside._replace(values=best.values)
-        if start_means is None:
-            inside = _ordered(inside)
+        found = _optimum(inside, plan, report)
+        inside = found.inside if plan.init is not None else _ordered(found.inside)
         report("calibrating ..." if calibrate else "estimating the elbo ...")
-        draws = sampling.mean_field(inside, _elbo_draws(N, D), seed)
-        if in_passes:
-            elbo, elbo_se = passes.elbo(inside, stateless_seed(seed, "elbo"))
-        else:
-            elbo, elbo_se = _elbo(inside, draws)
-        inside, khat, status = _calibrated(inside, draws, calibrate, best.status, seed)
-    trace = best.elbos - data.log_volume
+        draws = sampling.mean_field(inside, _elbo_draws(N, D), plan.seed)
+        elbo, elbo_se = _elbo(inside, draws, plan)
+        inside, khat, status = _calibrated(inside, draws, calibrate, found.run.status, plan.seed)
+    trace = found.run.elbos - data.log_volume
     trace.setflags(write=False)
     posterior = Posterior(
         prior=prior or default_prior(K, D, covariance, X.dtype, data.units),
@@ -194,29 +179,89 @@ def fit(
         khat=khat,
         elbo_trace=trace,
         status=status,
-        batch_size=batches.size,
-        restarts=ends,
+        batch_size=found.batch_size,
+        restarts=found.restarts,
         inside=inside,
     )
-    emptiest = _emptiest(posterior, draws)
-    posterior = replace(posterior, status=verdict(status, best, ends, khat, emptiest))
+    return _judged(posterior, found)
+
+
+class Plan(NamedTuple):
+    """How to look for the optimum.
+
+    batch_size : rows of a step; None to fit a sample of the rows, and then all in a few passes.
+    init : means to start from, or None.
+    """
+
+    batch_size: int | None
+    restarts: int
+    init: np.ndarray | None
+    max_steps: int
+    optimizer: str
+    seed: int
+
+
+class Found(NamedTuple):
+    """What the optimizer found.
+
+    inside : with the values of the best.
+    run : that led there, to its end.
+    lead : the same as far as it can be compared with the other starts.
+    """
+
+    inside: Inside
+    run: Run
+    lead: Run
+    restarts: tuple[Restart, ...]
+    batch_size: int
+
+
+def _optimum(inside: Inside, plan: Plan, report: Callable[[Report | str], None]) -> Found:
+    """The best of several starts."""
+    started = inside
+    if plan.batch_size is None:
+        most = max(_SAMPLE_ROWS, inside.model.components * _SAMPLE_ROWS_OF_COMPONENT)
+        started = inside._replace(data=sample(inside.data, most, np.random.default_rng(plan.seed)))
+    N = started.data.shape[0]
+    batches = cut_batches(N, plan.batch_size or N)
+    runs = _runs(started, plan, schedule(started, batches, plan.optimizer), report)
+    lead, ends = compare(inside.model.sites, runs, coarseness(started))
+    run, inside = lead, inside._replace(values=lead.values)
+    if plan.batch_size is None and lead.status in (Status.CONVERGED, Status.STEP_LIMIT):
+        run, ends = _polished(inside, lead, ends, plan.seed, report)
+        inside = inside._replace(values=run.values)
+    return Found(inside, run, lead, ends, batches.size)
+
+
+def _judged(posterior: Posterior, found: Found) -> Posterior:
+    """The same with its verdict, and a warning if that is not a good one."""
+    status = verdict(
+        posterior.status, found.lead, found.restarts, posterior.khat, _emptiest(posterior)
+    )
+    posterior = replace(posterior, status=status)
     if not posterior.status.good:
-        warnings.warn(str(posterior.status), RuntimeWarning, stacklevel=2)
+        warnings.warn(str(posterior.status), RuntimeWarning, stacklevel=3)
     return posterior
 
 
-def _check_batch_size(batch_size: Any, N: int) -> int:
+def _check_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {choices}; got {value!r}.")
+    return value
+
+
+def _check_batch_size(batch_size: Any, N: int) -> int | None:
     if isinstance(batch_size, str):
         if batch_size != "auto":
             raise ValueError(f"batch_size must be 'auto' or an integer; got {batch_size!r}.")
-        return N
+        return N if N <= _FULL_BATCH_ROWS else None
     return as_count(batch_size, "batch_size", most=N)
 
 
-def _check_restarts(restarts: Any, full_batch: bool, given: bool) -> int:
+def _check_restarts(restarts: Any, batch_size: Any, N: int, given: bool) -> int:
     if restarts is not None:
         return as_count(restarts, "restarts")
-    return _RESTARTS if full_batch and not given else 1
+    return _RESTARTS if batch_size in ("auto", N) and not given else 1
 
 
 def _check_init(init: Any, K: int, D: int) -> np.ndarray:
@@ -257,28 +302,23 @@ def _start(inside: Inside, init: np.ndarray | None, trials: int, seed: list[int]
 
 
 def _runs(
-    inside: Inside,
-    plan: Schedule,
-    init: np.ndarray | None,
-    restarts: int,
-    seed: int,
-    max_steps: int,
-    report: Callable[[Report | str], None],
+    inside: Inside, plan: Plan, blocks: Schedule, report: Callable[[Report | str], None]
 ) -> list[Run]:
     """One run for each start; Ctrl-C ends the one it meets, and the others do not begin."""
     rows = inside.data.log_volume
     runs: list[Run] = []
-    for start in range(restarts):
+    for start in range(plan.restarts):
         # The first start is the best of several seedings, the others are to differ from it.
         trials = _FIRST_TRIALS if start == 0 else 1
 
         def tell(stand: Stand, start: int = start) -> None:
             elbo = stand.elbo - rows
-            report(Report(stand.steps, max_steps, elbo, stand.drift, start + 1, restarts))
+            share = (stand.steps, plan.max_steps)
+            report(Report(*share, elbo, stand.drift, start + 1, plan.restarts))
 
-        begin = _start(inside, init, trials, [seed, start])
-        draw_seed = fold_in(stateless_seed(seed), start)
-        runs.append(run(begin, plan, draw_seed, max_steps, tell))
+        begin = _start(inside, plan.init, trials, [plan.seed, start])
+        draw_seed = fold_in(stateless_seed(plan.seed), start)
+        runs.append(run(begin, blocks, draw_seed, plan.max_steps, tell))
         if runs[-1].status is Status.INTERRUPTED:
             break
     return runs
@@ -323,7 +363,7 @@ def _calibrated(
     if status is Status.DIVERGED:
         return inside, np.nan, status
     try:
-        calibrated = sampling.with_normal(inside, draws, seed) if calibrate else inside
+        calibrated = sampling.with_normal(inside, seed) if calibrate else inside
         if calibrated.normal is None:
             return inside, sampling.khat_of(inside, draws), status
         return *sampling.refine(calibrated, draws, seed), status
@@ -331,7 +371,7 @@ def _calibrated(
         return inside, np.nan, Status.INTERRUPTED
 
 
-def _emptiest(posterior: Posterior, draws: sampling.Draws) -> float:
+def _emptiest(posterior: Posterior) -> float:
     """Expected number of rows of the smallest component; of very many rows, by its weight.
 
     Infinite under a prior that leaves components empty, as a sparse or a stick-breaking one does.
@@ -340,7 +380,8 @@ def _emptiest(posterior: Posterior, draws: sampling.Draws) -> float:
     if smallest_weight(posterior.prior) * data.total < _EMPTY_BY_PRIOR:
         return np.inf
     if data.shape[0] > _FULL_BATCH_ROWS:
-        return data.total * float(np.mean(draws.theta["weights"], axis=0).min())
+        weights = sampling.mean_field(posterior.inside, _WEIGHT_DRAWS, seed=0).theta["weights"]
+        return data.total * float(np.mean(weights, axis=0).min())
     return float(expected_counts(posterior, _EMPTIEST_DRAWS).min())
 
 
@@ -348,7 +389,9 @@ def _elbo_draws(N: int, D: int) -> int:
     return int(np.clip(_ELBO_BUDGET // (N * D), _FEWEST_ELBO_DRAWS, _MOST_ELBO_DRAWS))
 
 
-def _elbo(inside: Inside, draws: sampling.Draws) -> tuple[float, float]:
+def _elbo(inside: Inside, draws: sampling.Draws, plan: Plan) -> tuple[float, float]:
     """The elbo of the surrogate estimated anew, and its standard error; in internal units."""
+    if plan.batch_size is None:
+        return passes.elbo(inside, stateless_seed(plan.seed, "elbo"))
     log_ratio = sampling.log_joint_of(inside, draws) - draws.log_q.numpy()
     return float(log_ratio.mean()), float(log_ratio.std(ddof=1) / len(log_ratio) ** 0.5)

@@ -10,7 +10,15 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd import mixture, sampling, spread, units
-from bgmm_jd.data import as_count, as_rows, as_seed, row_log_volume, to_rows
+from bgmm_jd.compiled import alone
+from bgmm_jd.data import (
+    as_count,
+    as_rows,
+    as_seed,
+    check_missing,
+    row_log_volume,
+    to_rows,
+)
 from bgmm_jd.labels import arrange, arrange_values, can_arrange, check_permutation
 from bgmm_jd.mixture import Theta
 from bgmm_jd.restarts import Restart
@@ -159,8 +167,7 @@ def restart_posteriors(posterior: Posterior) -> list[Posterior]:
             order = restart.order[posterior.inside.order]
             inside = posterior.inside._replace(values=restart.values, order=order)
             if posterior.calibrated:
-                draws = sampling.mean_field(inside, _PREDICTIVE_DRAWS, seed=0)
-                inside = sampling.with_normal(inside, draws, seed=0)
+                inside = sampling.with_normal(inside, seed=0)
             found.append(replace(posterior, inside=inside))
     return found or [posterior]
 
@@ -278,7 +285,8 @@ def _program(
         rows = Rows(values, missing=Missing(*missing) if missing else None)
         return function(theta, rows, covariance)
 
-    return tf.function(call, input_signature=[theta, values, *missing])
+    signature = [theta, values, *missing]
+    return tf.function(alone(call), input_signature=signature, autograph=False)
 
 
 def log_density(
@@ -364,6 +372,6 @@ def sample_predictive(posterior: Posterior, n: int, seed: int = 0) -> np.ndarray
 def new_rows(posterior: Posterior, X: Any) -> np.ndarray:
     """X at the door of a prediction, in the dtype of the fit."""
     with np.errstate(over="ignore"):  # float64 that float32 cannot hold is told as infinity
-        missing = posterior.missing is not None
+        missing = check_missing(posterior.missing)
         rows = as_rows(X, posterior.D, missing).astype(posterior.dtype)
         return as_rows(rows, missing=missing)

@@ -7,7 +7,13 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.covariance import MATRIX_FORMS, check_covariance, form_of, spread_shape
+from bgmm_jd.covariance import (
+    MATRIX_FORMS,
+    check_covariance,
+    forms_of,
+    is_of_form,
+    spread_shape,
+)
 from bgmm_jd.data import as_count
 from bgmm_jd.native_log import start_tensorflow
 from bgmm_jd.sticks import StickBreaking, dirichlet_process
@@ -147,6 +153,12 @@ def _components(
         raise ValueError(f"dtype must be float32 or float64; got {dtype!r}.")
     spread = spread_shape(covariance, K, D)
     matrices = covariance in MATRIX_FORMS
+    if matrices and np.min(precision_concentration) < 0.5:
+        raise ValueError(
+            f"precision_concentration must be at least 0.5 for covariance={covariance!r}, as a "
+            f"Wishart distribution has at least D degrees of freedom; got "
+            f"{precision_concentration}."
+        )
     by_matrix, by_row = (spread[:-2], spread[:-1]) if matrices else (spread, spread)
     return {
         "mean_loc": _as_key(mean_loc, "mean_loc", (K, D), positive=False),
@@ -304,38 +316,52 @@ def check_prior(prior: Any, K: int, D: int, covariance: str = "diag") -> str:
                 f"prior's variable '{name}' must have shape {list(expected)} for K={K} and X with "
                 f"{D} columns; it has {list(shapes[name])}."
             )
-    form = _check_form(spread[0], shapes[spread[0]], K, D, covariance)
-    _check_several_draws(prior)
-    return form
+    draws = _check_several_draws(prior)
+    return _check_form(spread[0], draws[spread[0]], K, D, covariance)
 
 
-def _check_form(name: str, shape: tuple[int, ...], K: int, D: int, covariance: str) -> str:
-    form = form_of(shape, K, D, covariance)
-    if form is None:
+def _check_form(name: str, draws: np.ndarray, K: int, D: int, covariance: str) -> str:
+    """The form of covariance that draws of `precisions` or `scales` have, by shape and values."""
+    shape = draws.shape[1:]
+    forms = forms_of(shape, K, D)
+    if not forms:
         raise ValueError(
             f"prior's variable '{name}' must have shape [K, D], [K, 1] (spherical), [D, D] (tied) "
             f"or [K, D, D] (full) for K={K} and X with {D} columns; it has {list(shape)}."
         )
-    if covariance not in (form, "diag"):
+    forms = [form for form in forms if is_of_form(name, draws, form)]
+    if not forms:
+        matrix = "symmetric positive definite" if name == "precisions" else "lower triangular"
         raise ValueError(
-            f"covariance={covariance!r} needs a prior whose '{name}' has shape "
-            f"{list(spread_shape(covariance, K, D))}; it has {list(shape)}, which is {form!r}."
+            f"prior's variable '{name}' must be positive, or a matrix that is {matrix}; its draws "
+            "are neither."
         )
-    return form
+    if covariance in forms:
+        return covariance
+    if covariance == "diag":  # the default
+        return forms[0]
+    raise ValueError(
+        f"covariance={covariance!r} needs a prior whose '{name}' has shape "
+        f"{list(spread_shape(covariance, K, D))}"
+        f"{' of symmetric matrices' if covariance in MATRIX_FORMS else ''}; it has {list(shape)}, "
+        f"which is {forms[0]!r}."
+    )
 
 
-def _check_several_draws(prior: tfd.JointDistributionCoroutine) -> None:
-    """A distribution that depends on another variable must take several draws of it at once."""
+def _check_several_draws(prior: tfd.JointDistributionCoroutine) -> dict[str, np.ndarray]:
+    """Some draws; a distribution that depends on a variable must take several of it at once."""
     advice = (
         "prior must take several draws at once. Where a distribution depends on a variable v, "
         "give v[..., tf.newaxis] as many new axes as the distribution has of its own."
     )
     try:
-        density = prior.log_prob(prior.sample(3, seed=(0, 0)))
+        draws = prior.sample(3, seed=(0, 0))
+        density = prior.log_prob(draws)
     except (ValueError, tf.errors.InvalidArgumentError) as error:
         raise ValueError(advice) from error
     if density.shape != (3,):
         raise ValueError(f"{advice} The density of 3 draws has shape {list(density.shape)}.")
+    return {name: v.numpy() for name, v in draws._asdict().items()}
 
 
 def variable_shapes(prior: tfd.JointDistributionCoroutine) -> dict[str, tuple[int, ...]]:

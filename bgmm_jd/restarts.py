@@ -30,16 +30,22 @@ class Restart(NamedTuple):
     agrees: bool
 
 
-def compare(sites: tuple[Site, ...], runs: list[Run]) -> tuple[Run, tuple[Restart, ...]]:
+def compare(
+    sites: tuple[Site, ...], runs: list[Run], coarse: float = 1.0
+) -> tuple[Run, tuple[Restart, ...]]:
     """The best run, and all runs beside it, in the order in which they ran.
 
     The best has the highest elbo of those that settled, or of all if none did.
+
+    Parameters
+    ----------
+    coarse : posterior sds to which the runs were to settle, in units of the usual; see `run`.
     """
     best = max(runs, key=lambda run: (run.status is Status.CONVERGED, run.elbo))
-    return best, tuple(_beside(sites, best, run) for run in runs)
+    return best, tuple(_beside(sites, best, run, coarse * _SAME) for run in runs)
 
 
-def _beside(sites: tuple[Site, ...], best: Run, run: Run) -> Restart:
+def _beside(sites: tuple[Site, ...], best: Run, run: Run, same: float) -> Restart:
     means, sds = component_means(sites, best.values)
     spread = np.sqrt((sds**2).mean(axis=0))
     order = align(means / spread, component_means(sites, run.values)[0] / spread)
@@ -48,7 +54,7 @@ def _beside(sites: tuple[Site, ...], best: Run, run: Run) -> Restart:
     here = moments(alike, best.values)
     there = moments(alike, arrange_values(alike, run.values, order))
     apart = np.max(np.abs(here[0] - there[0]) / here[1])
-    return Restart(run.values, order, run.elbo, len(run.elbos), run.status, bool(apart < _SAME))
+    return Restart(run.values, order, run.elbo, len(run.elbos), run.status, bool(apart < same))
 
 
 def component_means(sites: tuple[Site, ...], values: Values) -> tuple[np.ndarray, np.ndarray]:

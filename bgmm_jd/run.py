@@ -49,12 +49,12 @@ def schedule(inside: Inside, batches: Batches, optimizer: str = "natural") -> sv
     """What to compile: blocks of whole epochs, so that each row has its turn equally often."""
     epochs = -(-_BLOCK_STEPS // batches.count)
     steps = min(epochs * batches.count, _LONGEST_BLOCK)
-    draws = _DRAWS if _coarse(inside) == 1.0 else _FEWEST_DRAWS
+    draws = _DRAWS if coarseness(inside) == 1.0 else _FEWEST_DRAWS
     dtype = inside.data.dtype.name
     return svi.Schedule(batches, draws, steps, dtype, inside.execution, optimizer)
 
 
-def _coarse(inside: Inside) -> float:
+def coarseness(inside: Inside) -> float:
     """How much wider the posterior of the rows at hand is than that of the rows they stand for.
 
     Of a sample of the rows, an optimum is as good as the sample: it is found to so many sds.
@@ -80,7 +80,7 @@ def _stride(inside: Inside, batches: int, blocks: int) -> Stride:
     if blocks < _STARTING_BLOCKS:
         spread = (inside.data.total / inside.model.components) ** 0.5
         return Stride(rate, max(1.0, 0.3 * spread), 0.3)
-    return Stride(rate, _coarse(inside), 0.1)
+    return Stride(rate, coarseness(inside), 0.1)
 
 
 def run(
@@ -114,7 +114,7 @@ def run(
                 continue
             drift = settle.drift(inside.model.sites, blocks)
             report(Stand(first + plan.steps, float(elbos[-1].mean()), drift))
-            if drift < _TOLERANCE * _coarse(inside):
+            if drift < _TOLERANCE * coarseness(inside):
                 status = Status.CONVERGED
                 break
     except KeyboardInterrupt:

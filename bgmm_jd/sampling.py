@@ -59,6 +59,7 @@ _CURVATURE_ROWS = 2**18
 # With so many rows the posterior is so nearly normal that the mean field has its mean.
 _NORMAL_ROWS = 100_000
 _SHIFT_DRAWS = 16
+_MOMENT_DRAWS = 10_000  # of the surrogate, whose means are then good to 0.01 sds
 
 MEAN_FIELD, AVERAGED, AT_THE_MEAN = "mean field", "averaged curvature", "curvature at the mean"
 
@@ -117,13 +118,14 @@ def can_weigh(inside: Inside, draws: int) -> bool:
     return draws * inside.numbers <= _AFFORDABLE
 
 
-def with_normal(inside: Inside, draws: Draws, seed: int) -> Inside:
-    """The same with its calibrated distribution, starting from draws of the surrogate.
+def with_normal(inside: Inside, seed: int) -> Inside:
+    """The same with its calibrated distribution, starting from the surrogate's moments.
 
     The curvature is averaged over the distribution where that is within reach, and taken at the
     mean where it is not, as with many parameters or very many rows; beyond 3,000 parameters there
     is none.
     """
+    draws = mean_field(inside, _MOMENT_DRAWS, seed)
     points = flatten(inside.model.sites, draws.theta, inside.tensor_units).numpy()
     mean: np.ndarray = points.mean(axis=0, dtype=np.float64)
     sd: np.ndarray = points.std(axis=0, dtype=np.float64)
@@ -302,7 +304,7 @@ def log_joint_of(inside: Inside, draws: Draws) -> np.ndarray:
 
 @functools.lru_cache(maxsize=32)
 def _log_joint_program(model: Model, rows: int, execution: str) -> Callable[..., tf.Tensor]:
-    """One for each number of rows, so that TensorFlow does not take it for careless retracing."""
+    """One for each number of rows: none is traced anew, which TensorFlow would call careless."""
 
     def density(points: tf.Tensor, rows: Rows, units: Units) -> tf.Tensor:
         theta, _ = unflatten(model.sites, points, units)

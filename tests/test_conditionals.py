@@ -1,569 +1,52 @@
-"""Mixture regression and imputation against quadrature, scipy's normals and exact laws.
+"""Marginals and conditionals: what they ask of their arguments, and what they make of a fit."""
 
-Statistical tests state their false-alarm rate; the seeds are fixed.
-"""
-
-import itertools
-import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from scipy import integrate, optimize, stats
+from known_components import make
 
 import bgmm_jd
 from bgmm_jd import conditionals
-from bgmm_jd.conditionals import complete, cut, mixture_quantile
-from bgmm_jd.posterior import Components
+from bgmm_jd.conditionals import conditional, marginal
+from bgmm_jd.predictive import predictive_mixture
 
-FALSE_ALARM = 1e-6
-EPS = np.finfo(float).eps
-# Densities here come of some tens of operations on numbers of at most some thousands, and of
-# factors whose condition is at most some thousands.
+# Of log densities of some tens of nats at most, from some tens of operations each.
 ROUNDING = 1e-9
-
-
-def make(S, K, D, seed=0, apart=3.0):
-    """Components with full covariances and correlated features, means `apart` sds from zero."""
-    rng = np.random.default_rng(seed)
-    roots = rng.standard_normal((S, K, D, D + 2))
-    return Components(
-        weights=rng.dirichlet(np.full(K, 5.0), size=S),
-        means=apart * rng.standard_normal((S, K, D)),
-        covariances=roots @ np.swapaxes(roots, 2, 3) / (D + 2),
-    )
-
-
-def joint_density(components):
-    """Predictive density of whole rows, as a function: one scipy normal after another."""
-    S, K = components.weights.shape
-    laws = [
-        (
-            components.weights[s, k] / S,
-            stats.multivariate_normal(components.means[s, k], components.covariances[s, k]),
-        )
-        for s in range(S)
-        for k in range(K)
-    ]
-    return lambda X: sum(w * law.pdf(X) for w, law in laws)
-
-
-def marginal(components, features):
-    return cut(components, (), np.zeros(0), tuple(features))
-
-
-def conditional(components, given, values):
-    wanted = [d for d in range(components.means.shape[-1]) if d not in given]
-    return cut(components, tuple(given), np.array(values, float), tuple(wanted))
-
-
-def pick(components, S=slice(None), K=slice(None), D=None):
-    """Some draws, components or features, in any order."""
-    D = np.arange(components.means.shape[-1]) if D is None else D
-    return Components(
-        components.weights[S][:, K],
-        components.means[S][:, K][:, :, D],
-        components.covariances[S][:, K][:, :, D][:, :, :, D],
-    )
-
-
-# --- The distribution -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("x", [-4.0, 0.3, 2.5])
-@pytest.mark.parametrize("given", [0, 1])
-def test_regression_by_quadrature(given, x):
-    """Density, mean, sd and cdf of y given x by integrals of the joint density over y."""
-    components = make(S=3, K=2, D=2)
-    found = conditional(components, [given], [x])
-
-    density = joint_density(components)
-
-    def joint(y):
-        return density([x, y] if given == 0 else [y, x])
-
-    def integral(f, low=-20.0, high=20.0):
-        # In parts of some sds: quadrature over the line can miss a peak. No mean is beyond 10.
-        parts = itertools.pairwise([low, *(e for e in range(-20, 20, 4) if low < e < high), high])
-        return sum(integrate.quad(f, a, b, epsabs=1e-13, epsrel=1e-11)[0] for a, b in parts)
-
-    total = integral(joint)
-    mean = integral(lambda y: y * joint(y)) / total
-    variance = integral(lambda y: (y - mean) ** 2 * joint(y)) / total
-    np.testing.assert_allclose(found.mean(), [mean], rtol=ROUNDING)
-    np.testing.assert_allclose(found.sd(), [variance**0.5], rtol=ROUNDING)
-    np.testing.assert_allclose(found.covariance(), [[variance]], rtol=ROUNDING)
-    for y in (-1.0, 0.5, 4.0):
-        np.testing.assert_allclose(found.log_density([y]), np.log(joint(y) / total), rtol=ROUNDING)
-        np.testing.assert_allclose(found.cdf([y]), [integral(joint, high=y) / total], rtol=ROUNDING)
-
-
-def test_one_component_is_the_textbook_normal():
-    components = make(S=1, K=1, D=4)
-    mean, C = components.means[0, 0], components.covariances[0, 0]
-    x, y = np.array([0.7, -1.2]), np.array([1.1, -0.4])
-    given, wanted = [3, 1], [0, 2]
-    B = C[np.ix_(wanted, given)] @ np.linalg.inv(C[np.ix_(given, given)])
-    location = mean[wanted] + B @ (x - mean[given])
-    scale = C[np.ix_(wanted, wanted)] - B @ C[np.ix_(given, wanted)]
-    found = conditional(components, given, x)
-    assert found.features == (0, 2)
-    assert found.given == (3, 1)
-    np.testing.assert_allclose(found.mean(), location, rtol=ROUNDING)
-    np.testing.assert_allclose(found.covariance(), scale, rtol=ROUNDING)
-    np.testing.assert_allclose(found.sd(), np.diag(scale) ** 0.5, rtol=ROUNDING)
-    law = stats.multivariate_normal(location, scale)
-    np.testing.assert_allclose(found.log_density(y), law.logpdf(y), rtol=ROUNDING)
-    by_feature = stats.norm(location, np.diag(scale) ** 0.5)
-    np.testing.assert_allclose(found.cdf(y), by_feature.cdf(y), rtol=ROUNDING)
-    p = np.array([1e-8, 0.1, 0.5, 0.8])
-    expected = by_feature.ppf(p[:, np.newaxis]).T
-    np.testing.assert_allclose(found.quantile(p), expected, rtol=ROUNDING)
-
-
-def test_marginal_is_the_mixture_of_the_blocks():
-    components = make(S=3, K=2, D=4)
-    Y = np.random.default_rng(1).normal(scale=3.0, size=(7, 2))
-    found = marginal(components, [2, 0])
-    expected = joint_density(pick(components, D=[2, 0]))(Y)
-    np.testing.assert_allclose(found.log_density(Y), np.log(expected), rtol=ROUNDING)
-    np.testing.assert_allclose(found.weights, components.weights / 3, rtol=8 * EPS)
-    np.testing.assert_array_equal(found.means, components.means[:, :, [2, 0]])
-    blocks = components.covariances[:, :, [2, 0]][:, :, :, [2, 0]]
-    np.testing.assert_allclose(found.covariances, blocks, rtol=ROUNDING)
-
-
-@pytest.mark.parametrize("given", [[0], [2], [0, 1], [3, 1], [2, 0, 3]])
-def test_joint_is_marginal_times_conditional(given):
-    """log p(x, y) - log p(x) = log p(y given x), draws weighted as the predictive weights them."""
-    components = make(S=5, K=3, D=4)
-    X = np.random.default_rng(2).normal(scale=4.0, size=(20, 4))
-    found = conditional(components, given, X[:, given])
-    of_all = marginal(components, range(4)).log_density(X)
-    np.testing.assert_allclose(of_all, np.log(joint_density(components)(X)), rtol=ROUNDING)
-    of_given = marginal(components, given).log_density(X[:, given])
-    rest = list(found.features)
-    np.testing.assert_allclose(
-        found.log_density(X[:, rest]), of_all - of_given, rtol=ROUNDING, atol=ROUNDING
-    )
-
-
-def test_draws_that_explain_x_count_for_more():
-    """Two draws of one component each: the weights are those of Bayes' theorem."""
-    components = Components(
-        weights=np.ones((2, 1)),
-        means=np.array([[[0.0, -5.0]], [[3.0, 5.0]]]),
-        covariances=np.broadcast_to(np.eye(2), (2, 1, 2, 2)),
-    )
-    density = stats.norm.pdf(1.0, [0.0, 3.0])
-    found = conditional(components, [0], [1.0])
-    np.testing.assert_allclose(found.weights[:, 0], density / density.sum(), rtol=8 * EPS)
-    np.testing.assert_allclose(found.mean(), np.diff(density) * 5.0 / density.sum(), rtol=16 * EPS)
-
-
-def test_moments_are_those_of_the_parts():
-    components = make(S=4, K=3, D=5)
-    X = np.random.default_rng(3).normal(scale=3.0, size=(6, 2))
-    found = conditional(components, [1, 4], X)
-    w, m, C = found.weights, found.means, found.covariances
-    assert w.shape == (6, 4, 3)
-    assert m.shape == (6, 4, 3, 3)
-    assert C.shape == (4, 3, 3, 3)
-    np.testing.assert_allclose(w.sum(axis=(1, 2)), 1.0, rtol=16 * EPS)
-    mean = np.einsum("nsk,nskd->nd", w, m)
-    second = np.einsum("nsk,skde->nde", w, C) + np.einsum("nsk,nskd,nske->nde", w, m, m)
-    covariance = second - mean[:, :, np.newaxis] * mean[:, np.newaxis]
-    np.testing.assert_allclose(found.mean(), mean, rtol=ROUNDING)
-    np.testing.assert_allclose(found.covariance(), covariance, rtol=ROUNDING, atol=ROUNDING)
-    variance = np.diagonal(covariance, axis1=1, axis2=2)
-    np.testing.assert_allclose(found.sd(), variance**0.5, rtol=ROUNDING)
-
-
-def test_far_from_zero_in_narrow_units():
-    """A million sds from zero, and 1e12 between the features' units: the answer is only moved."""
-    components = make(S=2, K=2, D=3)
-    shift, scale = np.array([1e6, -1e-6, 0.0]), np.array([1.0, 1e-12, 1e3])
-    moved = Components(
-        components.weights,
-        shift + scale * components.means,
-        scale[:, np.newaxis] * scale * components.covariances,
-    )
-    x = np.array([0.5, 1.0])
-    before = conditional(components, [0, 1], x)
-    after = conditional(moved, [0, 1], shift[:2] + scale[:2] * x)
-    # The rows are rounded at 1e6 sds: 1e6 eps, and some factor of condition.
-    np.testing.assert_allclose(after.mean() / 1e3, before.mean(), rtol=1e-7)
-    np.testing.assert_allclose(after.interval() / 1e3, before.interval(), rtol=1e-7)
-    np.testing.assert_allclose(after.sd() / 1e3, before.sd(), rtol=1e-7)
-
-
-def test_an_emptied_component_is_left_out():
-    components = make(S=2, K=3, D=2)
-    weights = components.weights.copy()
-    weights[:, 1] = 0.0
-    weights /= weights.sum(axis=1, keepdims=True)
-    empty = components._replace(weights=weights)
-    without = pick(empty, K=[0, 2])
-    a, b = conditional(empty, [0], [1.0]), conditional(without, [0], [1.0])
-    np.testing.assert_allclose(a.log_density([2.0]), b.log_density([2.0]), rtol=ROUNDING)
-    np.testing.assert_allclose(a.interval(), b.interval(), rtol=ROUNDING)
-    assert np.isfinite(complete(empty, np.full((4, 2), np.nan), np.random.default_rng(0))).all()
-
-
-# --- Quantiles ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("level", [0.1, 0.5, 0.9, 0.999])
-def test_interval_has_the_stated_probability(level):
-    found = conditional(make(S=4, K=3, D=3), [1], np.linspace(-6, 6, 9)[:, np.newaxis])
-    ends = found.interval(level)
-    assert ends.shape == (9, 2, 2)
-    low, high = found.cdf(ends[..., 0]), found.cdf(ends[..., 1])
-    np.testing.assert_allclose(low, (1 - level) / 2, rtol=ROUNDING)
-    np.testing.assert_allclose(high - low, level, rtol=ROUNDING)
-
-
-HARD = {
-    "far apart": ([0.5, 0.5], [-1e6, 1e6], [1.0, 1.0]),
-    "an outlier of small weight": ([1 - 1e-12, 1e-12], [0.0, 1e8], [1.0, 1.0]),
-    "a spike in a plain": ([0.3, 0.7], [0.0, 0.1], [1e-9, 1.0]),
-    "many": (np.full(50, 0.02), np.linspace(-9, 9, 50), np.geomspace(1e-3, 10, 50)),
-    "a weight of zero": ([0.0, 1.0], [-1e9, 2.0], [1.0, 3.0]),
-    "far from zero": ([0.4, 0.6], [1e9, 1e9 + 3], [1.0, 2.0]),
-}
-
-
-@pytest.mark.parametrize("case", HARD)
-def test_quantiles_by_another_root_finder(case):
-    weights, means, sds = (np.array(part, float) for part in HARD[case])
-    p = np.array([1e-9, 0.003, 0.29, 0.5, 0.5 + 1e-9, 0.65, 0.997, 1 - 1e-9])
-    wide = [np.broadcast_to(part, (len(p), len(part))) for part in (weights, means, sds)]
-    found = mixture_quantile(*wide, p)
-    assert (np.diff(found) >= 0).all()
-    law = stats.norm(means, sds)
-
-    def excess(y, level):
-        if level <= 0.5:
-            return weights @ law.cdf(y) - level
-        return (1.0 - level) - weights @ law.sf(y)
-
-    for level, y in zip(p, found, strict=True):
-        ends = law.ppf(level)
-        root = optimize.brentq(
-            excess, ends.min() - 1e-3, ends.max() + 1e-3, args=(level,), xtol=1e-300, rtol=4 * EPS
-        )
-        # As far as rounding of the cdf lets either know: its error over the density.
-        density = weights @ law.pdf(root)
-        level_error = 16 * EPS * min(level, 1 - level) * (1 + np.log(min(level, 1 - level)) ** 2)
-        known = level_error / density if density > 0 else np.inf
-        known += 16 * EPS * (abs(root) + np.abs(means[weights > 0]).max() + sds[weights > 0].max())
-        if case == "far apart" and level == 0.5:  # any value between the two is a median
-            assert excess(y, level) == 0
-        else:
-            assert abs(y - root) <= known
-
-
-def test_quantiles_invert_the_cdf():
-    found = marginal(make(S=5, K=3, D=2), [0, 1])
-    y = np.linspace(-5, 5, 11)
-    p = found.cdf(np.column_stack([y, y]))
-    for feature in range(2):
-        np.testing.assert_allclose(found.quantile(p[:, feature])[feature], y, atol=1e-9)
-
-
-# --- Shapes, blocks -------------------------------------------------------------------------
-
-
-def test_shapes_follow_the_values():
-    components = make(S=3, K=2, D=3)
-    for M in ((), (1,), (5,)):
-        found = conditional(components, [0], np.zeros((*M, 1)))
-        assert found.weights.shape == (*M, 3, 2)
-        assert found.means.shape == (*M, 3, 2, 2)
-        assert found.covariances.shape == (3, 2, 2, 2)
-        assert found.mean().shape == found.sd().shape == (*M, 2)
-        assert found.covariance().shape == (*M, 2, 2)
-        assert found.interval().shape == (*M, 2, 2)
-        assert found.quantile(0.5).shape == (*M, 2)
-        assert found.quantile(np.full((4, 6), 0.5)).shape == (*M, 2, 4, 6)
-        assert found.quantile([]).shape == (*M, 2, 0)
-        assert found.sample(4).shape == (4, *M, 2)
-        assert np.shape(found.log_density(np.zeros(2))) == M
-        assert found.log_density(np.zeros((7, *M, 2))).shape == (7, *M)
-        assert found.cdf(np.zeros((7, *M, 2))).shape == (7, *M, 2)
-    grid = np.linspace(-1, 1, 4)[:, np.newaxis, np.newaxis] * np.ones(2)
-    assert found.log_density(grid).shape == (4, 5)
-    assert marginal(components, [1]).log_density(np.zeros((0, 1))).shape == (0,)
-
-
-def test_rows_do_not_touch_each_other():
-    components = make(S=3, K=2, D=3)
-    X = np.random.default_rng(4).normal(scale=3.0, size=(5, 1))
-    Y = np.random.default_rng(5).normal(scale=3.0, size=(4, 5, 2))
-    together = conditional(components, [1], X)
-    for row in range(5):
-        alone = conditional(components, [1], X[row])
-        for of_all, of_one in (
-            (together.mean()[row], alone.mean()),
-            (together.covariance()[row], alone.covariance()),
-            (together.interval()[row], alone.interval()),
-            (together.weights[row], alone.weights),
-            (together.means[row], alone.means),
-            (together.log_density(Y)[:, row], alone.log_density(Y[:, row])),
-            (together.cdf(Y)[:, row], alone.cdf(Y[:, row])),
-        ):
-            np.testing.assert_allclose(of_all, of_one, rtol=ROUNDING, atol=ROUNDING)
-
-
-@pytest.mark.parametrize("chunk", [1, 40, 300])
-@pytest.mark.parametrize("M", [(), (7,)])
-def test_blocks_join_without_a_seam(monkeypatch, chunk, M):
-    found = conditional(make(S=3, K=2, D=4), [1, 2], np.ones((*M, 2)) * np.arange(1, 3))
-    Y = np.random.default_rng(6).normal(scale=3.0, size=(3, *M, 2))
-    asked = {
-        "weights": lambda: found.weights,
-        "means": lambda: found.means,
-        "mean": found.mean,
-        "sd": found.sd,
-        "covariance": found.covariance,
-        "log_density": lambda: found.log_density(Y),
-        "cdf": lambda: found.cdf(Y),
-        "quantile": lambda: found.quantile([0.1, 0.3, 0.8]),
-        "sample": lambda: found.sample(5, seed=1),
-    }
-    whole = {name: answer() for name, answer in asked.items()}
-    monkeypatch.setattr(conditionals, "_CHUNK", chunk)
-    for name, answer in asked.items():
-        np.testing.assert_allclose(answer(), whole[name], rtol=ROUNDING, err_msg=name)
-
-
-def test_memory_is_bounded():
-    """40,000 rows x 200 components x 2 features: the means alone would be 16 million numbers."""
-    components = make(S=50, K=4, D=3)
-    X = np.linspace(-5, 5, 40_000)[:, np.newaxis]
-    rows = [X[i] for i in (0, -1)]
-    found = conditional(components, [0], X)
-    tracemalloc.start()
-    try:
-        mean = found.mean()
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 8 * 2**24
-    ends = [conditional(components, [0], row).mean() for row in rows]
-    np.testing.assert_allclose(mean[[0, -1]], ends, rtol=ROUNDING)
-
-
-@pytest.mark.parametrize("given", [[], [0], [2, 0]])
-def test_order_of_components_draws_and_features(given):
-    """Relabelled within each draw, draws in another order, features in another order."""
-    components = make(S=3, K=3, D=4)
-    order = np.array([2, 3, 1, 0])
-    shuffled = pick(pick(components, S=[1, 2, 0], K=[2, 0, 1]), D=order)
-    place = {int(old): new for new, old in enumerate(order)}
-    x = np.array([0.8, -1.7])[: len(given)]
-    wanted = [d for d in range(4) if d not in given]
-    first = cut(components, tuple(given), x, tuple(wanted))
-    other = cut(shuffled, tuple(place[d] for d in given), x, tuple(place[d] for d in wanted))
-    y = np.arange(len(wanted)) - 0.5
-    for name in ("mean", "sd", "covariance", "interval"):
-        np.testing.assert_allclose(
-            getattr(first, name)(), getattr(other, name)(), rtol=ROUNDING, atol=ROUNDING
-        )
-    np.testing.assert_allclose(first.log_density(y), other.log_density(y), rtol=ROUNDING)
-    np.testing.assert_allclose(first.cdf(y), other.cdf(y), rtol=ROUNDING)
-
-
-# --- Draws ----------------------------------------------------------------------------------
-
-
-def uniform_pvalue(u):
-    return stats.kstest(u, stats.uniform.cdf).pvalue
-
-
-def test_sample_follows_the_mixture():
-    """Each feature by its cdf; and a sum across features, by the mixture of its normals."""
-    found = conditional(make(S=3, K=2, D=3), [1], [[-2.0], [1.5]])
-    draws = found.sample(20_000, seed=3)
-    a = np.array([1.0, -2.0])
-    w, m = found.weights, found.means @ a
-    sd = np.sqrt(np.einsum("d,skde,e->sk", a, found.covariances, a))
-    below = stats.norm.cdf((draws @ a)[..., np.newaxis, np.newaxis], m, sd)
-    u = np.concatenate([found.cdf(draws), (w * below).sum(axis=(-2, -1))[..., np.newaxis]], axis=2)
-    # Six tests, each with a false alarm of 1e-6.
-    assert all(uniform_pvalue(u[:, row, i]) > FALSE_ALARM for row in range(2) for i in range(3))
-    np.testing.assert_array_equal(found.sample(5, seed=1), found.sample(5, seed=1))
-    assert not np.array_equal(found.sample(5, seed=1), found.sample(5, seed=2))
-
-
-@pytest.mark.parametrize("missing", [[0], [1, 3], [0, 1, 2, 3]])
-def test_imputed_values_of_one_normal(missing):
-    """K = 1: mean and covariance of what is filled in are those of the conditional normal."""
-    components = make(S=1, K=1, D=4)
-    rest = [d for d in range(4) if d not in missing]
-    N, d = 40_000, len(missing)
-    row = np.array([0.3, -0.8, 1.9, 0.4])
-    X = np.tile(row, (N, 1))
-    X[:, missing] = np.nan
-    found = complete(components, X, np.random.default_rng(7))[0]
-    np.testing.assert_array_equal(found[:, rest], X[:, rest])
-    mean, C = components.means[0, 0], components.covariances[0, 0]
-    B = C[np.ix_(missing, rest)] @ np.linalg.inv(C[np.ix_(rest, rest)])
-    location = mean[missing] + B @ (row[rest] - mean[rest])
-    scale = C[np.ix_(missing, missing)] - B @ C[np.ix_(rest, missing)]
-    z = np.linalg.solve(np.linalg.cholesky(scale), (found[:, missing] - location).T)
-    # N |mean z|^2 is chi-squared of d; the mean of z_i z_j has variance (1 + [i = j]) / N, and is
-    # as good as normal. Both with a false alarm of 1e-6, shared among the entries.
-    assert stats.chi2.sf(N * (z.mean(axis=1) ** 2).sum(), d) > FALSE_ALARM
-    limit = stats.norm.isf(FALSE_ALARM / (d * (d + 1))) * np.sqrt((1 + np.eye(d)) / N)
-    assert (np.abs(z @ z.T / N - np.eye(d)) < limit).all()
-
-
-PATTERNS = np.array(
-    [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1], [1, 1, 1]], bool
-)
-
-
-def test_imputed_values_follow_the_mixture_of_their_draw():
-    """Rosenblatt's transform: each filled value by its cdf given the observed and those before."""
-    components = make(S=3, K=3, D=3, apart=1.5)
-    rng = np.random.default_rng(8)
-    X = rng.normal(scale=2.0, size=(8_000, 3))
-    missing = PATTERNS[rng.integers(len(PATTERNS), size=len(X))]
-    X[missing] = np.nan
-    found = complete(components, X, rng)
-    assert found.shape == (3, 8_000, 3)
-    kept = np.broadcast_to(~missing, found.shape)
-    np.testing.assert_array_equal(found[kept], np.broadcast_to(X, found.shape)[kept])
-    pvalues = []
-    for s in range(3):
-        draw = pick(components, S=[s])
-        for pattern in PATTERNS[1:]:
-            rows = found[s, (missing == pattern).all(axis=1)]
-            known = list(np.flatnonzero(~pattern))
-            for feature in np.flatnonzero(pattern):
-                values = rows[:, known] if known else np.zeros(0)
-                law = cut(draw, tuple(known), values, (feature,))
-                pvalues.append(uniform_pvalue(law.cdf(rows[:, [feature]])[:, 0]))
-                known.append(feature)
-    # 3 draws x 12 filled features, each with a false alarm of 1e-6.
-    assert len(pvalues) == 36
-    assert min(pvalues) > FALSE_ALARM
-
-
-def test_imputations_are_each_of_one_draw():
-    """Draws far apart, one component each: no imputation mixes them."""
-    components = Components(
-        weights=np.ones((3, 1)),
-        means=np.array([-1e6, 0.0, 1e6])[:, np.newaxis, np.newaxis] * np.ones(2),
-        covariances=np.broadcast_to(np.eye(2), (3, 1, 2, 2)),
-    )
-    X = np.array([[np.nan, np.nan], [0.5, np.nan], [np.nan, -0.5]])
-    found = complete(components, X, np.random.default_rng(0))
-    # Nine standard normals, none beyond 7: a false alarm of 3e-11.
-    filled = found[:, np.isnan(X)] - components.means[:, 0, :1]
-    assert (np.abs(filled) < 7).all()
-
-
-@pytest.mark.parametrize("chunk", [1, 100])
-def test_imputation_in_blocks(monkeypatch, chunk):
-    """Rosenblatt again, for one pattern, a few rows at a time."""
-    monkeypatch.setattr(conditionals, "_CHUNK", chunk)
-    components = make(S=2, K=3, D=2)
-    X = np.column_stack([np.linspace(-4, 4, 1500), np.full(1500, np.nan)])
-    found = complete(components, X, np.random.default_rng(9))
-    monkeypatch.undo()
-    for s in range(2):
-        law = conditional(pick(components, S=[s]), [0], X[:, :1])
-        assert uniform_pvalue(law.cdf(found[s, :, 1:])[:, 0]) > FALSE_ALARM
-
-
-def test_what_cannot_be_told_from_zero_is_told():
-    components = make(S=2, K=2, D=2)
-    found = conditional(components, [0], [[0.0], [1e200]])
-    with pytest.raises(ValueError, match=r"\[1e\+200\] are so far from all components"):
-        found.mean()
-    with pytest.raises(ValueError, match="so far from all components"):
-        complete(components, np.array([[0.0, 1.0], [1e200, np.nan]]), np.random.default_rng(0))
-    # Far, but not so far: the component that falls off most slowly has all the weight.
-    far = conditional(components, [0], [1e100])
-    assert far.weights.max() == 1.0
-    assert np.isfinite(far.interval()).all()
-
-
-# --- Of a posterior -------------------------------------------------------------------------
 
 
 @pytest.fixture
 def fitted(monkeypatch):
-    """A posterior of three features in float32, whose draws are known."""
+    """Stands for a posterior of three features, with draws that are known."""
 
     def component_draws(posterior, draws, seed):
         return make(S=draws, K=2, D=posterior.D, seed=seed)
 
     monkeypatch.setattr(conditionals, "component_draws", component_draws)
-    return SimpleNamespace(D=3, dtype=np.dtype(np.float32))
+    return SimpleNamespace(D=3)
 
 
-def test_public_layer(fitted):
-    law = conditionals.marginal(fitted, [2, 0], draws=4, seed=5)
-    expected = marginal(make(S=4, K=2, D=3, seed=5), [2, 0])
+def test_draws_and_columns_are_those_asked_for(fitted):
+    law = marginal(fitted, [2, 0], draws=4, seed=5)
+    components = make(S=4, K=2, D=3, seed=5)
+    expected = predictive_mixture(components, (), np.zeros(0), (2, 0))
+    assert (law.features, law.given) == ((2, 0), ())
     np.testing.assert_array_equal(law.mean(), expected.mean())
-    law = conditionals.conditional(fitted, {2: [0.5, 1.5, 2.5], 0: 1}, draws=4, seed=5)
-    values = [[0.5, 1.0], [1.5, 1.0], [2.5, 1.0]]
-    expected = conditional(make(S=4, K=2, D=3, seed=5), [2, 0], values)
+    law = conditional(fitted, {2: [0.5, 1.5, 2.5], 0: 1}, draws=4, seed=5)
+    values = np.array([[0.5, 1.0], [1.5, 1.0], [2.5, 1.0]])
+    expected = predictive_mixture(components, (2, 0), values, (1,))
     assert (law.features, law.given) == ((1,), (2, 0))
     np.testing.assert_array_equal(law.values, values)
     np.testing.assert_array_equal(law.mean(), expected.mean())
-    assert conditionals.conditional(fitted, {1: 0.5}).mean().shape == (2,)
-    assert conditionals.conditional(fitted, {1: [0.5]}).mean().shape == (1, 2)
+    assert conditional(fitted, {1: 0.5}).mean().shape == (2,)
+    assert conditional(fitted, {1: [0.5]}).mean().shape == (1, 2)
 
 
-def test_repr(fitted):
-    law = conditionals.conditional(fitted, {2: [0.5, 1.5], 0: 1}, draws=4)
-    assert repr(law) == (
-        "<PredictiveMixture: feature 1 given features 2, 0 in 2 rows, 4 draws of 2 components>"
-    )
-    law = conditionals.marginal(fitted, (0, 1), draws=4)
-    assert repr(law) == "<PredictiveMixture: features 0, 1, 4 draws of 2 components>"
-
-
-def test_a_value_does_not_change(fitted):
+def test_values_are_copied(fitted):
     values = np.array([0.5, 1.5])
-    law = conditionals.conditional(fitted, {0: values}, draws=4)
-    before = law.mean()
+    law = conditional(fitted, {0: values}, draws=4)
     values[:] = 100.0
-    np.testing.assert_array_equal(law.mean(), before)
-    with pytest.raises(ValueError, match="read-only"):
-        law.values[0] = 1.0
-    with pytest.raises(AttributeError):
-        law.features = (1,)
-
-
-def test_imputations_keep_what_was_observed(fitted):
-    X = np.random.default_rng(10).normal(size=(8, 3)).astype(np.float32)
-    X[PATTERNS] = np.nan
-    before = X.copy()
-    found = conditionals.impute(fitted, X, draws=6, seed=1)
-    np.testing.assert_array_equal(X, before)
-    assert found.shape == (6, 8, 3)
-    assert found.dtype == np.float32
-    assert np.isfinite(found).all()
-    np.testing.assert_array_equal(found[:, ~PATTERNS], np.tile(X[~PATTERNS], (6, 1)))
-    assert len(np.unique(found[:, PATTERNS])) == 6 * PATTERNS.sum()
-    np.testing.assert_array_equal(found, conditionals.impute(fitted, X, draws=6, seed=1))
-    other = conditionals.impute(fitted, X, draws=6, seed=2)
-    assert (found[:, PATTERNS] != other[:, PATTERNS]).all()
-    masked = np.ma.masked_invalid(X)
-    np.testing.assert_array_equal(found, conditionals.impute(fitted, masked, draws=6, seed=1))
-
-
-def test_nothing_missing_is_copied(fitted):
-    X = np.arange(6.0, dtype=np.float32).reshape(2, 3)
-    found = conditionals.impute(fitted, X, draws=2)
-    np.testing.assert_array_equal(found, [X, X])
-    found[:] = 0.0
-    assert X[1, 2] == 5.0
+    np.testing.assert_array_equal(law.values, [[0.5], [1.5]])
 
 
 @pytest.mark.parametrize(
@@ -583,7 +66,7 @@ def test_nothing_missing_is_copied(fitted):
 )
 def test_bad_features(fitted, features, error, message):
     with pytest.raises(error, match=message):
-        conditionals.marginal(fitted, features)
+        marginal(fitted, features)
 
 
 @pytest.mark.parametrize(
@@ -607,95 +90,37 @@ def test_bad_features(fitted, features, error, message):
 )
 def test_bad_given(fitted, given, error, message):
     with pytest.raises(error, match=message):
-        conditionals.conditional(fitted, given)
-
-
-@pytest.mark.parametrize(
-    ("X", "error", "message"),
-    [
-        (np.zeros((2, 2)), ValueError, "3 columns, as the fit had; got 2"),
-        ([[0.0, np.inf, np.nan]], ValueError, "column 1 has inf"),
-        ([[0.0, 1e300, np.nan]], ValueError, "column 1 has inf"),  # in float32
-        (np.zeros(3), ValueError, "two-dimensional"),
-        ([["a", "b", "c"]], TypeError, "real numbers"),
-    ],
-)
-def test_bad_rows(fitted, X, error, message):
-    with pytest.raises(error, match=message):
-        conditionals.impute(fitted, X)
+        conditional(fitted, given)
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        lambda fitted, **settings: conditionals.marginal(fitted, [0], **settings),
-        lambda fitted, **settings: conditionals.conditional(fitted, {0: 1.0}, **settings),
-        lambda fitted, **settings: conditionals.impute(fitted, [[0.0, 1.0, np.nan]], **settings),
+        lambda fitted, **settings: marginal(fitted, [0], **settings),
+        lambda fitted, **settings: conditional(fitted, {0: 1.0}, **settings),
     ],
-    ids=["marginal", "conditional", "impute"],
+    ids=["marginal", "conditional"],
 )
 def test_bad_settings(fitted, call):
     with pytest.raises(ValueError, match="draws must be at least 1; got 0"):
         call(fitted, draws=0)
     with pytest.raises(TypeError, match=r"draws must be an integer; got 2\.5"):
         call(fitted, draws=2.5)
-    with pytest.raises(ValueError, match="seed must not be negative"):
-        call(fitted, seed=-1)
-
-
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (lambda law: law.log_density([1.0]), ValueError, r"last axis of 2.*got shape \(1,\)"),
-        (lambda law: law.log_density(1.0), ValueError, r"last axis of 2.*got shape \(\)"),
-        (lambda law: law.log_density(np.zeros((4, 2))), ValueError, "the 3 rows given"),
-        (lambda law: law.log_density([1.0, np.inf]), ValueError, "Y must be finite"),
-        (lambda law: law.log_density(["a", "b"]), TypeError, "Y must hold real numbers"),
-        (lambda law: law.cdf([1.0, np.nan]), ValueError, "Y must be numbers"),
-        (lambda law: law.cdf(np.zeros((4, 2))), ValueError, "the 3 rows given"),
-        (lambda law: law.quantile(0.0), ValueError, "between 0 and 1, both excluded; got 0"),
-        (lambda law: law.quantile([0.5, 1.0]), ValueError, "between 0 and 1, both excluded"),
-        (lambda law: law.quantile(np.nan), ValueError, "between 0 and 1, both excluded"),
-        (lambda law: law.interval(1.0), ValueError, r"one number between 0 and 1; got 1\.0"),
-        (lambda law: law.interval([0.5, 0.9]), ValueError, "one number between 0 and 1"),
-        (lambda law: law.sample(0), ValueError, "n must be at least 1"),
-        (lambda law: law.sample(5, seed=-1), ValueError, "seed must not be negative"),
-    ],
-)
-def test_bad_questions(fitted, call, error, message):
-    law = conditionals.conditional(fitted, {0: [1.0, 2.0, 3.0]}, draws=4)
-    with pytest.raises(error, match=message):
-        call(law)
-
-
-def test_infinity_has_a_cdf(fitted):
-    law = conditionals.conditional(fitted, {0: 1.0}, draws=4)
-    assert law.cdf([-np.inf, 0.0])[0] == 0.0
-    np.testing.assert_allclose(law.cdf([np.inf, np.inf]), 1.0, rtol=16 * EPS)  # sum of the weights
 
 
 def test_a_fit_agrees_with_its_log_density(two_clusters, two_clusters_posterior):
     """The same draws, so log p(x, y) less log p(x) to the rounding of float64."""
     both = bgmm_jd.log_density(two_clusters_posterior, two_clusters, draws=50, seed=3)
-    law = conditionals.marginal(two_clusters_posterior, [0, 1], draws=50, seed=3)
+    law = marginal(two_clusters_posterior, [0, 1], draws=50, seed=3)
     np.testing.assert_allclose(law.log_density(two_clusters), both, rtol=ROUNDING)
-    of_x = conditionals.marginal(two_clusters_posterior, [0], draws=50, seed=3)
+    of_x = marginal(two_clusters_posterior, [0], draws=50, seed=3)
     given = {0: two_clusters[:, 0]}
-    found = conditionals.conditional(two_clusters_posterior, given, draws=50, seed=3)
+    found = conditional(two_clusters_posterior, given, draws=50, seed=3)
     np.testing.assert_allclose(
         found.log_density(two_clusters[:, 1:]),
         both - of_x.log_density(two_clusters[:, :1]),
         rtol=ROUNDING,
         atol=ROUNDING,
     )
-
-
-def test_a_fit_fills_in_its_own_clusters(two_clusters, two_clusters_posterior):
-    X = two_clusters.copy()
-    X[:, 0] = np.nan
-    X[:20, 1] = np.nan
-    found = conditionals.impute(two_clusters_posterior, X, draws=50, seed=1)
-    assert found.dtype == two_clusters.dtype
-    np.testing.assert_array_equal(found[:, 20:, 1], np.broadcast_to(X[20:, 1], (50, 20)))
-    # Clusters at -4 and 4 of 20 rows each: 2,000 labels, and proportions of an sd below 0.1.
-    assert abs((found[:, :, 0] < 0).mean() - 0.5) < 0.25
+    with pytest.raises(ValueError, match="seed must not be negative"):
+        conditional(two_clusters_posterior, given, seed=-1)

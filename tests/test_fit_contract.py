@@ -35,7 +35,7 @@ def with_value(value, row, column):
 @pytest.mark.parametrize(
     ("X", "error", "message"),
     [
-        (with_value(np.nan, 7, 1), ValueError, "column 1 has nan"),
+        (with_value(np.nan, 7, 1), ValueError, "column 1 has nan.*missing='sum_out'"),
         (with_value(np.inf, 7, 0), ValueError, "column 0 has inf"),
         (with_value(-np.inf, 7, 0), ValueError, "column 0 has -inf"),
         (GOOD[:, 0], ValueError, r"two-dimensional.*\(40,\).*reshape\(-1, 1\)"),
@@ -50,7 +50,7 @@ def with_value(value, row, column):
         (None, TypeError, "real numbers"),
         (scipy.sparse.csr_matrix(GOOD), TypeError, r"dense.*toarray\(\)"),
         (scipy.sparse.coo_array(GOOD), TypeError, r"dense.*toarray\(\)"),
-        (np.ma.masked_greater(GOOD, 1.0), ValueError, "masked"),
+        (np.ma.masked_greater(GOOD, 1.0), ValueError, "masked.*missing='sum_out'"),
         ([[1.0, 2.0], [3.0]], ValueError, "differ in length"),
         (with_value(1e200, 7, 1), ValueError, r"column 1 .*outside the range.*Rescale"),
     ],
@@ -78,6 +78,20 @@ def with_value(value, row, column):
 def test_bad_rows(X, error, message):
     with pytest.raises(error, match=message):
         bgmm_jd.fit(X, K)
+
+
+@pytest.mark.usefixtures("nothing_is_compiled")
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (with_value(np.inf, 7, 0), "column 0 has inf"),
+        (np.stack([GOOD[:, 0], np.full(N, np.nan)], axis=1), "column 1 has no value at all"),
+    ],
+    ids=["inf", "a column of nan"],
+)
+def test_bad_rows_where_nan_is_missing(X, message):
+    with pytest.raises(ValueError, match=message):
+        bgmm_jd.fit(X, K, missing="sum_out")
 
 
 def prior(**sizes):
@@ -116,6 +130,11 @@ def prior(**sizes):
         ({"seed": None}, TypeError, "seed must be an integer"),
         ({"covariance": "round"}, ValueError, "covariance must be one of"),
         ({"execution": "fast"}, ValueError, "execution must be one of"),
+        ({"missing": "drop"}, ValueError, "missing must be None or 'sum_out'; got 'drop'"),
+        ({"sample_weight": np.ones(N - 1)}, ValueError, r"each of the 40 rows.*got shape \(39,\)"),
+        ({"sample_weight": -np.ones(N)}, ValueError, "not negative; got -1.0 in row 0"),
+        ({"sample_weight": ["a"] * N}, TypeError, "sample_weight must hold real numbers"),
+        ({"sample_weight": np.eye(N)[0]}, ValueError, "at least K=2 rows; got 1"),
         ({"max_steps": 0}, ValueError, "max_steps must be at least 1"),
         ({"restarts": 0}, ValueError, "restarts must be at least 1"),
         ({"init": GOOD[:3]}, ValueError, "one row for each of K=2 components; got 3"),
@@ -124,6 +143,16 @@ def prior(**sizes):
         ({"prior": "diag"}, TypeError, "tfd.JointDistributionCoroutine; got str"),
         ({"prior": bgmm_jd.mixture_prior(3, D)}, ValueError, r"'weights'.*\[2\] for K=2"),
         ({"prior": bgmm_jd.mixture_prior(K, 3)}, ValueError, r"'means'.*\[2, 2\].*2 columns"),
+        (
+            {"prior": bgmm_jd.mixture_prior(K, D), "covariance": "full"},
+            ValueError,
+            r"covariance='full' needs .*\[2, 2, 2\].*'diag'",
+        ),
+        (
+            {"prior": bgmm_jd.mixture_prior(K, D), "covariance": "tied"},
+            ValueError,
+            "'precisions'.*symmetric",
+        ),
         ({"prior": prior(weights=2, means=(K, D))}, ValueError, "one of 'precisions'"),
         ({"prior": prior(means=(K, D), precisions=(K, D))}, ValueError, "variables 'weights'"),
         (
@@ -303,6 +332,24 @@ def test_as_many_components_as_rows():
 def test_a_single_row():
     X = np.array([[3.0, -1e6]])
     assert_sound(fit(X, 1, **QUICK), X, 1)
+
+
+@pytest.mark.parametrize("form", ["full", "tied", "spherical"])
+def test_any_form_with_weights_and_missing_entries(two_clusters, form):
+    X = two_clusters.copy()
+    X[3, 0] = X[25, 1] = np.nan
+    weight = np.where(np.arange(N) % 2, 1.5, 0.5)
+    posterior = fit(X, covariance=form, missing="sum_out", sample_weight=weight, **QUICK)
+    theta = posterior.sample(50, seed=1)
+    assert all(np.isfinite(v).all() for v in theta.values())
+    assert {name: v.shape[1:] for name, v in theta.items()} == {
+        "weights": (K,),
+        "means": (K, D),
+        "precisions": {"full": (K, D, D), "tied": (D, D), "spherical": (K, 1)}[form],
+    }
+    proba = bgmm_jd.predict_proba(posterior, X)
+    np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-5)
+    assert np.isfinite(bgmm_jd.log_density(posterior, X)).all()
 
 
 @pytest.mark.parametrize("batch_size", [1, 7])

@@ -8,7 +8,7 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd import mixture_prior, prior
-from bgmm_jd.covariance import FORMS, MATRIX_FORMS, spread_shape, unit_of
+from bgmm_jd.covariance import FORMS, MATRIX_FORMS, is_of_form, spread_shape, unit_of
 from bgmm_jd.prior import stick_breaking_prior
 from bgmm_jd.sticks import StickBreaking
 from bgmm_jd.units import Units, log_volume, to_user
@@ -377,6 +377,13 @@ def test_the_shape_says_the_form(spread, form):
     for other in set(FORMS) - {form, "diag"}:
         with pytest.raises(ValueError, match=rf"covariance='{other}' needs .*which is '{form}'"):
             prior.check_prior(own, K, D, other)
+
+
+def test_matrices_are_symmetric_to_the_rounding_of_their_diagonal():
+    """As inverses of nearly diagonal matrices are in float32, whatever is left off the diagonal."""
+    own = np.float32([[[2.0, 1e-7], [1.2e-7, 3.0]]])
+    assert is_of_form("precisions", own, "full")
+    assert not is_of_form("precisions", own + np.float32([[0.0, 0.1], [0.0, 0.0]]), "full")
 
 
 def test_the_form_decides_where_a_shape_fits_two():

@@ -93,6 +93,21 @@ def test_one_compilation_for_each_shape():
     assert svi.program.cache_info().misses == after.misses + 1
 
 
+def test_row_weights_of_the_user_are_no_sample():
+    """Rows that count 16 times each are all the rows there are: no coarser steps, nor fewer draws.
+
+    Equal rows that repeat say the same of the posterior, and it must be found as exactly.
+    """
+    plans = [
+        run.schedule(_prepare(data, 2, "diag", None, "xla"), cut_batches(64, 64))
+        for data in (
+            centre_and_scale(rows(64)),
+            centre_and_scale(rows(64), np.full(64, 16.0)),
+        )
+    ]
+    assert plans[0] == plans[1]
+
+
 def test_program_is_traced_once():
     inside = _start(_prepare(centre_and_scale(rows(64)), 2, "diag", None, "xla"), None, 1, [0, 0])
     plan = run.schedule(inside, cut_batches(64, 64))

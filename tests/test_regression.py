@@ -1,0 +1,96 @@
+"""Regression within normals against the textbook's formulas and scipy's densities."""
+
+import numpy as np
+import pytest
+from known_components import make
+from scipy import stats
+
+from bgmm_jd.regression import cut, log_normal, normalised, pick, regress
+
+EPS = np.finfo(float).eps
+# Some tens of operations on numbers of at most some hundreds, and on factors whose condition is at
+# most some thousands.
+ROUNDING = 1e-9
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [([0], [1, 2, 3]), ([3, 1], [0, 2]), ([2, 0], [3]), ([2, 0, 3], [1]), ([1], [3, 0])],
+)
+def test_each_normal_is_regressed_as_in_the_textbook(given, wanted):
+    """Theorem 3.2.4 with the inverse written out; columns in neither part are summed out."""
+    components = make(S=2, K=3, D=4)
+    x = np.random.default_rng(1).normal(scale=3.0, size=(5, len(given)))
+    parts = cut(*components, given, wanted)
+    log_joint_label, means = regress(parts, x)
+    assert log_joint_label.shape == (5, 6)
+    assert means.shape == (5, 6, len(wanted))
+    flat = zip(
+        components.weights.reshape(6),
+        components.means.reshape(6, 4),
+        components.covariances.reshape(6, 4, 4),
+        strict=True,
+    )
+    for j, (weight, mean, C) in enumerate(flat):
+        S_xx, S_yx = C[np.ix_(given, given)], C[np.ix_(wanted, given)]
+        B = S_yx @ np.linalg.inv(S_xx)
+        location = mean[wanted] + (x - mean[given]) @ B.T
+        scale = C[np.ix_(wanted, wanted)] - B @ S_yx.T
+        of_x = np.log(weight) + stats.multivariate_normal(mean[given], S_xx).logpdf(x)
+        np.testing.assert_allclose(log_joint_label[:, j], of_x, rtol=ROUNDING)
+        np.testing.assert_allclose(means[:, j], location, rtol=ROUNDING)
+        factor = parts.y_factors[j]
+        np.testing.assert_allclose(factor @ factor.T, scale, rtol=ROUNDING, atol=ROUNDING)
+
+
+def test_nothing_given():
+    components = make(S=2, K=3, D=4)
+    log_joint_label, means = regress(cut(*components, (), (2, 0)), np.zeros((1, 0)))
+    np.testing.assert_array_equal(log_joint_label, np.log(components.weights).reshape(1, 6))
+    np.testing.assert_array_equal(means, components.means[:, :, [2, 0]].reshape(1, 6, 2))
+
+
+def test_log_normal_and_standard_residuals():
+    covariances = make(S=1, K=4, D=3).covariances[0]
+    factors = np.linalg.cholesky(covariances)
+    residual = np.random.default_rng(2).normal(scale=3.0, size=(5, 4, 3))
+    log_density, z = log_normal(factors, residual)
+    for j, covariance in enumerate(covariances):
+        law = stats.multivariate_normal(cov=covariance)
+        np.testing.assert_allclose(log_density[:, j], law.logpdf(residual[:, j]), rtol=ROUNDING)
+        np.testing.assert_allclose(z[:, j] @ factors[j].T, residual[:, j], rtol=ROUNDING)
+
+
+def test_labels_by_bayes_theorem():
+    """Also far below the least number that is not zero, and for several draws by themselves."""
+    share = np.random.default_rng(3).dirichlet([1.0, 2.0, 3.0], size=(5, 2))
+    log_joint_label = np.log(share) - 1e4 * np.arange(1, 11).reshape(5, 2, 1)
+    found = np.exp(normalised(log_joint_label, np.zeros((5, 1))))
+    np.testing.assert_allclose(found, share, rtol=1e6 * EPS)  # the logarithms are of 1e5
+
+
+def test_no_label_where_no_density_can_be_told_from_zero():
+    log_joint_label = np.array([[[-1.0, -2.0], [-3.0, -np.inf]], [[-1.0, 0.0], [-np.inf, -np.inf]]])
+    x = np.array([[1.0, 2.0], [3.0, 4.0]])
+    found = np.exp(normalised(log_joint_label[:1], x[:1]))
+    np.testing.assert_array_equal(found[0, 1], [1.0, 0.0])
+    with pytest.raises(ValueError, match=r"\[3\.0, 4\.0\] are so far from all components"):
+        normalised(log_joint_label, x)
+
+
+def test_a_component_of_weight_zero_has_no_label():
+    weights, means, covariances = make(S=1, K=2, D=2)
+    x = np.array([[1.0]])
+    log_joint_label, _ = regress(cut(weights * [[0.0, 1.0]], means, covariances, [0], [1]), x)
+    np.testing.assert_array_equal(np.exp(normalised(log_joint_label, x)), [[0.0, 1.0]])
+
+
+def test_picked_labels_are_the_inverse_of_their_distribution_function():
+    probabilities = np.array([0.0, 0.25, 0.0, 0.5, 0.25, 0.0])
+    u = np.array([0.0, 0.1, 0.25, 0.74, 0.75, np.nextafter(1.0, 0.0)])
+    np.testing.assert_array_equal(pick(probabilities, u), [1, 1, 3, 3, 4, 4])
+    several = np.stack([probabilities, probabilities[::-1]])
+    np.testing.assert_array_equal(
+        pick(several, u[:, np.newaxis]),
+        np.stack([[1, 1, 3, 3, 4, 4], [1, 1, 2, 2, 4, 4]], axis=1),
+    )

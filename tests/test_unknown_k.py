@@ -1,0 +1,214 @@
+"""More components than there are clusters: priors that leave the spare ones empty."""
+
+import numpy as np
+import pytest
+
+import bgmm_jd
+from bgmm_jd import initial
+from bgmm_jd.covariance import FORMS
+from bgmm_jd.data import centre_and_scale, to_rows
+from bgmm_jd.inference_data import to_inference_data
+from bgmm_jd.occupancy import occupied_components
+from bgmm_jd.posterior import restart_posteriors
+from bgmm_jd.prior import (
+    DEFAULT_PRECISION_CONCENTRATION,
+    DEFAULT_PRECISION_RATE,
+    smallest_weight,
+    stick_breaking_prior,
+)
+from bgmm_jd.rows import Rows
+from bgmm_jd.status import Status
+from bgmm_jd.units import unit
+
+K_MAX, D = 8, 2
+CONCENTRATION = 0.3
+CENTRES = np.array([[-6.0, 0.0], [0.0, 6.0], [6.0, 0.0], [0.0, -6.0]])
+SIZES = np.array([40, 80, 120, 160])
+
+
+def four_clusters():
+    """[400, 2], sd 1, 8 sds apart and more."""
+    rng = np.random.default_rng(4)
+    X = np.repeat(CENTRES, SIZES, axis=0) + rng.normal(size=(SIZES.sum(), D))
+    return X.astype(np.float32)
+
+
+def in_units_of(X):
+    """The default prior of the components, by the data's own units."""
+    units = centre_and_scale(X).units
+    return {
+        "mean_loc": units.shift,
+        "mean_scale": 2.0 * units.scale,
+        "precision_concentration": DEFAULT_PRECISION_CONCENTRATION,
+        "precision_rate": DEFAULT_PRECISION_RATE * K_MAX ** (-2.0 / D) * units.scale**2,
+    }
+
+
+@pytest.fixture(scope="module")
+def sticks():
+    X = four_clusters()
+    prior = stick_breaking_prior(K_MAX, D, CONCENTRATION, **in_units_of(X))
+    return bgmm_jd.fit(X, K_MAX, prior=prior, restarts=2, execution="graph", progress=False)
+
+
+@pytest.fixture(scope="module")
+def sparse():
+    X = four_clusters()
+    prior = bgmm_jd.mixture_prior(K_MAX, D, weight_concentration=0.05, **in_units_of(X))
+    return bgmm_jd.fit(X, K_MAX, prior=prior, restarts=3, execution="graph", progress=False)
+
+
+@pytest.mark.parametrize("name", ["sticks", "sparse"])
+def test_four_components_hold_rows(name, request):
+    posterior = request.getfixturevalue(name)
+    numbers = occupied_components(posterior, draws=400)
+    assert numbers.sum() == pytest.approx(1.0)
+    assert numbers.argmax() == 4
+    assert numbers[:4].sum() == 0.0  # four clusters 8 sds apart are never three
+
+
+@pytest.mark.parametrize("name", ["sticks", "sparse"])
+def test_empty_components_are_no_fault(name, request):
+    posterior = request.getfixturevalue(name)
+    assert posterior.status is Status.CONVERGED
+    assert smallest_weight(posterior.prior) * SIZES.sum() < 0.05
+
+
+@pytest.mark.parametrize("name", ["sticks", "sparse"])
+def test_the_four_are_the_clusters(name, request):
+    """Their weights are the clusters' shares and their means those of its rows.
+
+    Clusters of 40 rows and more have means good to 1 / sqrt(40) sds: the posterior mean of one is
+    within a fifth of that of its rows' mean, as the prior is worth far less than a row.
+    """
+    posterior = request.getfixturevalue(name)
+    theta = bgmm_jd.relabel(posterior, "weights").sample(400)
+    np.testing.assert_array_less(theta["weights"].mean(axis=0)[4:], 0.01)
+    share = theta["weights"].mean(axis=0)[:4]
+    # Each count over 400, up to a prior worth a few rows.
+    np.testing.assert_allclose(share, SIZES[::-1] / 400, atol=4 / 400)
+    X = four_clusters()
+    parts = np.split(X, np.cumsum(SIZES)[:-1])
+    expected = np.array([part.mean(axis=0) for part in parts])[::-1]
+    error = 1.0 / np.sqrt(SIZES[::-1, np.newaxis])
+    assert (np.abs(theta["means"].mean(axis=0)[:4] - expected) < 0.3 * error).all()
+
+
+def test_a_prior_that_fills_its_components_is_told_apart():
+    """Under the default prior the median of the smallest of 8 weights is worth some rows of 400."""
+    assert smallest_weight(bgmm_jd.mixture_prior(K_MAX, D)) * SIZES.sum() > 1.0
+    assert smallest_weight(stick_breaking_prior(1, D)) == 1.0
+
+
+def test_relabel_of_sticks(sticks):
+    """Draws, probabilities and counts move together; the surrogate keeps its own order."""
+    order = np.random.default_rng(0).permutation(K_MAX)
+    moved = bgmm_jd.relabel(sticks, order)
+    before, after = sticks.sample(20, seed=2), moved.sample(20, seed=2)
+    for name in ("weights", "means", "precisions"):
+        np.testing.assert_array_equal(after[name], before[name][:, order])
+    X = four_clusters()
+    proba = bgmm_jd.predict_proba(sticks, X)[:, order]
+    np.testing.assert_array_equal(bgmm_jd.predict_proba(moved, X), proba)
+    for posterior in (sticks, moved):
+        draws = posterior.surrogate.sample(4_000, seed=(0, 1))
+        np.testing.assert_allclose(draws.weights.numpy().sum(axis=-1), 1.0, rtol=1e-5)
+        assert np.isfinite(posterior.surrogate.log_prob(draws)).all()
+        # As documented: not moved. Draws of the surrogate are those of its own order.
+        own = sticks.sample(4_000, seed=1, calibrate=False)["means"].mean(axis=0)
+        occupied = draws.weights.numpy().mean(axis=0) > 0.05
+        found = draws.means.numpy().mean(axis=0)
+        np.testing.assert_allclose(found[occupied], own[occupied], atol=0.05)
+
+
+def test_chains_of_restarts(sticks):
+    """Components of the restarts are matched, so that the means of the occupied ones agree."""
+    posteriors = restart_posteriors(sticks)
+    assert len(posteriors) == 2
+    idata = to_inference_data(sticks, draws=50, chains="restarts")
+    means, weights = idata["posterior"]["means"].values, idata["posterior"]["weights"].values
+    assert means.shape == (2, 50, K_MAX, D)
+    assert np.isfinite(means).all()
+    occupied = weights[0].mean(axis=0) > 0.05
+    assert occupied.sum() == 4
+    one, other = means[:, :, occupied].mean(axis=1)
+    # Posterior sds are 1 / sqrt(40) and less; means of 50 draws are within 0.6 of one, four times.
+    assert np.abs(one - other).max() < 0.6 / 40**0.5
+
+
+# Where the fit starts.
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_as_many_clusters_as_needed(form):
+    """Four, the largest first, whatever the form: the least gain of a fourth is some 80 nats."""
+    rows = to_rows(four_clusters(), centre_and_scale(four_clusters()).units)
+    found = initial.cluster_as_needed(rows, K_MAX, form, np.random.default_rng(0))
+    assert found.count.shape == (K_MAX,)
+    assert found.mean.shape == (K_MAX, D)
+    assert found.covariance.shape == (K_MAX, D, D)
+    np.testing.assert_array_equal(found.count[:4], SIZES[::-1])
+    for empty in (found.count[4:], found.mean[4:], found.covariance[4:]):
+        np.testing.assert_array_equal(empty, 0.0)
+
+
+def test_clusters_of_weighted_rows():
+    """Counts are sums of weights."""
+    X, weight = four_clusters(), np.repeat([4.0, 1.0, 1.0, 1.0], SIZES).astype(np.float32)
+    rows = to_rows(X, centre_and_scale(X, weight).units)._replace(weight=weight)
+    found = [
+        initial.cluster_as_needed(rows, K_MAX, "diag", np.random.default_rng(seed)).count
+        for seed in range(20)
+    ]
+    expected = [160, 160, 120, 80, 0, 0, 0, 0]
+    # One seeding of each number: a few in a hundred miss a cluster. Five of 20, once in 4,000.
+    assert sum(np.allclose(count, expected, rtol=1e-6) for count in found) > 15
+
+
+def test_one_cluster_and_equal_rows():
+    rng = np.random.default_rng(0)
+    one = initial.cluster_as_needed(Rows(rng.normal(size=(200, D))), 5, "diag", rng)
+    assert (one.count > 0).sum() == 1
+    equal = initial.cluster_as_needed(Rows(np.zeros((30, D))), 5, "full", rng)
+    assert equal.count.sum() == 30
+    assert np.isfinite(equal.covariance).all()
+    start = initial.moments(equal, "full")
+    assert all(np.isfinite(m).all() and np.isfinite(s).all() for m, s in start.values())
+
+
+def test_a_start_from_needed_clusters_has_room_for_all():
+    """Empty components have small weights and a spread of their own, never a singular one."""
+    rows = to_rows(four_clusters(), unit(D))
+    found = initial.cluster_as_needed(rows, K_MAX, "diag", np.random.default_rng(0))
+    start = initial.moments(found, "diag")
+    weights, _ = start["weights"]
+    np.testing.assert_allclose(weights[4:], 1.0 / (400 + K_MAX))
+    np.testing.assert_allclose(start["precisions"][0][4:], K_MAX ** (2.0 / D))
+
+
+# At the door.
+
+
+@pytest.mark.parametrize("K_max", [0, -3])
+def test_no_components_are_refused(K_max):
+    with pytest.raises(ValueError, match="K_max must be at least 1"):
+        stick_breaking_prior(K_max, D)
+
+
+@pytest.mark.parametrize("K_max", [2.0, "3", None, True])
+def test_a_number_of_components_is_an_integer(K_max):
+    with pytest.raises(TypeError, match="K_max must be an integer"):
+        stick_breaking_prior(K_max, D)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
+def test_bad_concentrations_are_refused(value):
+    with pytest.raises(ValueError, match="concentration must be finite and positive"):
+        stick_breaking_prior(K_MAX, D, value)
+    with pytest.raises(ValueError, match="weight_concentration must be finite and positive"):
+        bgmm_jd.mixture_prior(K_MAX, D, weight_concentration=value)
+
+
+def test_a_prior_for_another_number_is_refused():
+    with pytest.raises(ValueError, match=r"'weights' must have shape \[4\]"):
+        bgmm_jd.fit(four_clusters(), 4, prior=stick_breaking_prior(K_MAX, D))
