@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from bgmm_jd.data import as_count
-from bgmm_jd.imputation import impute as impute  # for who takes it from here: to be removed
 from bgmm_jd.posterior import Posterior, component_draws
 from bgmm_jd.predictive import PredictiveMixture, as_real, predictive_mixture
 

@@ -377,7 +377,8 @@ def _emptiest(posterior: Posterior) -> float:
     Infinite under a prior that leaves components empty, as a sparse or a stick-breaking one does.
     """
     data = posterior.inside.data
-    if smallest_weight(posterior.prior) * data.total < _EMPTY_BY_PRIOR:
+    sparse = smallest_weight(posterior.prior) * data.total < _EMPTY_BY_PRIOR
+    if sparse or posterior.inside.model.breaks_sticks:
         return np.inf
     if data.shape[0] > _FULL_BATCH_ROWS:
         weights = sampling.mean_field(posterior.inside, _WEIGHT_DRAWS, seed=0).theta["weights"]

@@ -134,8 +134,8 @@ ROOMS = {
     "occupancy": {"data", "mixture", "posterior"},
     "regression": set(),
     "predictive": {"data", "posterior", "regression"},
+    "conditionals": {"data", "posterior", "predictive"},
     "imputation": {"data", "posterior", "regression"},
-    "conditionals": {"data", "imputation", "posterior", "predictive"},
     "comparison": {
         "arviz_line",
         "covariance",

@@ -637,7 +637,7 @@ def test_matrices_of_positive_numbers_are_matrices_nonetheless():
 @either_spread
 def test_numbers_are_not_taken_for_a_matrix_where_the_shape_fits_both(name):
     """A prior over [K, D] numbers is none over matrices [D, D], which it would make asymmetric."""
-    with pytest.raises(ValueError, match="covariance='tied'.*'diag'"):
+    with pytest.raises(ValueError, match=r"covariance='tied'.*'diag'"):
         prior.check_prior(prior_of("diag", name, 2, 2), 2, 2, "tied")
 
 

@@ -204,12 +204,14 @@ EMPTY = np.full((1, D), np.nan)
 
 
 def clusters_of_rows(seed=6, share=0.2):
-    """Two clusters of 60 rows, 6 sds apart, with entries missing at random."""
+    """Two clusters of 60 rows, 6 sds apart, with entries missing at random, in no row all."""
     rng = np.random.default_rng(seed)
     lower = np.array([[1.0, 0, 0], [0.5, 0.8, 0], [-0.3, 0.2, 0.6]])
     centres = np.repeat([[-3.0, 0.0, 1.0], [3.0, 1.0, -1.0]], 60, axis=0)
     rows = centres + rng.standard_normal((120, D)) @ lower.T
-    return np.where(rng.random(rows.shape) < share, np.nan, rows)
+    gone = rng.random(rows.shape) < share
+    gone[gone.all(axis=1), 0] = False
+    return np.where(gone, np.nan, rows)
 
 
 @every_form
@@ -246,7 +248,6 @@ def test_the_start_has_the_moments_of_what_is_observed():
     """Clusters so far apart that any entry tells the one from the other."""
     centres = np.array([[-20.0] * D, [20.0] * D])
     X = clusters_of_rows() + np.repeat(centres, 60, axis=0)
-    assert not np.isnan(X).all(axis=1).any()
     found = initial.cluster(to_rows(X, units.unit(D)), K, np.random.default_rng(0), centres)
     np.testing.assert_array_equal(found.count, [60, 60])
     for k, rows in enumerate((X[:60], X[60:])):
@@ -369,6 +370,20 @@ def test_predictions_are_the_same_in_parts(monkeypatch):
     )
     assert len(parts) > 10
     np.testing.assert_allclose(bgmm_jd.predict_proba(fitted(), X, draws=10), whole, rtol=1e-12)
+
+
+def patterns(theta, rows, covariance):
+    """How many there are."""
+    return tf.shape(rows.missing.observed)[0]
+
+
+def test_each_part_takes_its_own_patterns(monkeypatch):
+    """Those of all rows, in every part, would take time as the square of the number of rows."""
+    theta = posterior.draw(fitted(), 10, 0).theta
+    monkeypatch.setattr(posterior, "_CHUNK", 2 * 10 * K * D * D)
+    rows = to_rows(X, fitted().inside.data.units)
+    for part, found in posterior.over_rows(fitted(), patterns, theta, rows):
+        assert found <= part.stop - part.start == 2
 
 
 def test_a_fit_of_whole_rows_predicts_whole_rows(two_clusters_posterior):

@@ -255,6 +255,13 @@ def test_interrupt_keeps_what_it_has():
     assert all(np.isfinite(leaf).all() for leaf in tf.nest.flatten(again))
 
 
+@pytest.mark.xfail(strict=True, raises=ValueError, reason="arrays are no tensors to a tape")
+def test_passes_run_eagerly(monkeypatch):
+    monkeypatch.setattr(passes, "_MOST_PASSES", 2)
+    found = passes.polish(started(execution="eager"), SEED, quiet, np.zeros(1))
+    assert len(found.elbos) == 3
+
+
 def test_divergence_is_told(monkeypatch):
     """Acceleration to nowhere: the status, and finite elbos only."""
     inside = started()

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import bgmm_jd
+from bgmm_jd.posterior import expected_counts
+from bgmm_jd.prior import smallest_weight
 from bgmm_jd.restarts import Restart
 from bgmm_jd.run import Run
 from bgmm_jd.status import Status
@@ -54,13 +56,27 @@ def test_every_status_is_advice():
     assert [status for status in Status if status.good] == [Status.CONVERGED]
 
 
-def test_empty_components_are_told():
-    """Two tight clusters and K = 4 under a sparse prior: at least one component holds no row."""
+def two_tight_clusters(N):
     rng = np.random.default_rng(0)
-    X = np.concatenate([rng.normal(-9, 1, (100, 1)), rng.normal(9, 1, (100, 1))])
-    prior = bgmm_jd.mixture_prior(4, 1, mean_scale=10.0, weight_concentration=0.05)
+    return np.concatenate([rng.normal(-9, 1, (N // 2, 1)), rng.normal(9, 1, (N // 2, 1))])
+
+
+def test_empty_components_are_told():
+    """Two tight clusters and K = 3: a component holds no row, where the prior expects some."""
+    prior = bgmm_jd.mixture_prior(3, 1, mean_scale=10.0, weight_concentration=0.15)
+    assert smallest_weight(prior) * 1000 > 0.05
     with pytest.warns(RuntimeWarning, match="khat too high|component empty|several modes"):
-        posterior = bgmm_jd.fit(X, 4, prior=prior)
+        posterior = bgmm_jd.fit(two_tight_clusters(1000), 3, prior=prior)
+    assert all(np.isfinite(v).all() for v in posterior.sample(100).values())
+
+
+def test_a_prior_that_empties_components_may():
+    """Two tight clusters and K = 4 under a sparse prior: at least one component holds no row."""
+    prior = bgmm_jd.mixture_prior(4, 1, mean_scale=10.0, weight_concentration=0.05)
+    assert smallest_weight(prior) * 200 < 0.05
+    posterior = bgmm_jd.fit(two_tight_clusters(200), 4, prior=prior)
+    assert posterior.status is Status.CONVERGED
+    assert expected_counts(posterior).min() < 1
     assert all(np.isfinite(v).all() for v in posterior.sample(100).values())
 
 

@@ -1,0 +1,104 @@
+"""Anderson acceleration on linear maps, where it is a Krylov method and exact arithmetic knows."""
+
+import numpy as np
+import pytest
+
+from bgmm_jd.anderson import Memory, accelerated, remember
+
+P = 6
+
+
+def linear(seed=0, radius=0.9):
+    """x -> A x + b with eigenvalues up to `radius` in modulus, and its fixed point."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(P, P))
+    eigenvalues = radius * np.array([1.0, -0.8, 0.6, 0.3, -0.2, 0.1])
+    A = vectors @ np.diag(eigenvalues) @ np.linalg.inv(vectors)
+    b = rng.normal(size=P)
+    return (lambda x: A @ x + b), np.linalg.solve(np.eye(P) - A, b)
+
+
+def evaluations(g, most, limit=500, coordinates=None, tolerance=1e-8):
+    """How many of g it takes until a step moves no more than `tolerance`, and where that is."""
+    coordinates = np.eye(P) if coordinates is None else coordinates
+    x, memory = np.zeros(P), Memory()
+    for count in range(1, limit + 1):
+        image = g(x)
+        residual = image - x
+        if np.abs(residual).max() < tolerance:
+            return count, image
+        memory = remember(memory, image, coordinates @ residual, most)
+        x = accelerated(memory)
+    raise AssertionError(f"not there after {limit}")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_linear_map_is_solved_in_its_dimension(seed):
+    """Six changes span all six dimensions: the eighth evaluation sees the fixed point.
+
+    Plain iteration needs log(1e-8 / first) / log(0.9), some 180.
+    """
+    g, fixed = linear(seed)
+    count, found = evaluations(g, most=8)
+    assert count <= P + 2
+    # The residual is (A - 1) times the error; (1 - A)^-1 is some ten times the vectors' condition.
+    np.testing.assert_allclose(found, fixed, atol=1e-5)
+    plain, _ = evaluations(g, most=1)
+    assert plain > 100
+
+
+def test_a_memory_of_one_is_plain_iteration():
+    g, _ = linear()
+    image = g(np.zeros(P))
+    memory = remember(Memory(), image, image, 1)
+    np.testing.assert_array_equal(accelerated(memory), image)
+    memory = remember(memory, g(image), g(image) - image, 1)
+    np.testing.assert_array_equal(accelerated(memory), g(image))
+
+
+def test_the_oldest_is_forgotten():
+    memory = Memory()
+    for i in range(7):
+        memory = remember(memory, np.full(2, float(i)), np.full(3, -float(i)), 4)
+    assert [v[0] for v in memory.images] == [3.0, 4.0, 5.0, 6.0]
+    assert [v[0] for v in memory.residuals] == [-3.0, -4.0, -5.0, -6.0]
+    assert Memory() == ((), ())
+
+
+def test_a_short_memory_is_still_quicker():
+    g, fixed = linear()
+    count, found = evaluations(g, most=3)
+    plain, _ = evaluations(g, most=1)
+    assert count < plain / 2
+    np.testing.assert_allclose(found, fixed, atol=1e-5)
+
+
+def test_residuals_in_other_coordinates():
+    """Another norm of the residual, and more of them than parameters: solved as soon."""
+    g, fixed = linear()
+    rng = np.random.default_rng(1)
+    for coordinates in (np.diag(10.0 ** rng.uniform(-2, 2, P)), rng.normal(size=(2 * P, P))):
+        count, found = evaluations(g, most=8, coordinates=coordinates)
+        assert count <= P + 3  # one more where scales cost digits
+        np.testing.assert_allclose(found, fixed, atol=1e-5)
+
+
+def test_the_mixture_has_the_smallest_residual():
+    """Of all affine combinations of what is remembered, against least squares with a constraint."""
+    rng = np.random.default_rng(2)
+    images, residuals = rng.normal(size=(4, 5)), rng.normal(size=(4, 7))
+    memory = Memory()
+    for image, residual in zip(images, residuals, strict=True):
+        memory = remember(memory, image, residual, 8)
+    gram = residuals @ residuals.T
+    share = np.linalg.solve(gram, np.ones(4))  # by Lagrange: the shares sum to one
+    share /= share.sum()
+    np.testing.assert_allclose(accelerated(memory), share @ images, rtol=1e-10)
+
+
+def test_equal_residuals_are_no_trouble():
+    """Changes that are all zero have no inverse: the newest image stays."""
+    memory = Memory()
+    for image in ([1.0, 2.0], [3.0, 4.0], [5.0, 6.0]):
+        memory = remember(memory, np.array(image), np.ones(2), 8)
+    np.testing.assert_allclose(accelerated(memory), [5.0, 6.0])
