@@ -75,6 +75,23 @@ def layout(model: Model, units: Units) -> Layout:
     return Layout(first, np.concatenate(own, axis=1), np.concatenate(shared))
 
 
+def is_by_component(model: Model, units: Units, mean: np.ndarray) -> bool:
+    """Whether each component's variables depend on its own coordinates alone.
+
+    They do not under a support that ties components together, such as ascending means.
+    """
+    own = [site for site in model.sites if site.by_component and site.fixed is None]
+    own = [site for site in own if site.name != "weights"]
+    for site in own:
+        shape = coordinate_map(site, units).inverse_event_shape(site.shape)
+        if len(shape) == 0 or shape[0] != model.components:
+            return False
+    moved = np.stack([mean, mean])
+    moved[1, layout(model, units).own[0]] += 1.0
+    theta, _ = unflatten(model.sites, tf.constant(moved, units.scale.dtype), units)
+    return all(np.array_equal(theta[s.name][0, 1:], theta[s.name][1, 1:]) for s in own)
+
+
 def information(
     model: Model, rows: Rows, units: Units, mean: np.ndarray, sd: np.ndarray, execution: str
 ) -> np.ndarray:

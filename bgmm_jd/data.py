@@ -21,10 +21,12 @@ class Data(NamedTuple):
 
     rows : arrays in the dtype of the fit.
     units : how to go back.
+    share : of a sample of the rows, the part that it is of them.
     """
 
     rows: Rows
     units: Units
+    share: float = 1.0
 
     @property
     def dtype(self) -> np.dtype:
@@ -239,7 +241,9 @@ def sample(data: Data, most: int, rng: np.random.Generator) -> Data:
     weight = (weight * (data.total / weight.sum(dtype=np.float64))).astype(data.dtype)
     if missing is not None:
         missing = missing._replace(pattern=missing.pattern[chosen])
-    return data._replace(rows=Rows(rows.values[chosen], weight, missing))
+    return data._replace(
+        rows=Rows(rows.values[chosen], weight, missing), share=data.share * len(chosen) / N
+    )
 
 
 def _moments(unit: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

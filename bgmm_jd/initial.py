@@ -18,6 +18,7 @@ from bgmm_jd.rows import Rows
 
 _SUBSAMPLE = 10_000  # rows: enough for a start, whatever N
 _LLOYD_ITERATIONS = 25
+_TRIALS = 8  # seedings for each number of clusters
 
 Moments = tuple[np.ndarray, np.ndarray]  # mean and standard deviation, of a variable's shape
 
@@ -84,7 +85,7 @@ def cluster_as_needed(rows: Rows, K: int, form: str, rng: np.random.Generator) -
     Their number has the best Bayesian information criterion of hard clusterings (as in Fraley and
     Raftery 2002). A fit would merge clusters that are one only slowly, or not at all.
     """
-    found = [cluster(rows, k, rng) for k in range(1, K + 1)]
+    found = [cluster(rows, k, rng, trials=_TRIALS) for k in range(1, K + 1)]
     best = max(found, key=lambda clusters: _criterion(clusters, form))
     order = np.argsort(-best.count)
     empty = K - len(order)

@@ -10,7 +10,8 @@ scales, which the draws of one pass leave a little noisy.
 """
 
 import functools
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,6 +54,11 @@ class Plan(NamedTuple):
     execution: str
 
 
+# Unconstrained parameters after a step from those given, and the elbo before it, by all rows under
+# the draws of that number.
+Evaluator = Callable[[Values, int], tuple[Values, float]]
+
+
 class Pass(NamedTuple):
     """free : unconstrained parameters after a natural-gradient step. elbo : before it."""
 
@@ -75,42 +81,53 @@ def polish(
     sites = inside.model.sites
     evaluate = _evaluator(inside, seed)
     free = tf.nest.map_structure(lambda t: t.numpy(), free_of(sites, inside.values))
-    here = _moments(inside, free)
-    memory, elbos, status = anderson.Memory(), list(started), Status.STEP_LIMIT
-    smallest = np.inf
+    elbos, status = list(started), Status.STEP_LIMIT
     try:
-        for _ in range(_MOST_PASSES):
-            image, height = evaluate(free, 0)
-            there = _moments(inside, image)
-            if not np.isfinite(height) or not np.isfinite(there).all():
+        for stage in itertools.islice(_path(inside, evaluate, free), _MOST_PASSES):
+            if not np.isfinite([stage.elbo, stage.moved]).all():
                 status = Status.DIVERGED
                 break
-            elbos.append(height)
-            residual = _difference(here, there)
-            moved = float(np.abs(residual).max())
-            report(Stand(len(elbos), height, moved))
-            if moved < _TOLERANCE:
+            free = stage.free
+            elbos.append(stage.elbo)
+            report(Stand(len(elbos), stage.elbo, stage.moved))
+            if stage.moved < _TOLERANCE:
+                images = [evaluate(free, number)[0] for number in range(_AVERAGED)]
+                free = tf.nest.map_structure(lambda *leaves: np.mean(leaves, axis=0), *images)
                 status = Status.CONVERGED
                 break
-            if moved > 2.0 * smallest:  # led astray: begin anew from a plain step
-                memory = anderson.Memory()
-            smallest = min(smallest, moved)
-            memory = anderson.remember(memory, _flat(image), residual, _MEMORY)
-            free = _like(image, anderson.accelerated(memory))
-            here = _moments(inside, free)
-        if status is Status.CONVERGED:
-            images = [evaluate(free, number)[0] for number in range(_AVERAGED)]
-            free = tf.nest.map_structure(lambda *leaves: np.mean(leaves, axis=0), *images)
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
-    values = tf.nest.map_structure(lambda t: np.array(t), values_of(sites, free))
+    values = tf.nest.map_structure(np.array, values_of(sites, free))
     return Run(values, np.array(elbos), elbos[-1], status)
+
+
+class Stage(NamedTuple):
+    """Unconstrained parameters, their elbo, and how far a plain step moves them, in sds."""
+
+    free: Values
+    elbo: float
+    moved: float
+
+
+def _path(inside: Inside, evaluate: Evaluator, free: Values) -> Iterator[Stage]:
+    """Accelerated natural-gradient steps, one pass each."""
+    memory, smallest = anderson.Memory(), np.inf
+    while True:
+        image, height = evaluate(free, 0)
+        residual = _difference(_moments(inside, free), _moments(inside, image))
+        moved = float(np.abs(residual).max())
+        yield Stage(free, height, moved)
+        if moved > 2.0 * smallest:  # led astray: begin anew from a plain step
+            memory = anderson.Memory()
+        smallest = min(smallest, moved)
+        memory = anderson.remember(memory, _flat(image), residual, _MEMORY)
+        free = _like(image, anderson.accelerated(memory))
 
 
 def elbo(inside: Inside, seed: tf.Tensor) -> tuple[float, float]:
     """The elbo of all rows, in internal units, and its standard error: from passes of new draws."""
     evaluate = _evaluator(inside, seed)
-    free = free_of(inside.model.sites, inside.values)
+    free = tf.nest.map_structure(lambda t: t.numpy(), free_of(inside.model.sites, inside.values))
     found = [evaluate(free, number)[1] for number in range(_ELBO_PASSES)]
     return float(np.mean(found)), float(np.std(found, ddof=1) / _ELBO_PASSES**0.5)
 
@@ -138,15 +155,15 @@ def _difference(here: np.ndarray, there: np.ndarray) -> np.ndarray:
     return np.concatenate([(there[0] - here[0]) / here[1], np.log(there[1] / here[1])])
 
 
-def _evaluator(inside: Inside, seed: tf.Tensor) -> Callable[[Values, int], tuple[Values, float]]:
-    """A pass over all rows, from unconstrained parameters and the number of a set of draws."""
+def _evaluator(inside: Inside, seed: tf.Tensor) -> Evaluator:
     plan = _plan(inside)
     program = _program(inside.model, plan)
     rows = _sliced(inside.data, plan)
     units = inside.tensor_units
 
     def evaluate(free: Values, number: int) -> tuple[Values, float]:
-        found = program(free, rows, units, fold_in(seed, number))
+        fresh = tf.nest.map_structure(tf.constant, free)  # of no bijector's memory
+        found = program(fresh, rows, units, fold_in(seed, number))
         return tf.nest.map_structure(lambda t: t.numpy(), found.free), float(found.elbo)
 
     return evaluate

@@ -59,10 +59,10 @@ def coarseness(inside: Inside) -> float:
 
     Of a sample of the rows, an optimum is as good as the sample: it is found to so many sds.
     """
-    return max(1.0, inside.data.total / inside.data.shape[0]) ** 0.5
+    return inside.data.share**-0.5
 
 
-def _stride(inside: Inside, batches: int, blocks: int) -> Stride:
+def _stride(inside: Inside, plan: svi.Schedule, blocks: int) -> Stride:
     """How far the steps of the next block go.
 
     A full natural-gradient step on all rows; on a batch, its share of one, which makes an epoch's
@@ -75,7 +75,8 @@ def _stride(inside: Inside, batches: int, blocks: int) -> Stride:
     component's rows have, some sqrt(N / K) posterior sds. Once near, no honest step is longer than
     an sd, and a longer one is a draw in a corner of the prior.
     """
-    share = 1.0 if batches == 1 else 0.25 / batches
+    batches = plan.batches.count
+    share = 1.0 if batches == 1 or plan.optimizer == "adam" else 0.25 / batches
     rate = share / max(1.0, blocks / _FULL_RATE_BLOCKS)
     if blocks < _STARTING_BLOCKS:
         spread = (inside.data.total / inside.model.components) ** 0.5
@@ -102,7 +103,7 @@ def run(
     memory: tuple[Any, ...] = ()
     try:
         for first in range(0, max_steps, plan.steps):
-            stride = _stride(inside, plan.batches.count, len(blocks))
+            stride = _stride(inside, plan, len(blocks))
             block = program.run(rows, inside.prior_units, values, seed, first, stride, memory)
             if not _finite(block):
                 status = Status.DIVERGED

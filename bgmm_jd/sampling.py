@@ -22,7 +22,7 @@ from bgmm_jd.calibrate import (
 )
 from bgmm_jd.compiled import compiled, in_chunks
 from bgmm_jd.coordinates import flatten, unflatten
-from bgmm_jd.curvature import information
+from bgmm_jd.curvature import information, is_by_component
 from bgmm_jd.data import Data, sample
 from bgmm_jd.draws import stateless_seed
 from bgmm_jd.importance import resample, smooth
@@ -122,8 +122,8 @@ def with_normal(inside: Inside, seed: int) -> Inside:
     """The same with its calibrated distribution, starting from the surrogate's moments.
 
     The curvature is averaged over the distribution where that is within reach, and taken at the
-    mean where it is not, as with many parameters or very many rows; beyond 3,000 parameters there
-    is none.
+    mean where it is not, as with many parameters or very many rows. Beyond 3,000 parameters there
+    is none, nor for so many where the prior's support ties components together.
     """
     draws = mean_field(inside, _MOMENT_DRAWS, seed)
     points = flatten(inside.model.sites, draws.theta, inside.tensor_units).numpy()
@@ -133,7 +133,7 @@ def with_normal(inside: Inside, seed: int) -> Inside:
     if P <= _MOST_AVERAGED and can_weigh(inside, 2 * P * _CURVATURE_DRAWS):
         normal = calibrate(_gradient(inside), Normal(mean, np.diag(sd)), rng)
         return inside._replace(calibration=AVERAGED, normal=normal, weigh=True)
-    if P <= _MOST_PARAMETERS:
+    if P <= _MOST_PARAMETERS and is_by_component(inside.model, inside.tensor_units, mean):
         normal = _normal_at_the_mean(inside, mean, sd, rng)
         return inside._replace(calibration=AT_THE_MEAN, normal=normal, weigh=True)
     return inside
@@ -249,7 +249,7 @@ def refine(inside: Inside, surrogate: Draws, seed: int) -> tuple[Inside, float]:
     """
     rng = np.random.default_rng(seed)
     if not can_weigh(inside, _PROPOSALS * _KHAT_DRAWS):
-        return inside, math.nan
+        return inside._replace(weigh=False), math.nan  # of unknown worth
     found = weighted(inside, _KHAT_DRAWS, rng)
     if inside.calibration == AT_THE_MEAN:
         # Weights in so many dimensions, if bad, are worse than none.

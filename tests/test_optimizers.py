@@ -72,14 +72,6 @@ def test_a_program_starts_without_memory():
     np.testing.assert_array_equal(again.losses, first.losses)
 
 
-def test_the_natural_gradient_remembers_nothing():
-    inside = started()
-    schedule = svi.Schedule(cut_batches(N, N), 4, 6, "float64", "graph")
-    program, data = svi.program(inside.model, schedule), to_tensors(inside.data.rows)
-    found = program.run(data, inside.prior_units, inside.values, stateless_seed(1), 0, STRIDE)
-    assert found.memory == ()
-
-
 def test_steps_are_those_of_the_paper():
     """Against Adam in NumPy, on gradients that are made up: Kingma and Ba 2015, algorithm 1."""
     rng = np.random.default_rng(0)

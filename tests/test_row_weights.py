@@ -293,8 +293,10 @@ def test_steps_are_as_long_as_the_weights_are_worth():
     """Weights of 3 are rows that come three times, for the longest step too."""
     heavy = _prepare(data_of(X, np.full(len(X), 3.0)), K, "diag", None, "eager")
     repeated = _prepare(data_of(np.repeat(X, 3, axis=0)), K, "diag", None, "eager")
+    plan = run.schedule(heavy, cut_batches(len(X), len(X)))
+    assert plan.draws == run.schedule(repeated, cut_batches(len(X), len(X))).draws
     for blocks in (0, 5, 50):
-        assert run._stride(heavy, 1, blocks) == run._stride(repeated, 1, blocks)
+        assert run._stride(heavy, plan, blocks) == run._stride(repeated, plan, blocks)
 
 
 def test_a_start_counts_by_weight():
