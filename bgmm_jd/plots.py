@@ -7,12 +7,12 @@ setting of the user's is read or changed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bgmm_jd.data import as_count, as_rows
-from bgmm_jd.posterior import Posterior, predict_proba
+from bgmm_jd.data import as_count, as_rows, check_missing
+from bgmm_jd.posterior import Components, Posterior, component_draws, predict_proba
 
 if TYPE_CHECKING:  # matplotlib costs half a second: it is imported when a figure is wanted
     from matplotlib.axes import Axes
@@ -31,19 +31,6 @@ _REGION_ROWS = 4_000
 _BAND = (0.05, 0.95)  # quantiles over draws
 _GRID = 60  # points along an axis, and twice as many shared by the components
 _MOST_UNEQUAL = 1.6  # ratio of the two spans up to which one unit is as long on both axes
-
-
-class Mixture(NamedTuple):
-    """Draws of the mixture's marginal over the d features shown, in the user's units.
-
-    weights : [S, K]
-    means : [S, K, d]
-    covariances : [S, K, d, d]
-    """
-
-    weights: np.ndarray
-    means: np.ndarray
-    covariances: np.ndarray
 
 
 def plot_density(
@@ -69,7 +56,8 @@ def plot_density(
     ----------
     posterior : Posterior
     X : array-like [N, D]
-        The rows of the fit, or others. Of many rows a random subset is drawn as points; the
+        The rows of the fit, or others; after a fit with `missing="sum_out"`, those are shown that
+        have the features shown. Of many rows a random subset is drawn as points; the
         histogram and the limits of the axes are those of all rows.
     features : int, or one or two distinct int from 0 to D - 1, optional
         The first is the horizontal one. By default the first two, or the only one.
@@ -94,8 +82,9 @@ def plot_density(
         If X is not a finite real [N, D] array, `features` are not columns of it, or `names` are
         not one for each.
     """
-    rows = as_rows(X, posterior.D)
+    rows = as_rows(X, posterior.D, missing=check_missing(posterior.missing))
     chosen = _check_features(features, posterior.D)
+    rows = rows[~np.isnan(rows[:, chosen]).any(axis=1)]
     labels = _check_names(getattr(X, "columns", None) if names is None else names, posterior.D)
     mixture = _mixture(posterior, chosen, as_count(draws, "draws"), seed)
     values = rows[:, chosen].astype(np.float64)
@@ -138,34 +127,14 @@ def _check_names(names: Any, D: int) -> list[str]:
     return [str(name) for name in names]
 
 
-def _mixture(posterior: Posterior, features: list[int], draws: int, seed: int) -> Mixture:
-    theta = {k: v.astype(np.float64) for k, v in posterior.sample(draws, seed).items()}
-    S, K, _ = theta["means"].shape
-    d = len(features)
-    matrices = posterior.covariance in ("full", "tied")
-    covariances = _of_matrices(theta, features) if matrices else _of_vectors(theta, features)
-    return Mixture(
-        theta["weights"], theta["means"][..., features], np.broadcast_to(covariances, (S, K, d, d))
-    )
+def _mixture(posterior: Posterior, features: list[int], draws: int, seed: int) -> Components:
+    """Draws of the marginal over the features shown."""
+    whole = component_draws(posterior, draws, seed)
+    covariances = whole.covariances[..., features, :][..., features]
+    return Components(whole.weights, whole.means[..., features], covariances)
 
 
-def _of_vectors(theta: dict[str, np.ndarray], features: list[int]) -> np.ndarray:
-    """Covariances of the features from `precisions` or `scales` [S, K, D] or [S, K, 1]."""
-    variances = theta["scales"] ** 2 if "scales" in theta else 1.0 / theta["precisions"]
-    if variances.shape[-1] > 1:
-        variances = variances[..., features]
-    return variances[..., np.newaxis] * np.eye(len(features))
-
-
-def _of_matrices(theta: dict[str, np.ndarray], features: list[int]) -> np.ndarray:
-    """Covariances of the features from precision matrices [S, D, D] or [S, K, D, D]."""
-    S = len(theta["precisions"])
-    matrices = theta["precisions"].reshape(S, -1, *theta["precisions"].shape[-2:])
-    # Draw by draw: all inverses at once are large when there are many features.
-    return np.stack([np.linalg.inv(p)[:, features][:, :, features] for p in matrices])
-
-
-def _densities(mixture: Mixture, points: np.ndarray) -> np.ndarray:
+def _densities(mixture: Components, points: np.ndarray) -> np.ndarray:
     """Each component's share of each draw's density at points [G, d], summed over draws / S.
 
     Returns
@@ -176,7 +145,7 @@ def _densities(mixture: Mixture, points: np.ndarray) -> np.ndarray:
     return sum(_shares(mixture, s, points) for s in range(S)) / S  # type: ignore[return-value]
 
 
-def _shares(mixture: Mixture, s: int, points: np.ndarray) -> np.ndarray:
+def _shares(mixture: Components, s: int, points: np.ndarray) -> np.ndarray:
     """weights[k] Normal(points given component k) of draw s: [K, G]."""
     factor = np.linalg.cholesky(mixture.covariances[s])
     residual = (points - mixture.means[s][:, np.newaxis]).swapaxes(1, 2)
@@ -185,7 +154,7 @@ def _shares(mixture: Mixture, s: int, points: np.ndarray) -> np.ndarray:
     return (mixture.weights[s] / sds.prod(axis=1))[:, np.newaxis] * np.exp(-0.5 * squares)
 
 
-def _predicted(mixture: Mixture, n: int, rng: np.random.Generator) -> np.ndarray:
+def _predicted(mixture: Components, n: int, rng: np.random.Generator) -> np.ndarray:
     """Draws [n, d] from the posterior predictive distribution."""
     S, _, d = mixture.means.shape
     draw = np.arange(n) % S
@@ -196,7 +165,7 @@ def _predicted(mixture: Mixture, n: int, rng: np.random.Generator) -> np.ndarray
     return mixture.means[draw, label] + (factor @ noise)[..., 0]
 
 
-def _view(values: np.ndarray, mixture: Mixture, i: int) -> tuple[float, float]:
+def _view(values: np.ndarray, mixture: Components, i: int) -> tuple[float, float]:
     """Limits of an axis: all rows and a margin."""
     low, high = values.min(), values.max()
     # Equal values have no span; the fitted spread stands in for it.
@@ -204,7 +173,7 @@ def _view(values: np.ndarray, mixture: Mixture, i: int) -> tuple[float, float]:
     return low - 0.06 * span, high + 0.06 * span
 
 
-def _axis_points(view: tuple[float, float], mixture: Mixture, i: int) -> np.ndarray:
+def _axis_points(view: tuple[float, float], mixture: Components, i: int) -> np.ndarray:
     """Grid points along an axis: evenly spread ones, and more where components are.
 
     Components much narrower than the view would otherwise fall between the points.
@@ -218,7 +187,7 @@ def _axis_points(view: tuple[float, float], mixture: Mixture, i: int) -> np.ndar
     return np.union1d(np.linspace(*view, _GRID), inside)
 
 
-def _draw_line(ax: Axes, values: np.ndarray, mixture: Mixture) -> None:
+def _draw_line(ax: Axes, values: np.ndarray, mixture: Components) -> None:
     """One feature: histogram, predictive density with its band, and the components' shares."""
     view = _view(values, mixture, 0)
     # Rice's rule, bounded: rules by the data's spread make millions of bars of one outlier.
@@ -239,7 +208,7 @@ def _draw_line(ax: Axes, values: np.ndarray, mixture: Mixture) -> None:
 
 
 def _draw_plane(
-    ax: Axes, view: list[tuple[float, float]], mixture: Mixture, predicted: np.ndarray
+    ax: Axes, view: list[tuple[float, float]], mixture: Components, predicted: np.ndarray
 ) -> None:
     """Two features: regions of highest density and ellipses."""
     _draw_regions(ax, view, mixture, predicted)
@@ -253,7 +222,7 @@ def _draw_plane(
 
 
 def _draw_regions(
-    ax: Axes, view: list[tuple[float, float]], mixture: Mixture, predicted: np.ndarray
+    ax: Axes, view: list[tuple[float, float]], mixture: Components, predicted: np.ndarray
 ) -> None:
     x, y = (_axis_points(view[i], mixture, i) for i in range(2))
     grid = np.stack(np.meshgrid(x, y), axis=-1)
@@ -267,7 +236,7 @@ def _draw_regions(
     ax.contour(x, y, density, levels, colors=_INK, linewidths=0.6, alpha=0.6, zorder=3)
 
 
-def _levels(mixture: Mixture, predicted: np.ndarray) -> np.ndarray:
+def _levels(mixture: Components, predicted: np.ndarray) -> np.ndarray:
     """Densities above which the regions lie, from draws [n, 2] of the predictive distribution.
 
     A region {density > level} has the probability p if level is the (1 - p) quantile of the
@@ -277,7 +246,7 @@ def _levels(mixture: Mixture, predicted: np.ndarray) -> np.ndarray:
     return np.quantile(density, 1.0 - np.array(_REGIONS))
 
 
-def _draw_ellipses(ax: Axes, mixture: Mixture, k: int, colour: np.ndarray) -> None:
+def _draw_ellipses(ax: Axes, mixture: Components, k: int, colour: np.ndarray) -> None:
     """Of one component, at 1 and 2 standard deviations: thin for draws, bold for the mean."""
     from matplotlib import patheffects
     from matplotlib.collections import LineCollection
@@ -329,7 +298,7 @@ def _colours(K: int) -> np.ndarray:
     return np.array([to_rgb(_PALETTE[k % len(_PALETTE)]) for k in range(K)])
 
 
-def _empty(mixture: Mixture) -> np.ndarray:
+def _empty(mixture: Components) -> np.ndarray:
     """Which components have next to no rows: bool [K]."""
     mean = mixture.weights.mean(axis=0)
     return mean < _EMPTY / len(mean)
@@ -358,7 +327,7 @@ def _new_axes(height: float) -> Axes:
     return figure.add_subplot()
 
 
-def _finish(ax: Axes, mixture: Mixture) -> None:
+def _finish(ax: Axes, mixture: Components) -> None:
     """Legend and frame."""
     handles = _component_handles(mixture) + ax.get_legend_handles_labels()[0]
     if mixture.means.shape[-1] == 2:
@@ -369,7 +338,7 @@ def _finish(ax: Axes, mixture: Mixture) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _component_handles(mixture: Mixture) -> list[Any]:
+def _component_handles(mixture: Components) -> list[Any]:
     from matplotlib.lines import Line2D
 
     mean, sd = mixture.weights.mean(axis=0), mixture.weights.std(axis=0)

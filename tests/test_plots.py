@@ -12,7 +12,7 @@ from scipy import stats
 
 import bgmm_jd
 from bgmm_jd import plots
-from bgmm_jd.plots import Mixture, plot_density
+from bgmm_jd.posterior import Components, plot_density
 
 
 def clusters(D, N=60):
@@ -33,7 +33,9 @@ def space():
 
 def mixture(weights, means, covariances):
     """One draw."""
-    return Mixture(*(np.asarray(v, np.float64)[np.newaxis] for v in (weights, means, covariances)))
+    return Components(
+        *(np.asarray(v, np.float64)[np.newaxis] for v in (weights, means, covariances))
+    )
 
 
 STANDARD = mixture([1.0], [[0.0, 0.0]], [np.eye(2)])
@@ -63,53 +65,6 @@ def test_density_is_the_posterior_predictive_one(line):
     mine = plots._densities(plots._mixture(line, [0], draws=50, seed=3), points).sum(axis=0)
     expected = np.exp(bgmm_jd.log_density(line, points, draws=50, seed=3))
     np.testing.assert_allclose(mine, expected, rtol=1e-6)
-
-
-def test_marginal_of_precision_matrices_is_a_part_of_their_inverse():
-    rng = np.random.default_rng(1)
-    root = rng.normal(size=(5, 2, 4, 4))
-    covariances = root @ root.swapaxes(-1, -2) + np.eye(4)
-    found = plots._of_matrices({"precisions": np.linalg.inv(covariances)}, [3, 1])
-    np.testing.assert_allclose(found, covariances[:, :, [3, 1]][..., [3, 1]], rtol=1e-8)
-
-
-def test_one_precision_matrix_for_all_components():
-    covariances = np.array([[[2.0, 0.5], [0.5, 1.0]]] * 3)
-    found = plots._of_matrices({"precisions": np.linalg.inv(covariances)}, [0, 1])
-    np.testing.assert_allclose(found, covariances[:, np.newaxis])
-
-
-@pytest.mark.parametrize("batch", [(5, 2), (5,)], ids=["full", "tied"])
-def test_cholesky_factors_and_precision_matrices_say_the_same(batch):
-    rng = np.random.default_rng(1)
-    scales = np.tril(rng.uniform(1.0, 2.0, size=(*batch, 3, 3)))
-    precisions = np.linalg.inv(scales @ scales.swapaxes(-1, -2))
-    by_scale = plots._of_matrices({"scales": scales}, [2, 0])
-    by_precision = plots._of_matrices({"precisions": precisions}, [2, 0])
-    np.testing.assert_allclose(by_scale, by_precision)
-
-
-@pytest.mark.parametrize("D", [1, 3])
-def test_scales_and_precisions_say_the_same(D):
-    scales = np.random.default_rng(2).uniform(1.0, 2.0, size=(5, 2, D))
-    features = [0] if D == 1 else [2, 0]
-    by_scale = plots._of_vectors({"scales": scales}, features)
-    by_precision = plots._of_vectors({"precisions": scales**-2}, features)
-    np.testing.assert_allclose(by_scale, by_precision)
-    np.testing.assert_allclose(np.diagonal(by_scale, 0, 2, 3), scales[..., features] ** 2)
-
-
-def test_one_scale_for_all_features():
-    scales = np.random.default_rng(2).uniform(1.0, 2.0, size=(5, 2, 1))
-    expected = scales[..., np.newaxis] ** 2 * np.eye(2)
-    for theta in ({"scales": scales}, {"precisions": scales**-2}):
-        np.testing.assert_allclose(plots._of_vectors(theta, [2, 0]), expected)
-
-
-def test_spherical_scales_hold_for_every_feature():
-    scales = np.full((5, 2, 1), 3.0)
-    found = plots._of_vectors({"scales": scales}, [4, 1])
-    np.testing.assert_allclose(found, np.broadcast_to(9.0 * np.eye(2), (5, 2, 2, 2)))
 
 
 def test_predicted_rows_have_the_moments_of_the_mixture():
