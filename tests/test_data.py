@@ -349,8 +349,7 @@ def test_rows_and_weights_are_in_the_dtype_of_x():
 
 def test_weights_outside_the_range_of_the_dtype_are_refused():
     """As the squares of a column are: no infinity may come of them."""
-    weight = np.ones(len(NORMAL))
-    weight[3] = 1e39
+    weight = np.full(len(NORMAL), 1e39)
     with pytest.raises(ValueError, match=r"sample_weight .*range of float32"):
         data.centre_and_scale(NORMAL.astype(np.float32), weight)
 

@@ -12,7 +12,8 @@ from scipy import stats
 
 import bgmm_jd
 from bgmm_jd import plots
-from bgmm_jd.posterior import Components, plot_density
+from bgmm_jd.plots import plot_density
+from bgmm_jd.posterior import Components
 
 
 def clusters(D, N=60):
