@@ -7,7 +7,7 @@ with _native_log.set_aside():
     import tensorflow_probability as _tensorflow_probability  # noqa: F401
 
 from bgmm_jd._version import __version__ as __version__
-from bgmm_jd.comparison import Selection, compare, select
+from bgmm_jd.comparison import compare
 from bgmm_jd.conditionals import conditional, marginal
 from bgmm_jd.fit import fit
 from bgmm_jd.imputation import impute
@@ -24,6 +24,7 @@ from bgmm_jd.posterior import (
 )
 from bgmm_jd.predictive import PredictiveMixture
 from bgmm_jd.prior import mixture_prior, stick_breaking_prior
+from bgmm_jd.selection import Selection, select
 from bgmm_jd.status import Status
 from bgmm_jd.sticks import StickBreaking
 

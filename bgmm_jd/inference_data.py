@@ -225,8 +225,8 @@ def _parameters(posterior: Posterior, theta: Mapping[str, np.ndarray]) -> Group:
         variables[name] = (_DRAW + dims.get(name, generic), values)
     variables["sds"] = (_DRAW + _SDS_DIMS[form], spread.sds(theta, form))
     if form in MATRIX_FORMS:
-        variables["covariances"] = (_DRAW + matrix, spread.covariances(theta, form))
-        variables["correlations"] = (_DRAW + matrix, spread.correlations(theta, form))
+        variables["covariances"] = (_DRAW + matrix, spread.covariances(theta))
+        variables["correlations"] = (_DRAW + matrix, spread.correlations(theta))
     return Group(variables)
 
 

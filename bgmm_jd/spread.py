@@ -1,6 +1,7 @@
 """How wide the components are, from draws of `precisions` or `scales` in any form: NumPy arrays.
 
-Each function takes draws by name with any leading axes [...], and the form of the covariance.
+Each function takes draws by name with any leading axes [...], and where it matters the form of
+the covariance.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from bgmm_jd.covariance import MATRIX_FORMS
 Arrays = Mapping[str, np.ndarray]
 
 
-def covariances(theta: Arrays, form: str) -> np.ndarray:
+def covariances(theta: Arrays) -> np.ndarray:
     """Covariance matrices of a matrix form: [..., K, D, D] ("full") or [..., D, D] ("tied")."""
     if "scales" in theta:
         lower = theta["scales"]
@@ -27,7 +28,7 @@ def sds(theta: Arrays, form: str) -> np.ndarray:
     [..., K, D] ("diag", "full"), [..., D] ("tied") or [..., K] ("spherical").
     """
     if form in MATRIX_FORMS:
-        return np.sqrt(np.diagonal(covariances(theta, form), axis1=-2, axis2=-1))
+        return np.sqrt(np.diagonal(covariances(theta), axis1=-2, axis2=-1))
     if "scales" in theta:
         found = theta["scales"].copy()
     else:
@@ -36,9 +37,9 @@ def sds(theta: Arrays, form: str) -> np.ndarray:
     return found[..., 0] if form == "spherical" else found
 
 
-def correlations(theta: Arrays, form: str) -> np.ndarray:
+def correlations(theta: Arrays) -> np.ndarray:
     """Correlation matrices, of the shape of `covariances`."""
-    matrices = covariances(theta, form)
+    matrices = covariances(theta)
     sd = np.sqrt(np.diagonal(matrices, axis1=-2, axis2=-1))
     return matrices / (sd[..., :, np.newaxis] * sd[..., np.newaxis, :])
 
@@ -48,9 +49,9 @@ def by_component(theta: Arrays, form: str) -> np.ndarray:
     means = theta["means"]
     shape = (*means.shape, means.shape[-1])
     if form == "tied":
-        return np.broadcast_to(covariances(theta, form)[..., np.newaxis, :, :], shape)
+        return np.broadcast_to(covariances(theta)[..., np.newaxis, :, :], shape)
     if form == "full":
-        return covariances(theta, form)
+        return covariances(theta)
     sd = sds(theta, form)
     sd = sd[..., np.newaxis] if form == "spherical" else sd
     return np.broadcast_to(sd**2, means.shape)[..., np.newaxis] * np.eye(means.shape[-1])
@@ -65,7 +66,7 @@ def roots(theta: Arrays, form: str) -> np.ndarray:
     if form in MATRIX_FORMS:
         found = theta.get("scales")
         if found is None:
-            found = np.linalg.cholesky(covariances(theta, form))
+            found = np.linalg.cholesky(covariances(theta))
         found = found[..., np.newaxis, :, :] if form == "tied" else found
         return np.broadcast_to(found, (*means.shape, means.shape[-1]))
     sd = sds(theta, form)

@@ -136,16 +136,17 @@ ROOMS = {
     "predictive": {"data", "posterior", "regression"},
     "conditionals": {"data", "posterior", "predictive"},
     "imputation": {"data", "posterior", "regression"},
-    "comparison": {
-        "arviz_line",
+    "leave_one_out": {"arviz_line", "posterior", "sampling"},
+    "comparison": {"arviz_line", "data", "labels", "leave_one_out", "posterior"},
+    "selection": {
+        "comparison",
         "covariance",
         "data",
         "fit",
-        "labels",
+        "leave_one_out",
         "posterior",
         "prior",
         "progress",
-        "sampling",
         "status",
     },
     "inference_data": {

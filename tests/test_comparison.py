@@ -18,12 +18,14 @@ from scipy import special, stats
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
-from bgmm_jd import Status, comparison, sampling
+from bgmm_jd import Status, comparison, leave_one_out, sampling
+from bgmm_jd import selection as sweep
 from bgmm_jd.arviz_line import arviz_line, import_arviz
-from bgmm_jd.comparison import compare, select
+from bgmm_jd.comparison import compare
 from bgmm_jd.data import centre_and_scale
 from bgmm_jd.objective import model_of
 from bgmm_jd.posterior import row_log_likelihood
+from bgmm_jd.selection import select
 
 Z_ALARM = stats.norm.isf(1e-6 / 2)
 S, SEED = 1000, 3
@@ -275,9 +277,9 @@ def test_mean_field_agrees_with_calibrated(fits, mean_field, rows):
 def loo_of_rows(posterior, X, draws):
     """Of any rows, whatever the fit was of."""
     sampled = sampling.calibrated(posterior.inside._replace(weigh=True), draws, 0)
-    kept = comparison._thinned(sampled.log_q.numpy())
+    kept = leave_one_out.thinned(sampled.log_q.numpy())
     likelihood = row_log_likelihood(posterior, sampled, X)[kept]
-    return comparison._of_likelihood(likelihood, sampled.theta["weights"].numpy()[kept])
+    return leave_one_out.of_likelihood(likelihood, sampled.theta["weights"].numpy()[kept])
 
 
 def test_whole_weights_are_repeated_rows(mean_field, rows):
@@ -317,7 +319,7 @@ def test_missing_entries_and_empty_rows(mean_field, rows):
 
 def made_loo(shift=0.0, scale=0.3, seed=0):
     likelihood = shift - scale * np.random.default_rng(seed).standard_normal((S, 50)) ** 2
-    return comparison._of_likelihood(likelihood, np.ones((S, 1)))
+    return leave_one_out.of_likelihood(likelihood, np.ones((S, 1)))
 
 
 @pytest.mark.contract
@@ -334,10 +336,10 @@ def test_a_row_that_stands_out_is_told_in_the_table_only(fits):
     """No warning is raised, or it would be an error here."""
     likelihood = np.random.default_rng(1).normal(size=(S, 10))
     likelihood[:, 3] = -(stats.cauchy.rvs(size=S, random_state=2) ** 2)
-    loo = comparison._of_likelihood(likelihood, np.ones((S, 1)))
+    loo = leave_one_out.of_likelihood(likelihood, np.ones((S, 1)))
     assert loo.bad
     assert loo.k_max > 0.7
-    table = comparison._table({"one": fits["1 diag"]}, {"one": loo})
+    table = comparison.table_of({"one": fits["1 diag"]}, {"one": loo})
     assert table.loc["one", "warning"]
     assert table.loc["one", "pareto_k_max"] == loo.k_max
 
@@ -373,13 +375,13 @@ def test_crowds_of_one_draw_are_thinned():
     draws = np.random.default_rng(3).permutation(
         np.r_[np.zeros(400), np.ones(20), np.arange(2, 582)]
     )
-    kept = comparison._thinned(draws)
+    kept = leave_one_out.thinned(draws)
     values, copies = np.unique(draws[kept], return_counts=True)
     assert dict(zip(values, copies, strict=True)) == {0: 31, 1: 20} | dict.fromkeys(
         range(2, 582), 1
     )
     assert (np.diff(kept) > 0).all()
-    assert len(comparison._thinned(np.arange(50.0))) == 50
+    assert len(leave_one_out.thinned(np.arange(50.0))) == 50
 
 
 @pytest.mark.contract
@@ -413,11 +415,11 @@ def test_many_rows_take_fewer_draws(fits, rows, monkeypatch):
         return source(inside, n, seed)
 
     monkeypatch.setattr(sampling, "calibrated", calibrated)
-    monkeypatch.setattr(comparison, "_NUMBERS", 300 * len(rows))
+    monkeypatch.setattr(leave_one_out, "_NUMBERS", 300 * len(rows))
     one = {"one": fits["1 diag"]}
     compare(one, rows, draws=1000)
     compare(one, rows, draws=200)
-    monkeypatch.setattr(comparison, "_NUMBERS", 7 * len(rows))
+    monkeypatch.setattr(leave_one_out, "_NUMBERS", 7 * len(rows))
     compare(one, rows, draws=1000)
     assert taken == [300, 200, 100]
 
@@ -504,7 +506,7 @@ class Fits:
 def fake_fit(selection, monkeypatch):
     def make(**how):
         fits = Fits(selection.posteriors, **how)
-        monkeypatch.setattr(comparison, "fit", fits)
+        monkeypatch.setattr(sweep, "fit", fits)
         return fits
 
     return make
@@ -570,7 +572,7 @@ def test_each_fit_has_a_prior_of_its_own(rows, fake_fit):
 def test_rows_of_weight_zero_are_not_left_out(rows, fits, monkeypatch):
     weight = np.r_[np.zeros(10), np.ones(110)]
     posterior = on_other_rows(fits["2 diag"], rows, weight)
-    monkeypatch.setattr(comparison, "fit", lambda *arguments, **options: posterior)
+    monkeypatch.setattr(sweep, "fit", lambda *arguments, **options: posterior)
     found = select(rows, K=2, draws=200, sample_weight=weight)
     expected = compare({"2 diag": posterior}, rows[10:], draws=200)
     pd.testing.assert_frame_equal(found.table, expected)
@@ -600,7 +602,7 @@ def test_other_warnings_of_a_fit_pass(rows, fake_fit, monkeypatch):
         warnings.warn("something else", RuntimeWarning, stacklevel=2)
         return fits(*arguments, **options)
 
-    monkeypatch.setattr(comparison, "fit", warning_fit)
+    monkeypatch.setattr(sweep, "fit", warning_fit)
     with pytest.warns(RuntimeWarning, match="something else"):
         select(rows, K=1)
 

@@ -256,10 +256,10 @@ def test_spreads_of_draws(form, name):
 def test_matrices_of_draws(form, name):
     theta, covariances = drawn(form, name, (5,), seed=5)
     own = covariances if form == "full" else covariances[:, 0]
-    found = spread.covariances(theta, form)
+    found = spread.covariances(theta)
     np.testing.assert_allclose(found, own, rtol=1e-12, atol=1e-13)
     np.testing.assert_array_equal(found, found.swapaxes(-1, -2))
-    correlations = spread.correlations(theta, form)
+    correlations = spread.correlations(theta)
     for index in np.ndindex(own.shape[:-2]):
         sd = np.sqrt(np.diag(own[index]))
         np.testing.assert_allclose(
