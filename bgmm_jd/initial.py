@@ -75,7 +75,7 @@ def cluster(
         centres = init.astype(np.float64)
     label = _squared_distances(sample, centres).argmin(axis=1)
     found = _summarise(sample, label, centres)
-    total = len(rows.values) if rows.weight is None else rows.weight.sum(dtype=np.float64)
+    total = _counted(rows).sum()
     return replace(found, count=found.count * (total / sample.weight.sum()))
 
 
@@ -113,12 +113,18 @@ def _subsample(rows: Rows, most: int, rng: np.random.Generator) -> Sample:
     N = len(rows.values)
     chosen = rng.choice(N, most, replace=False) if most < N else np.arange(N)
     values = rows.values[chosen].astype(np.float64)
-    there, weight = np.ones_like(values), np.ones(len(chosen))
+    there = np.ones_like(values)
     if rows.missing is not None:
         there = rows.missing.observed[rows.missing.pattern[chosen]].astype(np.float64)
-    if rows.weight is not None:
-        weight = rows.weight[chosen].astype(np.float64)
-    return Sample(values, there, weight)
+    return Sample(values, there, _counted(rows)[chosen])
+
+
+def _counted(rows: Rows) -> np.ndarray:
+    """What each row counts for: its weight, and nothing where no entry is observed."""
+    weight = np.ones(len(rows.values)) if rows.weight is None else rows.weight.astype(np.float64)
+    if rows.missing is None:
+        return weight
+    return weight * rows.missing.observed.any(axis=1)[rows.missing.pattern]
 
 
 def _squared_distances(sample: Sample, centres: np.ndarray) -> np.ndarray:

@@ -108,6 +108,9 @@ def _by_pattern(theta: Theta, rows: Rows, missing: Missing) -> tf.Tensor:
     neither the determinant nor the square of a residual changes.
     """
     patterns, pattern = missing
+    N = rows.values.shape[0]
+    if N is not None and patterns.shape[0] is not None and patterns.shape[0] > N:
+        patterns, pattern = observed(rows), tf.range(N)  # of a batch: no more than it has rows
     covariance = covariances_of(theta)
     if not _is_full(theta):
         covariance = covariance[..., tf.newaxis, :, :]

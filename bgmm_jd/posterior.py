@@ -267,7 +267,10 @@ def over_rows(
     size = max(1, _CHUNK // by_row)
     for first in range(0, len(rows.values), size):
         part = slice(first, first + size)
-        missing = (rows.missing.observed, rows.missing.pattern[part]) if rows.missing else ()
+        missing: tuple[np.ndarray, ...] = ()
+        if rows.missing is not None:
+            own, pattern = np.unique(rows.missing.pattern[part], return_inverse=True)
+            missing = (rows.missing.observed[own], pattern.astype(np.int32))
         yield part, program(dict(theta), rows.values[part], *missing).numpy()
 
 

@@ -336,6 +336,8 @@ def _check_form(name: str, draws: np.ndarray, K: int, D: int, covariance: str) -
             f"prior's variable '{name}' must be positive, or a matrix that is {matrix}; its draws "
             "are neither."
         )
+    if "tied" in forms and D > 1:
+        forms = ["tied"]  # no variances of K = D components happen to be symmetric
     if covariance in forms:
         return covariance
     if covariance == "diag":  # the default

@@ -6,6 +6,8 @@ from scipy.optimize import linear_sum_assignment
 
 import bgmm_jd
 
+pytestmark = pytest.mark.slow
+
 VARIABLES = ("weights", "means", "precisions")
 SEEDS = range(5)
 

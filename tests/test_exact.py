@@ -8,6 +8,8 @@ import bgmm_jd
 from bgmm_jd import sampling
 from bgmm_jd.posterior import log_densities
 
+pytestmark = pytest.mark.slow
+
 # One component in one dimension under the published prior: mean ~ N(0, 1), precision ~
 # Gamma(5, 5), independent, so that there is no closed form.
 ROWS = np.array([1.3, 0.2, 2.1, 1.0, 0.4, 1.9, -0.5, 1.1])

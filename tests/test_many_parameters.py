@@ -12,6 +12,8 @@ from bgmm_jd.posterior import draw
 from bgmm_jd.sampling import AT_THE_MEAN, AVERAGED, MEAN_FIELD
 from bgmm_jd.status import Status
 
+pytestmark = pytest.mark.slow
+
 SAMPLES = 8_000
 
 

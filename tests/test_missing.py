@@ -16,6 +16,8 @@ from bgmm_jd.fit import _prepare, _start
 from bgmm_jd.posterior import log_densities, to_user
 from bgmm_jd.rows import gather, observed, to_tensors
 
+pytestmark = pytest.mark.slow
+
 FORMS = ("diag", "full", "tied", "spherical")
 MATRICES = ("full", "tied")
 K, D = 2, 3

@@ -13,6 +13,8 @@ from bgmm_jd.natural import Stride
 from bgmm_jd.rows import to_tensors
 from bgmm_jd.status import Status
 
+pytestmark = pytest.mark.slow
+
 N = 90
 STRIDE = Stride(rate=1.0, longest_loc=3.0, longest_log=0.3)
 

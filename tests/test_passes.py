@@ -17,6 +17,8 @@ from bgmm_jd.rows import to_tensors
 from bgmm_jd.status import Status
 from bgmm_jd.surrogate import joint_in_training
 
+pytestmark = pytest.mark.slow
+
 N = 300
 SEED = stateless_seed(3)
 

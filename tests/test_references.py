@@ -9,6 +9,8 @@ from tensorflow_probability import distributions as tfd
 import bgmm_jd
 from bgmm_jd.labels import align
 
+pytestmark = pytest.mark.slow
+
 Root = tfd.JointDistributionCoroutine.Root
 DRAWS = 4_000
 

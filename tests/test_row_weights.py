@@ -17,6 +17,8 @@ from bgmm_jd.fit import _prepare, _start
 from bgmm_jd.posterior import expected_counts, log_densities, to_user
 from bgmm_jd.rows import to_tensors
 
+pytestmark = pytest.mark.slow
+
 FORMS = ("diag", "full", "tied", "spherical")
 K, D = 2, 2
 

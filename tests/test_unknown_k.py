@@ -23,6 +23,8 @@ from bgmm_jd.rows import Rows
 from bgmm_jd.status import Status
 from bgmm_jd.units import unit
 
+pytestmark = pytest.mark.slow
+
 K_MAX, D = 8, 2
 CONCENTRATION = 0.3
 CENTRES = np.array([[-6.0, 0.0], [0.0, 6.0], [6.0, 0.0], [0.0, -6.0]])
