@@ -55,7 +55,9 @@ def is_of_form(name: str, draws: np.ndarray, form: str) -> bool:
     if name == "scales":
         diagonal = np.diagonal(draws, axis1=-2, axis2=-1)
         return bool(np.array_equal(draws, np.tril(draws)) and (diagonal > 0).all())
-    symmetric = np.allclose(draws, draws.swapaxes(-1, -2), rtol=1e-4, atol=0)
+    own = np.sqrt(np.abs(np.diagonal(draws, axis1=-2, axis2=-1)))
+    rounding = 1e-4 * own[..., :, np.newaxis] * own[..., np.newaxis, :]
+    symmetric = (np.abs(draws - draws.swapaxes(-1, -2)) <= rounding).all()
     return bool(symmetric and (np.linalg.eigvalsh(draws) > 0).all())
 
 

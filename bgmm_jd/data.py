@@ -229,7 +229,17 @@ def centre_and_scale(X: np.ndarray, weight: np.ndarray | None = None, common: bo
     _check_range(scale, precision, X.dtype)
     units = Units(shift, scale)
     rows = to_rows(X, units)
-    return Data(rows if weight is None else rows._replace(weight=weight.astype(X.dtype)), units)
+    return Data(rows if weight is None else rows._replace(weight=_in_range(weight, X.dtype)), units)
+
+
+def _in_range(weight: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Row weights in the dtype of the fit; their sum is to be a float of it too."""
+    if not weight.sum() < np.finfo(dtype).max:
+        raise ValueError(
+            f"sample_weight has the sum {weight.sum():.3g}, outside the range of {dtype}. Use "
+            "smaller weights."
+        )
+    return weight.astype(dtype)
 
 
 def sample(data: Data, most: int, rng: np.random.Generator) -> Data:

@@ -52,9 +52,13 @@ class Model:
         return [(site.unit, site.shape) for site in self.sites if site.fixed is None]
 
 
-@functools.lru_cache(maxsize=64)
 def model_of(prior: tfd.JointDistributionCoroutine, covariance: str = "diag") -> Model:
     """The model of a prior whose `precisions` or `scales` are of that form."""
+    return _model_of(prior, covariance)
+
+
+@functools.lru_cache(maxsize=64)
+def _model_of(prior: tfd.JointDistributionCoroutine, covariance: str) -> Model:
     return Model(prior, covariance, sites_of(prior, covariance))
 
 

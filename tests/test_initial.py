@@ -387,7 +387,7 @@ def test_a_row_without_any_value_is_no_trouble():
     X[7] = np.nan
     for seed in range(20):
         found = initial.cluster(inside(X), 4, np.random.default_rng(seed), trials=8)
-        assert found.count.sum() == pytest.approx(40)
+        assert found.count.sum() == pytest.approx(39)  # it counts for nothing
         for k in range(4):
             assert np.abs(found.mean - CENTRES[k]).max(axis=1).min() < 1
 
