@@ -126,6 +126,7 @@ def stick_breaking_prior(
     """
     K = as_count(K_max, "K_max")
     _as_key(concentration, "concentration", ())
+    start_tensorflow()
     return _mixture_prior(
         weight_concentration=dirichlet_process(K, np.float64(concentration)).numpy().tobytes(),
         weights_shape=(K - 1, 2),
