@@ -35,7 +35,7 @@ from bgmm_jd.sampling import Inside
 from bgmm_jd.status import Status
 from bgmm_jd.surrogate import start_values
 from bgmm_jd.svi import OPTIMIZERS, Schedule
-from bgmm_jd.verdict import verdict
+from bgmm_jd.verdict import RIVAL, verdict
 
 # Up to here a step on all rows costs about what a step on a few hundred costs, and has no noise
 # from the choice of rows.
@@ -165,8 +165,8 @@ def fit(
         report("calibrating ..." if calibrate else "estimating the elbo ...")
         draws = sampling.mean_field(inside, _elbo_draws(N, D), plan.seed)
         elbo, elbo_se = _elbo(inside, draws, plan)
-        inside, khat, status = _calibrated(inside, draws, calibrate, found.run.status, plan.seed)
-    trace = found.run.elbos - data.log_volume
+        inside, khat, status = _calibrated(inside, draws, calibrate, found.best.status, plan.seed)
+    trace = found.best.elbos - data.log_volume
     trace.setflags(write=False)
     posterior = Posterior(
         prior=prior or default_prior(K, D, covariance, X.dtype, data.units),
@@ -202,16 +202,10 @@ class Plan(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What the optimizer found.
-
-    inside : with the values of the best.
-    run : that led there, to its end.
-    lead : the same as far as it can be compared with the other starts.
-    """
+    """What the optimizer found: `inside` has the values of the best run."""
 
     inside: Inside
-    run: Run
-    lead: Run
+    best: Run
     restarts: tuple[Restart, ...]
     batch_size: int
 
@@ -225,18 +219,53 @@ def _optimum(inside: Inside, plan: Plan, report: Callable[[Report | str], None])
     N = started.data.shape[0]
     batches = cut_batches(N, plan.batch_size or N)
     runs = _runs(started, plan, schedule(started, batches, plan.optimizer), report)
-    lead, ends = compare(inside.model.sites, runs, coarseness(started))
-    run, inside = lead, inside._replace(values=lead.values)
-    if plan.batch_size is None and lead.status in (Status.CONVERGED, Status.STEP_LIMIT):
-        run, ends = _polished(inside, lead, ends, plan.seed, report)
-        inside = inside._replace(values=run.values)
-    return Found(inside, run, lead, ends, batches.size)
+    if plan.batch_size is None:
+        runs = _on_all_rows(inside, runs, coarseness(started), plan, report)
+    best, restarts = compare(inside.model.sites, runs)
+    return Found(inside._replace(values=best.values), best, restarts, batches.size)
+
+
+def _on_all_rows(
+    inside: Inside,
+    runs: list[Run],
+    coarse: float,
+    plan: Plan,
+    report: Callable[[Report | str], None],
+) -> list[Run]:
+    """Runs of a sample of the rows, brought to the optima of all.
+
+    The best, and with it those that came to the same; of the others those that the evidence of
+    the sample does not rule out. What it rules out has settled on the sample only.
+    """
+    lead, ends = compare(inside.model.sites, runs, coarse)
+    rows, seed = inside.data.log_volume, stateless_seed(plan.seed, "passes")
+
+    def tell(stand: Stand) -> None:
+        report(Report(stand.steps, plan.max_steps, stand.elbo - rows, stand.drift, 1, 1))
+
+    def polished(start: Run) -> Run:
+        return passes.polish(inside._replace(values=start.values), seed, tell, start.elbos)
+
+    if lead.status not in (Status.CONVERGED, Status.STEP_LIMIT):
+        return runs
+    whole = polished(lead)
+    found = []
+    for start, end in zip(runs, ends, strict=True):
+        behind = lead.elbo - start.elbo
+        if end.agrees:
+            found.append(whole if start is lead else whole._replace(elbos=start.elbos))
+        elif start.status is whole.status is Status.CONVERGED and behind < RIVAL * coarse**2:
+            found.append(polished(start))
+        else:
+            given_up = Status.STEP_LIMIT if start.status is Status.CONVERGED else start.status
+            found.append(start._replace(elbo=whole.elbo - behind, status=given_up))
+    return found
 
 
 def _judged(posterior: Posterior, found: Found) -> Posterior:
     """The same with its verdict, and a warning if that is not a good one."""
     status = verdict(
-        posterior.status, found.lead, found.restarts, posterior.khat, _emptiest(posterior)
+        posterior.status, found.best, found.restarts, posterior.khat, _emptiest(posterior)
     )
     posterior = replace(posterior, status=status)
     if not posterior.status.good:
@@ -322,26 +351,6 @@ def _runs(
         if runs[-1].status is Status.INTERRUPTED:
             break
     return runs
-
-
-def _polished(
-    inside: Inside,
-    best: Run,
-    ends: tuple[Restart, ...],
-    seed: int,
-    report: Callable[[Report | str], None],
-) -> tuple[Run, tuple[Restart, ...]]:
-    """The best run of a sample of the rows, brought to the optimum of all; so those that agree."""
-    rows = inside.data.log_volume
-
-    def tell(stand: Stand) -> None:
-        report(Report(stand.steps, len(best.elbos), stand.elbo - rows, stand.drift, 1, 1))
-
-    found = passes.polish(inside, fold_in(stateless_seed(seed), len(ends)), tell, best.elbos)
-    order = np.arange(inside.model.components)
-    return found, tuple(
-        end._replace(values=found.values, order=order) if end.agrees else end for end in ends
-    )
 
 
 def _ordered(inside: Inside) -> Inside:

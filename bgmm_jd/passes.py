@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from bgmm_jd import anderson, mixture, quadratic
+from bgmm_jd import anderson, mixture, quadratic, settle
 from bgmm_jd.compiled import compiled
 from bgmm_jd.data import Data
 from bgmm_jd.draws import fold_in
@@ -26,7 +26,6 @@ from bgmm_jd.objective import Model, log_prior
 from bgmm_jd.rows import Missing, Rows, to_tensors
 from bgmm_jd.run import Run, Stand
 from bgmm_jd.sampling import Inside, mean_field
-from bgmm_jd.settle import moments
 from bgmm_jd.spread import by_component
 from bgmm_jd.status import Status
 from bgmm_jd.surrogate import Values, joint_in_training
@@ -35,10 +34,9 @@ from bgmm_jd.units import Units
 _SLICES = 128  # at least: their draws together tell the scales
 _LONGEST_SLICE = 8_192  # rows: what a slice takes stays in the cache
 _MEMORY = 8
-# Posterior sds that a pass still moves a parameter by. Convergence is linear, at a rate of some 0.8
-# where components overlap much: what is left to go is then five times this.
-_TOLERANCE = 0.01
+_TOLERANCE = 0.03  # posterior sds that are left to go
 _MOST_PASSES = 200
+_SHORTEST = 1 / 16  # of a full natural-gradient step
 _AVERAGED = 6
 _ELBO_PASSES = 6
 _STRIDE = Stride(rate=1.0, longest_loc=np.inf, longest_log=0.3)
@@ -84,13 +82,13 @@ def polish(
     elbos, status = list(started), Status.STEP_LIMIT
     try:
         for stage in itertools.islice(_path(inside, evaluate, free), _MOST_PASSES):
-            if not np.isfinite([stage.elbo, stage.moved]).all():
+            if not np.isfinite(stage.elbo):
                 status = Status.DIVERGED
                 break
             free = stage.free
             elbos.append(stage.elbo)
-            report(Stand(len(elbos), stage.elbo, stage.moved))
-            if stage.moved < _TOLERANCE:
+            report(Stand(len(elbos), stage.elbo, stage.left))
+            if stage.left < _TOLERANCE:
                 images = [evaluate(free, number)[0] for number in range(_AVERAGED)]
                 free = tf.nest.map_structure(lambda *leaves: np.mean(leaves, axis=0), *images)
                 status = Status.CONVERGED
@@ -102,26 +100,52 @@ def polish(
 
 
 class Stage(NamedTuple):
-    """Unconstrained parameters, their elbo, and how far a plain step moves them, in sds."""
+    """Unconstrained parameters, their elbo, and how far there seems to be left to go, in sds."""
 
     free: Values
     elbo: float
-    moved: float
+    left: float
 
 
 def _path(inside: Inside, evaluate: Evaluator, free: Values) -> Iterator[Stage]:
-    """Accelerated natural-gradient steps, one pass each."""
-    memory, smallest = anderson.Memory(), np.inf
+    """Accelerated natural-gradient steps, one pass each.
+
+    How far is left is told by the accelerated step, and not by the plain one, which is short
+    where convergence is slow. A point where the elbo has fallen is given up for a plain step of
+    half the length from the highest point so far: a mixture of steps, or a full one where
+    components overlap or are empty, may lead astray.
+    """
+    memory, length = anderson.Memory(), 1.0
+    highest, plain = -np.inf, functools.partial(_between, free, free)
     while True:
         image, height = evaluate(free, 0)
-        residual = _difference(_moments(inside, free), _moments(inside, image))
-        moved = float(np.abs(residual).max())
-        yield Stage(free, height, moved)
-        if moved > 2.0 * smallest:  # led astray: begin anew from a plain step
-            memory = anderson.Memory()
-        smallest = min(smallest, moved)
-        memory = anderson.remember(memory, _flat(image), residual, _MEMORY)
-        free = _like(image, anderson.accelerated(memory))
+        here, there = _moments(inside, free), _moments(inside, image)
+        if not (np.isfinite(height) and np.isfinite(there).all()):
+            yield Stage(free, np.nan, np.nan)
+            return
+        if height < highest - _lost(highest, inside.data.dtype):
+            memory, length = anderson.Memory(), max(length / 2.0, _SHORTEST)
+            yield Stage(free, height, np.inf)
+            free = plain(length)
+            continue
+        if height >= highest:
+            highest, plain = height, functools.partial(_between, free, image)
+            length = min(1.0, 2.0 * length)
+        residual = settle.difference(here, there)
+        memory = anderson.remember(memory, _flat(_between(free, image, length)), residual, _MEMORY)
+        ahead = _like(image, anderson.accelerated(memory))
+        far = settle.difference(here, _moments(inside, ahead))
+        yield Stage(free, height, float(np.abs([residual, far]).max()))
+        free = ahead
+
+
+def _between(here: Values, there: Values, share: float) -> Values:
+    return tf.nest.map_structure(lambda h, t: (h + share * (t - h)).astype(h.dtype), here, there)
+
+
+def _lost(height: float, dtype: np.dtype) -> float:
+    """Nats of elbo that are no loss: what rounding, or a step of an sd, may take."""
+    return 1.0 + 4.0 * float(np.finfo(dtype).eps) * abs(height)
 
 
 def elbo(inside: Inside, seed: tf.Tensor) -> tuple[float, float]:
@@ -143,16 +167,11 @@ def _like(free: Values, flat: np.ndarray) -> Values:
     return tf.nest.pack_sequence_as(free, shaped)
 
 
-def _moments(inside: Inside, free: Values) -> np.ndarray:
-    """Means and sds of the surrogate: [2, R]."""
+def _moments(inside: Inside, free: Values) -> settle.Moments:
+    """Means and sds of the surrogate in a row each."""
     values = values_of(inside.model.sites, free)
     arrays = tf.nest.map_structure(lambda t: np.asarray(t, np.float64), values)
-    return np.stack(moments(inside.model.sites, arrays))
-
-
-def _difference(here: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """What has changed: means in sds, and logs of sds."""
-    return np.concatenate([(there[0] - here[0]) / here[1], np.log(there[1] / here[1])])
+    return settle.moments(inside.model.sites, arrays)
 
 
 def _evaluator(inside: Inside, seed: tf.Tensor) -> Evaluator:

@@ -11,6 +11,8 @@ import numpy as np
 
 from bgmm_jd.surrogate import Site, Values, map_values
 
+Moments = tuple[np.ndarray, np.ndarray]  # means and sds of all coordinates, in a row each
+
 _FEWEST_BLOCKS = 4  # in the second half: two to compare with two
 
 
@@ -34,9 +36,12 @@ def drift(sites: tuple[Site, ...], blocks: list[Values]) -> float:
         return np.inf
     half = len(chosen) // 2
     early, late = (moments(sites, average(sites, part)) for part in (chosen[:half], chosen[half:]))
-    mean_shift = np.abs(early[0] - late[0]) / late[1]
-    sd_shift = np.abs(np.log(early[1] / late[1]))
-    return float(np.max([mean_shift, sd_shift]))
+    return float(np.abs(difference(late, early)).max())
+
+
+def difference(here: Moments, there: Moments) -> np.ndarray:
+    """From here to there: of means in the sds here, and of logs of sds."""
+    return np.concatenate([(there[0] - here[0]) / here[1], np.log(there[1] / here[1])])
 
 
 def average(sites: tuple[Site, ...], blocks: list[Values]) -> Values:
@@ -48,7 +53,7 @@ def average(sites: tuple[Site, ...], blocks: list[Values]) -> Values:
     )
 
 
-def moments(sites: tuple[Site, ...], values: Values) -> tuple[np.ndarray, np.ndarray]:
+def moments(sites: tuple[Site, ...], values: Values) -> Moments:
     """Means and sds of every coordinate of the surrogate, in a row each."""
     pairs = [site.family.moments(values[site.name]) for site in sites]
     return (

@@ -5,7 +5,7 @@ from bgmm_jd.run import Run
 from bgmm_jd.status import Status
 
 # Nats of elbo: a mode further below the best holds less than a twentieth of its mass.
-_RIVAL = 3.0
+RIVAL = 3.0
 _KHAT_LIMIT = 0.7  # Vehtari et al. 2024
 _FEWEST_ROWS = 1.0  # that a component must hold
 _FEWEST_RESTARTS = 3  # that let a lone winner be told from a lone start
@@ -39,4 +39,4 @@ def verdict(
 
 def _rivals(restart: Restart, best: Run) -> bool:
     settled = restart.status is Status.CONVERGED
-    return settled and not restart.agrees and best.elbo - restart.elbo < _RIVAL
+    return settled and not restart.agrees and best.elbo - restart.elbo < RIVAL
