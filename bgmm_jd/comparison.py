@@ -15,6 +15,7 @@ import numpy as np
 
 from bgmm_jd.arviz_line import arviz_line, import_arviz
 from bgmm_jd.data import as_count, as_seed, to_rows
+from bgmm_jd.importance import KHAT_LIMIT
 from bgmm_jd.labels import is_exchangeable
 from bgmm_jd.leave_one_out import FEWEST_DRAWS, Loo, leave_one_out, quiet
 from bgmm_jd.posterior import Posterior, new_rows
@@ -22,7 +23,6 @@ from bgmm_jd.posterior import Posterior, new_rows
 if TYPE_CHECKING:  # pandas and xarray are imported when they are needed, as arviz is
     import pandas as pd
 
-_KHAT_LIMIT = 0.7  # Vehtari et al. 2024
 _SAME_ROWS = 1e-3  # sds of a column: more than any rounding, less than any other data set
 
 
@@ -218,7 +218,7 @@ def _row(posterior: Posterior, loo: Loo) -> dict[str, Any]:
         "p_loo": loo.p,
         "khat": posterior.khat,
         "pareto_k_max": loo.k_max,
-        "warning": bool(loo.bad or posterior.khat > _KHAT_LIMIT),
+        "warning": bool(loo.bad or posterior.khat > KHAT_LIMIT),
         "status": posterior.status.name,
     }
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from bgmm_jd.data import as_count
+from bgmm_jd.data import as_columns, as_count
 from bgmm_jd.posterior import Posterior, component_draws
 from bgmm_jd.predictive import PredictiveMixture, as_real, predictive_mixture
 
@@ -40,7 +40,7 @@ def marginal(
     --------
     conditional : given values of the others.
     """
-    columns = _as_columns(features, posterior.D, "features")
+    columns = as_columns(features, posterior.D, "features")
     components = component_draws(posterior, as_count(draws, "draws"), seed)
     return predictive_mixture(components, (), np.zeros(0), columns)
 
@@ -91,30 +91,13 @@ def conditional(
         raise TypeError(
             f"given must be a mapping of columns to values, as {{0: 1.5}}; got {given!r}."
         )
-    columns = _as_columns(given, posterior.D, "given")
+    columns = as_columns(given, posterior.D, "given")
     wanted = tuple(column for column in range(posterior.D) if column not in columns)
     if not wanted:
         raise ValueError(f"given must leave a feature out; it names all {posterior.D}.")
     values = _as_values(given)
     components = component_draws(posterior, as_count(draws, "draws"), seed)
     return predictive_mixture(components, columns, values, wanted)
-
-
-def _as_columns(columns: Any, D: int, name: str) -> tuple[int, ...]:
-    """Return distinct column numbers from 0 to D - 1, at least one, or raise."""
-    if isinstance(columns, str) or not hasattr(columns, "__iter__"):
-        raise TypeError(f"{name} must be a sequence of column numbers; got {columns!r}.")
-    found = tuple(columns)
-    for column in found:
-        if isinstance(column, bool | np.bool_) or not isinstance(column, int | np.integer):
-            raise TypeError(f"{name} must name columns by integers; got {column!r}.")
-        if not 0 <= column < D:
-            raise ValueError(f"{name} must be columns from 0 to {D - 1}; got {column}.")
-    if not found:
-        raise ValueError(f"{name} must name at least one column from 0 to {D - 1}; got none.")
-    if len(set(found)) < len(found):
-        raise ValueError(f"{name} must name each column once; got {found}.")
-    return tuple(int(column) for column in found)
 
 
 def _as_values(given: Mapping[int, Any]) -> np.ndarray:

@@ -26,7 +26,7 @@ from bgmm_jd.compiled import compiled
 from bgmm_jd.coordinates import unflatten
 from bgmm_jd.covariance import SPREADS
 from bgmm_jd.objective import Model, log_prior
-from bgmm_jd.rows import Missing, Rows
+from bgmm_jd.rows import Rows, in_slices, to_tensors
 from bgmm_jd.surrogate import coordinate_map
 from bgmm_jd.units import Units
 
@@ -99,15 +99,17 @@ def information(
 
     Parameters
     ----------
-    rows : as tensors.
+    rows : as arrays.
     mean, sd : [P], the point in unconstrained coordinates, and what a unit of each is.
     """
-    dtype = rows.values.dtype.as_numpy_dtype
+    dtype = rows.values.dtype
     plan = layout(model, units)
     probes = _probes(plan)
     points = mean + sd * np.concatenate([np.zeros((1, plan.size)), probes, -probes])
-    program = _program(model, len(rows.values), _slice_size(model, rows, len(points)), execution)
-    found = program(tf.constant(points.astype(dtype)), rows, units, tf.constant(sd.astype(dtype)))
+    size = _slice_size(model, rows, len(points))
+    cut = to_tensors(in_slices(rows, -(-len(rows.values) // size), size))
+    program = _program(model, len(rows.values), size, execution)
+    found = program(tf.constant(points.astype(dtype)), cut, units, tf.constant(sd.astype(dtype)))
     sums = Sums(*(t.numpy() for t in found))
     counts = sums.products[:, 0, 0]
     rest, weight_slope = _rest(model, units, mean, sd, counts, dtype)
@@ -132,8 +134,10 @@ def _slice_size(model: Model, rows: Rows, points: int) -> int:
 
 @functools.lru_cache(maxsize=32)
 def _program(model: Model, N: int, size: int, execution: str) -> Callable[..., Sums]:
-    """`Sums` from points [1 + 2 (m + s), P]: the mean, one sd above it, one below."""
-    slices = -(-N // size)
+    """`Sums` from points [1 + 2 (m + s), P]: the mean, one sd above it, one below.
+
+    One for each number of rows, in slices of that size.
+    """
 
     def run(points: tf.Tensor, rows: Rows, units: Units, sd: tf.Tensor) -> Sums:
         with tf.GradientTape() as tape:
@@ -142,7 +146,7 @@ def _program(model: Model, N: int, size: int, execution: str) -> Callable[..., S
         shared = layout(model, units).shared.size
         still = {name: tf.stop_gradient(v) for name, v in theta.items()}
         (products, scores), slope = _over_slices(
-            lambda part: _slice_sums(model, still, part, shared), rows, slices, size
+            lambda part: _slice_sums(model, still, part, shared), rows
         )
         gradient = tape.gradient(theta, points, output_gradients=_as(slope, theta))
         above, below = tf.split(gradient[1:], 2)
@@ -156,25 +160,21 @@ def _as(slope: dict[str, tf.Tensor], theta: mixture.Theta) -> dict[str, tf.Tenso
     return {name: tf.cast(v, theta[name].dtype) for name, v in slope.items()}
 
 
-def _over_slices(function: Callable[[Rows], Any], rows: Rows, slices: int, size: int) -> Any:
-    """The sum of a function of some rows over all, in float64; the last slice has fewer."""
-    N = rows.values.shape[0]
-    weight = tf.ones([N], rows.values.dtype) if rows.weight is None else rows.weight
+def _over_slices(function: Callable[[Rows], Any], rows: Rows) -> Any:
+    """The sum over slices [slices, size, ...] of a function of their rows, in float64."""
 
-    def part(i: tf.Tensor) -> Rows:
-        place = i * size + tf.range(size)
-        chosen = tf.minimum(place, N - 1)
+    def part(i: Any) -> Rows:
         missing = rows.missing
         if missing is not None:
-            missing = Missing(missing.observed, tf.gather(missing.pattern, chosen))
-        own = tf.gather(weight, chosen) * tf.cast(place < N, weight.dtype)
-        return Rows(tf.gather(rows.values, chosen), own, missing)
+            missing = missing._replace(pattern=missing.pattern[i])
+        return Rows(rows.values[i], rows.weight[i], missing)
 
     def add(i: tf.Tensor, total: Any) -> Any:
         found = function(part(i))
         return i + 1, tf.nest.map_structure(lambda t, f: t + tf.cast(f, t.dtype), total, found)
 
-    first = tf.nest.map_structure(lambda t: tf.cast(t, tf.float64), function(part(tf.constant(0))))
+    first = tf.nest.map_structure(lambda t: tf.cast(t, tf.float64), function(part(0)))
+    slices = rows.values.shape[0]
     return tf.while_loop(lambda i, _: i < slices, add, (tf.constant(1), first))[1]
 
 

@@ -166,6 +166,23 @@ def as_weights(sample_weight: Any, rows: int) -> np.ndarray | None:
     return None if (weight == 1).all() else weight
 
 
+def as_columns(columns: Any, D: int, name: str) -> tuple[int, ...]:
+    """Return distinct column numbers from 0 to D - 1, at least one, or raise."""
+    if isinstance(columns, str) or not hasattr(columns, "__iter__"):
+        raise TypeError(f"{name} must be a sequence of column numbers; got {columns!r}.")
+    found = tuple(columns)
+    for column in found:
+        if isinstance(column, bool | np.bool_) or not isinstance(column, int | np.integer):
+            raise TypeError(f"{name} must name columns by integers; got {column!r}.")
+        if not 0 <= column < D:
+            raise ValueError(f"{name} must be columns from 0 to {D - 1}; got {column}.")
+    if not found:
+        raise ValueError(f"{name} must name at least one column from 0 to {D - 1}; got none.")
+    if len(set(found)) < len(found):
+        raise ValueError(f"{name} must name each column once; got {found}.")
+    return tuple(int(column) for column in found)
+
+
 def as_count(value: Any, name: str, most: int | None = None) -> int:
     """Return a positive integer no greater than `most`, or raise with the argument's name."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):

@@ -84,7 +84,7 @@ def fit(
     prior : tfd.JointDistributionCoroutine, optional
         In the units of X, with variables `weights` [K], `means` [K, D] and one of `precisions`
         and `scales`, whose shape says the form of the covariance: [K, D], [K, D, D] (full),
-        [D, D] (tied) or [K, 1] (spherical); where it fits two, `covariance` decides. `precisions`
+        [D, D] (tied) or [K, 1] (spherical); of two that fit, its values tell. `precisions`
         are inverse variances or matrices, `scales` standard deviations or the lower Cholesky
         factors of covariance matrices. Without it, weakly informative values in the data's own
         units (`bgmm_jd.prior.default_prior`).
@@ -372,10 +372,9 @@ def _calibrated(
     if status is Status.DIVERGED:
         return inside, np.nan, status
     try:
-        calibrated = sampling.with_normal(inside, seed) if calibrate else inside
-        if calibrated.normal is None:
-            return inside, sampling.khat_of(inside, draws), status
-        return *sampling.refine(calibrated, draws, seed), status
+        if calibrate:
+            return *sampling.with_calibration(inside, draws, seed), status
+        return inside, sampling.khat_of(inside, draws), status
     except KeyboardInterrupt:
         return inside, np.nan, Status.INTERRUPTED
 

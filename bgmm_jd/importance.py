@@ -4,6 +4,8 @@ import numpy as np
 
 from bgmm_jd.arviz_line import arviz_line, import_arviz
 
+KHAT_LIMIT = 0.7  # beyond it weights are of no use (Vehtari et al. 2024)
+
 
 def smooth(log_ratio: np.ndarray) -> tuple[np.ndarray, float]:
     """Smooth importance weights and say how far they can be trusted.

@@ -19,11 +19,10 @@ import tensorflow as tf
 
 from bgmm_jd import anderson, mixture, quadratic, settle
 from bgmm_jd.compiled import compiled
-from bgmm_jd.data import Data
 from bgmm_jd.draws import fold_in
 from bgmm_jd.natural import Stride, free_of, natural_step, values_of
 from bgmm_jd.objective import Model, log_prior
-from bgmm_jd.rows import Missing, Rows, to_tensors
+from bgmm_jd.rows import Missing, Rows, in_slices, to_tensors
 from bgmm_jd.run import Run, Stand
 from bgmm_jd.sampling import Inside, mean_field
 from bgmm_jd.spread import by_component
@@ -177,7 +176,7 @@ def _moments(inside: Inside, free: Values) -> settle.Moments:
 def _evaluator(inside: Inside, seed: tf.Tensor) -> Evaluator:
     plan = _plan(inside)
     program = _program(inside.model, plan)
-    rows = _sliced(inside.data, plan)
+    rows = to_tensors(in_slices(inside.data.rows, plan.slices, plan.size))
     units = inside.tensor_units
 
     def evaluate(free: Values, number: int) -> tuple[Values, float]:
@@ -203,23 +202,6 @@ def _can_expand(inside: Inside) -> bool:
     covariances = by_component(theta, inside.model.covariance)
     precisions = np.diagonal(np.linalg.inv(covariances), axis1=-2, axis2=-1)
     return quadratic.has_digits(precisions, theta["means"], inside.data.dtype)
-
-
-def _sliced(data: Data, plan: Plan) -> Rows:
-    """All rows as [slices, size, ...], filled up with rows of weight 0."""
-    N = data.shape[0]
-    filling = plan.slices * plan.size - N
-    rows = data.rows
-    weight = np.ones(N, data.dtype) if rows.weight is None else rows.weight
-
-    def cut(array: np.ndarray) -> tf.Tensor:
-        filled = np.concatenate([array, np.zeros((filling, *array.shape[1:]), array.dtype)])
-        return tf.constant(filled.reshape(plan.slices, plan.size, *array.shape[1:]))
-
-    missing = rows.missing
-    if missing is not None:
-        missing = Missing(tf.constant(missing.observed), cut(missing.pattern))
-    return to_tensors(Rows(cut(rows.values), cut(weight), missing))
 
 
 @functools.lru_cache(maxsize=32)

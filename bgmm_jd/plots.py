@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bgmm_jd.data import as_count, as_rows, check_missing
+from bgmm_jd.data import as_columns, as_count, as_rows, check_missing
 from bgmm_jd.posterior import Components, Posterior, component_draws, predict_proba
 
 if TYPE_CHECKING:  # matplotlib costs half a second: it is imported when a figure is wanted
@@ -108,15 +108,10 @@ def plot_density(
 def _check_features(features: Any, D: int) -> list[int]:
     if features is None:
         return list(range(min(D, 2)))
-    chosen = [features] if np.ndim(features) == 0 else list(features)
-    for feature in chosen:
-        if isinstance(feature, bool | np.bool_) or not isinstance(feature, int | np.integer):
-            raise TypeError(f"features must be integers; got {feature!r}.")
-        if not 0 <= feature < D:
-            raise ValueError(f"features must be from 0 to {D - 1}, as X has {D}; got {feature}.")
-    if len(chosen) not in (1, 2) or len(set(chosen)) != len(chosen):
-        raise ValueError(f"features must be one or two different columns; got {features}.")
-    return [int(feature) for feature in chosen]
+    chosen = as_columns([features] if np.ndim(features) == 0 else features, D, "features")
+    if len(chosen) > 2:
+        raise ValueError(f"features must be one or two columns; got {features}.")
+    return list(chosen)
 
 
 def _check_names(names: Any, D: int) -> list[str]:

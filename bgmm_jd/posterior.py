@@ -167,9 +167,8 @@ def restart_posteriors(posterior: Posterior) -> list[Posterior]:
             order = restart.order[posterior.inside.order]
             inside = posterior.inside._replace(values=restart.values, order=order)
             if posterior.calibrated:
-                inside = sampling.with_normal(inside, seed=0)
                 draws = sampling.mean_field(inside, _PREDICTIVE_DRAWS, seed=0)
-                inside, _ = sampling.refine(inside, draws, seed=0)
+                inside, _ = sampling.with_calibration(inside, draws, seed=0)
             found.append(replace(posterior, inside=inside))
     return found or [posterior]
 

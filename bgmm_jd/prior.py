@@ -120,7 +120,9 @@ def stick_breaking_prior(
     K_max : int
         At least 1. The cost grows with it.
     concentration : float, positive
-        The smaller, the fewer components: a priori some concentration * log(N) hold rows.
+        The smaller, the fewer components: a priori some concentration * log(N) hold rows. For one
+        with a prior of its own, `alpha` say, write a coroutine that yields
+        `StickBreaking(bgmm_jd.sticks.dirichlet_process(K_max, alpha), name="weights")`.
 
     The other parameters, what is returned and the errors are those of `mixture_prior`.
     """

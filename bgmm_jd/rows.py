@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -42,6 +43,24 @@ def gather(rows: Rows, indices: Any) -> Rows:
         None if rows.weight is None else tf.gather(rows.weight, indices),
         None if missing is None else missing._replace(pattern=tf.gather(missing.pattern, indices)),
     )
+
+
+def in_slices(rows: Rows, slices: int, size: int) -> Rows:
+    """Arrays of all rows as [slices, size, ...], filled up with rows of weight 0."""
+    filling = slices * size - len(rows.values)
+    weight = rows.weight
+    if weight is None:
+        weight = np.ones(len(rows.values), np.asarray(rows.values).dtype)
+
+    def cut(array: Any) -> np.ndarray:
+        array = np.asarray(array)
+        filled = np.concatenate([array, np.zeros((filling, *array.shape[1:]), array.dtype)])
+        return filled.reshape(slices, size, *array.shape[1:])
+
+    missing = rows.missing
+    if missing is not None:
+        missing = missing._replace(pattern=cut(missing.pattern))
+    return Rows(cut(rows.values), cut(weight), missing)
 
 
 def observed(rows: Rows) -> Any:

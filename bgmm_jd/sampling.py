@@ -25,7 +25,7 @@ from bgmm_jd.coordinates import flatten, unflatten
 from bgmm_jd.curvature import information, is_by_component
 from bgmm_jd.data import Data, sample
 from bgmm_jd.draws import stateless_seed
-from bgmm_jd.importance import resample, smooth
+from bgmm_jd.importance import KHAT_LIMIT, resample, smooth
 from bgmm_jd.objective import Model, log_joint
 from bgmm_jd.rows import Rows, to_tensors
 from bgmm_jd.surrogate import Values, joint
@@ -38,10 +38,9 @@ _FEWEST_PROPOSALS = 200  # fewer have no tail that could be smoothed
 # the posterior's tails are heavier than normal, and about a quarter of their worth is lost.
 _WIDER = 0.4
 _KHAT_DRAWS = 1_000
-# k-hat: 0.5 is where draws begin to be in doubt, and beyond 0.7 they are of no use.
+# 0.5 is where draws begin to be in doubt.
 _REFINE_ABOVE = 0.3
 _REFINEMENTS = 3
-_SURROGATE_ABOVE = 0.7
 # A full covariance of more parameters takes minutes of eigenvalues, and the draws of the first two
 # steps of an averaged one, at 2 P points each, the time of their gradients.
 _MOST_AVERAGED = 500
@@ -118,6 +117,19 @@ def can_weigh(inside: Inside, draws: int) -> bool:
     return draws * inside.numbers <= _AFFORDABLE
 
 
+def with_calibration(inside: Inside, surrogate: Draws, seed: int) -> tuple[Inside, float]:
+    """The same with the distribution to draw from, and the k-hat of that.
+
+    Parameters
+    ----------
+    surrogate : draws of the mean-field surrogate, whose k-hat it is if there is no other.
+    """
+    found = with_normal(inside, seed)
+    if found.normal is None:
+        return inside, khat_of(inside, surrogate)
+    return refine(found, surrogate, seed)
+
+
 def with_normal(inside: Inside, seed: int) -> Inside:
     """The same with its calibrated distribution, starting from the surrogate's moments.
 
@@ -155,8 +167,7 @@ def _normal_at_the_mean(
     """From the curvature at the surrogate's mean; of a sample of the rows if there are too many."""
     most = min(_CURVATURE_ROWS, _PRODUCTS // len(mean) ** 2)
     data = inside.data if inside.data.shape[0] <= most else sample(inside.data, most, rng)
-    rows = to_tensors(data.rows)
-    found = information(inside.model, rows, inside.tensor_units, mean, sd, inside.execution)
+    found = information(inside.model, data.rows, inside.tensor_units, mean, sd, inside.execution)
     normal = normal_of(mean, sd, found)
     if inside.data.total < _NORMAL_ROWS and can_weigh(inside, _SHIFT_DRAWS):
         normal = shifted(_gradient(inside), normal, _SHIFT_DRAWS, rng)
@@ -253,7 +264,7 @@ def refine(inside: Inside, surrogate: Draws, seed: int) -> tuple[Inside, float]:
     found = weighted(inside, _KHAT_DRAWS, rng)
     if inside.calibration == AT_THE_MEAN:
         # Weights in so many dimensions, if bad, are worse than none.
-        return inside._replace(weigh=found.khat < _SURROGATE_ABOVE), found.khat
+        return inside._replace(weigh=found.khat < KHAT_LIMIT), found.khat
     choices = [(found.khat, inside)]
     for _ in range(_REFINEMENTS):
         if found.khat < _REFINE_ABOVE:
@@ -265,7 +276,7 @@ def refine(inside: Inside, surrogate: Draws, seed: int) -> tuple[Inside, float]:
         found = weighted(inside, 2 * _KHAT_DRAWS, rng)
         choices.append((found.khat, inside))
     khat, chosen = min(choices, key=lambda choice: choice[0])
-    if khat > _SURROGATE_ABOVE:
+    if khat > KHAT_LIMIT:
         choices.append((khat_of(inside, surrogate), inside._replace(normal=None)))
         khat, chosen = min(choices, key=lambda choice: choice[0])
     return chosen, khat

@@ -29,26 +29,23 @@ from bgmm_jd import draws, gamma
 __all__ = ["MirroredStickBreaking", "StickBreaking", "StickCoordinates", "dirichlet_process"]
 
 
-def dirichlet_process(K: int, alpha: Any, discount: float = 0.0) -> tf.Tensor:
+def dirichlet_process(K: int, alpha: Any) -> tf.Tensor:
     """Concentrations of the weights of a Dirichlet process, cut off at K components.
 
     ::
 
-        a[k] = 1 - discount,    b[k] = alpha + k discount,    k = 1, ..., K - 1.
+        a[k] = 1,    b[k] = alpha,    k = 1, ..., K - 1
 
-    With a discount they are the weights of a Pitman-Yor process, whose tail is heavier. See
-    Ishwaran and James (2001), section 3.
+    (Ishwaran and James 2001, section 3).
 
     Parameters
     ----------
     K : int
         Number of components kept, more than are expected to be needed.
-    alpha : float or tensor [...], above -discount
-        The larger, the more components share the weight: for N rows and no discount about
+    alpha : float or tensor [...], positive
+        The larger, the more components share the weight: for N rows about
         alpha log(1 + N / alpha) of them are occupied. Its dtype is that of the result; float32 for
         a Python number.
-    discount : float
-        From 0 to below 1.
 
     Returns
     -------
@@ -64,13 +61,11 @@ def dirichlet_process(K: int, alpha: Any, discount: float = 0.0) -> tf.Tensor:
         raise TypeError(f"K must be an integer; got {K!r} ({type(K).__name__}).")
     if K < 1:
         raise ValueError(f"K must be at least 1; got {K}.")
-    if not 0.0 <= discount < 1.0:
-        raise ValueError(f"discount must be from 0 to below 1; got {discount!r}.")
-    if not tf.is_tensor(alpha) and not np.all(np.isfinite(alpha) & (np.add(alpha, discount) > 0)):
-        raise ValueError(f"alpha must be finite and above {-discount:g}; got {alpha!r}.")
+    if not tf.is_tensor(alpha) and not np.all(np.isfinite(alpha) & (np.asarray(alpha) > 0)):
+        raise ValueError(f"alpha must be finite and positive; got {alpha!r}.")
     alpha = _as_tensor(alpha)
-    b = alpha[..., tf.newaxis] + discount * tf.range(1, int(K), dtype=alpha.dtype)
-    return tf.stack([tf.ones_like(b) - discount, b], axis=-1)
+    b = tf.repeat(alpha[..., tf.newaxis], int(K) - 1, axis=-1)
+    return tf.stack([tf.ones_like(b), b], axis=-1)
 
 
 class StickBreaking(tfd.Distribution):

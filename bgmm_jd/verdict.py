@@ -1,12 +1,12 @@
 """The evidence for and against a fit, weighed into one status."""
 
+from bgmm_jd.importance import KHAT_LIMIT
 from bgmm_jd.restarts import Restart
 from bgmm_jd.run import Run
 from bgmm_jd.status import Status
 
 # Nats of elbo: a mode further below the best holds less than a twentieth of its mass.
 RIVAL = 3.0
-_KHAT_LIMIT = 0.7  # Vehtari et al. 2024
 _FEWEST_ROWS = 1.0  # that a component must hold
 _FEWEST_RESTARTS = 3  # that let a lone winner be told from a lone start
 
@@ -26,7 +26,7 @@ def verdict(
         return Status.INTERRUPTED
     if status is not Status.CONVERGED:
         return status
-    if khat > _KHAT_LIMIT:
+    if khat > KHAT_LIMIT:
         return Status.KHAT_TOO_HIGH
     if any(_rivals(r, best) for r in restarts):
         return Status.SEVERAL_MODES

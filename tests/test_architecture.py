@@ -78,11 +78,10 @@ ROOMS = {
     },
     "run": {"data", "natural", "rows", "sampling", "settle", "status", "surrogate", "svi"},
     "restarts": {"labels", "run", "settle", "status", "surrogate"},
-    "verdict": {"restarts", "run", "status"},
+    "verdict": {"importance", "restarts", "run", "status"},
     "passes": {
         "anderson",
         "compiled",
-        "data",
         "draws",
         "mixture",
         "natural",
@@ -137,7 +136,7 @@ ROOMS = {
     "conditionals": {"data", "posterior", "predictive"},
     "imputation": {"data", "posterior", "regression"},
     "leave_one_out": {"arviz_line", "posterior", "sampling"},
-    "comparison": {"arviz_line", "data", "labels", "leave_one_out", "posterior"},
+    "comparison": {"arviz_line", "data", "importance", "labels", "leave_one_out", "posterior"},
     "selection": {
         "comparison",
         "covariance",

@@ -138,7 +138,7 @@ def by_gradients(inside, mean, sd):
 
 
 def found(inside, mean, sd):
-    units, data = inside.tensor_units, to_tensors(inside.data.rows)
+    units, data = inside.tensor_units, inside.data.rows
     matrix = information(inside.model, data, units, mean, STEP * sd, inside.execution)
     return matrix / STEP**2
 
@@ -207,13 +207,11 @@ def test_compiled_or_not_is_the_same():
 def test_float32_at_a_whole_sd():
     """As it is used: one sd to either side, in float32, which costs a few of its 7 digits."""
     inside, mean, sd = at_start(CASES["diag"])
-    units, data = inside.tensor_units, to_tensors(inside.data.rows)
+    units, data = inside.tensor_units, inside.data.rows
     expected = information(inside.model, data, units, mean, sd, "eager")
     X, _ = rows()
     prior = bgmm_jd.prior.default_prior(K, D, "diag", "float32")
     single = _prepare(centre_and_scale(X.astype(np.float32)), K, "diag", prior, "eager")
     single = single._replace(prior_units=inside.prior_units)
-    matrix = information(
-        single.model, to_tensors(single.data.rows), single.tensor_units, mean, sd, "eager"
-    )
+    matrix = information(single.model, single.data.rows, single.tensor_units, mean, sd, "eager")
     np.testing.assert_allclose(matrix, expected, rtol=0, atol=1e-4 * np.abs(expected).max())

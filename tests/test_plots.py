@@ -175,9 +175,9 @@ def test_matplotlib_is_not_imported_with_the_package():
     [
         (ValueError, {"features": (0, 4)}, "from 0 to 3"),
         (ValueError, {"features": -1}, "from 0 to 3"),
-        (ValueError, {"features": (1, 1)}, "different"),
+        (ValueError, {"features": (1, 1)}, "each column once"),
         (ValueError, {"features": (0, 1, 2)}, "one or two"),
-        (ValueError, {"features": ()}, "one or two"),
+        (ValueError, {"features": ()}, "at least one column"),
         (TypeError, {"features": (0, 1.0)}, "integers"),
         (TypeError, {"features": True}, "integers"),
         (TypeError, {"features": "ab"}, "integers"),
