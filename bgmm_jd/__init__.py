@@ -9,6 +9,7 @@ with _native_log.set_aside():
 from bgmm_jd._version import __version__ as __version__
 from bgmm_jd.comparison import compare
 from bgmm_jd.conditionals import conditional, marginal
+from bgmm_jd.disk_cache import keep_compiled
 from bgmm_jd.fit import fit
 from bgmm_jd.imputation import impute
 from bgmm_jd.inference_data import to_inference_data
@@ -38,6 +39,7 @@ __all__ = [
     "conditional",
     "fit",
     "impute",
+    "keep_compiled",
     "log_density",
     "marginal",
     "mixture_prior",

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from bgmm_jd import disk_cache
+from bgmm_jd.native_log import set_aside
+
 EXECUTIONS = ("xla", "graph", "eager")
 
 
@@ -15,7 +18,8 @@ def compiled(function: Callable[..., Any], execution: str) -> Callable[..., Any]
     """The function as a compiled one; traced once per shape of its arguments."""
     if execution == "eager":
         return _eager(function)
-    return tf.function(alone(function), jit_compile=execution == "xla", autograph=False)
+    program = tf.function(alone(function), jit_compile=execution == "xla", autograph=False)
+    return _loaded_quietly(program) if execution == "xla" and disk_cache.is_on() else program
 
 
 def alone(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -25,6 +29,25 @@ def alone(function: Callable[..., Any]) -> Callable[..., Any]:
     programs for many models.
     """
     return functools.partial(function)
+
+
+def _loaded_quietly(program: Callable[..., Any]) -> Callable[..., Any]:
+    """The same without a line on the screen at its first call.
+
+    A program that comes from the disk is read with a warning, an empty one: it was compiled for
+    "features", such as a preference for no scatter, that no processor lists.
+    """
+    called = False
+
+    def run(*arguments: Any) -> Any:
+        nonlocal called
+        if called:
+            return program(*arguments)
+        called = True
+        with set_aside():
+            return program(*arguments)
+
+    return run
 
 
 def _eager(function: Callable[..., Any]) -> Callable[..., Any]:

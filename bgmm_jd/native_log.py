@@ -3,8 +3,8 @@
 TensorFlow's C++ side writes information lines to file descriptor 2 when it is imported, when its
 runtime starts and when XLA compiles for the first time. Python's `logging` cannot reach them, and
 the environment variable that could would silence the user's own later warnings as well. So the
-descriptor is set aside for exactly those three moments, and whatever is not one of these lines is
-written out afterwards.
+descriptor is set aside for exactly those three moments, and where a program comes from the disk;
+whatever is not one of these lines is written out afterwards.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 
 _CHATTER = re.compile(
@@ -22,10 +23,19 @@ _CHATTER = re.compile(
     rb"|To enable the following instructions: .*)\n?$"
 )
 
+# The descriptor is the process's: two threads must not both put it back.
+_LOCK = threading.RLock()
+
 
 @contextlib.contextmanager
 def set_aside() -> Iterator[None]:
     """Hold back file descriptor 2; on leaving, write what came except TensorFlow's chatter."""
+    with _LOCK, _set_aside():
+        yield
+
+
+@contextlib.contextmanager
+def _set_aside() -> Iterator[None]:
     try:
         kept = os.dup(2)
     except OSError:  # no standard error at all, as under pythonw: nothing to keep quiet

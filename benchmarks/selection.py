@@ -1,0 +1,261 @@
+"""Is the number of clusters found, and the form of their covariances? On data that know both.
+
+Each data set has 2,000 rows of 4 clusters in 3 features: means 3 times standard normal, weights
+Dirichlet(10), covariances of one form. Diagonal and spherical sds are uniform from 0.5 to 1.5; a
+matrix has such sds, and the correlations of a Wishart draw with 6 degrees of freedom. Clusters of
+some of these data sets overlap by chance; none is left out.
+
+    select      over K from 2 to 6 and all four forms: which combination has the highest evidence
+                (`best`), and which the highest elpd_loo, for contrast. "right" counts both K and
+                form, "K" the number of clusters alone.
+    unknown K   one fit of the diagonal data with 12 components, under a stick-breaking prior
+                (concentration 1) and under a sparse Dirichlet (0.05): the most probable number of
+                occupied components, its probability, and the k-hat that says how far to trust it;
+                seconds of a second call, beside those of a fit with K=4 and the default prior, of
+                the same rows.
+
+Run it:  python benchmarks/selection.py [--datasets 3] [--seed 0]
+The tables are printed and everything is kept in benchmarks/results/selection.json.
+"""
+
+import argparse
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from _common import load, table, write_result
+
+import bgmm_jd
+from bgmm_jd.covariance import FORMS
+from bgmm_jd.prior import DEFAULT_PRECISION_CONCENTRATION, DEFAULT_PRECISION_RATE
+
+N, D, CLUSTERS = 2_000, 3, 4
+NUMBERS = range(2, 7)
+K_MAX = 12
+SPARSE = 0.05
+COUNT_DRAWS = 1_000
+
+
+class Choice(NamedTuple):
+    """What `select` made of one data set: K and form by evidence and by leave-one-out.
+
+    margin : nats of evidence between the best and the next.
+    """
+
+    form: str
+    by_evidence: tuple[int, str]
+    by_loo: tuple[int, str]
+    margin: float
+    status: str
+    seconds: float
+
+
+class Occupied(NamedTuple):
+    """One fit with components to spare; `number` is the most probable one of occupied ones."""
+
+    prior: str
+    number: int
+    probability: float
+    khat: float
+    status: str
+    seconds: float
+
+
+# The data.
+
+
+def rows_of(form: str, seed: int) -> np.ndarray:
+    """X [N, D], float32."""
+    rng = np.random.default_rng([FORMS.index(form), seed])
+    means = 3.0 * rng.standard_normal((CLUSTERS, D))
+    weights = rng.dirichlet(np.full(CLUSTERS, 10.0))
+    roots = np.linalg.cholesky(covariances_of(form, rng))
+    label = rng.choice(CLUSTERS, N, p=weights)
+    noise = np.einsum("nij,nj->ni", roots[label], rng.standard_normal((N, D)))
+    return (means[label] + noise).astype(np.float32)
+
+
+def covariances_of(form: str, rng: np.random.Generator) -> np.ndarray:
+    """[CLUSTERS, D, D] of that form."""
+    if form == "spherical":
+        sds = np.repeat(rng.uniform(0.5, 1.5, (CLUSTERS, 1)), D, axis=1)
+    else:
+        sds = rng.uniform(0.5, 1.5, (CLUSTERS, D))
+    if form in ("diag", "spherical"):
+        correlations = np.broadcast_to(np.eye(D), (CLUSTERS, D, D))
+    else:
+        factor = rng.standard_normal((CLUSTERS, D, 2 * D))
+        product = factor @ factor.swapaxes(1, 2)
+        length = np.sqrt(np.diagonal(product, axis1=1, axis2=2))
+        correlations = product / (length[:, :, np.newaxis] * length[:, np.newaxis, :])
+    found = correlations * sds[:, :, np.newaxis] * sds[:, np.newaxis, :]
+    return np.repeat(found[:1], CLUSTERS, axis=0) if form == "tied" else found
+
+
+# What is asked of them.
+
+
+def choice(form: str, seed: int) -> Choice:
+    """`select` on one data set."""
+    begun = time.perf_counter()
+    found = bgmm_jd.select(rows_of(form, seed), NUMBERS, FORMS, seed=seed)
+    seconds = time.perf_counter() - begun
+    evidence = found.table["log_evidence"].to_numpy()
+    return Choice(
+        form=form,
+        by_evidence=(found.best.K, found.best.covariance),
+        by_loo=_parsed(found.table["elpd_loo"].idxmax()),
+        margin=float(evidence[0] - evidence[1]),
+        status=found.best.status.name,
+        seconds=seconds,
+    )
+
+
+def _parsed(name: str) -> tuple[int, str]:
+    number, form = name.split()
+    return int(number), form
+
+
+def spare_priors(X: np.ndarray) -> dict[str, Any]:
+    """Two priors that leave components empty, with the default's means and precisions.
+
+    As in `bgmm_jd.fit`: means within two sds of a column, precisions that a cluster ten times
+    narrower does not feel.
+    """
+    scale = X.std(axis=0)
+    components = {
+        "mean_loc": X.mean(axis=0),
+        "mean_scale": 2.0 * scale,
+        "precision_concentration": DEFAULT_PRECISION_CONCENTRATION,
+        "precision_rate": DEFAULT_PRECISION_RATE * K_MAX ** (-2.0 / D) * scale**2,
+    }
+    return {
+        "stick breaking": bgmm_jd.stick_breaking_prior(K_MAX, D, **components),
+        "sparse Dirichlet": bgmm_jd.mixture_prior(
+            K_MAX, D, weight_concentration=SPARSE, **components
+        ),
+    }
+
+
+def occupied(name: str, prior: Any, X: np.ndarray, seed: int) -> Occupied:
+    """One fit with K_MAX components, its second call timed."""
+    bgmm_jd.fit(X, K_MAX, prior=prior, seed=seed)
+    begun = time.perf_counter()
+    posterior = bgmm_jd.fit(X, K_MAX, prior=prior, seed=seed)
+    seconds = time.perf_counter() - begun
+    numbers = bgmm_jd.occupied_components(posterior, draws=COUNT_DRAWS)
+    most = int(numbers.argmax())
+    return Occupied(
+        name, most, float(numbers[most]), posterior.khat, posterior.status.name, seconds
+    )
+
+
+def plain_seconds(X: np.ndarray, seed: int) -> float:
+    """A second call of a fit with as many components as there are clusters."""
+    bgmm_jd.fit(X, CLUSTERS, seed=seed)
+    begun = time.perf_counter()
+    bgmm_jd.fit(X, CLUSTERS, seed=seed)
+    return time.perf_counter() - begun
+
+
+# The tables.
+
+CHOICE_HEADER = ["data", "right", "K", "right by elpd_loo", "K by elpd_loo", "least margin", "s"]
+OCCUPIED_HEADER = ["prior", "mode at 4", "probability of the mode", "k-hat", "s", "s, K=4"]
+
+
+def choice_row(form: str, found: Sequence[Choice]) -> list[str]:
+    """All data sets of one form."""
+    truth = (CLUSTERS, form)
+
+    def share(right: Sequence[bool]) -> str:
+        return f"{sum(right)} of {len(right)}"
+
+    return [
+        form,
+        share([c.by_evidence == truth for c in found]),
+        share([c.by_evidence[0] == CLUSTERS for c in found]),
+        share([c.by_loo == truth for c in found]),
+        share([c.by_loo[0] == CLUSTERS for c in found]),
+        f"{min(c.margin for c in found):.1f}",
+        f"{min(c.seconds for c in found):.0f}",
+    ]
+
+
+def occupied_row(name: str, found: Sequence[Occupied], plain: Sequence[float]) -> list[str]:
+    """All data sets under one prior."""
+    probabilities = [o.probability for o in found]
+    khats = [o.khat for o in found]
+    return [
+        name,
+        f"{sum(o.number == CLUSTERS for o in found)} of {len(found)}",
+        f"{min(probabilities):.2f} to {max(probabilities):.2f}",
+        f"{min(khats):.2f} to {max(khats):.2f}",
+        f"{np.median([o.seconds for o in found]):.1f}",
+        f"{np.median(plain):.1f}",
+    ]
+
+
+def choices(datasets: int, seed: int) -> dict[str, list[Choice]]:
+    """Every form, with a word on each data set."""
+    found: dict[str, list[Choice]] = {form: [] for form in FORMS}
+    for form, which in ((f, seed + i) for f in FORMS for i in range(datasets)):
+        found[form].append(choice(form, which))
+        print(f"{form}, data set {which}: {found[form][-1]}", flush=True)
+    return found
+
+
+def unknown(datasets: int, seed: int) -> tuple[dict[str, list[Occupied]], list[float]]:
+    """Both priors on the diagonal data, and the seconds of plain fits."""
+    found: dict[str, list[Occupied]] = {}
+    plain = []
+    for which in range(seed, seed + datasets):
+        X = rows_of("diag", which)
+        plain.append(plain_seconds(X, which))
+        for name, prior in spare_priors(X).items():
+            found.setdefault(name, []).append(occupied(name, prior, X, which))
+            print(f"data set {which}: {found[name][-1]}", flush=True)
+    return found, plain
+
+
+def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table under its title."""
+    print(f"\n{title}\n\n{table(header, rows)}\n", flush=True)
+
+
+def run(given: argparse.Namespace) -> Mapping[str, Any]:
+    """Both parts, with their tables."""
+    spare, plain = unknown(given.datasets, given.seed)
+    rows = [occupied_row(name, found, plain) for name, found in spare.items()]
+    show("Unknown K", OCCUPIED_HEADER, rows)
+    chosen = choices(given.datasets, given.seed)
+    show("select", CHOICE_HEADER, [choice_row(form, found) for form, found in chosen.items()])
+    return {"unknown_K": spare, "plain_seconds": plain, "select": chosen}
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Numbers of clusters and forms of covariance.")
+    parser.add_argument("--datasets", type=int, default=3, help="of each form")
+    parser.add_argument("--seed", type=int, default=0, help="of the first data set of each form")
+    given = parser.parse_args()
+    if given.datasets < 1 or given.seed < 0:
+        parser.error("--datasets must be positive, --seed not negative")
+    return given
+
+
+def main() -> None:
+    """The tables and the file."""
+    given = arguments()
+    settings = vars(given) | {"N": N, "D": D, "clusters": CLUSTERS, "load_before": load()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the statuses are kept instead
+        found = run(given)
+    path = write_result("selection", {"settings": settings, **found})
+    print(f"Kept in {path.name}.")
+
+
+if __name__ == "__main__":
+    main()
