@@ -2,8 +2,8 @@
 
 The rows come from K overlapping components in D features: means 1.2 times standard normal, sds
 from 0.6 to 1.4, weights Dirichlet(5); float32, the same numbers in every part. The prior and all
-settings are the defaults. More than 20,000 rows are fitted in a sample of 4,096 first, then in
-accelerated passes over all. Each figure comes from a process of its own, started for it, so that
+settings are the defaults. More than 4,096 rows of this shape are fitted in a sample of so many
+first, then in accelerated passes over all. Each figure comes from a process of its own, started for it, so that
 no measurement finds programs compiled, or memory taken, by another.
 
     million   The first and the second call with the same seed: `compile` is the difference.
@@ -24,8 +24,8 @@ no measurement finds programs compiled, or memory taken, by another.
     memory    The most memory that the process had resident (`ru_maxrss`), over what it had with
               everything imported and the rows in place: GiB, and as a multiple of the rows.
               scikit-learn's after three iterations.
-    rows      From 10,000 rows on, which are fitted without passes: there, only the time of one is
-              measured. `pass` is the median time of one after the fit, `ns` that time by row.
+    rows      From 10,000 rows on. `pass` is the median time of one after the fit, `ns` that time
+              by row.
     shapes    One pass for several K and D, diagonal and full, beside a floor measured in the same
               process: per slice of the rows, the product of [2 K, F] with [F, rows], an exp of
               each number in it, and the product of these [2 K, rows] with [rows, F], as the
@@ -492,7 +492,7 @@ def million(given: argparse.Namespace) -> dict[str, Any]:
     optima = optimum_fits(shape, default.mean["means"])
     found = peer(shape, seed=seed, max_iter=PEER_ITERATIONS) if given.peer else None
     show("Seconds", TIME_HEADER, time_rows(fits, double, optima, found))
-    print(f"Beside these passes: {passes._AVERAGED} averaged, {passes._ELBO_PASSES} for the elbo.")
+    print(f"Beside these passes: {passes._AVERAGED} averaged, and as many for the elbo.")
     quality = qualities(fits, double, optima, found)
     show("Distance from the optimum", QUALITY_HEADER, quality_rows(quality))
     return {

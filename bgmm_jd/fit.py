@@ -37,10 +37,11 @@ from bgmm_jd.surrogate import start_values
 from bgmm_jd.svi import OPTIMIZERS, Schedule
 from bgmm_jd.verdict import RIVAL, verdict
 
-# Up to here a step on all rows costs about what a step on a few hundred costs, and has no noise
-# from the choice of rows.
+# Up to here (rows, and rows x components x features) a step on all rows costs about what a step on
+# a few hundred costs, and has no noise from the choice of rows.
 _FULL_BATCH_ROWS = 20_000
-# More rows are fitted in a sample first, then in a few passes over all.
+_FULL_BATCH_NUMBERS = 2**18
+# More are fitted in a sample first, then in a few passes over all.
 _SAMPLE_ROWS = 4_096
 _SAMPLE_ROWS_OF_COMPONENT = 200
 _RESTARTS = 4
@@ -92,8 +93,9 @@ def fit(
         The power of each row's likelihood, zero or more: 2 counts a row twice, 0 leaves it out.
     batch_size : int or "auto"
         The most rows that a step of the minibatch loop reads, from 1 to N. "auto" reads all of up
-        to 20,000 rows in every step. Of more it fits a sample of some thousands, each standing
-        for many, and then goes over all rows in some fifteen accelerated passes.
+        to 4,096 rows in every step, and of up to 20,000 if N K D is below 262,144. Of more it fits
+        a sample of some thousands, each standing for many, and then goes over all rows in some
+        fifteen accelerated passes.
     seed : int
         The same seed, machine and versions give the same result.
     progress : bool, optional
@@ -148,7 +150,7 @@ def fit(
     if prior is not None:
         covariance = check_prior(prior, K, D, covariance)
     plan = Plan(
-        batch_size=_check_batch_size(batch_size, N),
+        batch_size=_check_batch_size(batch_size, N, K, D),
         restarts=_check_restarts(restarts, batch_size, N, init is not None),
         init=None if init is None else _check_init(init, K, D),
         max_steps=as_count(max_steps, "max_steps"),
@@ -214,8 +216,8 @@ def _optimum(inside: Inside, plan: Plan, report: Callable[[Report | str], None])
     """The best of several starts."""
     started = inside
     if plan.batch_size is None:
-        most = max(_SAMPLE_ROWS, inside.model.components * _SAMPLE_ROWS_OF_COMPONENT)
-        started = inside._replace(data=sample(inside.data, most, np.random.default_rng(plan.seed)))
+        most, rng = _sample_rows(inside.model.components), np.random.default_rng(plan.seed)
+        started = inside._replace(data=sample(inside.data, most, rng))
     N = started.data.shape[0]
     batches = cut_batches(N, plan.batch_size or N)
     runs = _runs(started, plan, schedule(started, batches, plan.optimizer), report)
@@ -279,12 +281,17 @@ def _check_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
     return value
 
 
-def _check_batch_size(batch_size: Any, N: int) -> int | None:
+def _check_batch_size(batch_size: Any, N: int, K: int, D: int) -> int | None:
     if isinstance(batch_size, str):
         if batch_size != "auto":
             raise ValueError(f"batch_size must be 'auto' or an integer; got {batch_size!r}.")
-        return N if N <= _FULL_BATCH_ROWS else None
+        few = N <= _FULL_BATCH_ROWS and N * K * D <= _FULL_BATCH_NUMBERS
+        return N if few or N <= _sample_rows(K) else None
     return as_count(batch_size, "batch_size", most=N)
+
+
+def _sample_rows(K: int) -> int:
+    return max(_SAMPLE_ROWS, K * _SAMPLE_ROWS_OF_COMPONENT)
 
 
 def _check_restarts(restarts: Any, batch_size: Any, N: int, given: bool) -> int:

@@ -36,8 +36,11 @@ _MEMORY = 8
 _TOLERANCE = 0.03  # posterior sds that are left to go
 _MOST_PASSES = 200
 _SHORTEST = 1 / 16  # of a full natural-gradient step
+# Passes that are averaged, and as many for the elbo: at least, and of few rows, which are as quick
+# to read several times, so many that they read this number of rows.
 _AVERAGED = 6
-_ELBO_PASSES = 6
+_AVERAGED_ROWS = 2**21
+_MOST_AVERAGED = 64
 _STRIDE = Stride(rate=1.0, longest_loc=np.inf, longest_log=0.3)
 _DIGITS_DRAWS = 20
 
@@ -88,7 +91,7 @@ def polish(
             elbos.append(stage.elbo)
             report(Stand(len(elbos), stage.elbo, stage.left))
             if stage.left < _TOLERANCE:
-                images = [evaluate(free, number)[0] for number in range(_AVERAGED)]
+                images = [evaluate(free, number)[0] for number in range(_averaged(inside))]
                 free = tf.nest.map_structure(lambda *leaves: np.mean(leaves, axis=0), *images)
                 status = Status.CONVERGED
                 break
@@ -151,8 +154,13 @@ def elbo(inside: Inside, seed: tf.Tensor) -> tuple[float, float]:
     """The elbo of all rows, in internal units, and its standard error: from passes of new draws."""
     evaluate = _evaluator(inside, seed)
     free = tf.nest.map_structure(lambda t: t.numpy(), free_of(inside.model.sites, inside.values))
-    found = [evaluate(free, number)[1] for number in range(_ELBO_PASSES)]
-    return float(np.mean(found)), float(np.std(found, ddof=1) / _ELBO_PASSES**0.5)
+    found = [evaluate(free, number)[1] for number in range(_averaged(inside))]
+    return float(np.mean(found)), float(np.std(found, ddof=1) / len(found) ** 0.5)
+
+
+def _averaged(inside: Inside) -> int:
+    of_rows = min(_MOST_AVERAGED, _AVERAGED_ROWS // inside.data.shape[0])
+    return max(_AVERAGED, of_rows)
 
 
 def _flat(free: Values) -> np.ndarray:

@@ -251,11 +251,11 @@ def test_steps_that_overshoot_are_taken_back(monkeypatch):
         return longer
 
     monkeypatch.setattr(passes, "_evaluator", overshooting)
-    monkeypatch.setattr(passes, "_AVERAGED", 1)
+    monkeypatch.setattr(passes, "_averaged", lambda inside: 1)
     found = passes.polish(inside, SEED, quiet, np.zeros(1))
     assert found.status is Status.CONVERGED
     here, there = (settle.moments(inside.model.sites, run.values) for run in (end, found))
-    # Both tolerances, the noise of the six passes that one averages, and a last step too long.
+    # Both tolerances, the noise of the passes that one averages, and a last step too long.
     assert np.abs(settle.difference(here, there)).max() < 0.3
 
 
