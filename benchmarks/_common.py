@@ -236,6 +236,16 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in padded)
 
 
+def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table under its title."""
+    print(f"\n{title}\n\n{table(header, rows)}", flush=True)
+
+
+def cell(value: float, form: str) -> str:
+    """A number as text; a dash for what was not measured."""
+    return "-" if math.isnan(value) else format(value, form)
+
+
 def write_result(name: str, result: Mapping[str, Any]) -> pathlib.Path:
     """Write `benchmarks/results/NAME.json` with the versions; what is not finite becomes null."""
     RESULTS.mkdir(exist_ok=True)

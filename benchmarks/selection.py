@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from _common import load, table, write_result
+from _common import load, show, write_result
 
 import bgmm_jd
 from bgmm_jd.covariance import FORMS
@@ -218,11 +218,6 @@ def unknown(datasets: int, seed: int) -> tuple[dict[str, list[Occupied]], list[f
             found.setdefault(name, []).append(occupied(name, prior, X, which))
             print(f"data set {which}: {found[name][-1]}", flush=True)
     return found, plain
-
-
-def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table under its title."""
-    print(f"\n{title}\n\n{table(header, rows)}\n", flush=True)
 
 
 def run(given: argparse.Namespace) -> Mapping[str, Any]:

@@ -285,8 +285,10 @@ def _check_batch_size(batch_size: Any, N: int, K: int, D: int) -> int | None:
     if isinstance(batch_size, str):
         if batch_size != "auto":
             raise ValueError(f"batch_size must be 'auto' or an integer; got {batch_size!r}.")
-        few = N <= _FULL_BATCH_ROWS and N * K * D <= _FULL_BATCH_NUMBERS
-        return N if few or N <= _sample_rows(K) else None
+        most = _sample_rows(K)
+        if N * K * D <= _FULL_BATCH_NUMBERS:
+            most = max(most, _FULL_BATCH_ROWS)
+        return N if most >= N else None
     return as_count(batch_size, "batch_size", most=N)
 
 

@@ -25,16 +25,17 @@ from bgmm_jd.units import unit
 
 pytestmark = pytest.mark.slow
 
-K_MAX, D = 8, 2
+K_MAX, D = 12, 2
 CONCENTRATION = 0.3
 CENTRES = np.array([[-6.0, 0.0], [0.0, 6.0], [6.0, 0.0], [0.0, -6.0]])
-SIZES = np.array([40, 80, 120, 160])
+SIZES = np.array([200, 400, 600, 800])
+N = SIZES.sum()
 
 
 def four_clusters():
-    """[400, 2], sd 1, 8 sds apart and more."""
+    """[2000, 2], sd 1, 8 sds apart and more."""
     rng = np.random.default_rng(4)
-    X = np.repeat(CENTRES, SIZES, axis=0) + rng.normal(size=(SIZES.sum(), D))
+    X = np.repeat(CENTRES, SIZES, axis=0) + rng.normal(size=(N, D))
     return X.astype(np.float32)
 
 
@@ -76,22 +77,22 @@ def test_four_components_hold_rows(name, request):
 def test_empty_components_are_no_fault(name, request):
     posterior = request.getfixturevalue(name)
     assert posterior.status is Status.CONVERGED
-    assert smallest_weight(posterior.prior) * SIZES.sum() < 0.05
+    assert smallest_weight(posterior.prior) * N < 0.05
 
 
 @pytest.mark.parametrize("name", ["sticks", "sparse"])
 def test_the_four_are_the_clusters(name, request):
     """Their weights are the clusters' shares and their means those of its rows.
 
-    Clusters of 40 rows and more have means good to 1 / sqrt(40) sds: the posterior mean of one is
-    within a fifth of that of its rows' mean, as the prior is worth far less than a row.
+    A cluster of n rows has a mean good to 1 / sqrt(n) sds: the posterior mean of one is within a
+    fifth of that of its rows' mean, as the prior is worth far less than a row.
     """
     posterior = request.getfixturevalue(name)
     theta = bgmm_jd.relabel(posterior, "weights").sample(400)
     np.testing.assert_array_less(theta["weights"].mean(axis=0)[4:], 0.01)
     share = theta["weights"].mean(axis=0)[:4]
-    # Each count over 400, up to a prior worth a few rows.
-    np.testing.assert_allclose(share, SIZES[::-1] / 400, atol=4 / 400)
+    # Each count over N, up to a prior worth a few rows.
+    np.testing.assert_allclose(share, SIZES[::-1] / N, atol=4 / N)
     X = four_clusters()
     parts = np.split(X, np.cumsum(SIZES)[:-1])
     expected = np.array([part.mean(axis=0) for part in parts])[::-1]
@@ -106,8 +107,8 @@ def test_empty_components_are_no_fault_of_the_usual_sticks(sticks):
 
 
 def test_a_prior_that_fills_its_components_is_told_apart():
-    """Under the default prior the median of the smallest of 8 weights is worth some rows of 400."""
-    assert smallest_weight(bgmm_jd.mixture_prior(K_MAX, D)) * SIZES.sum() > 1.0
+    """Under the default prior the median of the smallest weight is worth some rows."""
+    assert smallest_weight(bgmm_jd.mixture_prior(K_MAX, D)) * N > 1.0
     assert smallest_weight(stick_breaking_prior(1, D)) == 1.0
 
 
@@ -143,9 +144,9 @@ def test_chains_of_restarts(sticks):
     occupied = weights[0].mean(axis=0) > 0.05
     assert occupied.sum() == 4
     one, other = means[:, :, occupied].mean(axis=1)
-    # Matched: one cluster's posterior sds are 1 / sqrt(40) and less, and clusters are 8 apart. Five
+    # Matched: a cluster's posterior sds are 1 / sqrt(200) and less, and clusters are 8 apart. Five
     # standard errors of two means of 50 draws, of 8 numbers: a false alarm of 5e-6.
-    assert np.abs(one - other).max() < 5.0 * (2.0 / 50.0) ** 0.5 / 40**0.5
+    assert np.abs(one - other).max() < 5.0 * (2.0 / 50.0) ** 0.5 / SIZES.min() ** 0.5
 
 
 def test_draws_of_a_chain_are_different(sticks):
@@ -159,7 +160,7 @@ def test_draws_of_a_chain_are_different(sticks):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_as_many_clusters_as_needed(form):
-    """Four, the largest first, whatever the form: the least gain of a fourth is some 80 nats."""
+    """Four, the largest first, whatever the form: the least gain of a fourth is some 400 nats."""
     rows = to_rows(four_clusters(), centre_and_scale(four_clusters()).units)
     found = initial.cluster_as_needed(rows, K_MAX, form, np.random.default_rng(0))
     assert found.count.shape == (K_MAX,)
@@ -178,7 +179,8 @@ def test_clusters_of_weighted_rows():
         initial.cluster_as_needed(rows, K_MAX, "diag", np.random.default_rng(seed)).count
         for seed in range(20)
     ]
-    expected = [160, 160, 120, 80, 0, 0, 0, 0]
+    expected = np.zeros(K_MAX)
+    expected[:4] = 4 * SIZES[0], *SIZES[:0:-1]
     # One seeding of each number: a few in a hundred miss a cluster. Five of 20, once in 4,000.
     assert sum(np.allclose(count, expected, rtol=1e-6) for count in found) > 15
 
@@ -200,7 +202,7 @@ def test_a_start_from_needed_clusters_has_room_for_all():
     found = initial.cluster_as_needed(rows, K_MAX, "diag", np.random.default_rng(0))
     start = initial.moments(found, "diag")
     weights, _ = start["weights"]
-    np.testing.assert_allclose(weights[4:], 1.0 / (400 + K_MAX))
+    np.testing.assert_allclose(weights[4:], 1.0 / (N + K_MAX))
     np.testing.assert_allclose(start["precisions"][0][4:], K_MAX ** (2.0 / D))
 
 

@@ -1,0 +1,195 @@
+"""The part of `scaling.py` that has a million rows: time, and distance from the optimum."""
+
+import argparse
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from _common import VARIABLES, Errors, Moments, align, cell, show
+from _processes import Fitted, Peer, Shape, fitted, peer
+
+from bgmm_jd import passes
+
+PEER_ITERATIONS = 1_000
+OPTIMUM_SEEDS = (1_001, 1_002)  # none that a fit to be judged has
+DEFAULT = "4 starts, calibrated"
+
+
+def million(given: argparse.Namespace) -> dict[str, Any]:
+    """Time and quality of a fit with 1 and 4 starts, calibrated or not, and of scikit-learn's."""
+    shape, seed = Shape(given.rows), given.seed
+    fits = {
+        _name(restarts, calibrate): fitted(
+            shape, seed=seed, restarts=restarts, calibrate=calibrate, calls=2
+        )
+        for restarts in (4, 1)
+        for calibrate in (True, False)
+    }
+    default = fits[DEFAULT]
+    double = fitted(shape._replace(dtype="float64"), seed=seed)
+    optima = optimum_fits(shape, default.mean["means"])
+    found = peer(shape, seed=seed, max_iter=PEER_ITERATIONS) if given.peer else None
+    show("Seconds", TIME_HEADER, time_rows(fits, double, optima, found))
+    print(f"Beside these passes: {passes._AVERAGED} averaged, and as many for the elbo.")
+    quality = qualities(fits, double, optima, found)
+    show("Distance from the optimum", QUALITY_HEADER, quality_rows(quality))
+    return {
+        "fits": {name: without_moments(fit) for name, fit in fits.items()},
+        "float64": without_moments(double),
+        "optimum": [without_moments(fit) for fit in optima],
+        "quality": quality,
+        **(peer_summary(fits, found) if found else {}),
+    }
+
+
+def peer_summary(fits: Mapping[str, Fitted], found: Peer) -> dict[str, Any]:
+    """scikit-learn's fit, and its time over ours, for the file."""
+    return {
+        "scikit-learn": without_moments(found),
+        "scikit-learn over second and first call": {
+            name: peer_ratios(fit, found) for name, fit in fits.items()
+        },
+    }
+
+
+def optimum_fits(shape: Shape, means: Any) -> list[Fitted]:
+    """float64 fits that run far longer, from these means, with draws of their own."""
+    exact = shape._replace(dtype="float64")
+    return [
+        fitted(exact, seed=seed, restarts=1, calibrate=False, init=means, exact=True)
+        for seed in OPTIMUM_SEEDS
+    ]
+
+
+def _name(restarts: int, calibrate: bool) -> str:
+    starts = "1 start" if restarts == 1 else f"{restarts} starts"
+    return f"{starts}, calibrated" if calibrate else starts
+
+
+class Quality(NamedTuple):
+    """Errors by variable, and the log density of all rows above that of the optimum, in nats."""
+
+    errors: dict[str, Errors]
+    log_density: float
+
+
+def qualities(
+    fits: Mapping[str, Fitted], double: Fitted, optima: list[Fitted], found: Peer | None
+) -> dict[str, Quality]:
+    """Everything against the optimum; float32 against float64 too."""
+    first, second = (moments_in(fit) for fit in optima)
+    optimum = average([first, second])
+    height = statistics.mean(fit.log_density for fit in optima)
+
+    def quality(fit: Fitted | Peer) -> Quality:
+        return Quality(apart(moments_in(fit), optimum), fit.log_density - height)
+
+    by_name = {name: quality(fit) for name, fit in fits.items()}
+    by_name["float64"] = quality(double)
+    if found is not None:
+        by_name["scikit-learn"] = quality(found)
+    by_name["optimum"] = Quality(apart(first, second), math.nan)
+    default = moments_in(fits[DEFAULT])
+    by_name["float32 to float64"] = Quality(apart(default, moments_in(double)), math.nan)
+    return by_name
+
+
+def moments_in(fit: Fitted | Peer) -> Moments:
+    """As arrays again."""
+    return Moments(*({v: np.asarray(x) for v, x in by.items()} for by in (fit.mean, fit.sd)))
+
+
+def average(found: Sequence[Moments]) -> Moments:
+    """Of several with their components in the order of the first."""
+    order = [align(m.mean["means"], found[0].mean["means"]) for m in found]
+
+    def of(which: int) -> dict[str, np.ndarray]:
+        moved = [{v: m[which][v][o] for v in VARIABLES} for m, o in zip(found, order, strict=True)]
+        return {v: np.mean([m[v] for m in moved], axis=0) for v in VARIABLES}
+
+    return Moments(of(0), of(1))
+
+
+def apart(found: Moments, reference: Moments) -> dict[str, Errors]:
+    """Errors of each variable whose sds are known, components aligned on their means."""
+    order = align(found.mean["means"], reference.mean["means"])
+    errors = {}
+    for v in found.sd:
+        off = np.abs(found.mean[v][order] - reference.mean[v]) / reference.sd[v]
+        ratio = found.sd[v][order] / reference.sd[v]
+        errors[v] = Errors(float(off.max()), float(ratio.min()), float(ratio.max()))
+    return errors
+
+
+def peer_ratios(fit: Fitted, found: Peer) -> tuple[float, float]:
+    """scikit-learn's seconds over those of a second call, and of a first."""
+    return found.seconds / fit.seconds[1], found.seconds / fit.seconds[0]
+
+
+def without_moments(found: Fitted | Peer) -> dict[str, Any]:
+    return {name: v for name, v in found._asdict().items() if name not in ("mean", "sd")}
+
+
+TIME_HEADER = [
+    "method",
+    "first call",
+    "second call",
+    "compile",
+    "passes",
+    "agree",
+    "status",
+    "ratio",
+    "first",
+]
+QUALITY_HEADER = ["method", *VARIABLES, "log density"]
+
+
+def time_rows(
+    fits: Mapping[str, Fitted], double: Fitted, optima: list[Fitted], found: Peer | None
+) -> list[list[str]]:
+    """One line for each way to fit, and scikit-learn's, whose iterations stand under passes."""
+    once = [("float64", double), *(("optimum", fit) for fit in optima)]
+    lines = [time_cells(name, fit, found) for name, fit in [*fits.items(), *once]]
+    if found is not None:
+        end = "converged" if found.converged else "limit"
+        cells = [f"{found.seconds:.2f}", "-", "-", str(found.iterations), "-", end]
+        lines.append(["scikit-learn", *cells, "-", "-"])
+    return lines
+
+
+def time_cells(name: str, fit: Fitted, found: Peer | None) -> list[str]:
+    """A fit of one or two calls as the text of its cells, in the order of TIME_HEADER."""
+    first, second = (*fit.seconds, math.nan)[:2]
+    ratios = (math.nan, math.nan)
+    if found is not None and len(fit.seconds) == 2:
+        ratios = peer_ratios(fit, found)
+    return [
+        name,
+        f"{first:.2f}",
+        cell(second, ".2f"),
+        cell(first - second, ".2f"),
+        str(fit.passes),
+        f"{fit.agreeing} of {len(fit.steps)}",
+        fit.status,
+        *(cell(ratio, ".2f") for ratio in ratios),
+    ]
+
+
+def quality_rows(by_name: Mapping[str, Quality]) -> list[list[str]]:
+    """One line for each method."""
+    return [
+        [
+            name,
+            *(_error_cell(found.errors.get(v)) for v in VARIABLES),
+            cell(found.log_density, "+.2f"),
+        ]
+        for name, found in by_name.items()
+    ]
+
+
+def _error_cell(error: Errors | None) -> str:
+    if error is None:
+        return "-"
+    return f"{error.mean:.4f}; {error.sd_min:.4f}..{error.sd_max:.4f}"

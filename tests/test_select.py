@@ -1,0 +1,48 @@
+"""Four clusters, with covariances of each form: `select` finds the number and the form."""
+
+import numpy as np
+import pytest
+
+import bgmm_jd
+from bgmm_jd.covariance import FORMS
+
+pytestmark = pytest.mark.slow
+
+CENTRES = np.array([[-6.0, 0.0], [0.0, 6.0], [6.0, 0.0], [0.0, -6.0]])
+SIZES = np.array([350, 450, 550, 650])
+SDS = np.array([[0.6, 1.4], [1.5, 0.7], [0.8, 1.6], [1.4, 0.5]])
+CORRELATIONS = np.array([0.7, -0.6, 0.5, -0.7])
+SETTINGS = {"draws": 100, "restarts": 2, "calibrate": False, "execution": "graph"}
+
+
+def covariances(form: str) -> np.ndarray:
+    """[4, 2, 2]; what a simpler form would miss is large: sds twice as large, correlations 0.5."""
+    sds = np.repeat(SDS[:, :1], 2, axis=1) if form == "spherical" else SDS
+    full = np.einsum("ki,kj->kij", sds, sds)
+    correlation = np.zeros(4) if form in ("spherical", "diag") else CORRELATIONS
+    full[:, 0, 1] *= correlation
+    full[:, 1, 0] *= correlation
+    return np.repeat(full[:1], 4, axis=0) if form == "tied" else full
+
+
+def rows_of(form: str) -> np.ndarray:
+    """[2000, 2]"""
+    rng = np.random.default_rng(FORMS.index(form))
+    parts = [
+        rng.multivariate_normal(centre, covariance, size)
+        for centre, covariance, size in zip(CENTRES, covariances(form), SIZES, strict=True)
+    ]
+    return np.concatenate(parts).astype(np.float32)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_number_is_found(form):
+    found = bgmm_jd.select(rows_of(form), (3, 4, 5), form, **SETTINGS)
+    assert (found.best.K, found.best.covariance) == (4, form)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_form_is_found(form):
+    """The simplest that holds: a form with more parameters pays for them in evidence."""
+    found = bgmm_jd.select(rows_of(form), 4, FORMS, **SETTINGS)
+    assert (found.best.K, found.best.covariance) == (4, form)
