@@ -4,14 +4,14 @@ For every reference posterior with diagonal covariances (tests/reference), with 
 prior, default settings and several seeds:
 
     mean field          `fit(..., calibrate=False)`: draws of the surrogate
-    calibrated          draws of the calibrated normal distribution as they come, without weights;
-                        it is made a little wider than the posterior, so its sds are too
+    calibrated          draws of the calibrated normal distribution, without weights
     weighted            `posterior.sample(n)`: what users get; 4,000 draws
     weighted, 20,000    the same with more draws: what is left is not the noise of sampling
 
     weights, means,     max |mean - reference mean| in reference sds; min..max of
     precisions          sd / reference sd; the worst over all elements and seeds
-    k-hat               the largest over seeds, of that method's draws before any weighting
+    k-hat               the largest over seeds, of that method's draws before any weighting; those
+                        that are to be weighted are made a little wider first
     elbo                of the surrogate, the smallest over seeds; nats, higher is better
 
 The references have a noise of their own (standard errors near 0.01 sd and 1 %), and so have 4,000
@@ -172,11 +172,11 @@ def mean_field_khat(posterior: Posterior, seed: int) -> float:
 
 
 def proposals(posterior: Posterior, seed: int) -> dict[str, np.ndarray]:
-    """Draws before weighting, in the units of X; the surrogate's, where the fit kept to them."""
+    """Draws that are not weighted, in the units of X; the surrogate's, if the fit kept to them."""
     inside = posterior.inside
     if inside.normal is None:
         return posterior.sample(MANY_DRAWS, seed=seed)
-    draws = sampling.proposal(inside, MANY_DRAWS, np.random.default_rng(seed))
+    draws = sampling.proposal(inside, MANY_DRAWS, np.random.default_rng(seed), to_weigh=False)
     return to_user(posterior, draws.theta)
 
 

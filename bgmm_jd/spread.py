@@ -41,7 +41,8 @@ def correlations(theta: Arrays) -> np.ndarray:
     """Correlation matrices, of the shape of `covariances`."""
     matrices = covariances(theta)
     sd = np.sqrt(np.diagonal(matrices, axis1=-2, axis2=-1))
-    return matrices / (sd[..., :, np.newaxis] * sd[..., np.newaxis, :])
+    found = matrices / (sd[..., :, np.newaxis] * sd[..., np.newaxis, :])
+    return np.clip(found, -1.0, 1.0)  # rounding goes beyond
 
 
 def by_component(theta: Arrays, form: str) -> np.ndarray:

@@ -267,6 +267,8 @@ def test_matrices_of_draws(form, name):
         np.testing.assert_allclose(
             correlations[index], own[index] / np.outer(sd, sd), rtol=1e-12, atol=1e-13
         )
+    rounded = {name: v.astype(np.float32) for name, v in theta.items()}
+    assert np.abs(spread.correlations(rounded)).max() <= 1.0
 
 
 # --- Units --------------------------------------------------------------------------------------
