@@ -29,8 +29,8 @@ from bgmm_jd.natural import free_of
 from bgmm_jd.objective import model_of
 from bgmm_jd.posterior import Posterior
 from bgmm_jd.prior import default_prior, prior_moments
+from bgmm_jd.run import Run
 from bgmm_jd.sampling import Inside
-from bgmm_jd.status import Status
 from bgmm_jd.surrogate import start_values
 
 K, D = 10, 8
@@ -176,8 +176,9 @@ def fit_task(
         passes._MOST_PASSES *= LONGER
         passes._SLICES *= FINER
     X = rows_of(shape)
-    before, seconds, peaks = resident(), [], []
+    counts, before, seconds, peaks = count_passes(), resident(), [], []
     for _ in range(calls):
+        counts.clear()
         begun = time.perf_counter()
         posterior = bgmm_jd.fit(
             X,
@@ -195,7 +196,7 @@ def fit_task(
     found = moments_of(posterior) if diagonal else Moments({}, {})
     return Fitted(
         seconds=seconds,
-        passes=passes_of(posterior),
+        passes=counts[0] if counts else 0,
         steps=[restart.steps for restart in posterior.restarts],
         agreeing=sum(restart.agrees for restart in posterior.restarts),
         status=posterior.status.name,
@@ -210,10 +211,18 @@ def fit_task(
     )
 
 
-def passes_of(posterior: Posterior) -> int:
-    """How many steps the trace has beyond those of the start that was kept."""
-    kept = max(posterior.restarts, key=lambda r: (r.status is Status.CONVERGED, r.elbo))
-    return len(posterior.elbo_trace) - kept.steps
+def count_passes() -> list[int]:
+    """A list that takes the number of passes of every fixed point from now on."""
+    counts: list[int] = []
+    polish = passes.polish
+
+    def counted(inside: Inside, seed: Any, report: Any, started: np.ndarray) -> Run:
+        found = polish(inside, seed, report, started)
+        counts.append(len(found.elbos) - len(started))
+        return found
+
+    passes.polish = counted
+    return counts
 
 
 def moments_of(posterior: Posterior) -> Moments:

@@ -95,6 +95,11 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         help="rows per step (default: chosen by their number)",
     )
     add("--seed", type=int, default=0, help="equal seeds give equal results (default: 0)")
+    add(
+        "--keep-compiled",
+        metavar="DIR",
+        help="keep compiled programs there for the next run; a directory of your own",
+    )
 
 
 def _demonstrate(arguments: argparse.Namespace) -> int:
@@ -125,11 +130,20 @@ def _fit_file(arguments: argparse.Namespace) -> int:
     outputs = Outputs(netcdf, arguments.plot or netcdf.parent / (netcdf.stem + ".png"))
     table = read_csv(file, arguments.columns)
     _check_outputs(outputs, file)
+    if arguments.keep_compiled is not None:
+        _keep_compiled(arguments.keep_compiled)
     settings = {"covariance": arguments.covariance, "seed": arguments.seed}
     if arguments.batch_size is not None:
         settings["batch_size"] = arguments.batch_size
     status = _fit_table(file.name, table, arguments.K, settings, outputs)
     return _GOOD if status.good else _DOUBTFUL
+
+
+def _keep_compiled(directory: str) -> None:
+    try:
+        bgmm_jd.keep_compiled(directory)
+    except (ValueError, OSError) as error:
+        raise BadInput(f"cannot keep programs in {directory}: {error}") from None
 
 
 def _check_outputs(outputs: Outputs, source: Path | None = None) -> None:

@@ -21,8 +21,8 @@ _FLAG = "--tf_xla_persistent_cache_directory="
 def keep_compiled(folder: str | os.PathLike[str]) -> None:
     """Keep compiled programs in a folder, and use those that are there.
 
-    Call it before anything else of TensorFlow's runs, a fit or a prior: it is for the whole
-    process. A first fit then takes about half the time in every later process.
+    Call it before anything of TensorFlow's runs, a fit or a prior: it is for the whole process.
+    Every later process then has its first fit about a third sooner.
 
     Parameters
     ----------
@@ -35,21 +35,24 @@ def keep_compiled(folder: str | os.PathLike[str]) -> None:
     ValueError
         If others than the user may write to the folder: it is going to hold machine code.
     RuntimeError
-        If TensorFlow has started.
+        If TensorFlow has started without it.
     """
     path = Path(folder).expanduser().absolute()
+    inner = path / _kind()
     if " " in str(path):
         raise ValueError(f"folder must have no blanks in its path, for TensorFlow; got {path}.")
+    flags = os.environ.get(_VARIABLE, "").split()
+    if f"{_FLAG}{inner}" in flags:
+        return
     if _has_started():
         raise RuntimeError(
             "keep_compiled must be called before TensorFlow starts, and it has. Call it right "
             "after the imports."
         )
-    inner = path / _kind()
     for part in (path, inner):
         part.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_own(part)
-    others = [flag for flag in os.environ.get(_VARIABLE, "").split() if not flag.startswith(_FLAG)]
+    others = [flag for flag in flags if not flag.startswith(_FLAG)]
     os.environ[_VARIABLE] = " ".join([*others, f"{_FLAG}{inner}"])
 
 

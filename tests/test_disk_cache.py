@@ -79,6 +79,15 @@ def test_a_path_with_blanks_is_refused(not_started, tmp_path):
         bgmm_jd.keep_compiled(tmp_path / "my programs")
 
 
+def test_a_second_call_with_the_same_folder_is_none(not_started, tmp_path, monkeypatch):
+    """As in a notebook whose first cell is run again, after a fit."""
+    bgmm_jd.keep_compiled(tmp_path)
+    monkeypatch.setattr(disk_cache, "_has_started", lambda: True)
+    bgmm_jd.keep_compiled(tmp_path)
+    with pytest.raises(RuntimeError, match="before TensorFlow starts"):
+        bgmm_jd.keep_compiled(tmp_path / "another")
+
+
 def test_too_late():
     """A fit, or anything that makes a tensor, has started TensorFlow."""
     bgmm_jd.mixture_prior(2, 1).sample(seed=0)

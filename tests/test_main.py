@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import bgmm_jd
-from bgmm_jd import examples, svi
+from bgmm_jd import disk_cache, examples, svi
 from bgmm_jd.__main__ import main
 from bgmm_jd.csv_file import BadInput, read_csv
 
@@ -71,6 +71,19 @@ def test_fit_prints_what_it_found(fitted):
     assert len(rows) == 6
     assert lines[-2].startswith(f"Wrote {netcdf} ")
     assert lines[-1].startswith(f"Wrote {netcdf.with_suffix('.png')} ")
+
+
+def test_fit_keeps_programs_in_a_directory_of_ones_own(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    monkeypatch.setattr(disk_cache, "_has_started", lambda: False)
+    monkeypatch.setenv("TF_XLA_FLAGS", "")
+    outcome = run("fit", data, "-k", 2, "--keep-compiled", shared)
+    assert outcome.code == 2
+    assert "writable by nobody else" in outcome.err
+    assert not (tmp_path / "data.nc").exists()
 
 
 def test_fit_writes_the_draws(fitted, data):
