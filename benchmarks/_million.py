@@ -32,7 +32,7 @@ def million(given: argparse.Namespace) -> dict[str, Any]:
     optima = optimum_fits(shape, default.mean["means"])
     found = peer(shape, seed=seed, max_iter=PEER_ITERATIONS) if given.peer else None
     show("Seconds", TIME_HEADER, time_rows(fits, double, optima, found))
-    print(f"Beside these passes: {passes._AVERAGED} averaged, and as many for the elbo.")
+    print(f"Beside these passes: {passes._AVERAGED} averaged, half as many for the elbo.")
     quality = qualities(fits, double, optima, found)
     show("Distance from the optimum", QUALITY_HEADER, quality_rows(quality))
     return {
