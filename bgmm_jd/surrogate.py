@@ -185,12 +185,13 @@ def joint_in_training(
         # Read at every run of the coroutine: the variables move from step to step.
         moving = map_values(lambda _, v: tf.convert_to_tensor(v), sites, values)
         still = map_values(lambda _, v: tf.stop_gradient(v), sites, moving)
+        seed = step_seed()
         for i, site in enumerate(sites):
             yield Root(
                 StickTheLanding(
                     _member(site, moving[site.name], units, user=False, training=True),
                     _member(site, still[site.name], units, user=False),
-                    fold_in(step_seed(), i),
+                    fold_in(seed, i),
                 )
             )
 
