@@ -177,9 +177,7 @@ def _like(free: Values, flat: np.ndarray) -> Values:
 
 def _moments(inside: Inside, free: Values) -> settle.Moments:
     """Means and sds of the surrogate in a row each."""
-    values = values_of(inside.model.sites, free)
-    arrays = tf.nest.map_structure(lambda t: np.asarray(t, np.float64), values)
-    return settle.moments(inside.model.sites, arrays)
+    return settle.moments(inside.model.sites, values_of(inside.model.sites, free))
 
 
 def _evaluator(inside: Inside, seed: tf.Tensor) -> Evaluator:

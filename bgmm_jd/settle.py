@@ -54,8 +54,14 @@ def average(sites: tuple[Site, ...], blocks: list[Values]) -> Values:
 
 
 def moments(sites: tuple[Site, ...], values: Values) -> Moments:
-    """Means and sds of every coordinate of the surrogate, in a row each."""
-    pairs = [site.family.moments(values[site.name]) for site in sites]
+    """Means and sds of every coordinate of the surrogate, in a row each, in float64.
+
+    The weight of the last of many broken sticks has a variance below the smallest float32.
+    """
+    pairs = []
+    for site in sites:
+        wide = {name: np.asarray(v, np.float64) for name, v in values[site.name].items()}
+        pairs.append(site.family.moments(wide))
     return (
         np.concatenate([np.ravel(mean) for mean, _ in pairs]),
         np.concatenate([np.ravel(sd) for _, sd in pairs]),
