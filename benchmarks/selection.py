@@ -9,7 +9,7 @@ some of these data sets overlap by chance; none is left out.
                 (`best`), and which the highest elpd_loo, for contrast. "right" counts both K and
                 form, "K" the number of clusters alone.
     unknown K   one fit of the diagonal data with 12 components, under a stick-breaking prior
-                (concentration 1) and under a sparse Dirichlet (0.05): the most probable number of
+                (concentration 0.1) and under a sparse Dirichlet (0.01): the most probable number of
                 occupied components, its probability, and the k-hat that says how far to trust it;
                 seconds of a second call, beside those of a fit with K=4 and the default prior, of
                 the same rows.
@@ -34,7 +34,7 @@ from bgmm_jd.prior import DEFAULT_PRECISION_CONCENTRATION, DEFAULT_PRECISION_RAT
 N, D, CLUSTERS = 2_000, 3, 4
 NUMBERS = range(2, 7)
 K_MAX = 12
-SPARSE = 0.05
+STICKS, SPARSE = 0.1, 0.01  # concentrations: with ten times as much, five are more probable
 COUNT_DRAWS = 1_000
 
 
@@ -132,7 +132,7 @@ def spare_priors(X: np.ndarray) -> dict[str, Any]:
         "precision_rate": DEFAULT_PRECISION_RATE * K_MAX ** (-2.0 / D) * scale**2,
     }
     return {
-        "stick breaking": bgmm_jd.stick_breaking_prior(K_MAX, D, **components),
+        "stick breaking": bgmm_jd.stick_breaking_prior(K_MAX, D, STICKS, **components),
         "sparse Dirichlet": bgmm_jd.mixture_prior(
             K_MAX, D, weight_concentration=SPARSE, **components
         ),
