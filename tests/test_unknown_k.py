@@ -32,6 +32,8 @@ CONCENTRATION = 0.1
 CENTRES = np.array([[-6.0, 0.0], [0.0, 6.0], [6.0, 0.0], [0.0, -6.0]])
 SIZES = np.array([200, 400, 600, 800])
 N = SIZES.sum()
+# The sparse posterior is further from normal, which its k-hat may say.
+WORST = {"sticks": Status.CONVERGED, "sparse": Status.KHAT_TOO_HIGH}
 
 
 def four_clusters():
@@ -53,7 +55,7 @@ def in_units_of(X):
 
 
 def fit_with(prior):
-    """With eight components to spare the k-hat may be high, as the docs say, and warns."""
+    """A k-hat that is too high warns; `WORST` says where it may be."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", re.escape(str(Status.KHAT_TOO_HIGH)), RuntimeWarning)
         return bgmm_jd.fit(
@@ -74,11 +76,11 @@ def sparse():
 
 @pytest.mark.parametrize("name", ["sticks", "sparse"])
 def test_four_components_hold_rows(name, request):
-    """As a Gibbs sampler of labels and parameters has it, 3,500 sweeps after 500.
+    """As a Gibbs sampler has it: see reference/make_occupied.py.
 
-    It finds four components with probability 0.56 (sticks) and 0.78 (sparse), five with 0.41 and
-    0.22, six with 0.03 and 0.01. With ten times the concentration the most probable number is five:
-    a small component more, beside one of the four.
+    It finds four, five and six with probabilities 0.69, 0.29 and 0.03 (sticks), and 0.77, 0.22 and
+    0.01 (sparse). With more concentration five are more probable than four: a small component more,
+    beside one of the four.
     """
     posterior = request.getfixturevalue(name)
     numbers = occupied_components(posterior, draws=400)
@@ -90,7 +92,7 @@ def test_four_components_hold_rows(name, request):
 @pytest.mark.parametrize("name", ["sticks", "sparse"])
 def test_empty_components_are_no_fault(name, request):
     posterior = request.getfixturevalue(name)
-    assert posterior.status in (Status.CONVERGED, Status.KHAT_TOO_HIGH)
+    assert posterior.status in (Status.CONVERGED, WORST[name])
     assert all(restart.status is Status.CONVERGED for restart in posterior.restarts)
     assert smallest_weight(posterior.prior) * N < 0.05
 
@@ -106,9 +108,8 @@ def test_the_four_are_the_clusters(name, request):
     theta = bgmm_jd.relabel(posterior, "weights").sample(400)
     np.testing.assert_array_less(theta["weights"].mean(axis=0)[4:], 0.01)
     share = theta["weights"].mean(axis=0)[:4]
-    # Up to a posterior sd: a spare component that holds rows has them from one of the four.
-    expected = SIZES[::-1] / N
-    assert (np.abs(share - expected) < np.sqrt(expected * (1.0 - expected) / N)).all()
+    # Each count over N, up to a prior worth a few rows.
+    np.testing.assert_allclose(share, SIZES[::-1] / N, atol=4 / N)
     X = four_clusters()
     parts = np.split(X, np.cumsum(SIZES)[:-1])
     expected = np.array([part.mean(axis=0) for part in parts])[::-1]
@@ -166,9 +167,9 @@ def test_chains_of_restarts(sticks):
 
 
 def test_draws_of_a_chain_are_different(sticks):
-    """As those of the posterior itself are, most of them, though weights are uneven here."""
+    """As those of the posterior itself are, nearly all of them."""
     for posterior in (sticks, *restart_posteriors(sticks)):
-        assert len(np.unique(posterior.sample(50)["means"][:, 0, 0])) > 25
+        assert len(np.unique(posterior.sample(50)["means"][:, 0, 0])) > 40
 
 
 # Where the fit starts.
