@@ -4,6 +4,7 @@ A surrogate here is anything with `sample(n, seed=...)` and `log_prob(draws)`, w
 `weights` [S, K], `means` [S, K, D] and `precisions` as attributes: a named joint distribution.
 """
 
+import argparse
 import dataclasses
 import importlib.metadata
 import importlib.util
@@ -201,6 +202,17 @@ def elbo(
         parts.append(np.asarray(log_joint(theta) - log_q))
     terms = np.concatenate(parts)
     return Estimate(value=float(terms.mean()), se=float(terms.std(ddof=1) / math.sqrt(draws)))
+
+
+def data_set_arguments(description: str, datasets: int) -> argparse.Namespace:
+    """The command line of a benchmark over data sets that are drawn for it."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--datasets", type=int, default=datasets, help="how many")
+    parser.add_argument("--seed", type=int, default=0, help="of the data sets")
+    given = parser.parse_args()
+    if given.datasets < 1 or given.seed < 0:
+        parser.error("--datasets must be positive, --seed not negative")
+    return given
 
 
 def installed(package: str) -> bool:

@@ -27,7 +27,6 @@ Run it:  python benchmarks/coverage.py [--datasets 400] [--seed 0]
 The tables are printed and everything is kept in benchmarks/results/coverage.json.
 """
 
-import argparse
 import collections
 import math
 import time
@@ -36,7 +35,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from _common import VARIABLES, load, table, write_result
+from _common import VARIABLES, data_set_arguments, load, table, write_result
 
 import bgmm_jd
 
@@ -221,20 +220,9 @@ def run_all(datasets: int, seed: int, tell: Callable[[str], None]) -> list[Case]
     return cases
 
 
-def arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Coverage of posterior intervals.")
-    parser.add_argument("--datasets", type=int, default=400)
-    parser.add_argument("--seed", type=int, default=0, help="of the data sets")
-    given = parser.parse_args()
-    if given.datasets < 1 or given.seed < 0:
-        parser.error("--datasets must be positive, --seed not negative")
-    return given
-
-
 def main() -> None:
     """All data sets, the tables and the file."""
-    given = arguments()
+    given = data_set_arguments("Coverage of posterior intervals.", 400)
     load_before = load()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the statuses are counted instead

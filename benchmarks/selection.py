@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from _common import load, show, write_result
+from _common import data_set_arguments, load, show, write_result
 
 import bgmm_jd
 from bgmm_jd.covariance import FORMS
@@ -230,20 +230,9 @@ def run(given: argparse.Namespace) -> Mapping[str, Any]:
     return {"unknown_K": spare, "plain_seconds": plain, "select": chosen}
 
 
-def arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Numbers of clusters and forms of covariance.")
-    parser.add_argument("--datasets", type=int, default=3, help="of each form")
-    parser.add_argument("--seed", type=int, default=0, help="of the first data set of each form")
-    given = parser.parse_args()
-    if given.datasets < 1 or given.seed < 0:
-        parser.error("--datasets must be positive, --seed not negative")
-    return given
-
-
 def main() -> None:
     """The tables and the file."""
-    given = arguments()
+    given = data_set_arguments("Numbers of clusters and forms of covariance.", 3)
     settings = vars(given) | {"N": N, "D": D, "clusters": CLUSTERS, "load_before": load()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the statuses are kept instead
