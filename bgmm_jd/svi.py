@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from bgmm_jd.compiled import compiled
 from bgmm_jd.data import Batches, batch_indices
 from bgmm_jd.draws import fold_in
+from bgmm_jd.loop import Problem, fit_in_loop
 from bgmm_jd.native_log import start_tensorflow
 from bgmm_jd.natural import Stride, natural_step
 from bgmm_jd.objective import Model, log_joint
@@ -210,13 +210,16 @@ class Program:
         def step_seed():
             return fold_in(draw_seed, self._step.read_value())
 
-        return tfp.vi.fit_surrogate_posterior(
+        problem = Problem(
             target,
             joint_in_training(model.sites, self._variables, units, step_seed),
-            optimizer=self._optimizer(stride),
-            num_steps=schedule.steps,
+            self._optimizer(stride),
+            tf.nest.flatten(self._held),
+        )
+        return fit_in_loop(
+            problem,
+            schedule.steps,
             sample_size=schedule.draws,
-            trainable_variables=tf.nest.flatten(self._held),
             trace_fn=lambda step: (
                 step.loss,
                 tf.nest.map_structure(tf.convert_to_tensor, self._held),
