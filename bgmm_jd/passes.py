@@ -223,9 +223,12 @@ def _program(model: Model, plan: Plan) -> Callable[..., Pass]:
             surrogate = joint_in_training(sites, values, units, lambda: seed)
             sample, log_q = surrogate.experimental_sample_and_log_prob(draws, seed=seed)
             theta = sample._asdict()
-            likelihood, slope = _by_slice(model, plan, theta, rows)
+            # What depends on the draws alone is made for all slices at once.
+            read = quadratic.expanded(theta, model.covariance) if plan.expanded else dict(theta)
+            likelihood, slope = _by_slice(model, plan, read, rows)
             # A scalar with the gradient of the likelihood, which is not kept on the tape.
-            pulled = tf.add_n([tf.reduce_sum(slope[name] * theta[name]) for name in slope])
+            pulled = tf.nest.map_structure(lambda s, v: tf.reduce_sum(s * v), slope, read)
+            pulled = tf.add_n(tf.nest.flatten(pulled))
             rest = tf.reduce_mean(log_prior(model, theta, units) - log_q)
             loss = -(pulled / 2.0 + rest)
         step = natural_step(sites, values, tape.gradient(loss, free), _STRIDE)
@@ -235,14 +238,13 @@ def _program(model: Model, plan: Plan) -> Callable[..., Pass]:
     return compiled(run, plan.execution)
 
 
-def _by_slice(
-    model: Model, plan: Plan, theta: mixture.Theta, rows: Rows
-) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+def _by_slice(model: Model, plan: Plan, draws: Any, rows: Rows) -> tuple[tf.Tensor, Any]:
     """Log likelihood of each slice under its two draws [slices, 2], and its slope in each draw.
 
     Parameters
     ----------
-    theta : [2 slices, ...], the second half the mirror images of the first.
+    draws : as `_log_joint_label` reads them, of leading axis 2 slices, the second half the mirror
+        images of the first.
     """
 
     def of_slice(parts: Any) -> Any:
@@ -250,26 +252,27 @@ def _by_slice(
         missing = Missing(rows.missing.observed, *pattern) if rows.missing else None
         with tf.GradientTape() as tape:
             tape.watch(pair)
-            label = _log_joint_label(model, plan, pair, Rows(values, weight, missing))
+            label = _log_joint_label(model, pair, Rows(values, weight, missing))
             total = tf.reduce_sum(weight * tf.reduce_logsumexp(label, axis=-2), axis=-1)
         slope = tape.gradient(total, pair, unconnected_gradients="zero")
         return tf.cast(total, tf.float64), slope
 
     half = plan.slices
-    pairs = {
-        name: tf.stop_gradient(tf.stack([v[:half], v[half:]], axis=1)) for name, v in theta.items()
-    }
+    pairs = tf.nest.map_structure(
+        lambda v: tf.stop_gradient(tf.stack([v[:half], v[half:]], axis=1)), draws
+    )
     signature = tf.nest.map_structure(lambda v: tf.TensorSpec(v.shape[1:], v.dtype), pairs)
     likelihood, slope = tf.map_fn(
         of_slice,
         (pairs, rows.values, rows.weight, *([rows.missing.pattern] if rows.missing else [])),
         fn_output_signature=(tf.TensorSpec([2], tf.float64), signature),
     )
-    back = {n: tf.concat(tf.unstack(v, num=2, axis=1), axis=0) for n, v in slope.items()}
-    return likelihood, back
+    return likelihood, tf.nest.map_structure(
+        lambda v: tf.concat(tf.unstack(v, num=2, axis=1), axis=0), slope
+    )
 
 
-def _log_joint_label(model: Model, plan: Plan, theta: mixture.Theta, rows: Rows) -> tf.Tensor:
-    if plan.expanded:
-        return quadratic.log_joint_label(theta, rows.values, model.covariance)
-    return mixture.log_joint_label(theta, rows, model.covariance)
+def _log_joint_label(model: Model, draws: Any, rows: Rows) -> tf.Tensor:
+    if isinstance(draws, quadratic.Expanded):
+        return quadratic.log_joint_label(draws, rows.values, model.covariance)
+    return mixture.log_joint_label(draws, rows, model.covariance)

@@ -7,6 +7,7 @@ is narrow for its distance from zero: `has_digits` tells.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -18,26 +19,39 @@ _LOG_2PI = math.log(2.0 * math.pi)
 _TOLERANCE = 1e-4  # nats of a row's log density: far below what any row adds of its own
 
 
-def log_joint_label(theta: Theta, values: tf.Tensor, covariance: str) -> tf.Tensor:
+class Expanded(NamedTuple):
+    """Draws as the coefficients of rows.
+
+    slope [S, K, F] : of the products of a row's features, and of the features.
+    constant [S, K]
+    """
+
+    slope: tf.Tensor
+    constant: tf.Tensor
+
+
+def expanded(theta: Theta, covariance: str) -> Expanded:
+    """The coefficients of draws with one sample axis [S], for any rows."""
+    quadratic, linear, log_det = _coefficients(theta, covariance)
+    means = theta["means"]
+    tiny = np.finfo(means.dtype.as_numpy_dtype).tiny
+    constant = tf.math.log(tf.maximum(theta["weights"], tiny)) + log_det
+    constant -= 0.5 * (means.shape[-1] * _LOG_2PI + tf.reduce_sum(means * linear, axis=-1))
+    return Expanded(tf.concat([quadratic, linear], axis=-1), constant)
+
+
+def log_joint_label(draws: Expanded, values: tf.Tensor, covariance: str) -> tf.Tensor:
     """log p(x_n, label_n = k given theta) [S, K, N], as `mixture.log_joint_label`, nothing missing.
 
     Parameters
     ----------
-    theta : with one sample axis [S].
     values : [N, D]
     """
-    quadratic, linear, log_det = _coefficients(theta, covariance)
-    means = theta["means"]
-    D = means.shape[-1]
-    tiny = np.finfo(values.dtype.as_numpy_dtype).tiny
-    constant = tf.math.log(tf.maximum(theta["weights"], tiny)) + log_det
-    constant -= 0.5 * (D * _LOG_2PI + tf.reduce_sum(means * linear, axis=-1))
-    weights = tf.concat([quadratic, linear], axis=-1)
     columns = tf.concat([_products(values, covariance), values], axis=-1)
-    flat = tf.reshape(weights, [-1, weights.shape[-1]])
+    flat = tf.reshape(draws.slope, [-1, draws.slope.shape[-1]])
     products = tf.matmul(flat, columns, transpose_b=True)
-    shape = tf.concat([tf.shape(constant), [tf.shape(values)[0]]], axis=0)
-    return tf.reshape(products, shape) + constant[..., tf.newaxis]
+    shape = tf.concat([tf.shape(draws.constant), [tf.shape(values)[0]]], axis=0)
+    return tf.reshape(products, shape) + draws.constant[..., tf.newaxis]
 
 
 def _coefficients(theta: Theta, covariance: str) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
