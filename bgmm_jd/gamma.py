@@ -294,6 +294,11 @@ def _kernel(z: tf.Tensor, mean: tf.Tensor, concentration: tf.Tensor) -> tuple[tf
     return tf.where(near, near_value, far_value), gradient
 
 
+# Of a draw of proportions, in either dtype: a density in float32 could not tell smaller ones apart,
+# and its gradient, up to 1 / eps over the proportion, must still be a float.
+LEAST_PROPORTION = 1e-30
+
+
 class Gamma(tfd.Gamma):
     """`tfd.Gamma` with loop-free draws and a log density that is right for large concentrations.
 
@@ -339,8 +344,7 @@ class Dirichlet(tfd.Dirichlet):
     """`tfd.Dirichlet` with loop-free draws and a log density right for large concentrations.
 
     Constructor, properties, moments and divergences are inherited; for seeds and gradients see
-    `Gamma`. A component below the smallest normal float is raised to it, and keeps its relative
-    gradient.
+    `Gamma`. A component below `LEAST_PROPORTION` is raised to it, and keeps its relative gradient.
 
     Off the simplex, where there is no density, `log_prob` exceeds that of `tfd.Dirichlet` by
     A (1 - sum(x)), A the total concentration. That makes it level across the simplex: a draw whose
@@ -359,6 +363,7 @@ class Dirichlet(tfd.Dirichlet):
         largest = tf.reduce_max(z.log_factor, axis=-1, keepdims=True)
         parts = z.scale * tf.exp(z.log_factor - largest)
         value = parts / tf.reduce_sum(parts, axis=-1, keepdims=True)
+        value = tf.maximum(value, LEAST_PROPORTION)
         return _moving(value, z.change - tf.reduce_sum(value * z.change, axis=-1, keepdims=True))
 
     def _log_prob(self, x: tf.Tensor) -> tf.Tensor:

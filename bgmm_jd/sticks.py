@@ -15,6 +15,7 @@ H. Ishwaran, L. F. James (2001). Gibbs sampling methods for stick-breaking prior
     American Statistical Association 96(453).
 """
 
+import math
 from numbers import Integral
 from typing import Any
 
@@ -27,6 +28,10 @@ from tensorflow_probability import distributions as tfd
 from bgmm_jd import draws, gamma
 
 __all__ = ["MirroredStickBreaking", "StickBreaking", "StickCoordinates", "dirichlet_process"]
+
+
+# What must be left of a stick for its break to have a gradient: the least proportion is a rounding.
+_LOG_WHOLE = math.log(gamma.LEAST_PROPORTION / np.finfo(np.float32).eps)
 
 
 def dirichlet_process(K: int, alpha: Any) -> tf.Tensor:
@@ -82,10 +87,11 @@ class StickBreaking(tfd.Distribution):
     for concentrations from 0.05 to 1e8: see `gamma.Dirichlet`. An integer `seed` is taken as it is
     (see `draws.stateless_seed`).
 
-    A component below 1e-31 (float64: 1e-292), the smallest normal float over its eps, is raised to
-    that in a draw, and keeps its relative gradient: a relative gradient of up to 1 / eps over the
-    component is then still a float. How components so small share their part of the stick is lost.
-    `log_prob` raises components below the smallest normal float to it.
+    A component below `gamma.LEAST_PROPORTION` is raised to it in a draw, and keeps its relative
+    gradient. How components so small share their part of the stick is lost, so a break has no
+    gradient where hardly more than that is left to break. What is left is independent of how it
+    breaks: the other draws tell the gradient without bias. `log_prob` raises components below the
+    smallest normal float to it.
 
     Parameters
     ----------
@@ -155,14 +161,17 @@ class StickBreaking(tfd.Distribution):
         shape = tf.concat([[n], tf.shape(concentration)], axis=0)
         seed = draws.stateless_seed(seed, salt="StickBreaking")
         sticks, change = _draw_pairs(tf.broadcast_to(concentration, shape), seed, self._mirrored)
-        value = tf.exp(_log_pieces(tf.math.log(sticks)))
-        limits = np.finfo(value.dtype.as_numpy_dtype)
-        return gamma._moving(tf.maximum(value, limits.tiny / limits.eps), _log_pieces(change))
+        log_sticks = tf.math.log(sticks)
+        value = tf.exp(_log_pieces(log_sticks))
+        value = tf.maximum(value, gamma.LEAST_PROPORTION)
+        log_remaining = tf.cumsum(log_sticks[..., 1:], axis=-2, exclusive=True)
+        change = tf.where(log_remaining > _LOG_WHOLE, change, tf.zeros_like(change))
+        return gamma._moving(value, _log_pieces(change))
 
     def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
-        sticks, remaining = _sticks_of(x)
-        density = gamma.Dirichlet(self.concentration).log_prob(sticks)
-        return tf.reduce_sum(density - tf.math.log(remaining), axis=-1)
+        log_sticks, log_remaining = _log_sticks_of(x)
+        density = gamma.Dirichlet(self.concentration).log_prob(tf.exp(log_sticks))
+        return tf.reduce_sum(density - log_remaining, axis=-1)
 
     def _mean(self) -> tf.Tensor:
         return tf.exp(_log_pieces(tf.math.log(self._stick_means())))
@@ -212,8 +221,8 @@ class StickCoordinates(tfb.Bijector):
     """K - 1 real numbers y as K proportions: the sticks are v[k] = sigmoid(y[k]).
 
     Volume is measured as a Dirichlet density does, in the first K - 1 proportions: the log of the
-    Jacobian is sum_k (log v[k] + log(1 - v[k]) + log R[k]). Proportions below the smallest normal
-    float are taken for it on the way back.
+    Jacobian is sum_k (log v[k] + log(1 - v[k]) + log R[k]). Proportions are raised to the least of
+    a draw; below the smallest normal float they are taken for it on the way back.
     """
 
     def __init__(self, validate_args: bool = False, name: str = "sticks") -> None:
@@ -222,10 +231,10 @@ class StickCoordinates(tfb.Bijector):
         )
 
     def _forward(self, y: tf.Tensor) -> tf.Tensor:
-        return tf.exp(_log_pieces(_log_sigmoids(y)))
+        return tf.maximum(tf.exp(_log_pieces(_log_sigmoids(y))), gamma.LEAST_PROPORTION)
 
     def _inverse(self, x: tf.Tensor) -> tf.Tensor:
-        log_sticks = tf.math.log(_sticks_of(x)[0])
+        log_sticks, _ = _log_sticks_of(x)
         return log_sticks[..., 0] - log_sticks[..., 1]
 
     def _forward_log_det_jacobian(self, y: tf.Tensor) -> tf.Tensor:
@@ -244,6 +253,22 @@ class StickCoordinates(tfb.Bijector):
 
     def _inverse_event_shape_tensor(self, shape: tf.Tensor) -> tf.Tensor:
         return tf.concat([shape[:-1], shape[-1:] - 1], axis=0)
+
+
+def pairs_of_dirichlet(concentration: tf.Tensor) -> tf.Tensor:
+    """The pairs (a[k], b[k]) [..., K - 1, 2] of a Dirichlet: b[k] = a[k+1] + ... + a[K]."""
+    rest = tf.cumsum(concentration, axis=-1, reverse=True)
+    return tf.stack([concentration[..., :-1], rest[..., 1:]], axis=-1)
+
+
+def log_prob_of_breaks(pairs: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Log density [..., K - 1] of each of the `StickCoordinates` of weights [..., K].
+
+    That of logit v[k] is Beta(v[k]; a[k], b[k]) v[k] (1 - v[k]).
+    """
+    log_sticks, _ = _log_sticks_of(weights)
+    density = gamma.Dirichlet(pairs).log_prob(tf.exp(log_sticks))
+    return density + tf.reduce_sum(log_sticks, axis=-1)
 
 
 def _as_tensor(value: Any) -> tf.Tensor:
@@ -293,16 +318,21 @@ def _log_pieces(log_sticks: tf.Tensor) -> tf.Tensor:
     return tf.concat([taken, zero], axis=-1) + before
 
 
-def _sticks_of(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The pairs (v, 1 - v) [..., K - 1, 2] of proportions, and what remains before each break."""
-    tiny = np.finfo(x.dtype.as_numpy_dtype).tiny
+def _log_sticks_of(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The logs of (v, 1 - v) [..., K - 1, 2] of proportions, and of what is left before a break.
+
+    Differences of logs: the gradient of a quotient divides twice by the whole, which XLA makes one
+    division by its square, and that of 1e-30 is zero in float32.
+    """
+    tiny = float(np.finfo(x.dtype.as_numpy_dtype).tiny)
     x = tf.maximum(x, tiny)
     # Sums from the far end: 1 - w[1] - ... - w[k] would have no digits of a short tail.
-    remaining = tf.cumsum(x, axis=-1, reverse=True)
-    whole = remaining[..., :-1]
-    sticks = tf.stack([x[..., :-1], remaining[..., 1:]], axis=-1) / whole[..., tf.newaxis]
-    # Once more, as what remains of a rounded whole may exceed 1.
-    return tf.maximum(sticks, tiny), whole
+    log_remaining = tf.math.log(tf.cumsum(x, axis=-1, reverse=True))
+    parts = tf.stack([tf.math.log(x[..., :-1]), log_remaining[..., 1:]], axis=-1)
+    whole = log_remaining[..., :-1]
+    # A share rounded to below the smallest float, or above 1, is out of a density's reach.
+    least = math.log(tiny) + 1e-4
+    return tf.clip_by_value(parts - whole[..., tf.newaxis], least, 0.0), whole
 
 
 def _log_sigmoids(y: tf.Tensor) -> tf.Tensor:

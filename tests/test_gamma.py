@@ -96,18 +96,19 @@ def test_dirichlet_law(concentration, dtype):
     n = 100_000
     a = np.array(concentration)
     p = gamma.Dirichlet(tf.constant(a, dtype)).sample(n, seed=3).numpy().astype(float)
-    # The sum of three rounded quotients; raising to the smallest float adds nothing.
+    # The sum of three rounded quotients; raising to the least proportion adds nothing.
+    least = float(np.array(gamma.LEAST_PROPORTION, dtype.as_numpy_dtype))
     np.testing.assert_allclose(p.sum(axis=-1), 1, atol=4 * eps(dtype))
-    assert np.all(p >= tiny(dtype))
+    assert np.all(p >= 0.999 * least)
     spread = np.random.default_rng(1).uniform(size=n)
     for k in range(3):
         # From the smaller side: a p near 1 is rounded, but the sum of the others has its digits.
         rest = np.delete(p, k, axis=-1).sum(axis=-1)
         low = stats.beta(a[k], a.sum() - a[k]).cdf(p[:, k])
         high = stats.beta(a.sum() - a[k], a[k]).cdf(rest)
-        # What lies below the smallest float is piled up there: spread it over its share.
-        low = np.where(p[:, k] <= tiny(dtype), spread * low, low)
-        high = np.where(rest <= 2 * tiny(dtype), spread * high, high)
+        # What lies below the least proportion is piled up there: spread it over its share.
+        low = np.where(p[:, k] <= 1.001 * least, spread * low, low)
+        high = np.where(rest <= 2.002 * least, spread * high, high)
         u = np.where(p[:, k] < 0.5, low, 1 - high)
         assert stats.kstest(u, "uniform").pvalue > FALSE_ALARM
 
