@@ -38,11 +38,13 @@ class Layout(NamedTuple):
 
     own [K, m] : to each component, in the same order.
     shared [s] : to the covariance that all components share.
+    weights : to the weights.
     """
 
     size: int
     own: np.ndarray
     shared: np.ndarray
+    weights: np.ndarray
 
 
 class Sums(NamedTuple):
@@ -61,18 +63,20 @@ class Sums(NamedTuple):
 def layout(model: Model, units: Units) -> Layout:
     """Find the coordinates of each component."""
     K, first = model.components, 0
-    own, shared = [np.empty((K, 0), int)], [np.empty(0, int)]
+    own, shared, weights = [np.empty((K, 0), int)], [np.empty(0, int)], np.empty(0, int)
     for site in model.sites:
         if site.fixed is not None:
             continue
         shape = tuple(coordinate_map(site, units).inverse_event_shape(site.shape))
         places = first + np.arange(int(np.prod(shape)))
         first += len(places)
-        if site.by_component and site.name != "weights":
+        if site.name == "weights":
+            weights = places
+        elif site.by_component:
             own.append(places.reshape(K, -1))
         elif site.name in SPREADS:
             shared.append(places)
-    return Layout(first, np.concatenate(own, axis=1), np.concatenate(shared))
+    return Layout(first, np.concatenate(own, axis=1), np.concatenate(shared), weights)
 
 
 def is_by_component(model: Model, units: Units, mean: np.ndarray) -> bool:

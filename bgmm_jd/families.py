@@ -57,40 +57,6 @@ class Family(NamedTuple):
     natural: Callable[[Parameters, Parameters], Parameters]
 
 
-class SimplexCoordinates(tfb.Bijector):
-    """K - 1 real numbers y as K proportions: the softmax of (y, 0).
-
-    Volume is measured as a Dirichlet density does, in the first K - 1 proportions: the Jacobian is
-    the product of all K. `tfb.SoftmaxCentered` measures it along the simplex, which is steeper by
-    sqrt(K), and fails under NumPy 2.4.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(
-            forward_min_event_ndims=1, parameters={}, validate_args=False, name="simplex"
-        )
-
-    def _forward(self, y: tf.Tensor) -> tf.Tensor:
-        return tf.nn.softmax(_with_zero(y))
-
-    def _inverse(self, x: tf.Tensor) -> tf.Tensor:
-        log_x = tf.math.log(x)
-        return log_x[..., :-1] - log_x[..., -1:]
-
-    def _forward_log_det_jacobian(self, y: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_sum(tf.nn.log_softmax(_with_zero(y)), axis=-1)
-
-    def _forward_event_shape(self, shape: tf.TensorShape) -> tf.TensorShape:
-        return shape[:-1].concatenate(shape[-1] + 1)
-
-    def _inverse_event_shape(self, shape: tf.TensorShape) -> tf.TensorShape:
-        return shape[:-1].concatenate(shape[-1] - 1)
-
-
-def _with_zero(y: tf.Tensor) -> tf.Tensor:
-    return tf.concat([y, tf.zeros_like(y[..., :1])], axis=-1)
-
-
 def _alike(*names: str) -> Callable[[Shape], Mapping[str, Shape]]:
     """Parameters of the variable's own shape."""
     return lambda shape: dict.fromkeys(names, shape)
@@ -193,7 +159,7 @@ def _dirichlet_natural(p: Parameters, g: Parameters) -> Parameters:
 DIRICHLET = Family(
     constraints={"concentration": tfb.Exp()},
     shapes=_alike("concentration"),
-    coordinates=SimplexCoordinates,
+    coordinates=sticks.StickCoordinates,  # independent of each other, as no others are
     distribution=lambda p: Dirichlet(p["concentration"]),
     in_training=lambda p: MirroredDirichlet(p["concentration"]),
     start=_dirichlet_start,

@@ -46,6 +46,8 @@ _SAMPLE_ROWS = 4_096
 _SAMPLE_ROWS_OF_COMPONENT = 200
 _RESTARTS = 4
 _FIRST_TRIALS = 8
+# Under a stick-breaking prior, than seem needed: the fit empties some, but splits none.
+_MORE_CLUSTERS = (0, 1)
 _EMPTIEST_DRAWS = 16
 _WEIGHT_DRAWS = 200
 _EMPTY_BY_PRIOR = 0.05  # rows: a twentieth of what an occupied component has at least
@@ -331,7 +333,10 @@ def _start(inside: Inside, init: np.ndarray | None, trials: int, seed: list[int]
     centres = None if init is None else to_units(init, data.units)
     rng = np.random.default_rng(seed)
     if centres is None and model.breaks_sticks:
-        clusters = initial.cluster_as_needed(data.rows, model.components, model.covariance, rng)
+        more = _MORE_CLUSTERS[seed[-1] % len(_MORE_CLUSTERS)]
+        clusters = initial.cluster_as_needed(
+            data.rows, model.components, model.covariance, rng, more
+        )
     else:
         clusters = initial.cluster(data.rows, model.components, rng, centres, trials)
     moments = prior_moments(model.prior) | initial.moments(clusters, model.covariance)

@@ -19,6 +19,7 @@ from bgmm_jd.rows import Rows
 _SUBSAMPLE = 10_000  # rows: enough for a start, whatever N
 _LLOYD_ITERATIONS = 25
 _TRIALS = 8  # seedings for each number of clusters
+_IN_VAIN = 3  # larger numbers of clusters that are tried after the best
 
 Moments = tuple[np.ndarray, np.ndarray]  # mean and standard deviation, of a variable's shape
 
@@ -79,14 +80,23 @@ def cluster(
     return replace(found, count=found.count * (total / sample.weight.sum()))
 
 
-def cluster_as_needed(rows: Rows, K: int, form: str, rng: np.random.Generator) -> Clusters:
+def cluster_as_needed(
+    rows: Rows, K: int, form: str, rng: np.random.Generator, more: int = 0
+) -> Clusters:
     """As few clusters as describe the rows, the largest first, and the rest of the K empty.
 
     Their number has the best Bayesian information criterion of hard clusterings (as in Fraley and
-    Raftery 2002). A fit would merge clusters that are one only slowly, or not at all.
+    Raftery 2002). A fit would merge clusters that are one only slowly, or not at all. Hard
+    clusterings that overlap are described worse than they deserve, and too few of them found.
+
+    Parameters
+    ----------
+    more : clusters beyond that number.
     """
-    found = [cluster(rows, k, rng, trials=_TRIALS) for k in range(1, K + 1)]
-    best = max(found, key=lambda clusters: _criterion(clusters, form))
+    found: list[Clusters] = []
+    while len(found) < K and _best(found, form) > len(found) - _IN_VAIN - more:
+        found.append(cluster(rows, len(found) + 1, rng, trials=_TRIALS))
+    best = found[min(_best(found, form) + more, K) - 1]
     order = np.argsort(-best.count)
     empty = K - len(order)
 
@@ -94,6 +104,11 @@ def cluster_as_needed(rows: Rows, K: int, form: str, rng: np.random.Generator) -
         return np.concatenate([array[order], np.zeros((empty, *array.shape[1:]))])
 
     return Clusters(padded(best.count), padded(best.mean), padded(best.covariance))
+
+
+def _best(found: list[Clusters], form: str) -> int:
+    """The number of clusters, of those from 1 on that were tried, with the best criterion."""
+    return 1 + int(np.argmax([_criterion(clusters, form) for clusters in found] or [0.0]))
 
 
 def _criterion(clusters: Clusters, form: str) -> float:

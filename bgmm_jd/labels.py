@@ -34,13 +34,16 @@ def separated(means: np.ndarray) -> np.ndarray:
     return np.argsort(means[:, gaps.argmax()], kind="stable")
 
 
-def align(means: np.ndarray, others: np.ndarray) -> np.ndarray:
+def align(means: np.ndarray, others: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
     """Labels [K] of `others` that match those of `means`: the least total squared distance.
 
-    Both [K, D], in units in which the features can be compared.
+    Parameters
+    ----------
+    means, others : [K, D], in units in which the features can be compared.
+    weight : [K], of each component of `means`. Without it they count alike.
     """
     cost = ((means[:, np.newaxis] - others[np.newaxis]) ** 2).sum(axis=2)
-    return linear_sum_assignment(cost)[1]
+    return linear_sum_assignment(cost if weight is None else weight[:, np.newaxis] * cost)[1]
 
 
 def check_permutation(order: Any, K: int) -> np.ndarray:

@@ -48,7 +48,10 @@ def compare(
 def _beside(sites: tuple[Site, ...], best: Run, run: Run, same: float) -> Restart:
     means, sds = component_means(sites, best.values)
     spread = np.sqrt((sds**2).mean(axis=0))
-    order = align(means / spread, component_means(sites, run.values)[0] / spread)
+    others, _ = component_means(sites, run.values)
+    # By how well it is known where they are: one that holds no rows is anywhere, and takes any.
+    known = 1.0 / ((sds / spread) ** 2).mean(axis=1)
+    order = align(means / spread, others / spread, known)
     # Broken sticks are not those of other components in another order: the rest is compared.
     alike = tuple(site for site in sites if has_own_parameters(site))
     here = moments(alike, best.values)

@@ -7,7 +7,7 @@ by Pareto-smoothed importance weights, so that what is left of its error is corr
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -28,6 +28,7 @@ from bgmm_jd.draws import stateless_seed
 from bgmm_jd.importance import KHAT_LIMIT, resample, smooth
 from bgmm_jd.objective import Model, log_joint
 from bgmm_jd.rows import Rows, to_tensors
+from bgmm_jd.spare import Spare, log_prob, spare_of
 from bgmm_jd.surrogate import Values, joint
 from bgmm_jd.units import Units, as_tensors
 
@@ -79,6 +80,7 @@ class Inside(NamedTuple):
     calibration : where the dependence between parameters comes from.
     normal : the calibrated distribution; None where there is none or the surrogate is the better
         proposal.
+    spare : the coordinates that it leaves to the mean field; None where it has all.
     weigh : whether draws are to be corrected by importance weights, if there are not too many
         rows for that.
     """
@@ -91,12 +93,18 @@ class Inside(NamedTuple):
     order: np.ndarray
     calibration: str = MEAN_FIELD
     normal: Normal | None = None
+    spare: Spare | None = None
     weigh: bool = False
 
     @property
     def tensor_units(self) -> Units:
         """`prior_units` in the dtype of the fit."""
         return as_tensors(self.prior_units, self.data.dtype)
+
+    @property
+    def informed(self) -> Any:
+        """The places of the coordinates of `normal` in a point [P]."""
+        return slice(None) if self.spare is None else self.spare.informed
 
     @property
     def numbers(self) -> int:
@@ -138,39 +146,65 @@ def with_normal(inside: Inside, seed: int) -> Inside:
     is none, nor for so many where the prior's support ties components together.
     """
     draws = mean_field(inside, _MOMENT_DRAWS, seed)
-    points = flatten(inside.model.sites, draws.theta, inside.tensor_units).numpy()
-    mean: np.ndarray = points.mean(axis=0, dtype=np.float64)
-    sd: np.ndarray = points.std(axis=0, dtype=np.float64)
-    P, rng = len(mean), np.random.default_rng(seed)
+    points = _points(inside, draws)
+    mean, sd = points.mean(axis=0), points.std(axis=0)
+    weights: np.ndarray = draws.theta["weights"].numpy().mean(axis=0, dtype=np.float64)
+    total, units = inside.data.total, inside.tensor_units
+    inside = inside._replace(spare=spare_of(inside.model, units, mean, weights, total))
+    informed, rng = inside.informed, np.random.default_rng(seed)
+    P = len(mean[informed])
     if P <= _MOST_AVERAGED and can_weigh(inside, 2 * P * _CURVATURE_DRAWS):
-        normal = calibrate(_gradient(inside), Normal(mean, np.diag(sd)), rng)
+        start = Normal(mean[informed], np.diag(sd[informed]))
+        normal = calibrate(_gradient(inside, points), start, rng)
         return inside._replace(calibration=AVERAGED, normal=normal, weigh=True)
-    if P <= _MOST_PARAMETERS and is_by_component(inside.model, inside.tensor_units, mean):
-        normal = _normal_at_the_mean(inside, mean, sd, rng)
+    if P <= _MOST_PARAMETERS and is_by_component(inside.model, units, mean):
+        normal = _normal_at_the_mean(inside, points, mean, sd, rng)
         return inside._replace(calibration=AT_THE_MEAN, normal=normal, weigh=True)
     return inside
 
 
-def _gradient(inside: Inside) -> Gradient:
-    return gradient_of_log_joint(
+def _gradient(inside: Inside, draws: np.ndarray) -> Gradient:
+    """Of the log joint density, by the informed coordinates.
+
+    Parameters
+    ----------
+    draws : points of the mean field [S, P], whose other coordinates are used, one after the other.
+        Points [n, P'] that belong together, 2 P' of them, have the same.
+    """
+    gradient = gradient_of_log_joint(
         inside.model,
         to_tensors(inside.data.rows),
         inside.tensor_units,
         points_at_once(inside),
         inside.execution,
     )
+    if inside.spare is None:
+        return gradient
+    informed = inside.informed
+
+    def of_informed(points: np.ndarray) -> np.ndarray:
+        whole = draws[np.arange(len(points)) // (2 * len(informed))]
+        whole[:, informed] = points
+        return gradient(whole)[:, informed]
+
+    return of_informed
 
 
 def _normal_at_the_mean(
-    inside: Inside, mean: np.ndarray, sd: np.ndarray, rng: np.random.Generator
+    inside: Inside,
+    draws: np.ndarray,
+    mean: np.ndarray,
+    sd: np.ndarray,
+    rng: np.random.Generator,
 ) -> Normal:
     """From the curvature at the surrogate's mean; of a sample of the rows if there are too many."""
     most = min(_CURVATURE_ROWS, _PRODUCTS // len(mean) ** 2)
     data = inside.data if inside.data.shape[0] <= most else sample(inside.data, most, rng)
     found = information(inside.model, data.rows, inside.tensor_units, mean, sd, inside.execution)
-    normal = normal_of(mean, sd, found)
+    at = inside.informed
+    normal = normal_of(mean[at], sd[at], found[at][:, at])
     if inside.data.total < _NORMAL_ROWS and can_weigh(inside, _SHIFT_DRAWS):
-        normal = shifted(_gradient(inside), normal, _SHIFT_DRAWS, rng)
+        normal = shifted(_gradient(inside, draws), normal, _SHIFT_DRAWS, rng)
     return normal
 
 
@@ -211,11 +245,26 @@ def proposal(inside: Inside, n: int, rng: np.random.Generator, to_weigh: bool = 
     points = normal.mean + wider * z @ normal.factor.T
     log_volume = np.linalg.slogdet(wider * normal.factor)[1]
     log_q = -0.5 * (z**2).sum(axis=1) - 0.5 * P * math.log(2.0 * math.pi) - log_volume
-    dtype = inside.data.dtype
-    theta, volume = unflatten(
-        inside.model.sites, tf.constant(points.astype(dtype)), inside.tensor_units
-    )
-    return Draws(theta, tf.constant(log_q.astype(dtype)) - volume)
+    log_q = tf.constant(log_q.astype(inside.data.dtype))
+    model, units, spare = inside.model, inside.tensor_units, inside.spare
+    if spare is not None:
+        whole = _points(inside, mean_field(inside, n, int(rng.integers(2**31))))
+        whole[:, spare.informed] = points
+        points = whole
+    theta, volume = unflatten(model.sites, tf.constant(points.astype(inside.data.dtype)), units)
+    if spare is not None:
+        log_q += log_prob(model, inside.values, units, theta, spare)
+        # The volume where the draws are: weights below the smallest float have been raised to it,
+        # which a bijector that remembers where they came from would not see.
+        raised = tf.nest.map_structure(tf.identity, theta)
+        _, volume = unflatten(model.sites, flatten(model.sites, raised, units), units)
+    return Draws(theta, log_q - volume)
+
+
+def _points(inside: Inside, draws: Draws) -> np.ndarray:
+    """Draws as points [S, P], in float64."""
+    points = flatten(inside.model.sites, draws.theta, inside.tensor_units).numpy()
+    return points.astype(np.float64)
 
 
 class Weighted(NamedTuple):
@@ -284,8 +333,7 @@ def refine(inside: Inside, surrogate: Draws, seed: int) -> tuple[Inside, float]:
 
 def _matching(inside: Inside, found: Weighted) -> Normal:
     """The normal distribution with the moments of weighted draws."""
-    points = flatten(inside.model.sites, found.draws.theta, inside.tensor_units).numpy()
-    points = points.astype(np.float64)
+    points = _points(inside, found.draws)[:, inside.informed]
     mean = found.weights @ points
     centred = points - mean
     covariance = (centred.T * found.weights) @ centred

@@ -42,10 +42,12 @@ ROOMS = {
     "labels": {"families", "objective", "surrogate"},
     "coordinates": {"surrogate", "units"},
     "natural": {"families", "surrogate"},
+    "loop": set(),
     "svi": {
         "compiled",
         "data",
         "draws",
+        "loop",
         "native_log",
         "natural",
         "objective",
@@ -63,6 +65,7 @@ ROOMS = {
         "surrogate",
         "units",
     },
+    "spare": {"curvature", "families", "mixture", "objective", "sticks", "surrogate", "units"},
     "calibrate": {"compiled", "coordinates", "objective", "rows", "units"},
     "sampling": {
         "calibrate",
@@ -74,6 +77,7 @@ ROOMS = {
         "importance",
         "objective",
         "rows",
+        "spare",
         "surrogate",
         "units",
     },
@@ -196,4 +200,4 @@ def test_variables_and_optimizers_live_in_one_room():
         for path in PACKAGE.glob("*.py")
         if "tf.Variable(" in path.read_text() or "apply_gradients" in path.read_text()
     }
-    assert users == {"svi"}
+    assert users == {"svi", "loop"}

@@ -38,6 +38,13 @@ def test_align_is_the_best_of_all_permutations():
     np.testing.assert_array_equal(align(means, others), best)
 
 
+def test_align_by_what_is_known():
+    """The least total would give the first its third place, so that the second goes less far."""
+    means, others = np.array([[0.0], [1.0]]), np.array([[1.1], [-8.0]])
+    np.testing.assert_array_equal(align(means, others), [1, 0])
+    np.testing.assert_array_equal(align(means, others, np.array([1.0, 1e-6])), [0, 1])
+
+
 def test_exchangeable_priors():
     apart = [[-1.0], [0.0], [1.0]]
     for form in FORMS:

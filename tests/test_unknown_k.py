@@ -32,8 +32,9 @@ CONCENTRATION = 0.1
 CENTRES = np.array([[-6.0, 0.0], [0.0, 6.0], [6.0, 0.0], [0.0, -6.0]])
 SIZES = np.array([200, 400, 600, 800])
 N = SIZES.sum()
-# The sparse posterior is further from normal, which its k-hat may say.
-WORST = {"sticks": Status.CONVERGED, "sparse": Status.KHAT_TOO_HIGH}
+# Five components are nearly as probable as four: a fifth at one of the rows, a draw that the mean
+# field makes seldom, and whose weight is then large. The k-hat may say so.
+FINE = (Status.CONVERGED, Status.KHAT_TOO_HIGH)
 
 
 def four_clusters():
@@ -55,7 +56,7 @@ def in_units_of(X):
 
 
 def fit_with(prior):
-    """A k-hat that is too high warns; `WORST` says where it may be."""
+    """A k-hat that is too high warns, which `FINE` allows."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", re.escape(str(Status.KHAT_TOO_HIGH)), RuntimeWarning)
         return bgmm_jd.fit(
@@ -92,7 +93,7 @@ def test_four_components_hold_rows(name, request):
 @pytest.mark.parametrize("name", ["sticks", "sparse"])
 def test_empty_components_are_no_fault(name, request):
     posterior = request.getfixturevalue(name)
-    assert posterior.status in (Status.CONVERGED, WORST[name])
+    assert posterior.status in FINE
     assert all(restart.status is Status.CONVERGED for restart in posterior.restarts)
     assert smallest_weight(posterior.prior) * N < 0.05
 
@@ -166,10 +167,39 @@ def test_chains_of_restarts(sticks):
     assert np.abs(one - other).max() < 5.0 * (2.0 / 50.0) ** 0.5 / SIZES.min() ** 0.5
 
 
-def test_draws_of_a_chain_are_different(sticks):
+def test_draws_of_a_chain_are_different(sparse):
     """As those of the posterior itself are, nearly all of them."""
-    for posterior in (sticks, *restart_posteriors(sticks)):
+    for posterior in (sparse, *restart_posteriors(sparse)):
         assert len(np.unique(posterior.sample(50)["means"][:, 0, 0])) > 40
+
+
+@pytest.mark.parametrize("execution", ["graph", "xla"])
+@pytest.mark.parametrize("name", ["sticks", "sparse"])
+def test_wider_rows_than_the_prior_is(name, execution, request):
+    """Float64 rows under a float32 prior, which knows no weight below 1e-38: the same optimum.
+
+    From the same start, with the largest clusters first and eight empty ones. Both settle, and
+    their elbos are within five standard errors and what a settled fit may lack.
+    """
+    prior = request.getfixturevalue(name).prior
+    far = 40.0 + np.arange(K_MAX - 4)[:, np.newaxis] * np.ones(D)
+    init = np.concatenate([CENTRES[::-1], far])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", re.escape(str(Status.KHAT_TOO_HIGH)), RuntimeWarning)
+        wide, narrow = (
+            bgmm_jd.fit(
+                four_clusters().astype(dtype),
+                K_MAX,
+                prior=prior,
+                init=init,
+                execution=execution,
+                progress=False,
+            )
+            for dtype in (np.float64, np.float32)
+        )
+    assert wide.restarts[0].status is narrow.restarts[0].status is Status.CONVERGED
+    allowed = 5.0 * np.hypot(wide.elbo_se, narrow.elbo_se) + 0.05
+    assert abs(wide.elbo - narrow.elbo) < allowed
 
 
 # Where the fit starts.
