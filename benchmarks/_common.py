@@ -34,6 +34,7 @@ PACKAGES = (
     "scipy",
     "arviz",
     "numpyro",
+    "scikit-learn",
     "jax",
 )
 
