@@ -46,7 +46,8 @@ _SAMPLE_ROWS = 4_096
 _SAMPLE_ROWS_OF_COMPONENT = 200
 _RESTARTS = 4
 _FIRST_TRIALS = 8
-# Under a stick-breaking prior, than seem needed: the fit empties some, but splits none.
+# Clusters beyond those that seem needed, by turns, for starts under a stick-breaking prior: a fit
+# empties some, but splits none.
 _MORE_CLUSTERS = (0, 1)
 _EMPTIEST_DRAWS = 16
 _WEIGHT_DRAWS = 200

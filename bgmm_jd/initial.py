@@ -93,8 +93,8 @@ def cluster_as_needed(
     ----------
     more : clusters beyond that number.
     """
-    found: list[Clusters] = []
-    while len(found) < K and _best(found, form) > len(found) - _IN_VAIN - more:
+    found = [cluster(rows, 1, rng)]
+    while len(found) < K and len(found) - _best(found, form) < _IN_VAIN + more:
         found.append(cluster(rows, len(found) + 1, rng, trials=_TRIALS))
     best = found[min(_best(found, form) + more, K) - 1]
     order = np.argsort(-best.count)
@@ -108,7 +108,7 @@ def cluster_as_needed(
 
 def _best(found: list[Clusters], form: str) -> int:
     """The number of clusters, of those from 1 on that were tried, with the best criterion."""
-    return 1 + int(np.argmax([_criterion(clusters, form) for clusters in found] or [0.0]))
+    return 1 + int(np.argmax([_criterion(clusters, form) for clusters in found]))
 
 
 def _criterion(clusters: Clusters, form: str) -> float:

@@ -236,29 +236,50 @@ def proposal(inside: Inside, n: int, rng: np.random.Generator, to_weigh: bool = 
     ----------
     to_weigh : whether to widen the normal distribution, for weights that stay bounded.
     """
-    normal = inside.normal
-    if normal is None:
+    if inside.normal is None:
         return mean_field(inside, n, int(rng.integers(2**31)))
+    points, log_q = _normal_points(inside.normal, n, rng, to_weigh)
+    if inside.spare is not None:
+        return _beside_spare(inside, inside.spare, points, log_q, rng)
+    theta, volume = _unflatten(inside, points)
+    return Draws(theta, _as(inside, log_q) - volume)
+
+
+def _normal_points(
+    normal: Normal, n: int, rng: np.random.Generator, to_weigh: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points [n, P] and their log density [n]."""
     P = len(normal.mean)
     wider = 1.0 + _WIDER / math.sqrt(P) if to_weigh else 1.0
     z = rng.standard_normal((n, P))
-    points = normal.mean + wider * z @ normal.factor.T
     log_volume = np.linalg.slogdet(wider * normal.factor)[1]
     log_q = -0.5 * (z**2).sum(axis=1) - 0.5 * P * math.log(2.0 * math.pi) - log_volume
-    log_q = tf.constant(log_q.astype(inside.data.dtype))
-    model, units, spare = inside.model, inside.tensor_units, inside.spare
-    if spare is not None:
-        whole = _points(inside, mean_field(inside, n, int(rng.integers(2**31))))
-        whole[:, spare.informed] = points
-        points = whole
-    theta, volume = unflatten(model.sites, tf.constant(points.astype(inside.data.dtype)), units)
-    if spare is not None:
-        log_q += log_prob(model, inside.values, units, theta, spare)
-        # The volume where the draws are: weights below the smallest float have been raised to it,
-        # which a bijector that remembers where they came from would not see.
-        raised = tf.nest.map_structure(tf.identity, theta)
-        _, volume = unflatten(model.sites, flatten(model.sites, raised, units), units)
-    return Draws(theta, log_q - volume)
+    return normal.mean + wider * z @ normal.factor.T, log_q
+
+
+def _beside_spare(
+    inside: Inside, spare: Spare, points: np.ndarray, log_q: np.ndarray, rng: np.random.Generator
+) -> Draws:
+    """Points of the informed coordinates with the others from the mean field."""
+    model, units = inside.model, inside.tensor_units
+    whole = _points(inside, mean_field(inside, len(points), int(rng.integers(2**31))))
+    whole[:, spare.informed] = points
+    theta, _ = _unflatten(inside, whole)
+    # The volume where the draws are: weights below the least have been raised to it, which a
+    # bijector that remembers where they came from would not see.
+    raised = tf.nest.map_structure(tf.identity, theta)
+    _, volume = unflatten(model.sites, flatten(model.sites, raised, units), units)
+    beside = log_prob(model, inside.values, units, theta, spare)
+    return Draws(theta, _as(inside, log_q) + beside - volume)
+
+
+def _unflatten(inside: Inside, points: np.ndarray) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    return unflatten(inside.model.sites, _as(inside, points), inside.tensor_units)
+
+
+def _as(inside: Inside, numbers: np.ndarray) -> tf.Tensor:
+    """In the dtype of the fit."""
+    return tf.constant(numbers.astype(inside.data.dtype))
 
 
 def _points(inside: Inside, draws: Draws) -> np.ndarray:
