@@ -29,7 +29,7 @@ from bgmm_jd.units import Units
 
 # Draws that each step averages over, half of them the mirror images of the others. The first
 # steps only have to come near; the last ones decide how well the weights behave.
-_DRAWS = (8, 16, 32, 32, 32)
+CALIBRATION_DRAWS = (8, 16, 32, 32, 32)
 # A step that changes no direction's precision by more than this factor, and the mean by no more
 # than this in sds, is the last.
 _SETTLED = 0.1
@@ -92,7 +92,7 @@ def calibrate(gradient: Gradient, start: Normal, rng: np.random.Generator) -> No
     start : its factor may be diagonal, as a mean-field surrogate's is.
     """
     normal = start
-    for draws in _DRAWS:
+    for draws in CALIBRATION_DRAWS:
         points = _points(normal, draws, rng)
         slope = gradient(points)
         if not np.isfinite(slope).all():

@@ -159,7 +159,7 @@ def _dirichlet_natural(p: Parameters, g: Parameters) -> Parameters:
 DIRICHLET = Family(
     constraints={"concentration": tfb.Exp()},
     shapes=_alike("concentration"),
-    coordinates=sticks.StickCoordinates,  # independent of each other, as no others are
+    coordinates=sticks.StickCoordinates,  # independent of each other, as logs of ratios are not
     distribution=lambda p: Dirichlet(p["concentration"]),
     in_training=lambda p: MirroredDirichlet(p["concentration"]),
     start=_dirichlet_start,

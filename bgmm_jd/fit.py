@@ -329,7 +329,7 @@ def _prepare(
 
 
 def _start(inside: Inside, init: np.ndarray | None, trials: int, seed: list[int]) -> Inside:
-    """The same with the values of one start."""
+    """The same with the values of one start, whose number is the last of the seed."""
     model, data = inside.model, inside.data
     centres = None if init is None else to_units(init, data.units)
     rng = np.random.default_rng(seed)

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from bgmm_jd.calibrate import (
+    CALIBRATION_DRAWS,
     Gradient,
     Normal,
     calibrate,
@@ -148,28 +149,28 @@ def with_normal(inside: Inside, seed: int) -> Inside:
     draws = mean_field(inside, _MOMENT_DRAWS, seed)
     points = _points(inside, draws)
     mean, sd = points.mean(axis=0), points.std(axis=0)
-    weights: np.ndarray = draws.theta["weights"].numpy().mean(axis=0, dtype=np.float64)
-    total, units = inside.data.total, inside.tensor_units
-    inside = inside._replace(spare=spare_of(inside.model, units, mean, weights, total))
-    informed, rng = inside.informed, np.random.default_rng(seed)
-    P = len(mean[informed])
-    if P <= _MOST_AVERAGED and can_weigh(inside, 2 * P * _CURVATURE_DRAWS):
-        start = Normal(mean[informed], np.diag(sd[informed]))
-        normal = calibrate(_gradient(inside, points), start, rng)
+    data, units = inside.data, inside.tensor_units
+    spare = spare_of(inside.model, units, mean, draws.theta, data.rows, data.total)
+    inside, beside = inside._replace(spare=spare), points[: max(CALIBRATION_DRAWS)]
+    at, rng = inside.informed, np.random.default_rng(seed)
+    P = len(mean[at])
+    if P * len(mean) <= _MOST_AVERAGED**2 and can_weigh(inside, 2 * P * _CURVATURE_DRAWS):
+        start = Normal(mean[at], np.diag(sd[at]))
+        normal = calibrate(_gradient(inside, beside, 2 * P), start, rng)
         return inside._replace(calibration=AVERAGED, normal=normal, weigh=True)
-    if P <= _MOST_PARAMETERS and is_by_component(inside.model, units, mean):
-        normal = _normal_at_the_mean(inside, points, mean, sd, rng)
+    if len(mean) <= _MOST_PARAMETERS and is_by_component(inside.model, units, mean):
+        normal = _normal_at_the_mean(inside, beside, mean, sd, rng)
         return inside._replace(calibration=AT_THE_MEAN, normal=normal, weigh=True)
-    return inside
+    return inside._replace(spare=None)
 
 
-def _gradient(inside: Inside, draws: np.ndarray) -> Gradient:
+def _gradient(inside: Inside, beside: np.ndarray, together: int) -> Gradient:
     """Of the log joint density, by the informed coordinates.
 
     Parameters
     ----------
-    draws : points of the mean field [S, P], whose other coordinates are used, one after the other.
-        Points [n, P'] that belong together, 2 P' of them, have the same.
+    beside : points of the mean field [S, P], whose other coordinates are used, each by `together`
+        points that come one after the other.
     """
     gradient = gradient_of_log_joint(
         inside.model,
@@ -180,10 +181,10 @@ def _gradient(inside: Inside, draws: np.ndarray) -> Gradient:
     )
     if inside.spare is None:
         return gradient
-    informed = inside.informed
+    informed = inside.spare.informed
 
     def of_informed(points: np.ndarray) -> np.ndarray:
-        whole = draws[np.arange(len(points)) // (2 * len(informed))]
+        whole = beside[np.arange(len(points)) // together]
         whole[:, informed] = points
         return gradient(whole)[:, informed]
 
@@ -192,7 +193,7 @@ def _gradient(inside: Inside, draws: np.ndarray) -> Gradient:
 
 def _normal_at_the_mean(
     inside: Inside,
-    draws: np.ndarray,
+    beside: np.ndarray,
     mean: np.ndarray,
     sd: np.ndarray,
     rng: np.random.Generator,
@@ -204,7 +205,7 @@ def _normal_at_the_mean(
     at = inside.informed
     normal = normal_of(mean[at], sd[at], found[at][:, at])
     if inside.data.total < _NORMAL_ROWS and can_weigh(inside, _SHIFT_DRAWS):
-        normal = shifted(_gradient(inside, draws), normal, _SHIFT_DRAWS, rng)
+        normal = shifted(_gradient(inside, beside, together=1), normal, _SHIFT_DRAWS, rng)
     return normal
 
 

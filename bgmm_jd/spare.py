@@ -1,11 +1,11 @@
 """Components that hold no rows: their coordinates stay as the mean field has them.
 
 The rows tell nothing of a component that a sparse or a stick-breaking prior has left empty. Its
-variables are those of the prior, which the mean field has exactly, independent of all others; but
-its weight, of 1e-30 or 1e-3, is far from normal in any coordinates. A normal distribution is
-sought for the coordinates that the rows tell of, and the others are drawn beside it. They are the
-component's own, and each break of the stick of weights that has an empty component, or nothing but
-empty ones, on one side: breaks are independent of each other under the mean field.
+variables are nearly those of the prior, which the mean field has, and nearly independent of all
+others; but its weight, of 1e-30 or 1e-3, is far from normal in any coordinates. A normal
+distribution is sought for the coordinates that the rows tell of, and the others are drawn beside
+it. They are the component's own, and each break of the stick of weights that has an empty
+component, or nothing but empty ones, on one side: breaks are independent under the mean field.
 """
 
 from typing import NamedTuple
@@ -13,15 +13,21 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from bgmm_jd import mixture
 from bgmm_jd.curvature import is_by_component, layout
 from bgmm_jd.families import DIRICHLET, STICKS
 from bgmm_jd.mixture import Theta
 from bgmm_jd.objective import Model
+from bgmm_jd.rows import Rows
 from bgmm_jd.sticks import log_prob_of_breaks, pairs_of_dirichlet
 from bgmm_jd.surrogate import Site, Values, coordinate_map
 from bgmm_jd.units import Units
 
-_FEWEST_ROWS = 1.0  # that a component's mean weight is worth
+_FEWEST_ROWS = 0.5  # that a component is expected to hold
+_FEWEST_SHARE = 0.05  # of an equal part, where the rows are worth little
+_SUSPECT_ROWS = 10.0  # a mean weight worth more is never that of an empty component
+_DRAWS = 16
+_NUMBERS = 2**23  # in the largest array of a call
 
 
 class Spare(NamedTuple):
@@ -37,21 +43,26 @@ class Spare(NamedTuple):
 
 
 def spare_of(
-    model: Model, units: Units, mean: np.ndarray, weights: np.ndarray, rows: float
+    model: Model, units: Units, mean: np.ndarray, theta: Theta, rows: Rows, total: float
 ) -> Spare | None:
-    """The components that hold none of so many rows; None where all hold some.
+    """The components that are expected to hold less than half a row; None where all hold more.
 
-    None too where the variables of a component cannot be told from those of others.
+    None too where the variables of a component depend on those of others, by their support or
+    their prior.
 
     Parameters
     ----------
     mean : [P], of the mean field.
-    weights : [K], their means.
+    theta : draws of the mean field.
+    rows : as arrays, worth `total` rows.
     """
-    empty = weights * rows < _FEWEST_ROWS
-    site = _weights_site(model)
-    known = site.family in (DIRICHLET, STICKS) and site.bijector is None
-    if not (empty.any() and known and is_by_component(model, units, mean)):
+    weights: np.ndarray = theta["weights"].numpy().mean(axis=0, dtype=np.float64)
+    site = next(site for site in model.sites if site.name == "weights")
+    if weights.min() * total > _SUSPECT_ROWS or not _breaks(site):
+        return None
+    fewest = min(_FEWEST_ROWS, _FEWEST_SHARE * total / model.components)
+    empty = expected_rows(model, theta, rows) < fewest
+    if not (empty.any() and is_by_component(model, units, mean) and _is_independent(model)):
         return None
     breaks = empty[:-1] | np.logical_and.accumulate(empty[::-1])[::-1][1:]
     plan = layout(model, units)
@@ -59,6 +70,43 @@ def spare_of(
     informed[plan.own[empty]] = False
     informed[plan.weights[breaks]] = False
     return Spare(empty, breaks, np.flatnonzero(informed))
+
+
+def expected_rows(model: Model, theta: Theta, rows: Rows) -> np.ndarray:
+    """How many rows each component holds, by their weights, on average over a few draws: [K]."""
+    N, D = rows.values.shape
+    by_row = model.components * D * (D if model.matrices and rows.missing else 1)
+    draws = int(np.clip(_NUMBERS // (by_row * N), 1, _DRAWS))
+    few = {name: v[:draws] for name, v in theta.items()}
+    size = max(1, _NUMBERS // (by_row * draws))
+    weight = np.ones(N) if rows.weight is None else rows.weight
+    found = np.zeros(model.components)
+    for part in (slice(first, first + size) for first in range(0, N, size)):
+        missing = rows.missing
+        if missing is not None:
+            missing = missing._replace(pattern=missing.pattern[part])
+        there = Rows(tf.constant(rows.values[part]), missing=missing)
+        share = mixture.responsibilities(few, there, model.covariance).numpy()
+        found += share.mean(axis=0) @ weight[part].astype(np.float64)
+    return found
+
+
+def _breaks(site: Site) -> bool:
+    """Whether the surrogate breaks a stick, with breaks that are independent of each other."""
+    return site.family is DIRICHLET or site.family is STICKS
+
+
+def _is_independent(model: Model) -> bool:
+    """Whether no variable's prior depends on another variable: tried on two draws."""
+    draws = model.prior.sample(2, seed=(0, 0))._asdict()
+    first, second = ({name: v[i] for name, v in draws.items()} for i in range(2))
+    expected = model.prior.log_prob_parts(list(first.values()))._asdict()
+    for name in draws:
+        mixed = second | {name: first[name]}
+        found = model.prior.log_prob_parts(list(mixed.values()))._asdict()
+        if not np.allclose(found[name], expected[name], rtol=1e-5, atol=1e-5):
+            return False
+    return True
 
 
 def log_prob(model: Model, values: Values, units: Units, theta: Theta, spare: Spare) -> tf.Tensor:
@@ -79,10 +127,6 @@ def log_prob(model: Model, values: Values, units: Units, theta: Theta, spare: Sp
             found, stays = _of_components(site, values, units, theta[site.name]), spare.components
         total += tf.reduce_sum(tf.boolean_mask(found, stays, axis=1), axis=1)
     return total
-
-
-def _weights_site(model: Model) -> Site:
-    return next(site for site in model.sites if site.name == "weights")
 
 
 def _of_breaks(site: Site, values: Values, weights: tf.Tensor) -> tf.Tensor:

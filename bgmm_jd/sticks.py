@@ -90,8 +90,8 @@ class StickBreaking(tfd.Distribution):
     A component below `gamma.LEAST_PROPORTION` is raised to it in a draw, and keeps its relative
     gradient. How components so small share their part of the stick is lost, so a break has no
     gradient where hardly more than that is left to break. What is left is independent of how it
-    breaks: the other draws tell the gradient without bias. `log_prob` raises components below the
-    smallest normal float to it.
+    breaks: the gradient that the other draws tell is the right one times their share. `log_prob`
+    raises components below the smallest normal float to it.
 
     Parameters
     ----------

@@ -65,7 +65,16 @@ ROOMS = {
         "surrogate",
         "units",
     },
-    "spare": {"curvature", "families", "mixture", "objective", "sticks", "surrogate", "units"},
+    "spare": {
+        "curvature",
+        "families",
+        "mixture",
+        "objective",
+        "rows",
+        "sticks",
+        "surrogate",
+        "units",
+    },
     "calibrate": {"compiled", "coordinates", "objective", "rows", "units"},
     "sampling": {
         "calibrate",

@@ -308,8 +308,8 @@ def test_dirichlet_gradient_stays_on_the_simplex():
         tape.watch(concentration)
         p = gamma.Dirichlet(concentration).sample(20, seed=SEED)
     jacobian = tape.jacobian(p, concentration).numpy()
-    # Those raised to the smallest float are apart: their gradient is its size times thousands.
-    proper = np.all(p > tiny(tf.float32), axis=-1)
+    # Those raised to the least proportion are apart: their gradient is its size times thousands.
+    proper = np.all(p > 1.001 * gamma.LEAST_PROPORTION, axis=-1)
     jacobian, p = jacobian[proper], p[proper]
     # dp_k = p_k (c_k - sum_j p_j c_j), c_j the relative change of z_j: rounding the bracket leaves
     # some eps of p_j c_j for each j, which is -dp_k/da_j / p_k for any k other than j.

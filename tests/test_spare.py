@@ -1,5 +1,7 @@
 """Coordinates of components that hold no rows: which they are, and what density they have."""
 
+import warnings
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,12 +12,14 @@ import bgmm_jd
 from bgmm_jd import sampling
 from bgmm_jd.calibrate import Normal
 from bgmm_jd.coordinates import flatten, unflatten
+from bgmm_jd.covariance import FORMS
 from bgmm_jd.curvature import layout
 from bgmm_jd.data import centre_and_scale
 from bgmm_jd.objective import model_of
 from bgmm_jd.prior import prior_moments
+from bgmm_jd.rows import Rows
 from bgmm_jd.sampling import Inside
-from bgmm_jd.spare import Spare, log_prob, spare_of
+from bgmm_jd.spare import Spare, expected_rows, log_prob, spare_of
 from bgmm_jd.surrogate import joint, start_values
 from bgmm_jd.units import as_tensors, unit
 
@@ -52,8 +56,11 @@ def inside_of(name):
 
 
 def spare_in(inside, weights):
-    size = layout(inside.model, UNITS).size
-    return spare_of(inside.model, UNITS, np.zeros(size), np.array(weights), rows=1_000)
+    """With draws of the mean field, but for these weights."""
+    size, data = layout(inside.model, UNITS).size, inside.data
+    theta = dict(sampling.mean_field(inside, 64, seed=4).theta)
+    theta["weights"] = tf.constant(np.tile(weights, (64, 1)))
+    return spare_of(inside.model, UNITS, np.zeros(size), theta, data.rows, data.total)
 
 
 def test_which_they_are():
@@ -77,7 +84,7 @@ def test_what_all_components_share_is_never_spare(name):
 
 
 def test_none_where_all_hold_rows():
-    assert spare_in(inside_of("sticks"), [0.6, 0.1, 0.299, 0.001]) is None
+    assert spare_in(inside_of("sticks"), [0.6, 0.1, 0.15, 0.15]) is None
 
 
 def test_none_where_components_cannot_be_told_apart():
@@ -94,7 +101,81 @@ def test_none_where_components_cannot_be_told_apart():
 
     model, units = model_of(ascending), as_tensors(unit(1), "float64")
     mean = np.linspace(-1.0, 1.0, layout(model, units).size)
-    assert spare_of(model, units, mean, np.array([0.5, 1e-9, 0.5, 1e-9]), 1_000) is None
+    theta = {
+        "weights": tf.constant([[0.5, 1e-9, 0.5, 1e-9]], tf.float64),
+        "means": tf.reshape(tf.range(4.0, dtype=tf.float64), (1, K, 1)),
+        "precisions": tf.ones((1, K, 1), tf.float64),
+    }
+    rows = Rows(np.tile([[0.0], [2.0]], (25, 1)))
+    assert spare_of(model, units, mean, theta, rows, 50) is None
+
+
+def test_none_where_the_prior_ties_them_together():
+    """Means around a common one: an empty component tells nothing, but it is told of."""
+
+    @tfd.JointDistributionCoroutine
+    def hierarchical():
+        root = tfd.JointDistributionCoroutine.Root
+        centre = yield root(tfd.Normal(np.float64(0), 1.0, name="centre"))
+        yield root(tfd.Dirichlet(np.ones(K), name="weights"))
+        yield tfd.Sample(tfd.Normal(centre, 1.0), (K, D), name="means")
+        yield root(tfd.Sample(tfd.Gamma(np.float64(2), 1.0), (K, D), name="precisions"))
+
+    inside = inside_of("dirichlet")
+    model = model_of(hierarchical)
+    values = start_values(model.sites, prior_moments(hierarchical), UNITS, "float64")
+    tied = inside._replace(model=model, values=values)
+    assert spare_in(inside, [0.5, 1e-9, 0.5, 1e-9]) is not None
+    assert spare_in(tied, [0.5, 1e-9, 0.5, 1e-9]) is None
+
+
+def test_rows_that_are_worth_little_in_all():
+    """Weights of rows that add up to 1 leave no component out."""
+    X = np.random.default_rng(0).normal(size=(60, 2)) + np.repeat([[0.0], [6.0]], 30, axis=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        found = bgmm_jd.fit(
+            X,
+            2,
+            sample_weight=np.full(60, 1 / 60),
+            restarts=1,
+            max_steps=200,
+            execution="graph",
+            progress=False,
+        )
+    assert found.inside.spare is None
+
+
+def test_the_gradient_beside_them():
+    """By the informed coordinates, of points whose others are those of the mean field."""
+    inside = inside_of("dirichlet")
+    inside = inside._replace(spare=spare_in(inside, [0.6, 1e-9, 0.4, 1e-9]))
+    at, rng = inside.informed, np.random.default_rng(5)
+    beside, points = rng.normal(size=(2, layout(inside.model, UNITS).size)), rng.normal(size=(4, 9))
+    whole = np.repeat(beside, 2, axis=0)
+    whole[:, at] = points
+    expected = sampling._gradient(inside._replace(spare=None), beside, 2)(whole)[:, at]
+    found = sampling._gradient(inside, beside, together=2)(points)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_expected_rows(form):
+    """Of two far clusters, by what their rows count for, over slices as over all."""
+    inside = inside_of(form if form in COVARIANCES else "dirichlet")
+    theta = dict(sampling.mean_field(inside, 1, seed=4).theta)
+    theta["means"] = tf.constant([[[0.0, 0.0], [50.0, 0.0], [99.0, 0.0], [0.0, 99.0]]], tf.float64)
+    theta["precisions"] = tf.eye(2, batch_shape=[1, K], dtype=tf.float64)
+    if form in ("diag", "spherical"):
+        theta["precisions"] = tf.ones([1, K, D if form == "diag" else 1], tf.float64)
+    if form == "tied":
+        theta["precisions"] = tf.eye(2, batch_shape=[1], dtype=tf.float64)
+    X = np.zeros((50, D))
+    X[:20, 0] = 50.0
+    model = model_of(bgmm_jd.mixture_prior(K, D, covariance=form, dtype="float64"), form)
+    for weight, each in ((None, 1.0), (np.full(50, 0.5), 0.5)):
+        found = expected_rows(model, theta, Rows(X, weight))
+        np.testing.assert_allclose(found, [30 * each, 20 * each, 0.0, 0.0], atol=1e-9)
 
 
 @pytest.mark.parametrize("name", sorted(PRIORS.keys() - {"tied"}))

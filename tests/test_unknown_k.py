@@ -32,8 +32,8 @@ CONCENTRATION = 0.1
 CENTRES = np.array([[-6.0, 0.0], [0.0, 6.0], [6.0, 0.0], [0.0, -6.0]])
 SIZES = np.array([200, 400, 600, 800])
 N = SIZES.sum()
-# Five components are nearly as probable as four: a fifth at one of the rows, a draw that the mean
-# field makes seldom, and whose weight is then large. The k-hat may say so.
+# With a probability of 0.2 to 0.3 a fifth component holds a row or two: a draw that the mean field
+# makes seldom, and whose weight is then large. The k-hat may say so.
 FINE = (Status.CONVERGED, Status.KHAT_TOO_HIGH)
 
 
