@@ -18,7 +18,7 @@ from bgmm_jd.rows import Rows
 
 _SUBSAMPLE = 10_000  # rows: enough for a start, whatever N
 _LLOYD_ITERATIONS = 25
-_TRIALS = 8  # seedings for each number of clusters
+_TRIALS = 16  # seedings for each number of clusters
 _IN_VAIN = 3  # larger numbers of clusters that are tried after the best
 
 Moments = tuple[np.ndarray, np.ndarray]  # mean and standard deviation, of a variable's shape
