@@ -1,8 +1,8 @@
 """The compiled loop: values become variables, `fit_surrogate_posterior` moves them, values return.
 
-With `loop`, the only file with variables and an optimizer. A `Program` is one compiled function with
-the variables that it moves; programs are kept, so that a second fit with the same shapes and the
-same prior compiles nothing.
+With `loop`, the only file with variables and an optimizer. A `Program` is one compiled function
+with the variables that it moves; programs are kept, so that a second fit with the same shapes and
+the same prior compiles nothing.
 """
 
 import functools
