@@ -167,10 +167,15 @@ def test_chains_of_restarts(sticks):
     assert np.abs(one - other).max() < 5.0 * (2.0 / 50.0) ** 0.5 / SIZES.min() ** 0.5
 
 
-def test_draws_of_a_chain_are_different(sparse):
-    """As those of the posterior itself are, nearly all of them."""
-    for posterior in (sparse, *restart_posteriors(sparse)):
-        assert len(np.unique(posterior.sample(50)["means"][:, 0, 0])) > 40
+@pytest.mark.parametrize("name", ["sticks", "sparse"])
+def test_draws_of_a_chain_are_different(name, request):
+    """As those of the posterior itself are: most of them, whatever `FINE` allows their weights.
+
+    Draws of a normal distribution that was not refined would be a handful, over and over.
+    """
+    fitted = request.getfixturevalue(name)
+    for posterior in (fitted, *restart_posteriors(fitted)):
+        assert len(np.unique(posterior.sample(50)["means"][:, 0, 0])) > 25
 
 
 @pytest.mark.parametrize("execution", ["graph", "xla"])
