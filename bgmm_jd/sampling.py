@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from bgmm_jd import placed
 from bgmm_jd.calibrate import (
     CALIBRATION_DRAWS,
     Gradient,
@@ -39,6 +40,8 @@ _FEWEST_PROPOSALS = 200  # fewer have no tail that could be smoothed
 # The proposal is wider than the posterior by this over sqrt(P): the weights stay bounded where
 # the posterior's tails are heavier than normal, and about a quarter of their worth is lost.
 _WIDER = 0.4
+# Of proposals, that have a spare component at a row: see `placed`. The others are the mean field's.
+_PLACED = 0.5
 _KHAT_DRAWS = 1_000
 # 0.5 is where draws begin to be in doubt.
 _REFINE_ABOVE = 0.3
@@ -149,10 +152,10 @@ def with_normal(inside: Inside, seed: int) -> Inside:
     draws = mean_field(inside, _MOMENT_DRAWS, seed)
     points = _points(inside, draws)
     mean, sd = points.mean(axis=0), points.std(axis=0)
-    data, units = inside.data, inside.tensor_units
-    spare = spare_of(inside.model, units, mean, draws.theta, data.rows, data.total)
+    units, rng = inside.tensor_units, np.random.default_rng(seed)
+    spare = spare_of(inside.model, inside.values, units, points, draws.theta, inside.data, rng)
     inside, beside = inside._replace(spare=spare), points[: max(CALIBRATION_DRAWS)]
-    at, rng = inside.informed, np.random.default_rng(seed)
+    at = inside.informed
     P = len(mean[at])
     if P * len(mean) <= _MOST_AVERAGED**2 and can_weigh(inside, 2 * P * _CURVATURE_DRAWS):
         start = Normal(mean[at], np.diag(sd[at]))
@@ -241,7 +244,8 @@ def proposal(inside: Inside, n: int, rng: np.random.Generator, to_weigh: bool = 
         return mean_field(inside, n, int(rng.integers(2**31)))
     points, log_q = _normal_points(inside.normal, n, rng, to_weigh)
     if inside.spare is not None:
-        return _beside_spare(inside, inside.spare, points, log_q, rng)
+        share = _PLACED if to_weigh and len(inside.spare.rows) else 0.0
+        return _beside_spare(inside, inside.spare, points, log_q, share, rng)
     theta, volume = _unflatten(inside, points)
     return Draws(theta, _as(inside, log_q) - volume)
 
@@ -259,19 +263,38 @@ def _normal_points(
 
 
 def _beside_spare(
-    inside: Inside, spare: Spare, points: np.ndarray, log_q: np.ndarray, rng: np.random.Generator
+    inside: Inside,
+    spare: Spare,
+    points: np.ndarray,
+    log_q: np.ndarray,
+    share: float,
+    rng: np.random.Generator,
 ) -> Draws:
-    """Points of the informed coordinates with the others from the mean field."""
-    model, units = inside.model, inside.tensor_units
-    whole = _points(inside, mean_field(inside, len(points), int(rng.integers(2**31))))
+    """Points of the informed coordinates with the others from the mean field.
+
+    Parameters
+    ----------
+    share : of the draws that have a spare component at one of the rows.
+    """
+    model, units, n = inside.model, inside.tensor_units, len(points)
+    whole = _points(inside, mean_field(inside, n, int(rng.integers(2**31))))
+    choice = placed.choose(spare, n, share, rng)
+    whole[:, spare.places] = placed.break_sticks(spare, choice, n, rng)[:, spare.breaks]
     whole[:, spare.informed] = points
     theta, _ = _unflatten(inside, whole)
+    gain = np.zeros(n)
+    if share:
+        form, means = model.covariance, inside.values["means"]
+        arrays = {name: v.numpy().astype(np.float64) for name, v in theta.items()}
+        arrays["means"] = placed.put(spare, choice, arrays, form, means, rng)
+        theta["means"] = _as(inside, arrays["means"])
+        gain = placed.log_gain(spare, arrays, form, means, share)
     # The volume where the draws are: weights below the least have been raised to it, which a
     # bijector that remembers where they came from would not see.
     raised = tf.nest.map_structure(tf.identity, theta)
     _, volume = unflatten(model.sites, flatten(model.sites, raised, units), units)
     beside = log_prob(model, inside.values, units, theta, spare)
-    return Draws(theta, _as(inside, log_q) + beside - volume)
+    return Draws(theta, _as(inside, log_q + gain) + beside - volume)
 
 
 def _unflatten(inside: Inside, points: np.ndarray) -> tuple[dict[str, tf.Tensor], tf.Tensor]:

@@ -12,20 +12,23 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from scipy.special import logsumexp
 
 from bgmm_jd import mixture
 from bgmm_jd.curvature import is_by_component, layout
+from bgmm_jd.data import Data
 from bgmm_jd.families import DIRICHLET, STICKS
 from bgmm_jd.mixture import Theta
 from bgmm_jd.objective import Model
 from bgmm_jd.rows import Rows
 from bgmm_jd.sticks import log_prob_of_breaks, pairs_of_dirichlet
-from bgmm_jd.surrogate import Site, Values, coordinate_map
+from bgmm_jd.surrogate import Site, Values, coordinate_map, is_normal
 from bgmm_jd.units import Units
 
 _FEWEST_ROWS = 0.5  # that a component is expected to hold
 _FEWEST_SHARE = 0.05  # of an equal part, where the rows are worth little
 _SUSPECT_ROWS = 10.0  # a mean weight worth more is never that of an empty component
+_MOST_ROWS = 2_048  # that one may be put at
 _DRAWS = 16
 _NUMBERS = 2**23  # in the largest array of a call
 
@@ -34,16 +37,30 @@ class Spare(NamedTuple):
     """What stays as the mean field has it.
 
     components [K], breaks [K - 1] : bool.
-    informed : int, the places of all other coordinates among the P of a point.
+    places : of these breaks among the P coordinates of a point.
+    informed : the places of all coordinates that do not stay.
+    pairs [K - 1, 2] : (a, b) of each break under the mean field.
+    rows [M, D], chance [M] : what an empty component may be put at: see `placed`. No rows if the
+        mean field of the means is not normal.
     """
 
     components: np.ndarray
     breaks: np.ndarray
+    places: np.ndarray
     informed: np.ndarray
+    pairs: np.ndarray
+    rows: np.ndarray
+    chance: np.ndarray
 
 
 def spare_of(
-    model: Model, units: Units, mean: np.ndarray, theta: Theta, rows: Rows, total: float
+    model: Model,
+    values: Values,
+    units: Units,
+    points: np.ndarray,
+    theta: Theta,
+    data: Data,
+    rng: np.random.Generator,
 ) -> Spare | None:
     """The components that are expected to hold less than half a row; None where all hold more.
 
@@ -52,43 +69,86 @@ def spare_of(
 
     Parameters
     ----------
-    mean : [P], of the mean field.
-    theta : draws of the mean field.
-    rows : as arrays, worth `total` rows.
+    values : of the mean field.
+    points, theta : draws of it.
     """
     weights: np.ndarray = theta["weights"].numpy().mean(axis=0, dtype=np.float64)
-    site = next(site for site in model.sites if site.name == "weights")
-    if weights.min() * total > _SUSPECT_ROWS or not _breaks(site):
+    site = _site(model, "weights")
+    if weights.min() * data.total > _SUSPECT_ROWS or not _breaks(site):
         return None
-    fewest = min(_FEWEST_ROWS, _FEWEST_SHARE * total / model.components)
-    empty = expected_rows(model, theta, rows) < fewest
-    if not (empty.any() and is_by_component(model, units, mean) and _is_independent(model)):
+    held, log_density = census(model, theta, data.rows)
+    empty = held < min(_FEWEST_ROWS, _FEWEST_SHARE * data.total / model.components)
+    apart = empty.any() and is_by_component(model, units, points.mean(axis=0))
+    if not (apart and _is_independent(model)):
         return None
     breaks = empty[:-1] | np.logical_and.accumulate(empty[::-1])[::-1][1:]
     plan = layout(model, units)
     informed = np.ones(plan.size, bool)
     informed[plan.own[empty]] = False
     informed[plan.weights[breaks]] = False
-    return Spare(empty, breaks, np.flatnonzero(informed))
+    rows, chance = _candidates(data.rows, log_density, rng)
+    if not is_normal(_site(model, "means")):
+        rows, chance = rows[:0], chance[:0]
+    return Spare(
+        components=empty,
+        breaks=breaks,
+        places=plan.weights[breaks],
+        informed=np.flatnonzero(informed),
+        pairs=_pairs(site, values).numpy().astype(np.float64),
+        rows=rows,
+        chance=chance,
+    )
 
 
-def expected_rows(model: Model, theta: Theta, rows: Rows) -> np.ndarray:
-    """How many rows each component holds, by their weights, on average over a few draws: [K]."""
+def census(model: Model, theta: Theta, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """How many rows each component holds, by their weights [K], and each row's log density [N].
+
+    Both on average over a few draws.
+    """
     N, D = rows.values.shape
     by_row = model.components * D * (D if model.matrices and rows.missing else 1)
     draws = int(np.clip(_NUMBERS // (by_row * N), 1, _DRAWS))
     few = {name: v[:draws] for name, v in theta.items()}
     size = max(1, _NUMBERS // (by_row * draws))
-    weight = np.ones(N) if rows.weight is None else rows.weight
-    found = np.zeros(model.components)
-    for part in (slice(first, first + size) for first in range(0, N, size)):
+    weight = np.ones(N) if rows.weight is None else rows.weight.astype(np.float64)
+    held, log_density = np.zeros(model.components), np.empty(N)
+    for first in range(0, N, size):
+        part = slice(first, first + size)
         missing = rows.missing
         if missing is not None:
             missing = missing._replace(pattern=missing.pattern[part])
         there = Rows(tf.constant(rows.values[part]), missing=missing)
-        share = mixture.responsibilities(few, there, model.covariance).numpy()
-        found += share.mean(axis=0) @ weight[part].astype(np.float64)
-    return found
+        label = mixture.log_joint_label(few, there, model.covariance).numpy().astype(np.float64)
+        total = logsumexp(label, axis=1)
+        held += np.exp(label - total[:, np.newaxis]).mean(axis=0) @ weight[part]
+        log_density[part] = total.mean(axis=0)
+    return held, log_density
+
+
+def _candidates(
+    rows: Rows, log_density: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Complete rows [M, D], not too many, and their chances.
+
+    Half by their weights, half by these over their density too: a component with next to no weight
+    takes the rows that the others leave nearly alone.
+    """
+    weight = np.ones(len(rows.values)) if rows.weight is None else rows.weight.astype(np.float64)
+    if rows.missing is not None:
+        weight = weight * rows.missing.observed.all(axis=1)[rows.missing.pattern]
+    values = rows.values.astype(np.float64)
+    if not weight.any():
+        return values[:0], weight[:0]
+    alone = weight * np.exp(log_density.min() - log_density)
+    chance = 0.5 * weight / weight.sum() + 0.5 * alone / alone.sum()
+    if len(values) > _MOST_ROWS:
+        chosen = rng.choice(len(values), _MOST_ROWS, p=chance)
+        return values[chosen], np.full(_MOST_ROWS, 1.0 / _MOST_ROWS)
+    return values[chance > 0.0], chance[chance > 0.0]
+
+
+def _site(model: Model, name: str) -> Site:
+    return next(site for site in model.sites if site.name == name)
 
 
 def _breaks(site: Site) -> bool:
@@ -131,9 +191,12 @@ def log_prob(model: Model, values: Values, units: Units, theta: Theta, spare: Sp
 
 def _of_breaks(site: Site, values: Values, weights: tf.Tensor) -> tf.Tensor:
     """Of the coordinate of each break: [S, K - 1]."""
+    return log_prob_of_breaks(_pairs(site, values), weights)
+
+
+def _pairs(site: Site, values: Values) -> tf.Tensor:
     concentration = tf.convert_to_tensor(values[site.name]["concentration"])
-    pairs = pairs_of_dirichlet(concentration) if site.family is DIRICHLET else concentration
-    return log_prob_of_breaks(pairs, weights)
+    return pairs_of_dirichlet(concentration) if site.family is DIRICHLET else concentration
 
 
 def _of_components(site: Site, values: Values, units: Units, draws: tf.Tensor) -> tf.Tensor:

@@ -162,19 +162,19 @@ class StickBreaking(tfd.Distribution):
         seed = draws.stateless_seed(seed, salt="StickBreaking")
         sticks, change = _draw_pairs(tf.broadcast_to(concentration, shape), seed, self._mirrored)
         log_sticks = tf.math.log(sticks)
-        value = tf.exp(_log_pieces(log_sticks))
+        value = tf.exp(log_pieces(log_sticks))
         value = tf.maximum(value, gamma.LEAST_PROPORTION)
         log_remaining = tf.cumsum(log_sticks[..., 1:], axis=-2, exclusive=True)
         change = tf.where(log_remaining > _LOG_WHOLE, change, tf.zeros_like(change))
-        return gamma._moving(value, _log_pieces(change))
+        return gamma._moving(value, log_pieces(change))
 
     def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
-        log_sticks, log_remaining = _log_sticks_of(x)
+        log_sticks, log_remaining = log_sticks_of(x)
         density = gamma.Dirichlet(self.concentration).log_prob(tf.exp(log_sticks))
         return tf.reduce_sum(density - log_remaining, axis=-1)
 
     def _mean(self) -> tf.Tensor:
-        return tf.exp(_log_pieces(tf.math.log(self._stick_means())))
+        return tf.exp(log_pieces(tf.math.log(self._stick_means())))
 
     def _variance(self) -> tf.Tensor:
         """E[w]^2 (E[w^2] / E[w]^2 - 1): a w[k] is a product of independent factors.
@@ -185,7 +185,7 @@ class StickBreaking(tfd.Distribution):
         concentration = tf.convert_to_tensor(self.concentration)
         total = tf.reduce_sum(concentration, axis=-1, keepdims=True)
         spread = tf.reverse(concentration, axis=[-1]) / concentration / (total + 1.0)
-        return tf.square(self._mean()) * tf.math.expm1(_log_pieces(tf.math.log1p(spread)))
+        return tf.square(self._mean()) * tf.math.expm1(log_pieces(tf.math.log1p(spread)))
 
     def _stick_means(self) -> tf.Tensor:
         """E[v] and E[1 - v]: [..., K - 1, 2]."""
@@ -231,10 +231,10 @@ class StickCoordinates(tfb.Bijector):
         )
 
     def _forward(self, y: tf.Tensor) -> tf.Tensor:
-        return tf.maximum(tf.exp(_log_pieces(_log_sigmoids(y))), gamma.LEAST_PROPORTION)
+        return tf.maximum(tf.exp(log_pieces(_log_sigmoids(y))), gamma.LEAST_PROPORTION)
 
     def _inverse(self, x: tf.Tensor) -> tf.Tensor:
-        log_sticks, _ = _log_sticks_of(x)
+        log_sticks, _ = log_sticks_of(x)
         return log_sticks[..., 0] - log_sticks[..., 1]
 
     def _forward_log_det_jacobian(self, y: tf.Tensor) -> tf.Tensor:
@@ -266,7 +266,7 @@ def log_prob_of_breaks(pairs: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
 
     That of logit v[k] is Beta(v[k]; a[k], b[k]) v[k] (1 - v[k]).
     """
-    log_sticks, _ = _log_sticks_of(weights)
+    log_sticks, _ = log_sticks_of(weights)
     density = gamma.Dirichlet(pairs).log_prob(tf.exp(log_sticks))
     return density + tf.reduce_sum(log_sticks, axis=-1)
 
@@ -305,7 +305,7 @@ def _draw_pairs(
     return value, tf.reverse(value, axis=[-1]) * tf.concat([apart, -apart], axis=-1)
 
 
-def _log_pieces(log_sticks: tf.Tensor) -> tf.Tensor:
+def log_pieces(log_sticks: tf.Tensor) -> tf.Tensor:
     """Logs of the pieces [..., K], or what adds up like them, from those of (v, 1 - v).
 
     ::
@@ -318,7 +318,7 @@ def _log_pieces(log_sticks: tf.Tensor) -> tf.Tensor:
     return tf.concat([taken, zero], axis=-1) + before
 
 
-def _log_sticks_of(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def log_sticks_of(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The logs of (v, 1 - v) [..., K - 1, 2] of proportions, and of what is left before a break.
 
     Differences of logs: the gradient of a quotient divides twice by the whole, which XLA makes one

@@ -263,6 +263,11 @@ def _over_event(
     return tfd.Independent(distribution, reinterpreted_batch_ndims=wrapped, name=name)
 
 
+def is_normal(site: Site) -> bool:
+    """Whether the member is a Normal distribution of the variable itself."""
+    return site.family is NORMAL and (site.bijector is None or _is_affine(site))
+
+
 def _is_affine(site: Site) -> bool:
     """Whether the variable is unrestricted, so that its internal units can be trained in."""
     return isinstance(site.bijector, tfb.Identity)

@@ -67,6 +67,7 @@ ROOMS = {
     },
     "spare": {
         "curvature",
+        "data",
         "families",
         "mixture",
         "objective",
@@ -75,6 +76,7 @@ ROOMS = {
         "surrogate",
         "units",
     },
+    "placed": {"spare", "spread", "sticks", "surrogate"},
     "calibrate": {"compiled", "coordinates", "objective", "rows", "units"},
     "sampling": {
         "calibrate",
@@ -85,6 +87,7 @@ ROOMS = {
         "draws",
         "importance",
         "objective",
+        "placed",
         "rows",
         "spare",
         "surrogate",

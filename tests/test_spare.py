@@ -5,11 +5,12 @@ import warnings
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import special, stats
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
-from bgmm_jd import sampling
+from bgmm_jd import placed, sampling
 from bgmm_jd.calibrate import Normal
 from bgmm_jd.coordinates import flatten, unflatten
 from bgmm_jd.covariance import FORMS
@@ -19,7 +20,7 @@ from bgmm_jd.objective import model_of
 from bgmm_jd.prior import prior_moments
 from bgmm_jd.rows import Rows
 from bgmm_jd.sampling import Inside
-from bgmm_jd.spare import Spare, expected_rows, log_prob, spare_of
+from bgmm_jd.spare import census, log_prob, spare_of
 from bgmm_jd.surrogate import joint, start_values
 from bgmm_jd.units import as_tensors, unit
 
@@ -47,20 +48,22 @@ COVARIANCES = {"full": "full", "tied": "tied"}
 
 
 def inside_of(name):
-    """A surrogate with the prior's means and sds."""
+    """A surrogate with the prior's means and half its sds, by 4,000 draws."""
     prior = PRIORS[name]
     model = model_of(prior, COVARIANCES.get(name, "diag"))
-    values = start_values(model.sites, prior_moments(prior), UNITS, "float64")
+    draws = prior.sample(4_000, seed=(0, 9))._asdict()
+    moments = {key: (np.mean(v, axis=0), 0.5 * np.std(v, axis=0)) for key, v in draws.items()}
+    values = start_values(model.sites, moments, UNITS, "float64")
     data = centre_and_scale(np.random.default_rng(0).normal(size=(50, D)))
     return Inside(model, unit(D), data, "graph", values, np.arange(K))
 
 
 def spare_in(inside, weights):
     """With draws of the mean field, but for these weights."""
-    size, data = layout(inside.model, UNITS).size, inside.data
-    theta = dict(sampling.mean_field(inside, 64, seed=4).theta)
-    theta["weights"] = tf.constant(np.tile(weights, (64, 1)))
-    return spare_of(inside.model, UNITS, np.zeros(size), theta, data.rows, data.total)
+    draws = sampling.mean_field(inside, 64, seed=4)
+    theta = draws.theta | {"weights": tf.constant(np.tile(weights, (64, 1)))}
+    points, rng = sampling._points(inside, draws), np.random.default_rng(0)
+    return spare_of(inside.model, inside.values, UNITS, points, theta, inside.data, rng)
 
 
 def test_which_they_are():
@@ -100,14 +103,13 @@ def test_none_where_components_cannot_be_told_apart():
         yield root(tfd.Sample(tfd.Gamma(np.float64(2), 1.0), (K, 1), name="precisions"))
 
     model, units = model_of(ascending), as_tensors(unit(1), "float64")
-    mean = np.linspace(-1.0, 1.0, layout(model, units).size)
-    theta = {
-        "weights": tf.constant([[0.5, 1e-9, 0.5, 1e-9]], tf.float64),
-        "means": tf.reshape(tf.range(4.0, dtype=tf.float64), (1, K, 1)),
-        "precisions": tf.ones((1, K, 1), tf.float64),
-    }
-    rows = Rows(np.tile([[0.0], [2.0]], (25, 1)))
-    assert spare_of(model, units, mean, theta, rows, 50) is None
+    values = start_values(model.sites, prior_moments(ascending), units, "float64")
+    data = centre_and_scale(np.tile([[0.0], [2.0]], (25, 1)))
+    inside = Inside(model, unit(1), data, "graph", values, np.arange(K))
+    draws = sampling.mean_field(inside, 64, seed=4)
+    theta = draws.theta | {"weights": tf.constant(np.tile([0.5, 1e-9, 0.5, 1e-9], (64, 1)))}
+    points = sampling._points(inside, draws)
+    assert spare_of(model, values, units, points, theta, data, np.random.default_rng(0)) is None
 
 
 def test_none_where_the_prior_ties_them_together():
@@ -160,7 +162,7 @@ def test_the_gradient_beside_them():
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_expected_rows(form):
+def test_census(form):
     """Of two far clusters, by what their rows count for, over slices as over all."""
     inside = inside_of(form if form in COVARIANCES else "dirichlet")
     theta = dict(sampling.mean_field(inside, 1, seed=4).theta)
@@ -174,8 +176,10 @@ def test_expected_rows(form):
     X[:20, 0] = 50.0
     model = model_of(bgmm_jd.mixture_prior(K, D, covariance=form, dtype="float64"), form)
     for weight, each in ((None, 1.0), (np.full(50, 0.5), 0.5)):
-        found = expected_rows(model, theta, Rows(X, weight))
-        np.testing.assert_allclose(found, [30 * each, 20 * each, 0.0, 0.0], atol=1e-9)
+        held, log_density = census(model, theta, Rows(X, weight))
+        np.testing.assert_allclose(held, [30 * each, 20 * each, 0.0, 0.0], atol=1e-9)
+        expected = tf.math.log(theta["weights"])[0, :2].numpy() - np.log(2.0 * np.pi)
+        np.testing.assert_allclose(log_density[[49, 0]], expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", sorted(PRIORS.keys() - {"tied"}))
@@ -184,30 +188,85 @@ def test_the_density_of_all_is_that_of_the_surrogate(name):
     inside = inside_of(name)
     sites, values = inside.model.sites, tf.nest.map_structure(tf.constant, inside.values)
     theta = sampling.mean_field(inside, 20, seed=1).theta
-    everything = Spare(np.ones(K, bool), np.ones(K - 1, bool), np.empty(0, int))
+    spare = spare_in(inside, [0.6, 1e-9, 0.4, 1e-9])
+    everything = spare._replace(components=np.ones(K, bool), breaks=np.ones(K - 1, bool))
     found = log_prob(inside.model, inside.values, UNITS, theta, everything)
     expected = joint(sites, values, UNITS, user=False).log_prob(list(theta.values()))
     _, volume = unflatten(sites, flatten(sites, theta, UNITS), UNITS)
     np.testing.assert_allclose(found, expected + volume, rtol=1e-9)
 
 
+@pytest.mark.parametrize("to_weigh", [False, True])
 @pytest.mark.parametrize("name", PRIORS)
-def test_the_density_of_a_proposal_has_the_mass_one(name):
+def test_the_density_of_a_proposal_has_the_mass_one(name, to_weigh):
     """The mean of (the surrogate's density / the proposal's) over proposals is 1.
 
-    The normal part is the surrogate's of that part, but twice as wide; the rest cancels. Six
-    standard errors of 20,000 draws: a false alarm of 2e-9 each.
+    Those to be weighed have an empty component at a row in half of the draws. The normal part is
+    the surrogate's of that part, but half as wide again. Six standard errors of 20,000 draws: a
+    false alarm of 2e-9 each.
     """
     inside = inside_of(name)
     inside = inside._replace(spare=spare_in(inside, [0.6, 1e-9, 0.4, 1e-9]))
     points = sampling._points(inside, sampling.mean_field(inside, 5_000, seed=2))
     points = points[:, inside.informed]
-    normal = Normal(points.mean(axis=0), np.diag(2.0 * points.std(axis=0)))
+    normal = Normal(points.mean(axis=0), np.diag(1.5 * points.std(axis=0)))
     found = sampling.proposal(
-        inside._replace(normal=normal), 20_000, np.random.default_rng(3), to_weigh=False
+        inside._replace(normal=normal), 20_000, np.random.default_rng(3), to_weigh=to_weigh
     )
     values = tf.nest.map_structure(tf.constant, inside.values)
     surrogate = joint(inside.model.sites, values, UNITS, user=False)
     ratio = np.exp(surrogate.log_prob(list(found.theta.values())) - found.log_q)
     assert abs(ratio.mean() - 1.0) < 6.0 * ratio.std() / len(ratio) ** 0.5
     assert ratio.std() / len(ratio) ** 0.5 < 0.1  # or it would say nothing
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_the_gain_of_placing(name):
+    """It is the ratio of two densities: over draws of the one below, its mean is 1.
+
+    Two out of three of the spare components' draws have a weight here. Six standard errors, but the
+    ratio is skew: a false alarm of some 1e-6.
+    """
+    inside = inside_of(name)
+    spare = spare_in(inside, [0.6, 1e-9, 1e-9, 1e-9])
+    draws = sampling.mean_field(inside, 20_000, seed=6).theta
+    arrays = {key: v.numpy() for key, v in draws.items()}
+    form, means = inside.model.covariance, inside.values["means"]
+    gain = np.exp(placed.log_gain(spare, arrays, form, means, share=0.7))
+    assert gain.min() > 0.29
+    error = gain.std() / len(gain) ** 0.5
+    assert abs(gain.mean() - 1.0) < 6.0 * error
+    assert error < 0.05  # or it would say nothing
+    assert np.mean(np.abs(gain - 1.0) > 0.1) > 0.1  # it is far from 1 in many draws
+
+
+def test_placed_components_are_at_rows():
+    """Where covariances are small, each is at one of the rows that it may be put at, by chance."""
+    inside = inside_of("dirichlet")
+    spare = spare_in(inside, [0.6, 1e-9, 0.4, 1e-9])
+    arrays = {k: v.numpy() for k, v in sampling.mean_field(inside, 8_000, seed=6).theta.items()}
+    arrays["precisions"][:] = 1e12
+    rng = np.random.default_rng(7)
+    choice = placed.choose(spare, 8_000, 0.5, rng)
+    form, means = inside.model.covariance, inside.values["means"]
+    moved = placed.put(spare, choice, arrays, form, means, rng)
+    apart = np.abs(moved[tuple(choice)][:, np.newaxis] - spare.rows).max(axis=-1)
+    assert apart.min(axis=1).max() < 1e-4  # a hundred sds
+    counts = np.bincount(apart.argmin(axis=1), minlength=len(spare.rows))
+    assert stats.chisquare(counts, spare.chance * len(choice.draws)).pvalue > 1e-6
+    still = np.ones((8_000, K), bool)
+    still[tuple(choice)] = False
+    np.testing.assert_array_equal(moved[still], arrays["means"][still])
+    assert set(choice.components) == {1, 3}
+
+
+@pytest.mark.parametrize("name", ["sticks", "dirichlet"])
+def test_breaks_of_the_mean_field(name):
+    """With nothing chosen the breaks have the Beta law of the mean field: a false alarm of 1e-6."""
+    inside = inside_of(name)
+    spare = spare_in(inside, [0.6, 1e-9, 0.4, 1e-9])
+    rng = np.random.default_rng(8)
+    none = placed.choose(spare, 20_000, 0.0, rng)
+    breaks = special.expit(placed.break_sticks(spare, none, 20_000, rng))
+    for found, (a, b) in zip(breaks.T, spare.pairs, strict=True):
+        assert stats.kstest(found, stats.beta(a, b).cdf).pvalue > 1e-6
