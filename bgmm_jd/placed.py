@@ -129,7 +129,8 @@ def _log_mean_exp(coefficients: np.ndarray, columns: np.ndarray, chance: np.ndar
     size = max(1, _AT_ONCE // len(columns))
     for first in range(0, len(found), size):
         part = slice(first, first + size)
-        found[part] = logsumexp(coefficients[part] @ columns.T + np.log(chance), axis=1)
+        exponents = tf.matmul(coefficients[part], columns, transpose_b=True) + np.log(chance)
+        found[part] = tf.reduce_logsumexp(exponents, axis=1)
     return found
 
 

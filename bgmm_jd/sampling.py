@@ -361,7 +361,9 @@ def refine(inside: Inside, surrogate: Draws, seed: int) -> tuple[Inside, float]:
         return inside._replace(weigh=found.khat < KHAT_LIMIT), found.khat
     choices = [(found.khat, inside)]
     for _ in range(_REFINEMENTS):
-        if found.khat < _REFINE_ABOVE:
+        best = min(khat for khat, _ in choices)
+        # A round that was no better is the last, if what there is will do.
+        if found.khat < _REFINE_ABOVE or best < min(found.khat, KHAT_LIMIT):
             break
         try:
             inside = inside._replace(normal=_matching(inside, found))

@@ -32,9 +32,6 @@ CONCENTRATION = 0.1
 CENTRES = np.array([[-6.0, 0.0], [0.0, 6.0], [6.0, 0.0], [0.0, -6.0]])
 SIZES = np.array([200, 400, 600, 800])
 N = SIZES.sum()
-# With a probability of 0.2 to 0.3 a fifth component holds a row or two: a draw that the mean field
-# makes seldom, and whose weight is then large. The k-hat may say so.
-FINE = (Status.CONVERGED, Status.KHAT_TOO_HIGH)
 
 
 def four_clusters():
@@ -56,12 +53,8 @@ def in_units_of(X):
 
 
 def fit_with(prior):
-    """A k-hat that is too high warns, which `FINE` allows."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", re.escape(str(Status.KHAT_TOO_HIGH)), RuntimeWarning)
-        return bgmm_jd.fit(
-            four_clusters(), K_MAX, prior=prior, restarts=2, execution="graph", progress=False
-        )
+    X = four_clusters()
+    return bgmm_jd.fit(X, K_MAX, prior=prior, restarts=2, execution="graph", progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +86,7 @@ def test_four_components_hold_rows(name, request):
 @pytest.mark.parametrize("name", ["sticks", "sparse"])
 def test_empty_components_are_no_fault(name, request):
     posterior = request.getfixturevalue(name)
-    assert posterior.status in FINE
+    assert posterior.status is Status.CONVERGED
     assert all(restart.status is Status.CONVERGED for restart in posterior.restarts)
     assert smallest_weight(posterior.prior) * N < 0.05
 
@@ -169,13 +162,13 @@ def test_chains_of_restarts(sticks):
 
 @pytest.mark.parametrize("name", ["sticks", "sparse"])
 def test_draws_of_a_chain_are_different(name, request):
-    """As those of the posterior itself are: most of them, whatever `FINE` allows their weights.
+    """Nearly all of the posterior's. Most of a restart's, though the weights may be uneven there.
 
-    Draws of a normal distribution that was not refined would be a handful, over and over.
+    One that ended beside the best has a fifth component with a row or two, which may be none.
     """
     fitted = request.getfixturevalue(name)
-    for posterior in (fitted, *restart_posteriors(fitted)):
-        assert len(np.unique(posterior.sample(50)["means"][:, 0, 0])) > 25
+    for posterior, fewest in ((fitted, 40), *((one, 25) for one in restart_posteriors(fitted))):
+        assert len(np.unique(posterior.sample(50)["means"][:, 0, 0])) > fewest
 
 
 @pytest.mark.parametrize("execution", ["graph", "xla"])
