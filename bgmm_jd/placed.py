@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 from scipy.special import logsumexp
 
-from bgmm_jd import spread
+from bgmm_jd import quadratic, spread
 from bgmm_jd.spare import Spare
 from bgmm_jd.sticks import log_pieces, log_sticks_of
 from bgmm_jd.surrogate import Parameters
@@ -117,19 +117,31 @@ def _log_placed(
     counts = log_weights + 0.5 * (heights + out) > _LEAST
     log_rows = np.full(log_weights.shape, -np.inf)
     component = np.nonzero(counts)[1]
-    ratio = _coefficients(theta["means"][:, at][counts], covariance[counts])
-    ratio -= _coefficients(loc[component], wide[counts])
-    log_rows[counts] = _log_mean_exp(ratio, _columns(spare.rows), spare.chance)
+    narrow = _expanded(theta["means"][:, at][counts], covariance[counts])
+    ratio = tf.nest.map_structure(tf.subtract, narrow, _expanded(loc[component], wide[counts]))
+    log_rows[counts] = _log_mean_exp(ratio, spare)
     return logsumexp(log_weights + log_rows, axis=1)
 
 
-def _log_mean_exp(coefficients: np.ndarray, columns: np.ndarray, chance: np.ndarray) -> np.ndarray:
-    """log sum_x chance[x] exp(coefficients . columns[x]), some at a time."""
-    found = np.empty(len(coefficients))
-    size = max(1, _AT_ONCE // len(columns))
+def _expanded(means: np.ndarray, covariances: np.ndarray) -> quadratic.Expanded:
+    """Normal densities [Q, ...] as so many draws of one component."""
+    theta = {
+        "weights": np.ones((len(means), 1)),
+        "means": means[:, np.newaxis],
+        "precisions": np.linalg.inv(covariances)[:, np.newaxis],
+    }
+    return quadratic.expanded(tf.nest.map_structure(tf.constant, theta), "full")
+
+
+def _log_mean_exp(ratio: quadratic.Expanded, spare: Spare) -> np.ndarray:
+    """log sum_x chance[x] exp(ratio at x) [Q], some at a time."""
+    rows, log_chance = tf.constant(spare.rows), np.log(spare.chance)
+    found = np.empty(len(ratio.constant))
+    size = max(1, _AT_ONCE // len(spare.rows))
     for first in range(0, len(found), size):
         part = slice(first, first + size)
-        exponents = tf.matmul(coefficients[part], columns, transpose_b=True) + np.log(chance)
+        some = tf.nest.map_structure(lambda v, part=part: v[part], ratio)
+        exponents = quadratic.log_joint_label(some, rows, "full")[:, 0] + log_chance
         found[part] = tf.reduce_logsumexp(exponents, axis=1)
     return found
 
@@ -148,18 +160,3 @@ def _log_weights(spare: Spare, log_sticks: np.ndarray) -> np.ndarray:
 def _plus(covariance: np.ndarray, square: np.ndarray) -> np.ndarray:
     """[..., D, D] with more on the diagonal."""
     return covariance + square[..., np.newaxis] * np.eye(square.shape[-1])
-
-
-def _columns(rows: np.ndarray) -> np.ndarray:
-    """Products of features, features and 1: [M, D^2 + D + 1]."""
-    products = (rows[:, :, np.newaxis] * rows[:, np.newaxis]).reshape(len(rows), -1)
-    return np.concatenate([products, rows, np.ones((len(rows), 1))], axis=1)
-
-
-def _coefficients(mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Of the columns in log N(x; mean, covariance), but for the constant of 2 pi."""
-    precision = np.linalg.inv(covariance)
-    linear = (precision @ mean[..., np.newaxis])[..., 0]
-    constant = np.linalg.slogdet(covariance)[1] + (mean * linear).sum(axis=-1)
-    flat = precision.reshape(*precision.shape[:-2], -1)
-    return np.concatenate([-0.5 * flat, linear, -0.5 * constant[..., np.newaxis]], axis=-1)

@@ -42,12 +42,10 @@ ROOMS = {
     "labels": {"families", "objective", "surrogate"},
     "coordinates": {"surrogate", "units"},
     "natural": {"families", "surrogate"},
-    "loop": set(),
     "svi": {
         "compiled",
         "data",
         "draws",
-        "loop",
         "native_log",
         "natural",
         "objective",
@@ -76,7 +74,7 @@ ROOMS = {
         "surrogate",
         "units",
     },
-    "placed": {"spare", "spread", "sticks", "surrogate"},
+    "placed": {"quadratic", "spare", "spread", "sticks", "surrogate"},
     "calibrate": {"compiled", "coordinates", "objective", "rows", "units"},
     "sampling": {
         "calibrate",
@@ -212,4 +210,4 @@ def test_variables_and_optimizers_live_in_one_room():
         for path in PACKAGE.glob("*.py")
         if "tf.Variable(" in path.read_text() or "apply_gradients" in path.read_text()
     }
-    assert users == {"svi", "loop"}
+    assert users == {"svi"}
