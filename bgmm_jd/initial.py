@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bgmm_jd.covariance import MATRIX_FORMS, spread_shape
-from bgmm_jd.rows import Rows
+from bgmm_jd.rows import Rows, weights
 
 _SUBSAMPLE = 10_000  # rows: enough for a start, whatever N
 _LLOYD_ITERATIONS = 25
@@ -94,9 +94,11 @@ def cluster_as_needed(
     more : clusters beyond that number.
     """
     found = [cluster(rows, 1, rng)]
-    while len(found) < K and len(found) - _best(found, form) < _IN_VAIN + more:
+    scores = [_criterion(found[0], form)]
+    while len(found) < K and len(found) - np.argmax(scores) <= _IN_VAIN + more:
         found.append(cluster(rows, len(found) + 1, rng, trials=_TRIALS))
-    best = found[min(_best(found, form) + more, K) - 1]
+        scores.append(_criterion(found[-1], form))
+    best = found[min(int(np.argmax(scores)) + more, K - 1)]
     order = np.argsort(-best.count)
     empty = K - len(order)
 
@@ -104,11 +106,6 @@ def cluster_as_needed(
         return np.concatenate([array[order], np.zeros((empty, *array.shape[1:]))])
 
     return Clusters(padded(best.count), padded(best.mean), padded(best.covariance))
-
-
-def _best(found: list[Clusters], form: str) -> int:
-    """The number of clusters, of those from 1 on that were tried, with the best criterion."""
-    return 1 + int(np.argmax([_criterion(clusters, form) for clusters in found]))
 
 
 def _criterion(clusters: Clusters, form: str) -> float:
@@ -136,10 +133,9 @@ def _subsample(rows: Rows, most: int, rng: np.random.Generator) -> Sample:
 
 def _counted(rows: Rows) -> np.ndarray:
     """What each row counts for: its weight, and nothing where no entry is observed."""
-    weight = np.ones(len(rows.values)) if rows.weight is None else rows.weight.astype(np.float64)
     if rows.missing is None:
-        return weight
-    return weight * rows.missing.observed.any(axis=1)[rows.missing.pattern]
+        return weights(rows)
+    return weights(rows) * rows.missing.observed.any(axis=1)[rows.missing.pattern]
 
 
 def _squared_distances(sample: Sample, centres: np.ndarray) -> np.ndarray:

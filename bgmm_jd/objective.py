@@ -29,7 +29,11 @@ class Model:
     @property
     def components(self) -> int:
         """K."""
-        return next(site.shape[0] for site in self.sites if site.name == "weights")
+        return self.site("weights").shape[0]
+
+    def site(self, name: str) -> Site:
+        """That of one variable."""
+        return next(site for site in self.sites if site.name == name)
 
     @property
     def breaks_sticks(self) -> bool:

@@ -16,14 +16,16 @@ with W = sum_k E w[k], and w[k] the factor of a weight that is left to the mean 
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from scipy.special import logsumexp
 
-from bgmm_jd import quadratic, spread
+from bgmm_jd.covariance import MATRIX_FORMS, spread_of
 from bgmm_jd.spare import Spare
+from bgmm_jd.spread import Arrays
 from bgmm_jd.sticks import log_pieces, log_sticks_of
 from bgmm_jd.surrogate import Parameters
 
@@ -62,88 +64,121 @@ def break_sticks(spare: Spare, choice: Choice, n: int, rng: np.random.Generator)
 def put(
     spare: Spare,
     choice: Choice,
-    theta: spread.Arrays,
+    theta: Arrays,
     form: str,
     means: Parameters,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Means [n, K, D], those of chosen components given that they hold one of the rows.
 
-    From draws of the mean field and of the row's distance from its mean: m + G (x - m - e) has the
-    law of the mean given x, with G = S (S + C)^-1.
-
     Parameters
     ----------
     means : loc and scale of the mean field's, [K, D].
     """
-    found, at = theta["means"].copy(), tuple(choice)
+    found = theta["means"].copy()
+    loc, square = _moments(means)
     x = spare.rows[rng.choice(len(spare.rows), len(choice.draws), p=spare.chance)]
-    covariance = spread.by_component(theta, form)[at]
-    square = np.asarray(means["scale"], np.float64)[choice.components] ** 2
-    e = spread.noise(spread.roots(theta, form)[at], rng.standard_normal(x.shape))
-    apart = np.linalg.solve(_plus(covariance, square), (x - found[at] - e)[..., np.newaxis])
-    found[at] += square * apart[..., 0]
+    for part in _parts(len(x), x.shape[1] ** 2):
+        draws, components = (which[part] for which in choice)
+        precision = _precisions(theta, form, draws, components)
+        z = rng.standard_normal(x[part].shape)
+        found[draws, components] = _given(
+            x[part], precision, loc[components], square[components], z
+        )
     return found
 
 
-def log_gain(
-    spare: Spare, theta: spread.Arrays, form: str, means: Parameters, share: float
+def _given(
+    x: np.ndarray, precision: np.ndarray, loc: np.ndarray, square: np.ndarray, z: np.ndarray
 ) -> np.ndarray:
+    """Draws of means given a row x each [Q, D]: N(A^-1 (loc / S + P x), A^-1), A = 1 / S + P."""
+    A = precision + _diagonal(1.0 / square)
+    # A draw out of the dtype's range has no density, and gets no weight wherever it is put.
+    A[~np.isfinite(A).all(axis=(1, 2))] = np.eye(x.shape[1])
+    values, vectors = np.linalg.eigh(A)
+    # At least 1 / S, but for the roundings of a narrow component.
+    values = np.maximum(values, (1.0 / square).min(axis=1, keepdims=True))
+    root = vectors / np.sqrt(values)[:, np.newaxis]
+    pull = loc / square + _times(precision, x)
+    return _times(root, _times(root.swapaxes(1, 2), pull) + z)
+
+
+def log_gain(spare: Spare, theta: Arrays, form: str, means: Parameters, share: float) -> np.ndarray:
     """Log of the density of all draws over that of the mean field (the head of this file): [n]."""
     sticks, _ = log_sticks_of(tf.constant(theta["weights"]))
     log_weights = _log_weights(spare, sticks.numpy())
     log_weights -= logsumexp(_log_weights(spare, _log_expected(spare)))
-    n, _, D = theta["means"].shape
-    size = max(1, _AT_ONCE // (len(spare.components) * D * D))
-    parts = [slice(first, first + size) for first in range(0, n, size)]
-    placed = np.empty(n)
-    for part in parts:
-        some = {name: v[part] for name, v in theta.items()}
-        placed[part] = _log_placed(spare, some, log_weights[part], form, means)
-    return np.logaddexp(np.log1p(-share), np.log(share) + placed)
-
-
-def _log_placed(
-    spare: Spare, theta: spread.Arrays, log_weights: np.ndarray, form: str, means: Parameters
-) -> np.ndarray:
-    """Log of the sum over k and x, of so few draws that all their covariances are at hand: [n]."""
+    loc, square = _moments(means)
+    columns, log_chance = _columns(spare.rows), np.log(spare.chance)
+    # How far out a row is, at most, in sds squared: the ratio of the two densities is at most that
+    # of their heights times exp(out / 2).
+    out = ((spare.rows[:, np.newaxis] - loc) ** 2 / square).sum(axis=-1).max(axis=0)
     at = np.flatnonzero(spare.components)
-    loc, scale = (np.asarray(means[name], np.float64)[at] for name in ("loc", "scale"))
-    covariance = spread.by_component(theta, form)[:, at]
-    wide = _plus(covariance, scale**2)
-    # The ratio of the two densities is at most that of their heights, as far as the row is out.
-    out = (((spare.rows[:, np.newaxis] - loc) / scale) ** 2).sum(axis=-1).max(axis=0)
-    heights = np.linalg.slogdet(wide)[1] - np.linalg.slogdet(covariance)[1]
-    counts = log_weights + 0.5 * (heights + out) > _LEAST
+    draws, which = np.nonzero(np.isfinite(log_weights))
     log_rows = np.full(log_weights.shape, -np.inf)
-    component = np.nonzero(counts)[1]
-    narrow = _expanded(theta["means"][:, at][counts], covariance[counts])
-    ratio = tf.nest.map_structure(tf.subtract, narrow, _expanded(loc[component], wide[counts]))
-    log_rows[counts] = _log_mean_exp(ratio, spare)
-    return logsumexp(log_weights + log_rows, axis=1)
+    for part in _parts(len(draws), max(loc.shape[1] ** 2, len(columns))):
+        n, j, k = draws[part], which[part], at[which[part]]
+        precision = _precisions(theta, form, n, k)
+        A = precision + _diagonal(1.0 / square[k])
+        height = 0.5 * (np.linalg.slogdet(A)[1] + np.log(square[k]).sum(axis=1))
+        counts = log_weights[n, j] + height + 0.5 * out[k] > _LEAST
+        n, j, k, A, precision = (v[counts] for v in (n, j, k, A, precision))
+        ratio = _coefficients(precision, A, theta["means"][n, k], loc[k], square[k])
+        ratio[:, -1] += height[counts]
+        exponents = tf.matmul(ratio, columns, transpose_b=True) + log_chance
+        log_rows[n, j] = tf.reduce_logsumexp(exponents, axis=1)
+    return np.logaddexp(np.log1p(-share), np.log(share) + logsumexp(log_weights + log_rows, axis=1))
 
 
-def _expanded(means: np.ndarray, covariances: np.ndarray) -> quadratic.Expanded:
-    """Normal densities [Q, ...] as so many draws of one component."""
-    theta = {
-        "weights": np.ones((len(means), 1)),
-        "means": means[:, np.newaxis],
-        "precisions": np.linalg.inv(covariances)[:, np.newaxis],
-    }
-    return quadratic.expanded(tf.nest.map_structure(tf.constant, theta), "full")
+def _coefficients(
+    precision: np.ndarray, A: np.ndarray, mean: np.ndarray, loc: np.ndarray, square: np.ndarray
+) -> np.ndarray:
+    """Of the columns in log N(x; mean, C) - log N(x; loc, S + C), but for their heights: [Q, ...].
+
+    The precision of S + C is 1 / S - 1 / S A^-1 1 / S.
+    """
+    S = square[:, :, np.newaxis]
+    wide = _diagonal(1.0 / square) - np.linalg.inv(A) / (S * S.swapaxes(1, 2))
+    near, far = _times(precision, mean), _times(wide, loc)
+    constant = (mean * near).sum(axis=1) - (loc * far).sum(axis=1)
+    flat = (precision - wide).reshape(len(mean), -1)
+    return np.concatenate([-0.5 * flat, near - far, -0.5 * constant[:, np.newaxis]], axis=1)
 
 
-def _log_mean_exp(ratio: quadratic.Expanded, spare: Spare) -> np.ndarray:
-    """log sum_x chance[x] exp(ratio at x) [Q], some at a time."""
-    rows, log_chance = tf.constant(spare.rows), np.log(spare.chance)
-    found = np.empty(len(ratio.constant))
-    size = max(1, _AT_ONCE // len(spare.rows))
-    for first in range(0, len(found), size):
-        part = slice(first, first + size)
-        some = tf.nest.map_structure(lambda v, part=part: v[part], ratio)
-        exponents = quadratic.log_joint_label(some, rows, "full")[:, 0] + log_chance
-        found[part] = tf.reduce_logsumexp(exponents, axis=1)
-    return found
+def _columns(rows: np.ndarray) -> np.ndarray:
+    """Products of features, features and 1: [M, D^2 + D + 1]."""
+    products = (rows[:, :, np.newaxis] * rows[:, np.newaxis]).reshape(len(rows), -1)
+    return np.concatenate([products, rows, np.ones((len(rows), 1))], axis=1)
+
+
+def _precisions(theta: Arrays, form: str, draws: np.ndarray, components: np.ndarray) -> np.ndarray:
+    """Precision matrices of some components of some draws, whatever the form: [Q, D, D]."""
+    name = spread_of(theta)
+    value = theta[name][draws] if form == "tied" else theta[name][draws, components]
+    if form not in MATRIX_FORMS:
+        value = value if name == "precisions" else value**-2.0
+        return _diagonal(np.broadcast_to(value, (len(draws), theta["means"].shape[-1])))
+    return value if name == "precisions" else np.linalg.inv(value @ value.swapaxes(1, 2))
+
+
+def _moments(means: Parameters) -> tuple[np.ndarray, np.ndarray]:
+    """loc and the squares of the scales S, each [K, D]."""
+    loc, scale = (np.asarray(means[name], np.float64) for name in ("loc", "scale"))
+    return loc, scale**2
+
+
+def _parts(count: int, numbers: int) -> Iterator[slice]:
+    """Slices of so many things of so many numbers, each of which fits."""
+    size = max(1, _AT_ONCE // numbers)
+    return (slice(first, first + size) for first in range(0, count, size))
+
+
+def _diagonal(values: np.ndarray) -> np.ndarray:
+    return values[..., np.newaxis] * np.eye(values.shape[-1])
+
+
+def _times(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    return (matrices @ vectors[..., np.newaxis])[..., 0]
 
 
 def _log_expected(spare: Spare) -> np.ndarray:
@@ -155,8 +190,3 @@ def _log_weights(spare: Spare, log_sticks: np.ndarray) -> np.ndarray:
     """Of the spare components, as far as their breaks are the mean field's: [..., spare]."""
     kept = np.where(spare.breaks[:, np.newaxis], log_sticks, 0.0)
     return log_pieces(tf.constant(kept)).numpy()[..., spare.components]
-
-
-def _plus(covariance: np.ndarray, square: np.ndarray) -> np.ndarray:
-    """[..., D, D] with more on the diagonal."""
-    return covariance + square[..., np.newaxis] * np.eye(square.shape[-1])

@@ -22,7 +22,7 @@ from bgmm_jd.data import (
 from bgmm_jd.labels import arrange, arrange_values, can_arrange, check_permutation
 from bgmm_jd.mixture import Theta
 from bgmm_jd.restarts import Restart
-from bgmm_jd.rows import Missing, Rows
+from bgmm_jd.rows import Missing, Rows, weights
 from bgmm_jd.status import Status
 from bgmm_jd.surrogate import joint
 
@@ -340,11 +340,11 @@ def predict_proba(
 def expected_counts(posterior: Posterior, draws: int = _PREDICTIVE_DRAWS) -> np.ndarray:
     """Expected number of the fit's rows in each component, by their weights: [K], float64."""
     rows = posterior.inside.data.rows
-    weight = np.ones(len(rows.values)) if rows.weight is None else rows.weight
+    weight = weights(rows)
     theta = draw(posterior, draws, seed=0).theta
     total = np.zeros(posterior.K)
     for part, block in over_rows(posterior, mixture.responsibilities, theta, rows):
-        total += block.mean(axis=0) @ weight[part].astype(np.float64)
+        total += block.mean(axis=0) @ weight[part]
     return total[posterior.inside.order]
 
 

@@ -45,6 +45,13 @@ def gather(rows: Rows, indices: Any) -> Rows:
     )
 
 
+def weights(rows: Rows) -> np.ndarray:
+    """The power of each row's likelihood, of rows as arrays: [N], float64."""
+    if rows.weight is None:
+        return np.ones(len(rows.values))
+    return rows.weight.astype(np.float64)
+
+
 def in_slices(rows: Rows, slices: int, size: int) -> Rows:
     """Arrays of all rows as [slices, size, ...], filled up with rows of weight 0."""
     filling = slices * size - len(rows.values)

@@ -153,7 +153,7 @@ def with_normal(inside: Inside, seed: int) -> Inside:
     points = _points(inside, draws)
     mean, sd = points.mean(axis=0), points.std(axis=0)
     units, rng = inside.tensor_units, np.random.default_rng(seed)
-    spare = spare_of(inside.model, inside.values, units, points, draws.theta, inside.data, rng)
+    spare = spare_of(inside.model, inside.values, units, mean, draws.theta, inside.data, rng)
     inside, beside = inside._replace(spare=spare), points[: max(CALIBRATION_DRAWS)]
     at = inside.informed
     P = len(mean[at])
@@ -278,17 +278,19 @@ def _beside_spare(
     """
     model, units, n = inside.model, inside.tensor_units, len(points)
     whole = _points(inside, mean_field(inside, n, int(rng.integers(2**31))))
-    choice = placed.choose(spare, n, share, rng)
-    whole[:, spare.places] = placed.break_sticks(spare, choice, n, rng)[:, spare.breaks]
     whole[:, spare.informed] = points
+    choice = placed.choose(spare, n, share, rng)
+    if share:
+        whole[:, spare.places] = placed.break_sticks(spare, choice, n, rng)[:, spare.breaks]
     theta, _ = _unflatten(inside, whole)
     gain = np.zeros(n)
     if share:
         form, means = model.covariance, inside.values["means"]
         arrays = {name: v.numpy().astype(np.float64) for name, v in theta.items()}
-        arrays["means"] = placed.put(spare, choice, arrays, form, means, rng)
+        with np.errstate(invalid="ignore", over="ignore"):  # a draw out of range gets no weight
+            arrays["means"] = placed.put(spare, choice, arrays, form, means, rng)
+            gain = placed.log_gain(spare, arrays, form, means, share)
         theta["means"] = _as(inside, arrays["means"])
-        gain = placed.log_gain(spare, arrays, form, means, share)
     # The volume where the draws are: weights below the least have been raised to it, which a
     # bijector that remembers where they came from would not see.
     raised = tf.nest.map_structure(tf.identity, theta)

@@ -20,7 +20,7 @@ from bgmm_jd.data import Data
 from bgmm_jd.families import DIRICHLET, STICKS
 from bgmm_jd.mixture import Theta
 from bgmm_jd.objective import Model
-from bgmm_jd.rows import Rows
+from bgmm_jd.rows import Rows, gather, weights
 from bgmm_jd.sticks import log_prob_of_breaks, pairs_of_dirichlet
 from bgmm_jd.surrogate import Site, Values, coordinate_map, is_normal
 from bgmm_jd.units import Units
@@ -57,7 +57,7 @@ def spare_of(
     model: Model,
     values: Values,
     units: Units,
-    points: np.ndarray,
+    mean: np.ndarray,
     theta: Theta,
     data: Data,
     rng: np.random.Generator,
@@ -69,16 +69,16 @@ def spare_of(
 
     Parameters
     ----------
-    values : of the mean field.
-    points, theta : draws of it.
+    values, mean [P] : of the mean field.
+    theta : draws of it.
     """
-    weights: np.ndarray = theta["weights"].numpy().mean(axis=0, dtype=np.float64)
-    site = _site(model, "weights")
-    if weights.min() * data.total > _SUSPECT_ROWS or not _breaks(site):
+    least = theta["weights"].numpy().mean(axis=0, dtype=np.float64).min()
+    site = model.site("weights")
+    if least * data.total > _SUSPECT_ROWS or not _breaks(site):
         return None
     held, log_density = census(model, theta, data.rows)
     empty = held < min(_FEWEST_ROWS, _FEWEST_SHARE * data.total / model.components)
-    apart = empty.any() and is_by_component(model, units, points.mean(axis=0))
+    apart = empty.any() and is_by_component(model, units, mean)
     if not (apart and _is_independent(model)):
         return None
     breaks = empty[:-1] | np.logical_and.accumulate(empty[::-1])[::-1][1:]
@@ -87,7 +87,7 @@ def spare_of(
     informed[plan.own[empty]] = False
     informed[plan.weights[breaks]] = False
     rows, chance = _candidates(data.rows, log_density, rng)
-    if not is_normal(_site(model, "means")):
+    if not is_normal(model.site("means")):
         rows, chance = rows[:0], chance[:0]
     return Spare(
         components=empty,
@@ -110,14 +110,10 @@ def census(model: Model, theta: Theta, rows: Rows) -> tuple[np.ndarray, np.ndarr
     draws = int(np.clip(_NUMBERS // (by_row * N), 1, _DRAWS))
     few = {name: v[:draws] for name, v in theta.items()}
     size = max(1, _NUMBERS // (by_row * draws))
-    weight = np.ones(N) if rows.weight is None else rows.weight.astype(np.float64)
-    held, log_density = np.zeros(model.components), np.empty(N)
+    weight, held, log_density = weights(rows), np.zeros(model.components), np.empty(N)
     for first in range(0, N, size):
-        part = slice(first, first + size)
-        missing = rows.missing
-        if missing is not None:
-            missing = missing._replace(pattern=missing.pattern[part])
-        there = Rows(tf.constant(rows.values[part]), missing=missing)
+        part = np.arange(first, min(first + size, N))
+        there = gather(rows, part)
         label = mixture.log_joint_label(few, there, model.covariance).numpy().astype(np.float64)
         total = logsumexp(label, axis=1)
         held += np.exp(label - total[:, np.newaxis]).mean(axis=0) @ weight[part]
@@ -133,22 +129,20 @@ def _candidates(
     Half by their weights, half by these over their density too: a component with next to no weight
     takes the rows that the others leave nearly alone.
     """
-    weight = np.ones(len(rows.values)) if rows.weight is None else rows.weight.astype(np.float64)
+    weight = weights(rows)
     if rows.missing is not None:
         weight = weight * rows.missing.observed.all(axis=1)[rows.missing.pattern]
     values = rows.values.astype(np.float64)
     if not weight.any():
         return values[:0], weight[:0]
+    values, weight, log_density = (v[weight > 0.0] for v in (values, weight, log_density))
     alone = weight * np.exp(log_density.min() - log_density)
     chance = 0.5 * weight / weight.sum() + 0.5 * alone / alone.sum()
-    if len(values) > _MOST_ROWS:
-        chosen = rng.choice(len(values), _MOST_ROWS, p=chance)
-        return values[chosen], np.full(_MOST_ROWS, 1.0 / _MOST_ROWS)
-    return values[chance > 0.0], chance[chance > 0.0]
-
-
-def _site(model: Model, name: str) -> Site:
-    return next(site for site in model.sites if site.name == name)
+    most = min(_MOST_ROWS, _NUMBERS // values.shape[1] ** 2)
+    if len(values) > most:
+        chosen = rng.choice(len(values), most, p=chance)
+        return values[chosen], np.full(most, 1.0 / most)
+    return values, chance
 
 
 def _breaks(site: Site) -> bool:

@@ -74,7 +74,7 @@ ROOMS = {
         "surrogate",
         "units",
     },
-    "placed": {"quadratic", "spare", "spread", "sticks", "surrogate"},
+    "placed": {"covariance", "spare", "spread", "sticks", "surrogate"},
     "calibrate": {"compiled", "coordinates", "objective", "rows", "units"},
     "sampling": {
         "calibrate",

@@ -406,6 +406,16 @@ def test_as_many_clusters_as_describe_the_rows(rows, form):
     assert_sound(initial.moments(found, form), form, 9, 2)
 
 
+@pytest.mark.parametrize(("more", "occupied"), [(0, 4), (1, 5), (9, 6)])
+def test_clusters_beyond_those_that_seem_needed(rows, more, occupied):
+    """At most as many as there may be."""
+    rng = np.random.default_rng(0)
+    found = initial.cluster_as_needed(Rows(rows / 3.6), 6, "diag", rng, more)
+    assert np.count_nonzero(found.count) == occupied
+    assert (np.diff(found.count) <= 0).all()
+    np.testing.assert_allclose(found.count.sum(), sum(SIZES))
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_one_cluster_is_not_cut_to_pieces(form):
     """Cutting a normal in two costs log 2 a row; its lesser variance, 1 - 2 / pi, gives 0.51."""
