@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from bgmm_jd.draws import fold_in, random_words
+from bgmm_jd.draws import offset, random_words
 from bgmm_jd.rows import Missing, Rows
 from bgmm_jd.units import Units
 
@@ -364,7 +364,7 @@ def batch_indices(
     place = first + tf.range(batches.size)
     real = tf.range(batches.size) < batches.size - tf.cast(batch >= longer, tf.int32)
     place = tf.where(real, place, 0)
-    return shuffle(place, batches.rows, fold_in(seed, epoch)), real
+    return shuffle(place, batches.rows, offset(seed, epoch)), real
 
 
 def shuffle(place: tf.Tensor, rows: int, seed: tf.Tensor) -> tf.Tensor:

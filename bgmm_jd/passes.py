@@ -27,7 +27,7 @@ from bgmm_jd.run import Run, Stand
 from bgmm_jd.sampling import Inside, mean_field
 from bgmm_jd.spread import by_component
 from bgmm_jd.status import Status
-from bgmm_jd.surrogate import Values, joint_in_training
+from bgmm_jd.surrogate import Values, joint_in_training, named
 from bgmm_jd.units import Units
 
 _SLICES = 128  # at least: their draws together tell the scales
@@ -222,9 +222,9 @@ def _program(model: Model, plan: Plan) -> Callable[..., Pass]:
             values = values_of(sites, free)
             surrogate = joint_in_training(sites, values, units, lambda: seed)
             sample, log_q = surrogate.experimental_sample_and_log_prob(draws, seed=seed)
-            theta = sample._asdict()
+            theta = named(sites, sample)
             # What depends on the draws alone is made for all slices at once.
-            read = quadratic.expanded(theta, model.covariance) if plan.expanded else dict(theta)
+            read = quadratic.expanded(theta, model.covariance) if plan.expanded else theta
             likelihood, slope = _by_slice(model, plan, read, rows)
             # A scalar with the gradient of the likelihood, which is not kept on the tape.
             pulled = tf.nest.map_structure(lambda s, v: tf.reduce_sum(s * v), slope, read)

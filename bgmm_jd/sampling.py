@@ -31,7 +31,7 @@ from bgmm_jd.importance import KHAT_LIMIT, resample, smooth
 from bgmm_jd.objective import Model, log_joint
 from bgmm_jd.rows import Rows, to_tensors
 from bgmm_jd.spare import Spare, log_prob, spare_of
-from bgmm_jd.surrogate import Values, joint
+from bgmm_jd.surrogate import Values, joint_inside, named
 from bgmm_jd.units import Units, as_tensors
 
 # Draws of the proposal for each one that is kept: nearly all are then different.
@@ -225,9 +225,9 @@ def mean_field(inside: Inside, n: int, seed: int) -> Draws:
 @functools.lru_cache(maxsize=32)
 def _mean_field_program(model: Model, eager: bool) -> Callable[..., Draws]:
     def draws(values: Values, units: Units, n: tf.Tensor, seed: tf.Tensor) -> Draws:
-        surrogate = joint(model.sites, values, units, user=False)
-        theta, log_q = surrogate.experimental_sample_and_log_prob(n, seed=seed)
-        return Draws(dict(theta._asdict()), log_q)
+        surrogate = joint_inside(model.sites, values, units)
+        draws, log_q = surrogate.experimental_sample_and_log_prob(n, seed=seed)
+        return Draws(named(model.sites, draws), log_q)
 
     # A graph, not XLA, which would compile anew for each number of draws.
     return compiled(draws, "eager" if eager else "graph")

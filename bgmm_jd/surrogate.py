@@ -17,7 +17,7 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.covariance import is_by_component, unit_of
-from bgmm_jd.draws import fold_in
+from bgmm_jd.draws import offset
 from bgmm_jd.families import FIXED, GAMMA, NORMAL, TWINS, Family, Parameters
 from bgmm_jd.units import MATRICES, Affine, Unit, Units, affine, to_internal
 
@@ -61,8 +61,8 @@ def sites_of(prior: tfd.JointDistributionCoroutine, covariance: str = "diag") ->
         If a variable is discrete, or fixed by others that are not.
     """
     distributions, draws = prior.sample_distributions(seed=(0, 0))
-    others = prior.sample(seed=(0, 1))
-    found = map(_member_of, distributions._fields, distributions, draws, others)
+    found = [*map(_member_of, distributions._fields, distributions, draws)]
+    _check_fixed(prior, found)
     return tuple(
         site._replace(
             unit=unit_of(site.name, covariance),
@@ -72,15 +72,22 @@ def sites_of(prior: tfd.JointDistributionCoroutine, covariance: str = "diag") ->
     )
 
 
-def _member_of(
-    name: str, distribution: tfd.Distribution, draw: tf.Tensor, other: tf.Tensor
-) -> Site:
+def _check_fixed(prior: tfd.JointDistributionCoroutine, sites: list[Site]) -> None:
+    """Whether each variable that is fixed is so in another draw too."""
+    if all(site.fixed is None for site in sites):
+        return
+    for site, other in zip(sites, prior.sample(seed=(0, 1)), strict=True):
+        if site.fixed is not None and not np.array_equal(site.fixed, other):
+            raise ValueError(
+                f"prior's variable '{site.name}' must not be fixed by other variables."
+            )
+
+
+def _member_of(name: str, distribution: tfd.Distribution, draw: tf.Tensor) -> Site:
     """The site of one variable, but for its unit."""
     shape = tuple(distribution.event_shape)
     kind = type(_innermost(distribution))
     if kind in (tfd.Deterministic, tfd.VectorDeterministic):
-        if not np.array_equal(draw, other):
-            raise ValueError(f"prior's variable '{name}' must not be fixed by other variables.")
         return Site(name, shape, FIXED, fixed=draw.numpy())
     # A positive variable with a shift of its units (means ~ Gamma, say) leaves its family there.
     if kind in TWINS and not (name == "means" and TWINS[kind] is GAMMA):
@@ -167,9 +174,60 @@ def joint(
     return tfd.JointDistributionCoroutine(surrogate)
 
 
+class IndependentMembers(tfd.JointDistributionCoroutine):
+    """A joint distribution of members that know nothing of each other, all reparameterized.
+
+    Before it draws, TFP runs any model once more, to learn what its members have in common, and so
+    traces all draws twice. Here that is known.
+
+    Parameters
+    ----------
+    members : called for them at each use.
+    """
+
+    def __init__(self, members: Callable[[], list[tfd.Distribution]]):
+        def model():
+            for member in members():
+                yield self.Root(member)
+
+        super().__init__(model)
+        self._members = members
+
+    @property
+    def reparameterization_type(self) -> Any:
+        """That of all its members."""
+        return tfd.FULLY_REPARAMETERIZED
+
+    def experimental_sample_and_log_prob(self, sample_shape=(), seed=None):
+        """Draws [*sample_shape, ...] of each member, in a tuple, and their joint log density."""
+        pairs = [
+            member.experimental_sample_and_log_prob(sample_shape, seed=offset(seed, across=i))
+            for i, member in enumerate(self._members())
+        ]
+        draws, log_probs = zip(*pairs, strict=True)
+        return draws, tf.add_n(log_probs)
+
+
+def named(sites: tuple[Site, ...], draws: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
+    """The draws of such members by name."""
+    return dict(zip((site.name for site in sites), draws, strict=True))
+
+
+def joint_inside(sites: tuple[Site, ...], values: Values, units: Units) -> IndependentMembers:
+    """The surrogate in internal units, to draw from.
+
+    Parameters
+    ----------
+    values : parameters, as tensors.
+    """
+    return IndependentMembers(
+        lambda: [_member(site, values[site.name], units, user=False) for site in sites]
+    )
+
+
 def joint_in_training(
     sites: tuple[Site, ...], values: Values, units: Units, step_seed: Callable[[], tf.Tensor]
-) -> tfd.JointDistributionCoroutine:
+) -> IndependentMembers:
     """The surrogate in internal units, made for a quiet gradient.
 
     Draws come in mirrored pairs, and the density is that of `StickTheLanding`.
@@ -179,23 +237,22 @@ def joint_in_training(
     step_seed : the seed [2] of the step at hand. Draws come from it and not from the seed that
         TFP passes, which it splits by other means under XLA than outside it.
     """
-    Root = tfd.JointDistributionCoroutine.Root
 
-    def surrogate():
-        # Read at every run of the coroutine: the variables move from step to step.
+    def members():
+        # Read at every use: the variables move from step to step.
         moving = map_values(lambda _, v: tf.convert_to_tensor(v), sites, values)
         still = map_values(lambda _, v: tf.stop_gradient(v), sites, moving)
         seed = step_seed()
-        for i, site in enumerate(sites):
-            yield Root(
-                StickTheLanding(
-                    _member(site, moving[site.name], units, user=False, training=True),
-                    _member(site, still[site.name], units, user=False),
-                    fold_in(seed, i),
-                )
+        return [
+            StickTheLanding(
+                _member(site, moving[site.name], units, user=False, training=True),
+                _member(site, still[site.name], units, user=False),
+                offset(seed, across=i),
             )
+            for i, site in enumerate(sites)
+        ]
 
-    return tfd.JointDistributionCoroutine(surrogate)
+    return IndependentMembers(members)
 
 
 class StickTheLanding(tfd.Distribution):

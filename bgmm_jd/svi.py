@@ -16,7 +16,7 @@ import tensorflow_probability as tfp
 
 from bgmm_jd.compiled import compiled
 from bgmm_jd.data import Batches, batch_indices
-from bgmm_jd.draws import fold_in
+from bgmm_jd.draws import offset
 from bgmm_jd.native_log import start_tensorflow
 from bgmm_jd.natural import Stride, natural_step
 from bgmm_jd.objective import Model, log_joint
@@ -26,6 +26,7 @@ from bgmm_jd.surrogate import (
     Values,
     joint_in_training,
     map_values,
+    named,
     variables,
 )
 from bgmm_jd.units import Units, as_tensors
@@ -199,16 +200,15 @@ class Program:
 
     def _fit(self, rows, units, seed, stride):
         model, schedule = self._model, self._schedule
-        batch_seed, draw_seed = fold_in(seed, 0), fold_in(seed, 1)
 
-        def target(*draws, seed=None):
-            del seed  # TFP offers one; the batch has its own
-            theta = dict(zip((site.name for site in model.sites), draws, strict=True))
-            batch = self._batch(rows, batch_seed)
+        def target(*draws, **_):  # TFP offers a seed; the batch has its own
+            theta = named(model.sites, draws)
+            batch = self._batch(rows, seed)
             return log_joint(model, theta, units, batch, schedule.batches.count)
 
         def step_seed():
-            return fold_in(draw_seed, self._step.read_value())
+            # `batch_indices` has the seeds across which this is 0.
+            return offset(seed, self._step.read_value(), 1)
 
         problem = Problem(
             target,
@@ -224,7 +224,7 @@ class Program:
                 step.loss,
                 tf.nest.map_structure(tf.convert_to_tensor, self._held),
             ),
-            seed=draw_seed,  # only a token: `joint_in_training` has its own
+            seed=seed,  # only a token: `joint_in_training` has its own
         )
 
     def _optimizer(self, stride: Stride) -> NaturalGradient | Adam:

@@ -35,6 +35,8 @@ from bgmm_jd.gamma import Gamma, MirroredGamma, trigamma_excess
 
 __all__ = ["MirroredWishart", "Wishart", "natural"]
 
+_FAR = 1 << 30  # from the numbers across which a joint distribution has its seeds
+
 
 class Wishart(tfd.Distribution):
     """Wishart distribution with loop-free draws and a log density right for large df.
@@ -113,12 +115,14 @@ class Wishart(tfd.Distribution):
         df, C = self._values()
         D = self._event_shape()[-1]
         seed = draws.stateless_seed(seed, salt="Wishart")
-        squares = self._squares(df).sample(n, seed=draws.fold_in(seed, 0))
+        squares = self._squares(df).sample(n, seed=seed)
         # A single square, D = 1, may be so small that C^2 times it would be zero.
         squares = tf.maximum(squares, math.sqrt(np.finfo(self.dtype.as_numpy_dtype).tiny))
         # Of all D^2, as half of them left unused costs less than to put the others in their places.
         shape = tf.concat([[n], tf.shape(C)], axis=0)
-        words = draws.random_words(shape, draws.fold_in(seed, 1), self.dtype, self._mirrored)
+        words = draws.random_words(
+            shape, draws.offset(seed, across=_FAR), self.dtype, self._mirrored
+        )
         normals = draws.to_normal(words) / tf.sqrt(df)[..., tf.newaxis, tf.newaxis]
         diagonal, below = _masks(D, self.dtype)
         L = normals * below + tf.sqrt(squares)[..., tf.newaxis] * diagonal

@@ -12,7 +12,7 @@ import scipy.sparse
 import tensorflow as tf
 from scipy import stats
 
-from bgmm_jd import data
+from bgmm_jd import data, draws
 from bgmm_jd.units import Units
 
 FALSE_ALARM = 1e-6
@@ -559,7 +559,7 @@ def orders(N, count):
     def run():
         seed = tf.constant([5, 6], tf.int32)
         return tf.map_fn(
-            lambda epoch: data.shuffle(tf.range(N), N, tf.random.fold_in(seed, epoch)),
+            lambda epoch: data.shuffle(tf.range(N), N, draws.offset(seed, epoch)),
             tf.range(count),
         )
 
