@@ -27,12 +27,14 @@ from bgmm_jd.objective import Model, log_joint
 from bgmm_jd.rows import Rows
 from bgmm_jd.units import Units
 
-# Draws that each step averages over, half of them the mirror images of the others. The first
-# steps only have to come near; the last ones decide how well the weights behave.
-CALIBRATION_DRAWS = (8, 16, 32, 32, 32)
-# A step that changes no direction's precision by more than this factor, and the mean by no more
-# than this in sds, is the last.
-_SETTLED = 0.1
+# Draws that a step averages over, half of them mirror images of the others: of the curvature, where
+# each takes 2 P gradients, as many as keep its noise small, within limits; of the gradient itself.
+_FEWEST_DRAWS, _MOST_DRAWS = 8, 128
+_MOST_GRADIENTS = 2**13
+MEAN_DRAWS = 256
+_MOST_STEPS = 6
+# The variance of log weights, in nats^2, that a change may have which is the last, and noise.
+_SETTLED, _QUIET = 0.2, 0.05
 # Of the new precision, in units of the old: a step at most doubles or halves an sd, and moves the
 # mean by at most two sds. Far from a normal posterior longer ones leave it for good.
 _LEAST_CURVATURE, _MOST_CURVATURE = 0.25, 4.0
@@ -47,7 +49,9 @@ class Normal(NamedTuple):
     factor: np.ndarray
 
 
-Gradient = Callable[[np.ndarray], np.ndarray]  # points [S, P] -> gradients of log joint [S, P]
+# Points [S, G, P] -> gradients of log joint [S, G, P]; what is not among the P coordinates is the
+# same for the G points of each draw.
+Gradient = Callable[[np.ndarray], np.ndarray]
 
 
 @functools.lru_cache(maxsize=32)
@@ -76,10 +80,9 @@ def gradient_of_log_joint(
     dtype = rows.values.dtype.as_numpy_dtype
 
     def gradient(points: np.ndarray) -> np.ndarray:
-        found = in_chunks(
-            lambda part: program(part, rows, units), points.astype(dtype), points_at_once
-        )
-        return found.astype(np.float64)
+        flat = points.reshape(-1, points.shape[-1]).astype(dtype)
+        found = in_chunks(lambda part: program(part, rows, units), flat, points_at_once)
+        return found.astype(np.float64).reshape(points.shape)
 
     return gradient
 
@@ -91,46 +94,83 @@ def calibrate(gradient: Gradient, start: Normal, rng: np.random.Generator) -> No
     ----------
     start : its factor may be diagonal, as a mean-field surrogate's is.
     """
-    normal = start
-    for draws in CALIBRATION_DRAWS:
-        points = _points(normal, draws, rng)
-        slope = gradient(points)
-        if not np.isfinite(slope).all():
+    normal, draws = start, _FEWEST_DRAWS
+    for _ in range(_MOST_STEPS):
+        found = _curvature(gradient, normal, draws, rng)
+        slope = _slope(gradient, normal, MEAN_DRAWS, rng)
+        if not (np.isfinite(found.mean).all() and np.isfinite(slope).all()):
             break  # the normal reaches out of the dtype's range: the weights will tell how bad
-        moved, settled = _step(normal, slope.reshape(draws, 2, *normal.factor.shape))
+        moved, change = _moved(normal, found.mean, slope)
         if not np.isfinite(moved.factor).all():
             break
-        normal = moved
-        if settled:
+        normal, before = moved, draws
+        draws = _draws(draws * found.noise, len(normal.mean))
+        # A step knows the noise of its own draws and of those before.
+        only_noise = change < 4.0 * found.noise and draws <= before
+        if change < _SETTLED or only_noise:
             break
     return normal
 
 
-def _points(normal: Normal, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """One sd to either side along each axis of mirrored draws: [draws * 2 * P, P]."""
-    P = len(normal.mean)
-    half = rng.standard_normal((draws // 2, P))
-    sides = np.concatenate([np.eye(P), -np.eye(P)])
-    whitened = np.concatenate([half, -half])[:, np.newaxis] + sides
-    return normal.mean + whitened.reshape(-1, P) @ normal.factor.T
+class Curvature(NamedTuple):
+    """Minus the Hessian of the log density, averaged over a normal distribution that is 1 there.
 
-
-def _step(normal: Normal, slope: np.ndarray) -> tuple[Normal, bool]:
-    """One step, in coordinates where the old distribution is standard normal.
-
-    Parameters
-    ----------
-    slope : [draws, 2, P, P], the gradient at each draw, side and axis.
+    mean [P, P]
+    noise : half the expected square of the error of all its entries: the variance of log weights
+        that comes of it, in nats^2.
     """
-    slope = slope @ normal.factor
-    curvature = (slope[:, 1] - slope[:, 0]).mean(axis=0) / 2.0
-    eigenvalues, vectors = np.linalg.eigh((curvature + curvature.T) / 2.0)
+
+    mean: np.ndarray
+    noise: float
+
+
+def _curvature(
+    gradient: Gradient, normal: Normal, draws: int, rng: np.random.Generator
+) -> Curvature:
+    """In coordinates where the distribution is standard normal."""
+    P = len(normal.mean)
+    centres = _mirrored(draws, P, rng)
+    sides = np.concatenate([np.eye(P), -np.eye(P)])
+    slope = _at(gradient, normal, centres[:, np.newaxis] + sides)
+    each = (slope[:, P:] - slope[:, :P]) / 2.0
+    pairs = (each[: draws // 2] + each[draws // 2 :]) / 2.0
+    pairs = (pairs + pairs.swapaxes(-1, -2)) / 2.0
+    noise = pairs.var(axis=0, ddof=1).sum() / len(pairs)
+    return Curvature(pairs.mean(axis=0), noise / 2.0)
+
+
+def _slope(
+    gradient: Gradient, normal: Normal, draws: int, rng: np.random.Generator
+) -> np.ndarray:
+    """The mean gradient [P], in the same coordinates."""
+    points = _mirrored(draws, len(normal.mean), rng)[:, np.newaxis]
+    return _at(gradient, normal, points).mean(axis=(0, 1))
+
+
+def _mirrored(draws: int, P: int, rng: np.random.Generator) -> np.ndarray:
+    half = rng.standard_normal((draws // 2, P))
+    return np.concatenate([half, -half])
+
+
+def _at(gradient: Gradient, normal: Normal, whitened: np.ndarray) -> np.ndarray:
+    return gradient(normal.mean + whitened @ normal.factor.T) @ normal.factor
+
+
+def _draws(by_one: float, P: int) -> int:
+    """As many as keep the noise of the curvature small, if one draw has that much; even."""
+    most = min(_MOST_DRAWS, _MOST_GRADIENTS // (2 * P))
+    return 2 * (int(np.clip(by_one / _QUIET, _FEWEST_DRAWS, max(most, _FEWEST_DRAWS))) // 2)
+
+
+def _moved(normal: Normal, curvature: np.ndarray, slope: np.ndarray) -> tuple[Normal, float]:
+    """The distribution after a step, and how much of a change it is, in nats^2 of log weights."""
+    eigenvalues, vectors = np.linalg.eigh(curvature)
     bounded = np.clip(eigenvalues, _LEAST_CURVATURE, _MOST_CURVATURE)
     root = vectors / np.sqrt(bounded)
-    shift = root @ (root.T @ slope.mean(axis=(0, 1, 2)))
+    shift = root @ (root.T @ slope)
     shift *= min(1.0, _LONGEST_SHIFT / max(np.abs(shift).max(), 1e-30))
-    settled = np.abs(np.log(bounded)).max() < _SETTLED and np.abs(shift).max() < _SETTLED
-    return Normal(normal.mean + normal.factor @ shift, normal.factor @ root), bool(settled)
+    change = ((eigenvalues - 1.0) ** 2).sum() / 2.0 + (shift**2).sum()
+    return Normal(normal.mean + normal.factor @ shift, normal.factor @ root), float(change)
 
 
 def normal_of(mean: np.ndarray, sd: np.ndarray, information: np.ndarray) -> Normal:
@@ -150,9 +190,7 @@ def normal_of(mean: np.ndarray, sd: np.ndarray, information: np.ndarray) -> Norm
 
 def shifted(gradient: Gradient, normal: Normal, draws: int, rng: np.random.Generator) -> Normal:
     """The same distribution after one step of its mean: see the head of this file."""
-    half = rng.standard_normal((draws // 2, len(normal.mean)))
-    points = normal.mean + np.concatenate([half, -half]) @ normal.factor.T
-    shift = normal.factor.T @ gradient(points).mean(axis=0)
+    shift = _slope(gradient, normal, draws, rng)
     if not np.isfinite(shift).all():
         return normal
     shift *= min(1.0, _LONGEST_SHIFT / max(np.abs(shift).max(), 1e-30))

@@ -350,7 +350,7 @@ def batch_indices(
     ----------
     batches : Batches
     step : int32 scalar, counted from 0 over the whole run.
-    seed : int32 [2], the same for the whole run.
+    seed : int32 [2], the same for the whole run; each epoch takes one to itself (`draws.offset`).
 
     Returns
     -------

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from bgmm_jd import placed
 from bgmm_jd.calibrate import (
-    CALIBRATION_DRAWS,
+    MEAN_DRAWS,
     Gradient,
     Normal,
     calibrate,
@@ -154,12 +154,12 @@ def with_normal(inside: Inside, seed: int) -> Inside:
     mean, sd = points.mean(axis=0), points.std(axis=0)
     units, rng = inside.tensor_units, np.random.default_rng(seed)
     spare = spare_of(inside.model, inside.values, units, mean, draws.theta, inside.data, rng)
-    inside, beside = inside._replace(spare=spare), points[: max(CALIBRATION_DRAWS)]
+    inside, beside = inside._replace(spare=spare), points[:MEAN_DRAWS]
     at = inside.informed
     P = len(mean[at])
     if P * len(mean) <= _MOST_AVERAGED**2 and can_weigh(inside, 2 * P * _CURVATURE_DRAWS):
         start = Normal(mean[at], np.diag(sd[at]))
-        normal = calibrate(_gradient(inside, beside, 2 * P), start, rng)
+        normal = calibrate(_gradient(inside, beside), start, rng)
         return inside._replace(calibration=AVERAGED, normal=normal, weigh=True)
     if len(mean) <= _MOST_PARAMETERS and is_by_component(inside.model, units, mean):
         normal = _normal_at_the_mean(inside, beside, mean, sd, rng)
@@ -167,13 +167,12 @@ def with_normal(inside: Inside, seed: int) -> Inside:
     return inside._replace(spare=None)
 
 
-def _gradient(inside: Inside, beside: np.ndarray, together: int) -> Gradient:
+def _gradient(inside: Inside, beside: np.ndarray) -> Gradient:
     """Of the log joint density, by the informed coordinates.
 
     Parameters
     ----------
-    beside : points of the mean field [S, P], whose other coordinates are used, each by `together`
-        points that come one after the other.
+    beside : points of the mean field [S, P], whose other coordinates are used.
     """
     gradient = gradient_of_log_joint(
         inside.model,
@@ -187,9 +186,10 @@ def _gradient(inside: Inside, beside: np.ndarray, together: int) -> Gradient:
     informed = inside.spare.informed
 
     def of_informed(points: np.ndarray) -> np.ndarray:
-        whole = beside[np.arange(len(points)) // together]
-        whole[:, informed] = points
-        return gradient(whole)[:, informed]
+        draws, together, _ = points.shape
+        whole = np.repeat(beside[:draws, np.newaxis], together, axis=1)
+        whole[..., informed] = points
+        return gradient(whole)[..., informed]
 
     return of_informed
 
@@ -208,7 +208,7 @@ def _normal_at_the_mean(
     at = inside.informed
     normal = normal_of(mean[at], sd[at], found[at][:, at])
     if inside.data.total < _NORMAL_ROWS and can_weigh(inside, _SHIFT_DRAWS):
-        normal = shifted(_gradient(inside, beside, together=1), normal, _SHIFT_DRAWS, rng)
+        normal = shifted(_gradient(inside, beside), normal, _SHIFT_DRAWS, rng)
     return normal
 
 
@@ -367,6 +367,8 @@ def refine(inside: Inside, surrogate: Draws, seed: int) -> tuple[Inside, float]:
         # A round that was no better is the last, if what there is will do.
         if found.khat < _REFINE_ABOVE or best < min(found.khat, KHAT_LIMIT):
             break
+        if not _tells_moments(found, len(inside.normal.mean)):
+            break
         try:
             inside = inside._replace(normal=_matching(inside, found))
         except np.linalg.LinAlgError:  # too few draws have any weight
@@ -378,6 +380,17 @@ def refine(inside: Inside, surrogate: Draws, seed: int) -> tuple[Inside, float]:
         choices.append((khat_of(inside, surrogate), inside._replace(normal=None)))
         khat, chosen = min(choices, key=lambda choice: choice[0])
     return chosen, khat
+
+
+def _tells_moments(found: Weighted, P: int) -> bool:
+    """Whether weighted draws are enough for P means and their covariance.
+
+    By the variance of log weights: that which the noise of a covariance of so many effective draws
+    adds, P^2 / 2 of them to each, and that which there is.
+    """
+    effective = 1.0 / (found.weights**2).sum()
+    there = np.log(np.maximum(found.weights, np.finfo(float).tiny)).var()
+    return P**2 / (2.0 * effective) < there
 
 
 def _matching(inside: Inside, found: Weighted) -> Normal:
