@@ -55,14 +55,14 @@ Gradient = Callable[[np.ndarray], np.ndarray]
 
 
 @functools.lru_cache(maxsize=32)
-def _program(model: Model, rows: int, execution: str) -> Callable[..., tf.Tensor]:
+def _program(model: Model, rows: int, expanded: bool, execution: str) -> Callable[..., tf.Tensor]:
     """One for each number of rows: none is traced anew, which TensorFlow would call careless."""
 
     def gradient(points: tf.Tensor, rows: Rows, units: Units) -> tf.Tensor:
         with tf.GradientTape() as tape:
             tape.watch(points)
             theta, volume = unflatten(model.sites, points, units)
-            density = log_joint(model, theta, units, rows) + volume
+            density = log_joint(model, theta, units, rows, expanded=expanded) + volume
         return tape.gradient(density, points)
 
     return compiled(gradient, execution)
@@ -73,10 +73,16 @@ def gradient_of_log_joint(
     rows: Rows,
     units: Units,
     points_at_once: int,
+    expanded: bool,
     execution: str,
 ) -> Gradient:
-    """The gradient of the log joint density of all rows, in unconstrained coordinates."""
-    program = _program(model, len(rows.values), execution)
+    """The gradient of the log joint density of all rows, in unconstrained coordinates.
+
+    Parameters
+    ----------
+    expanded : whether the likelihood may be a matrix product: see `quadratic`.
+    """
+    program = _program(model, len(rows.values), expanded, execution)
     dtype = rows.values.dtype.as_numpy_dtype
 
     def gradient(points: np.ndarray) -> np.ndarray:
@@ -139,9 +145,7 @@ def _curvature(
     return Curvature(pairs.mean(axis=0), noise / 2.0)
 
 
-def _slope(
-    gradient: Gradient, normal: Normal, draws: int, rng: np.random.Generator
-) -> np.ndarray:
+def _slope(gradient: Gradient, normal: Normal, draws: int, rng: np.random.Generator) -> np.ndarray:
     """The mean gradient [P], in the same coordinates."""
     points = _mirrored(draws, len(normal.mean), rng)[:, np.newaxis]
     return _at(gradient, normal, points).mean(axis=(0, 1))
@@ -157,9 +161,12 @@ def _at(gradient: Gradient, normal: Normal, whitened: np.ndarray) -> np.ndarray:
 
 
 def _draws(by_one: float, P: int) -> int:
-    """As many as keep the noise of the curvature small, if one draw has that much; even."""
-    most = min(_MOST_DRAWS, _MOST_GRADIENTS // (2 * P))
-    return 2 * (int(np.clip(by_one / _QUIET, _FEWEST_DRAWS, max(most, _FEWEST_DRAWS))) // 2)
+    """As many as keep the noise of the curvature small, if one draw has that much; even.
+
+    Where they cost little, not too few: noise is not always what it looks like.
+    """
+    most = int(np.clip(_MOST_GRADIENTS // (2 * P), _FEWEST_DRAWS, _MOST_DRAWS))
+    return 2 * (int(np.clip(by_one / _QUIET, max(_FEWEST_DRAWS, most // 4), most)) // 2)
 
 
 def _moved(normal: Normal, curvature: np.ndarray, slope: np.ndarray) -> tuple[Normal, float]:

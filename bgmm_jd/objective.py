@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from bgmm_jd import quadratic
 from bgmm_jd.covariance import MATRIX_FORMS
 from bgmm_jd.families import STICKS
 from bgmm_jd.mixture import Theta, row_log_likelihood
@@ -104,6 +105,7 @@ def log_joint(
     rows: Rows,
     batches: int = 1,
     accumulate: tf.DType | None = None,
+    expanded: bool = False,
 ) -> tf.Tensor:
     """Log joint density of the draws and the whole data set, estimated from a batch: shape [S].
 
@@ -115,8 +117,15 @@ def log_joint(
         How many such batches an epoch has: the N / B of the batch's log likelihood.
     accumulate : tf.DType, optional
         Of the sum over rows, where the value itself matters and not only its gradient.
+    expanded : bool
+        Whether the likelihood is a matrix product of complete rows: see `quadratic`.
     """
-    likelihood = row_log_likelihood(theta, rows, model.covariance)
+    if expanded:
+        draws = quadratic.expanded(theta, model.covariance)
+        label = quadratic.log_joint_label(draws, rows.values, model.covariance)
+        likelihood = tf.reduce_logsumexp(label, axis=-2)
+    else:
+        likelihood = row_log_likelihood(theta, rows, model.covariance)
     if rows.weight is not None:
         likelihood *= rows.weight
     dtype = accumulate or likelihood.dtype

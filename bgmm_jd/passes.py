@@ -24,8 +24,7 @@ from bgmm_jd.natural import Stride, free_of, natural_step, values_of
 from bgmm_jd.objective import Model, log_prior
 from bgmm_jd.rows import Missing, Rows, in_slices, to_tensors
 from bgmm_jd.run import Run, Stand
-from bgmm_jd.sampling import Inside, mean_field
-from bgmm_jd.spread import by_component
+from bgmm_jd.sampling import Inside, can_expand
 from bgmm_jd.status import Status
 from bgmm_jd.surrogate import Values, joint_in_training, named
 from bgmm_jd.units import Units
@@ -43,7 +42,6 @@ _AVERAGED = 12
 _AVERAGED_ROWS = 2**21
 _MOST_AVERAGED = 64
 _STRIDE = Stride(rate=1.0, longest_loc=np.inf, longest_log=0.3)
-_DIGITS_DRAWS = 20
 
 
 class Plan(NamedTuple):
@@ -197,18 +195,7 @@ def _evaluator(inside: Inside, seed: tf.Tensor) -> Evaluator:
 def _plan(inside: Inside) -> Plan:
     N = inside.data.shape[0]
     size = min(_LONGEST_SLICE, -(-N // _SLICES))
-    return Plan(-(-N // size), size, _can_expand(inside), inside.execution)
-
-
-def _can_expand(inside: Inside) -> bool:
-    """Whether the likelihood may be a matrix product: see `quadratic`."""
-    if inside.data.rows.missing is not None:
-        return False
-    draws = mean_field(inside, _DIGITS_DRAWS, seed=0).theta
-    theta = {name: v.numpy().astype(np.float64) for name, v in draws.items()}
-    covariances = by_component(theta, inside.model.covariance)
-    precisions = np.diagonal(np.linalg.inv(covariances), axis1=-2, axis2=-1)
-    return quadratic.has_digits(precisions, theta["means"], inside.data.dtype)
+    return Plan(-(-N // size), size, can_expand(inside), inside.execution)
 
 
 @functools.lru_cache(maxsize=32)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from bgmm_jd import placed
+from bgmm_jd import placed, quadratic
 from bgmm_jd.calibrate import (
     MEAN_DRAWS,
     Gradient,
@@ -31,6 +31,7 @@ from bgmm_jd.importance import KHAT_LIMIT, resample, smooth
 from bgmm_jd.objective import Model, log_joint
 from bgmm_jd.rows import Rows, to_tensors
 from bgmm_jd.spare import Spare, log_prob, spare_of
+from bgmm_jd.spread import by_component
 from bgmm_jd.surrogate import Values, joint_inside, named
 from bgmm_jd.units import Units, as_tensors
 
@@ -43,6 +44,7 @@ _WIDER = 0.4
 # Of proposals, that have a spare component at a row: see `placed`. The others are the mean field's.
 _PLACED = 0.5
 _KHAT_DRAWS = 1_000
+_DIGITS_DRAWS = 20
 # 0.5 is where draws begin to be in doubt.
 _REFINE_ABOVE = 0.3
 _REFINEMENTS = 3
@@ -118,9 +120,10 @@ class Inside(NamedTuple):
         return self.model.components * N * by_row
 
 
-def points_at_once(inside: Inside) -> int:
+def points_at_once(inside: Inside, expanded: bool = False) -> int:
     """How many points [P] a call on all rows takes."""
-    most = _CHUNK // inside.numbers
+    by_feature = inside.data.shape[1] if expanded else 1
+    most = by_feature * _CHUNK // inside.numbers
     return int(np.clip(most, 1, _MOST_AT_ONCE))
 
 
@@ -167,6 +170,17 @@ def with_normal(inside: Inside, seed: int) -> Inside:
     return inside._replace(spare=None)
 
 
+def can_expand(inside: Inside) -> bool:
+    """Whether the likelihood may be a matrix product: see `quadratic`."""
+    if inside.data.rows.missing is not None:
+        return False
+    draws = mean_field(inside, _DIGITS_DRAWS, seed=0).theta
+    theta = {name: v.numpy().astype(np.float64) for name, v in draws.items()}
+    covariances = by_component(theta, inside.model.covariance)
+    precisions = np.diagonal(np.linalg.inv(covariances), axis1=-2, axis2=-1)
+    return quadratic.has_digits(precisions, theta["means"], inside.data.dtype)
+
+
 def _gradient(inside: Inside, beside: np.ndarray) -> Gradient:
     """Of the log joint density, by the informed coordinates.
 
@@ -174,11 +188,13 @@ def _gradient(inside: Inside, beside: np.ndarray) -> Gradient:
     ----------
     beside : points of the mean field [S, P], whose other coordinates are used.
     """
+    expanded = can_expand(inside)
     gradient = gradient_of_log_joint(
         inside.model,
         to_tensors(inside.data.rows),
         inside.tensor_units,
-        points_at_once(inside),
+        points_at_once(inside, expanded),
+        expanded,
         inside.execution,
     )
     if inside.spare is None:

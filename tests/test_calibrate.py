@@ -61,18 +61,20 @@ def test_coordinates_go_and_come_back(form, spread, dtype):
         np.testing.assert_allclose(back[name], v, rtol=100 * eps, atol=small)
 
 
+@pytest.mark.parametrize("expanded", [False, True])
 @pytest.mark.parametrize("form", FORMS)
-def test_gradient_of_log_joint(form):
+def test_gradient_of_log_joint(form, expanded):
     """Against differences of the density of theta and rows, with weights and missing entries."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(12, 2))
-    X[2, 0] = X[5, 1] = X[7, 1] = np.nan
+    if not expanded:  # as a matrix product the likelihood takes complete rows only
+        X[2, 0] = X[5, 1] = X[7, 1] = np.nan
     weight = rng.uniform(0.5, 2.0, 12)
     prior = bgmm_jd.mixture_prior(2, 2, form, dtype="float64")
     model = model_of(prior, form)
     rows = to_tensors(to_rows(X, unit(2))._replace(weight=weight))
     units = as_tensors(unit(2), "float64")
-    gradient = gradient_of_log_joint(model, rows, units, 3, "graph")
+    gradient = gradient_of_log_joint(model, rows, units, 3, expanded, "graph")
     point = flatten(model.sites, prior.sample(1, seed=(0, 1))._asdict(), units).numpy()[0]
     P = len(point)
 
