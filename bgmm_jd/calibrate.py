@@ -29,8 +29,9 @@ from bgmm_jd.units import Units
 
 # Draws that a step averages over, half of them mirror images of the others: of the curvature, where
 # each takes 2 P gradients, as many as keep its noise small, within limits; of the gradient itself.
-_FEWEST_DRAWS, _MOST_DRAWS = 8, 128
-_MOST_GRADIENTS = 2**13
+# Where they cost little they are not too few: noise is not always what it looks like.
+_FEWEST_DRAWS, _FEWEST_CHEAP, _MOST_DRAWS = 8, 32, 128
+_CHEAP_GRADIENTS, _MOST_GRADIENTS = 2**11, 2**15
 MEAN_DRAWS = 256
 _MOST_STEPS = 6
 # The variance of log weights, in nats^2, that a change may have which is the last, and noise.
@@ -161,12 +162,10 @@ def _at(gradient: Gradient, normal: Normal, whitened: np.ndarray) -> np.ndarray:
 
 
 def _draws(by_one: float, P: int) -> int:
-    """As many as keep the noise of the curvature small, if one draw has that much; even.
-
-    Where they cost little, not too few: noise is not always what it looks like.
-    """
-    most = int(np.clip(_MOST_GRADIENTS // (2 * P), _FEWEST_DRAWS, _MOST_DRAWS))
-    return 2 * (int(np.clip(by_one / _QUIET, max(_FEWEST_DRAWS, most // 4), most)) // 2)
+    """As many as keep the noise of the curvature small, if one draw has that much; even."""
+    fewest = np.clip(_CHEAP_GRADIENTS // (2 * P), _FEWEST_DRAWS, _FEWEST_CHEAP)
+    most = np.clip(_MOST_GRADIENTS // (2 * P), _FEWEST_DRAWS, _MOST_DRAWS)
+    return 2 * (int(np.clip(by_one / _QUIET, fewest, most)) // 2)
 
 
 def _moved(normal: Normal, curvature: np.ndarray, slope: np.ndarray) -> tuple[Normal, float]:

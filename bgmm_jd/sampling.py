@@ -383,12 +383,10 @@ def refine(inside: Inside, surrogate: Draws, seed: int) -> tuple[Inside, float]:
         # A round that was no better is the last, if what there is will do.
         if found.khat < _REFINE_ABOVE or best < min(found.khat, KHAT_LIMIT):
             break
-        if not _tells_moments(found, len(inside.normal.mean)):
+        normal = _matching(inside, found)
+        if normal is None:
             break
-        try:
-            inside = inside._replace(normal=_matching(inside, found))
-        except np.linalg.LinAlgError:  # too few draws have any weight
-            break
+        inside = inside._replace(normal=normal)
         found = weighted(inside, 2 * _KHAT_DRAWS, rng)
         choices.append((found.khat, inside))
     khat, chosen = min(choices, key=lambda choice: choice[0])
@@ -398,24 +396,24 @@ def refine(inside: Inside, surrogate: Draws, seed: int) -> tuple[Inside, float]:
     return chosen, khat
 
 
-def _tells_moments(found: Weighted, P: int) -> bool:
-    """Whether weighted draws are enough for P means and their covariance.
+def _matching(inside: Inside, found: Weighted) -> Normal | None:
+    """The normal distribution with the moments of weighted draws; None if they are too few.
 
-    By the variance of log weights: that which the noise of a covariance of so many effective draws
-    adds, P^2 / 2 of them to each, and that which there is.
+    A covariance of P parameters from n draws has a noise that gives log weights a variance of
+    P^2 / 2 n. That must be less than what they have.
     """
-    effective = 1.0 / (found.weights**2).sum()
-    there = np.log(np.maximum(found.weights, np.finfo(float).tiny)).var()
-    return P**2 / (2.0 * effective) < there
-
-
-def _matching(inside: Inside, found: Weighted) -> Normal:
-    """The normal distribution with the moments of weighted draws."""
     points = _points(inside, found.draws)[:, inside.informed]
+    effective = 1.0 / (found.weights**2).sum()
+    spread = np.log(np.maximum(found.weights, np.finfo(float).tiny)).var()
+    if points.shape[1] ** 2 / (2.0 * effective) > spread:
+        return None
     mean = found.weights @ points
     centred = points - mean
     covariance = (centred.T * found.weights) @ centred
-    return Normal(mean, np.linalg.cholesky(covariance))
+    try:
+        return Normal(mean, np.linalg.cholesky(covariance))
+    except np.linalg.LinAlgError:
+        return None
 
 
 def calibrated(inside: Inside, n: int, seed: int) -> Draws:

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 import bgmm_jd
-from bgmm_jd import mixture
+from bgmm_jd import mixture, sampling
 from bgmm_jd.calibrate import Normal, calibrate, gradient_of_log_joint
 from bgmm_jd.coordinates import flatten, unflatten
 from bgmm_jd.covariance import FORMS, MATRIX_FORMS
@@ -13,7 +13,7 @@ from bgmm_jd.data import to_rows
 from bgmm_jd.objective import model_of
 from bgmm_jd.prior import stick_breaking_prior
 from bgmm_jd.rows import to_tensors
-from bgmm_jd.sampling import log_joint_of, mean_field, proposal, weighted
+from bgmm_jd.sampling import Weighted, log_joint_of, mean_field, proposal, weighted
 from bgmm_jd.units import MATRICES, as_tensors, unit
 
 
@@ -27,6 +27,36 @@ def test_normal_target_is_found_exactly():
     )
     np.testing.assert_allclose(found.mean, m, rtol=1e-8)
     np.testing.assert_allclose(found.factor @ found.factor.T, np.linalg.inv(H), rtol=1e-8)
+
+
+@pytest.mark.parametrize("P", [3, 30, 100])
+def test_fixed_point_of_a_posterior_that_is_not_normal(P):
+    """log density -x^2 / 2 - a x^4 / 4 of each coordinate, turned by an orthogonal matrix.
+
+    Differences one sd to either side of N(0, C) have the mean 1 + 4 a C, so C (1 + 4 a C) = 1. The
+    last step may leave undone what gives log weights a variance of 0.2 nats^2, and as much again
+    for its noise.
+    """
+    a, rng = 0.05, np.random.default_rng(0)
+    turn = np.linalg.qr(rng.normal(size=(P, P)))[0]
+
+    def gradient(points):
+        x = points @ turn
+        return -(x + a * x**3) @ turn.T
+
+    found = calibrate(gradient, Normal(0.3 * turn[0], np.eye(P)), rng)
+    C = (np.sqrt(1 + 16 * a) - 1) / (8 * a)
+    off = found.factor @ found.factor.T / C - np.eye(P)
+    assert (off**2).sum() / 2 + found.mean @ found.mean / C < 0.4
+
+
+def test_moments_of_too_few_draws_are_no_use(two_clusters_posterior):
+    """9 parameters: 40 draws of equal weight give log weights a variance of 1; there is none."""
+    inside = two_clusters_posterior.inside
+    draws = mean_field(inside, 40, 0)
+    assert sampling._matching(inside, Weighted(draws, np.full(40, 1 / 40), 0.5)) is None
+    found = weighted(inside, 2_000, np.random.default_rng(0))
+    assert len(sampling._matching(inside, found).mean) == 9
 
 
 def test_saddle_and_overflow_leave_finite_numbers():
@@ -88,7 +118,7 @@ def test_gradient_of_log_joint(form, expanded):
     expected = (density(point + h * np.eye(P)) - density(point - h * np.eye(P))) / (2 * h)
     found = gradient(np.stack([point] * 4))  # more points than one call takes
     assert found.shape == (4, P)
-    np.testing.assert_array_equal(found, np.tile(found[:1], (4, 1)))
+    np.testing.assert_allclose(found, np.tile(found[:1], (4, 1)), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(found[0], expected, atol=1e-5)
 
 

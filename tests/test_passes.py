@@ -136,9 +136,9 @@ def test_long_data_is_cut_into_slices_of_the_longest_size():
 
 
 def test_when_the_square_may_be_expanded():
-    assert passes._can_expand(started())
-    assert passes._can_expand(started("full"))
-    assert not passes._can_expand(started(missing=True))
+    assert sampling.can_expand(started())
+    assert sampling.can_expand(started("full"))
+    assert not sampling.can_expand(started(missing=True))
 
 
 @pytest.mark.usefixtures("seven_slices")
