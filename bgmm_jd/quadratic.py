@@ -87,12 +87,15 @@ def _pairs(D: int) -> tuple[np.ndarray, np.ndarray]:
     return np.tril_indices(D)
 
 
-def has_digits(precisions: np.ndarray, means: np.ndarray, dtype: np.dtype) -> bool:
-    """Whether the expanded square keeps enough of them.
+def has_digits(
+    precisions: np.ndarray, means: np.ndarray, dtype: np.dtype, margin: float = 1.0
+) -> bool:
+    """Whether the expanded square keeps enough of them, and would with so many fewer.
 
     Parameters
     ----------
     precisions : [..., K, D], the diagonal of the precision matrices, in internal units.
     means : [..., K, D]
     """
-    return bool(np.max(precisions * (1.0 + means**2)) * np.finfo(dtype).eps < _TOLERANCE)
+    size = margin * np.max(precisions * (1.0 + means**2))
+    return bool(size * np.finfo(dtype).eps < _TOLERANCE)

@@ -10,10 +10,12 @@ from bgmm_jd import settle, svi
 from bgmm_jd.data import Batches
 from bgmm_jd.natural import Stride
 from bgmm_jd.rows import to_tensors
-from bgmm_jd.sampling import Inside
+from bgmm_jd.sampling import Inside, can_expand
 from bgmm_jd.status import Status
 from bgmm_jd.surrogate import Values
 
+# Of digits at the start, which is wider than what it leads to. The way back costs a compilation.
+_MARGIN = 4.0
 _DRAWS = 8  # per step
 _FEWEST_DRAWS = 2  # one and its mirror image: enough to find where the optimum is
 _BLOCK_STEPS = 20  # at least; whole epochs
@@ -96,6 +98,23 @@ def run(
 
     Ctrl-C ends the run and keeps what it has.
     """
+    expanded = can_expand(inside, _MARGIN)
+    found = _blocks(inside, plan._replace(expanded=expanded), seed, max_steps, report)
+    there = inside._replace(values=found.values)
+    if expanded and found.status is Status.CONVERGED and not can_expand(there):
+        # It has become too narrow for that on the way.
+        again = _blocks(there, plan, seed, max_steps, report)
+        return again._replace(elbos=np.concatenate([found.elbos, again.elbos]))
+    return found
+
+
+def _blocks(
+    inside: Inside,
+    plan: svi.Schedule,
+    seed: tf.Tensor,
+    max_steps: int,
+    report: Callable[[Stand], None],
+) -> Run:
     program = svi.program(inside.model, plan)
     rows, values = to_tensors(inside.data.rows), inside.values
     blocks: list[Values] = []

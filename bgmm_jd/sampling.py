@@ -142,7 +142,7 @@ def with_calibration(inside: Inside, surrogate: Draws, seed: int) -> tuple[Insid
     found = with_normal(inside, seed)
     if found.normal is None:
         return inside, khat_of(inside, surrogate)
-    return refine(found, surrogate, seed)
+    return refine(found, seed)
 
 
 def with_normal(inside: Inside, seed: int) -> Inside:
@@ -170,15 +170,15 @@ def with_normal(inside: Inside, seed: int) -> Inside:
     return inside._replace(spare=None)
 
 
-def can_expand(inside: Inside) -> bool:
-    """Whether the likelihood may be a matrix product: see `quadratic`."""
+def can_expand(inside: Inside, margin: float = 1.0) -> bool:
+    """Whether the likelihood may be a matrix product: see `quadratic.has_digits`."""
     if inside.data.rows.missing is not None:
         return False
     draws = mean_field(inside, _DIGITS_DRAWS, seed=0).theta
     theta = {name: v.numpy().astype(np.float64) for name, v in draws.items()}
     covariances = by_component(theta, inside.model.covariance)
     precisions = np.diagonal(np.linalg.inv(covariances), axis1=-2, axis2=-1)
-    return quadratic.has_digits(precisions, theta["means"], inside.data.dtype)
+    return quadratic.has_digits(precisions, theta["means"], inside.data.dtype, margin)
 
 
 def _gradient(inside: Inside, beside: np.ndarray) -> Gradient:
@@ -358,17 +358,13 @@ def khat_of(inside: Inside, draws: Draws) -> float:
     return _weigh(inside, draws).khat
 
 
-def refine(inside: Inside, surrogate: Draws, seed: int) -> tuple[Inside, float]:
+def refine(inside: Inside, seed: int) -> tuple[Inside, float]:
     """The distribution to draw from, and its k-hat.
 
     Where the posterior is skew, a normal distribution with its moments, which the weighted draws
     tell, covers it better than one with the curvature at its centre. Where it is far from normal
     in any coordinates, as with components that hold no rows, the surrogate itself may be the
     better one. The lowest k-hat decides.
-
-    Parameters
-    ----------
-    surrogate : draws of the mean-field surrogate.
     """
     rng = np.random.default_rng(seed)
     if not can_weigh(inside, _PROPOSALS * _KHAT_DRAWS):
@@ -391,7 +387,8 @@ def refine(inside: Inside, surrogate: Draws, seed: int) -> tuple[Inside, float]:
         choices.append((found.khat, inside))
     khat, chosen = min(choices, key=lambda choice: choice[0])
     if khat > KHAT_LIMIT:
-        choices.append((khat_of(inside, surrogate), inside._replace(normal=None)))
+        surrogate = inside._replace(normal=None)
+        choices.append((weighted(surrogate, _KHAT_DRAWS, rng).khat, surrogate))
         khat, chosen = min(choices, key=lambda choice: choice[0])
     return chosen, khat
 

@@ -33,7 +33,10 @@ from bgmm_jd.units import Units, as_tensors
 
 
 class Schedule(NamedTuple):
-    """What a program is compiled for."""
+    """What a program is compiled for.
+
+    expanded : whether the likelihood is a matrix product: see `quadratic`.
+    """
 
     batches: Batches
     draws: int
@@ -41,6 +44,7 @@ class Schedule(NamedTuple):
     dtype: str
     execution: str
     optimizer: str = "natural"
+    expanded: bool = False
 
 
 class Block(NamedTuple):
@@ -204,7 +208,8 @@ class Program:
         def target(*draws, **_):  # TFP offers a seed; the batch has its own
             theta = named(model.sites, draws)
             batch = self._batch(rows, seed)
-            return log_joint(model, theta, units, batch, schedule.batches.count)
+            count, expanded = schedule.batches.count, schedule.expanded
+            return log_joint(model, theta, units, batch, count, expanded=expanded)
 
         def step_seed():
             # `batch_indices` has the seeds across which this is 0.

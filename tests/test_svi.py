@@ -5,11 +5,12 @@ import pytest
 import tensorflow as tf
 
 import bgmm_jd
-from bgmm_jd import run, svi
+from bgmm_jd import run, settle, svi
 from bgmm_jd.data import centre_and_scale, cut_batches
 from bgmm_jd.draws import stateless_seed
 from bgmm_jd.fit import _prepare, _start
 from bgmm_jd.rows import to_tensors
+from bgmm_jd.sampling import can_expand
 
 STRIDE = svi.Stride(rate=0.3, longest_loc=3.0, longest_log=0.3)
 STILL = STRIDE._replace(rate=0.0)
@@ -122,6 +123,40 @@ def test_program_is_traced_once():
             stride,
         )
     assert program._call.experimental_get_tracing_count() == 1
+
+
+def narrow_from_wide():
+    """Two narrow clusters in float32, and the values of wider ones in their places."""
+    found = []
+    for sd in (0.01, 0.2):
+        noise = sd * np.random.default_rng(0).standard_normal((300, 2))
+        X = (np.repeat([[-1.0, 1.0], [1.0, -1.0]], 150, axis=0) + noise).astype(np.float32)
+        inside = _prepare(centre_and_scale(X), 2, "diag", None, "xla")
+        found.append(_start(inside, None, 1, [0, 0]))
+    narrow, wide = found
+    return narrow._replace(values=wide.values)
+
+
+def test_what_becomes_too_narrow_for_the_expanded_square_is_done_again(monkeypatch):
+    """Both ways settle to 0.05 sds between the halves of their iterates: four times that apart."""
+    begin = narrow_from_wide()
+    assert can_expand(begin, margin=4)
+    plan = run.schedule(begin, cut_batches(300, 300))
+    arguments = begin, plan, stateless_seed(3), 20_000, lambda stand: None
+    seen, program = [], svi.program
+    monkeypatch.setattr(
+        svi, "program", lambda model, plan: seen.append(plan.expanded) or program(model, plan)
+    )
+    found = run.run(*arguments)
+    assert seen == [True, False]
+    monkeypatch.setattr(run, "can_expand", lambda inside, margin: False)
+    exact = run.run(*arguments)
+    assert found.status is exact.status is bgmm_jd.Status.CONVERGED
+    (mean, sd), (there, width) = (
+        settle.moments(begin.model.sites, r.values) for r in (found, exact)
+    )
+    assert np.abs((mean - there) / width).max() < 0.2
+    np.testing.assert_allclose(sd, width, rtol=0.2)
 
 
 def test_interrupt_keeps_what_it_has(monkeypatch):
