@@ -48,7 +48,7 @@ _DIGITS_DRAWS = 20
 # 0.5 is where draws begin to be in doubt.
 _REFINE_ABOVE = 0.3
 _REFINEMENTS = 3
-# A full covariance of more parameters takes minutes of eigenvalues, and the draws of the first two
+# A full covariance of more parameters takes minutes of eigenvalues, and the draws of the first
 # steps of an averaged one, at 2 P points each, the time of their gradients.
 _MOST_AVERAGED = 500
 _MOST_PARAMETERS = 3_000
