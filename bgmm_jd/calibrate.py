@@ -27,15 +27,19 @@ from bgmm_jd.objective import Model, log_joint
 from bgmm_jd.rows import Rows
 from bgmm_jd.units import Units
 
-# Draws that a step averages over, half of them mirror images of the others: of the curvature, where
-# each takes 2 P gradients, as many as keep its noise small, within limits; of the gradient itself.
-# Where they cost little they are not too few: noise is not always what it looks like.
+# Draws that a step averages the curvature over, half of them mirror images of the others; each
+# takes 2 P gradients. As many as keep its noise small, but never fewer than 8, nor than 32 where
+# these are cheap: noise is not always what it looks like.
 _FEWEST_DRAWS, _FEWEST_CHEAP, _MOST_DRAWS = 8, 32, 128
-_CHEAP_GRADIENTS, _MOST_GRADIENTS = 2**11, 2**15
+_CHEAP_GRADIENTS = 2**11
+MOST_GRADIENTS = 2**15
+# Draws that the gradient itself is averaged over, one gradient each.
 MEAN_DRAWS = 256
 _MOST_STEPS = 6
-# The variance of log weights, in nats^2, that a change may have which is the last, and noise.
-_SETTLED, _QUIET = 0.2, 0.05
+# A change is the last one if the variance that it gives to log weights, in nats^2, is less than
+# this, and that of each direction less than that: an sd is then right to 8 %.
+_SETTLED, _SETTLED_BY_ONE = 0.2, 0.0125
+_QUIET = 0.05  # the variance that noise may give
 # Of the new precision, in units of the old: a step at most doubles or halves an sd, and moves the
 # mean by at most two sds. Far from a normal posterior longer ones leave it for good.
 _LEAST_CURVATURE, _MOST_CURVATURE = 0.25, 4.0
@@ -94,62 +98,73 @@ def gradient_of_log_joint(
     return gradient
 
 
-def calibrate(gradient: Gradient, start: Normal, rng: np.random.Generator) -> Normal:
+def calibrate(
+    gradient: Gradient,
+    start: Normal,
+    rng: np.random.Generator,
+    most_gradients: int = MOST_GRADIENTS,
+) -> Normal:
     """Move a normal distribution to the posterior's location and dependence.
 
     Parameters
     ----------
     start : its factor may be diagonal, as a mean-field surrogate's is.
+    most_gradients : of a step's curvature; the fewest draws there can be may take more.
     """
-    normal, draws = start, _FEWEST_DRAWS
+    P = len(start.mean)
+    normal, draws = start, _draws(0.0, P, most_gradients)
     for _ in range(_MOST_STEPS):
-        found = _curvature(gradient, normal, draws, rng)
+        curvature = _curvature(gradient, normal, draws, rng)
         slope = _slope(gradient, normal, MEAN_DRAWS, rng)
-        if not (np.isfinite(found.mean).all() and np.isfinite(slope).all()):
+        if not (np.isfinite(curvature.value).all() and np.isfinite(slope.value).all()):
             break  # the normal reaches out of the dtype's range: the weights will tell how bad
-        moved, change = _moved(normal, found.mean, slope)
+        moved, changes = _moved(normal, curvature.value, slope.value)
         if not np.isfinite(moved.factor).all():
             break
         normal, before = moved, draws
-        draws = _draws(draws * found.noise, len(normal.mean))
+        draws = _draws(draws * curvature.noise, P, most_gradients)
         # A step knows the noise of its own draws and of those before.
-        only_noise = change < 4.0 * found.noise and draws <= before
-        if change < _SETTLED or only_noise:
+        noise = 4.0 * (curvature.noise + slope.noise)
+        settled = changes.sum() < _SETTLED and changes.max() < _SETTLED_BY_ONE
+        if settled or (changes.sum() < noise and draws <= before):
             break
     return normal
 
 
-class Curvature(NamedTuple):
-    """Minus the Hessian of the log density, averaged over a normal distribution that is 1 there.
+class Estimate(NamedTuple):
+    """An average over a normal distribution, in coordinates where that is standard normal.
 
-    mean [P, P]
-    noise : half the expected square of the error of all its entries: the variance of log weights
-        that comes of it, in nats^2.
+    value : of minus the Hessian [P, P], or of the gradient [P].
+    noise : the variance of log weights, in nats^2, that comes of its error.
     """
 
-    mean: np.ndarray
+    value: np.ndarray
     noise: float
 
 
 def _curvature(
     gradient: Gradient, normal: Normal, draws: int, rng: np.random.Generator
-) -> Curvature:
-    """In coordinates where the distribution is standard normal."""
+) -> Estimate:
+    """An error E of C^-1 adds z^T E z / 2 to log weights, whose variance is |E|^2 / 2."""
     P = len(normal.mean)
     centres = _mirrored(draws, P, rng)
     sides = np.concatenate([np.eye(P), -np.eye(P)])
     slope = _at(gradient, normal, centres[:, np.newaxis] + sides)
-    each = (slope[:, P:] - slope[:, :P]) / 2.0
-    pairs = (each[: draws // 2] + each[draws // 2 :]) / 2.0
-    pairs = (pairs + pairs.swapaxes(-1, -2)) / 2.0
-    noise = pairs.var(axis=0, ddof=1).sum() / len(pairs)
-    return Curvature(pairs.mean(axis=0), noise / 2.0)
+    found = _average((slope[:, P:] - slope[:, :P]) / 2.0)
+    return Estimate((found.value + found.value.T) / 2.0, found.noise / 2.0)
 
 
-def _slope(gradient: Gradient, normal: Normal, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """The mean gradient [P], in the same coordinates."""
+def _slope(gradient: Gradient, normal: Normal, draws: int, rng: np.random.Generator) -> Estimate:
+    """An error e of it moves the mean, and adds z^T e, whose variance is |e|^2."""
     points = _mirrored(draws, len(normal.mean), rng)[:, np.newaxis]
-    return _at(gradient, normal, points).mean(axis=(0, 1))
+    return _average(_at(gradient, normal, points)[:, 0])
+
+
+def _average(draws: np.ndarray) -> Estimate:
+    """Over [draws, ...] in mirrored pairs, and the expected square of its error."""
+    half = len(draws) // 2
+    pairs = (draws[:half] + draws[half:]) / 2.0
+    return Estimate(pairs.mean(axis=0), pairs.var(axis=0, ddof=1).sum() / half)
 
 
 def _mirrored(draws: int, P: int, rng: np.random.Generator) -> np.ndarray:
@@ -161,22 +176,30 @@ def _at(gradient: Gradient, normal: Normal, whitened: np.ndarray) -> np.ndarray:
     return gradient(normal.mean + whitened @ normal.factor.T) @ normal.factor
 
 
-def _draws(by_one: float, P: int) -> int:
+def _draws(by_one: float, P: int, most_gradients: int) -> int:
     """As many as keep the noise of the curvature small, if one draw has that much; even."""
-    fewest = np.clip(_CHEAP_GRADIENTS // (2 * P), _FEWEST_DRAWS, _FEWEST_CHEAP)
-    most = np.clip(_MOST_GRADIENTS // (2 * P), _FEWEST_DRAWS, _MOST_DRAWS)
-    return 2 * (int(np.clip(by_one / _QUIET, fewest, most)) // 2)
+    cheap, most = (
+        int(np.clip(gradients // (2 * P), _FEWEST_DRAWS, limit))
+        for gradients, limit in ((_CHEAP_GRADIENTS, _FEWEST_CHEAP), (most_gradients, _MOST_DRAWS))
+    )
+    return 2 * (int(np.clip(by_one / _QUIET, min(cheap, most), most)) // 2)
 
 
-def _moved(normal: Normal, curvature: np.ndarray, slope: np.ndarray) -> tuple[Normal, float]:
-    """The distribution after a step, and how much of a change it is, in nats^2 of log weights."""
+def _moved(normal: Normal, curvature: np.ndarray, slope: np.ndarray) -> tuple[Normal, np.ndarray]:
+    """The distribution after a step, and how much it changes in each direction.
+
+    Of C^-1 and of the mean [2 P]: the variance of log weights, in nats^2.
+    """
     eigenvalues, vectors = np.linalg.eigh(curvature)
     bounded = np.clip(eigenvalues, _LEAST_CURVATURE, _MOST_CURVATURE)
     root = vectors / np.sqrt(bounded)
-    shift = root @ (root.T @ slope)
-    shift *= min(1.0, _LONGEST_SHIFT / max(np.abs(shift).max(), 1e-30))
-    change = ((eigenvalues - 1.0) ** 2).sum() / 2.0 + (shift**2).sum()
-    return Normal(normal.mean + normal.factor @ shift, normal.factor @ root), float(change)
+    shift = _limited(root @ (root.T @ slope))
+    changes = np.concatenate([(eigenvalues - 1.0) ** 2 / 2.0, shift**2])
+    return Normal(normal.mean + normal.factor @ shift, normal.factor @ root), changes
+
+
+def _limited(shift: np.ndarray) -> np.ndarray:
+    return shift * min(1.0, _LONGEST_SHIFT / max(np.abs(shift).max(), 1e-30))
 
 
 def normal_of(mean: np.ndarray, sd: np.ndarray, information: np.ndarray) -> Normal:
@@ -196,8 +219,7 @@ def normal_of(mean: np.ndarray, sd: np.ndarray, information: np.ndarray) -> Norm
 
 def shifted(gradient: Gradient, normal: Normal, draws: int, rng: np.random.Generator) -> Normal:
     """The same distribution after one step of its mean: see the head of this file."""
-    shift = _slope(gradient, normal, draws, rng)
+    shift = _slope(gradient, normal, draws, rng).value
     if not np.isfinite(shift).all():
         return normal
-    shift *= min(1.0, _LONGEST_SHIFT / max(np.abs(shift).max(), 1e-30))
-    return normal._replace(mean=normal.mean + normal.factor @ shift)
+    return normal._replace(mean=normal.mean + normal.factor @ _limited(shift))

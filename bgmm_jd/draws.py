@@ -80,7 +80,10 @@ def fold_in(seed: tf.Tensor, number: Any) -> tf.Tensor:
     -------
     int32 tensor [2]
     """
-    return tf.random.fold_in(seed, number, alg=_GENERATOR)
+    mixed = tf.random.fold_in(seed, number, alg=_GENERATOR)  # its second word is still `number`
+    return tf.random.stateless_uniform(
+        [2], mixed, minval=None, maxval=None, dtype=tf.int32, alg=_GENERATOR
+    )
 
 
 def offset(seed: tf.Tensor, along: Any = 0, across: Any = 0) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""The likelihood of very many rows as one matrix product.
+"""The likelihood of complete rows as one matrix product.
 
 A component's log density is a quadratic function of the row: with the products of its features,
 and the features, as columns, all components and draws are one product of two matrices. Three times
@@ -58,8 +58,7 @@ def _coefficients(theta: Theta, covariance: str) -> tuple[tf.Tensor, tf.Tensor, 
     """Of the products and of the features [S, K, ...], and log |precision| / 2 [S, K]."""
     means = theta["means"]
     if covariance not in MATRIX_FORMS:
-        tau = theta["precisions"] if "precisions" in theta else theta["scales"] ** -2
-        tau = tf.broadcast_to(tau, tf.shape(means))
+        tau = precisions_by_feature(theta, covariance)
         return -0.5 * tau, tau * means, 0.5 * tf.reduce_sum(tf.math.log(tau), axis=-1)
     matrix, log_det = precision_matrices(theta)
     rows, columns = _pairs(means.shape[-1])
@@ -73,6 +72,16 @@ def _coefficients(theta: Theta, covariance: str) -> tuple[tf.Tensor, tf.Tensor, 
         log_det = log_det[..., tf.newaxis]
     linear = tf.linalg.matvec(matrix, means)
     return quadratic, linear, tf.broadcast_to(log_det, means.shape[:-1])
+
+
+def precisions_by_feature(theta: Theta, covariance: str) -> tf.Tensor:
+    """The diagonals of the precision matrices [..., K, D]."""
+    if covariance in MATRIX_FORMS:
+        tau = tf.linalg.diag_part(precision_matrices(theta)[0])
+        tau = tau[..., tf.newaxis, :] if covariance == "tied" else tau
+    else:
+        tau = theta["precisions"] if "precisions" in theta else theta["scales"] ** -2
+    return tf.broadcast_to(tau, tf.shape(theta["means"]))
 
 
 def _products(values: tf.Tensor, covariance: str) -> tf.Tensor:
@@ -90,12 +99,14 @@ def _pairs(D: int) -> tuple[np.ndarray, np.ndarray]:
 def has_digits(
     precisions: np.ndarray, means: np.ndarray, dtype: np.dtype, margin: float = 1.0
 ) -> bool:
-    """Whether the expanded square keeps enough of them, and would with so many fewer.
+    """Whether the expanded square keeps enough of them.
 
     Parameters
     ----------
     precisions : [..., K, D], the diagonal of the precision matrices, in internal units.
     means : [..., K, D]
+    margin : by how much precisions may still grow.
     """
-    size = margin * np.max(precisions * (1.0 + means**2))
-    return bool(size * np.finfo(dtype).eps < _TOLERANCE)
+    with np.errstate(all="ignore"):  # a draw out of range has none, and NaN is not less
+        size = margin * np.max(precisions * (1.0 + means**2))
+        return bool(size * np.finfo(dtype).eps < _TOLERANCE)

@@ -9,13 +9,15 @@ import tensorflow as tf
 from bgmm_jd import settle, svi
 from bgmm_jd.data import Batches
 from bgmm_jd.natural import Stride
+from bgmm_jd.objective import Model
 from bgmm_jd.rows import to_tensors
 from bgmm_jd.sampling import Inside, can_expand
 from bgmm_jd.status import Status
 from bgmm_jd.surrogate import Values
 
-# Of digits at the start, which is wider than what it leads to. The way back costs a compilation.
+# Precisions may grow from the start by so much; to find out later costs a compilation.
 _MARGIN = 4.0
+_ASKED_AFTER = 64  # blocks, whether digits are left: a run that loses them may never settle
 _DRAWS = 8  # per step
 _FEWEST_DRAWS = 2  # one and its mirror image: enough to find where the optimum is
 _BLOCK_STEPS = 20  # at least; whole epochs
@@ -96,38 +98,29 @@ def run(
 ) -> Run:
     """Run blocks of steps from `inside.values` until they have settled, or to the limit.
 
-    Ctrl-C ends the run and keeps what it has.
+    In steps on all rows the likelihood is a matrix product as long as digits allow, whatever the
+    plan says of that. Ctrl-C ends the run and keeps what it has.
     """
-    expanded = can_expand(inside, _MARGIN)
-    found = _blocks(inside, plan._replace(expanded=expanded), seed, max_steps, report)
-    there = inside._replace(values=found.values)
-    if expanded and found.status is Status.CONVERGED and not can_expand(there):
-        # It has become too narrow for that on the way.
-        again = _blocks(there, plan, seed, max_steps, report)
-        return again._replace(elbos=np.concatenate([found.elbos, again.elbos]))
-    return found
-
-
-def _blocks(
-    inside: Inside,
-    plan: svi.Schedule,
-    seed: tf.Tensor,
-    max_steps: int,
-    report: Callable[[Stand], None],
-) -> Run:
-    program = svi.program(inside.model, plan)
     rows, values = to_tensors(inside.data.rows), inside.values
     blocks: list[Values] = []
     elbos: list[np.ndarray] = []
     status = Status.STEP_LIMIT
     memory: tuple[Any, ...] = ()
     try:
+        # Of a batch, whose columns would be made anew in each step, it is the slower one.
+        expanded = plan.batches.count == 1 and can_expand(inside, _MARGIN)
+        plan = plan._replace(expanded=expanded)
+        program = svi.program(inside.model, plan)
         for first in range(0, max_steps, plan.steps):
             stride = _stride(inside, plan, len(blocks))
             block = program.run(rows, inside.prior_units, values, seed, first, stride, memory)
             if not _finite(block):
-                status = Status.DIVERGED
-                break
+                if not plan.expanded:
+                    status = Status.DIVERGED
+                    break
+                plan, program = _exact(inside.model, plan)
+                values, blocks, memory = inside.values, [], ()
+                continue
             values, memory = block.values, block.memory
             blocks.append(block.average)
             elbos.append(-block.losses)
@@ -135,12 +128,23 @@ def _blocks(
                 continue
             drift = settle.drift(inside.model.sites, blocks)
             report(Stand(first + plan.steps, float(elbos[-1].mean()), drift))
-            if drift < _tolerance(inside):
+            settled = drift < _tolerance(inside)
+            asked = settled or len(blocks) % _ASKED_AFTER == 0
+            if plan.expanded and asked and not can_expand(inside._replace(values=values)):
+                plan, program = _exact(inside.model, plan)
+                blocks = blocks[-1:]
+            elif settled:
                 status = Status.CONVERGED
                 break
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
     return _ended(inside, values, blocks, elbos, status)
+
+
+def _exact(model: Model, plan: svi.Schedule) -> tuple[svi.Schedule, svi.Program]:
+    """With differences before squares, where components have become too narrow for others."""
+    plan = plan._replace(expanded=False)
+    return plan, svi.program(model, plan)
 
 
 def _tolerance(inside: Inside) -> float:

@@ -15,6 +15,7 @@ import tensorflow as tf
 from bgmm_jd import placed, quadratic
 from bgmm_jd.calibrate import (
     MEAN_DRAWS,
+    MOST_GRADIENTS,
     Gradient,
     Normal,
     calibrate,
@@ -31,7 +32,6 @@ from bgmm_jd.importance import KHAT_LIMIT, resample, smooth
 from bgmm_jd.objective import Model, log_joint
 from bgmm_jd.rows import Rows, to_tensors
 from bgmm_jd.spare import Spare, log_prob, spare_of
-from bgmm_jd.spread import by_component
 from bgmm_jd.surrogate import Values, joint_inside, named
 from bgmm_jd.units import Units, as_tensors
 
@@ -162,7 +162,8 @@ def with_normal(inside: Inside, seed: int) -> Inside:
     P = len(mean[at])
     if P * len(mean) <= _MOST_AVERAGED**2 and can_weigh(inside, 2 * P * _CURVATURE_DRAWS):
         start = Normal(mean[at], np.diag(sd[at]))
-        normal = calibrate(_gradient(inside, beside), start, rng)
+        most = min(MOST_GRADIENTS, _AFFORDABLE // inside.numbers)
+        normal = calibrate(_gradient(inside, beside), start, rng, most)
         return inside._replace(calibration=AVERAGED, normal=normal, weigh=True)
     if len(mean) <= _MOST_PARAMETERS and is_by_component(inside.model, units, mean):
         normal = _normal_at_the_mean(inside, beside, mean, sd, rng)
@@ -174,11 +175,10 @@ def can_expand(inside: Inside, margin: float = 1.0) -> bool:
     """Whether the likelihood may be a matrix product: see `quadratic.has_digits`."""
     if inside.data.rows.missing is not None:
         return False
-    draws = mean_field(inside, _DIGITS_DRAWS, seed=0).theta
-    theta = {name: v.numpy().astype(np.float64) for name, v in draws.items()}
-    covariances = by_component(theta, inside.model.covariance)
-    precisions = np.diagonal(np.linalg.inv(covariances), axis1=-2, axis2=-1)
-    return quadratic.has_digits(precisions, theta["means"], inside.data.dtype, margin)
+    theta = mean_field(inside, _DIGITS_DRAWS, seed=0).theta
+    precisions = quadratic.precisions_by_feature(theta, inside.model.covariance).numpy()
+    means = theta["means"].numpy()
+    return quadratic.has_digits(precisions, means, inside.data.dtype, margin)
 
 
 def _gradient(inside: Inside, beside: np.ndarray) -> Gradient:
@@ -189,11 +189,12 @@ def _gradient(inside: Inside, beside: np.ndarray) -> Gradient:
     beside : points of the mean field [S, P], whose other coordinates are used.
     """
     expanded = can_expand(inside)
+    at_once = points_at_once(inside, expanded)
     gradient = gradient_of_log_joint(
         inside.model,
         to_tensors(inside.data.rows),
         inside.tensor_units,
-        points_at_once(inside, expanded),
+        at_once,
         expanded,
         inside.execution,
     )
@@ -203,9 +204,14 @@ def _gradient(inside: Inside, beside: np.ndarray) -> Gradient:
 
     def of_informed(points: np.ndarray) -> np.ndarray:
         draws, together, _ = points.shape
-        whole = np.repeat(beside[:draws, np.newaxis], together, axis=1)
-        whole[..., informed] = points
-        return gradient(whole)[..., informed]
+        size = max(1, at_once // together)  # more would be whole in memory at once
+        found = []
+        for first in range(0, draws, size):
+            some = slice(first, min(first + size, draws))
+            whole = np.repeat(beside[some, np.newaxis], together, axis=1)
+            whole[..., informed] = points[some]
+            found.append(gradient(whole)[..., informed])
+        return np.concatenate(found)
 
     return of_informed
 
@@ -366,7 +372,7 @@ def refine(inside: Inside, seed: int) -> tuple[Inside, float]:
     in any coordinates, as with components that hold no rows, the surrogate itself may be the
     better one. The lowest k-hat decides.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, 1])  # not the draws of the calibration again
     if not can_weigh(inside, _PROPOSALS * _KHAT_DRAWS):
         return inside._replace(weigh=False), math.nan  # of unknown worth
     found = weighted(inside, _KHAT_DRAWS, rng)
@@ -397,11 +403,11 @@ def _matching(inside: Inside, found: Weighted) -> Normal | None:
     """The normal distribution with the moments of weighted draws; None if they are too few.
 
     A covariance of P parameters from n draws has a noise that gives log weights a variance of
-    P^2 / 2 n. That must be less than what they have.
+    P^2 / 2 n. That must not be more than what they have.
     """
     points = _points(inside, found.draws)[:, inside.informed]
     effective = 1.0 / (found.weights**2).sum()
-    spread = np.log(np.maximum(found.weights, np.finfo(float).tiny)).var()
+    spread = math.log(len(points) / effective)  # of weights that are log-normal
     if points.shape[1] ** 2 / (2.0 * effective) > spread:
         return None
     mean = found.weights @ points
@@ -415,7 +421,7 @@ def _matching(inside: Inside, found: Weighted) -> Normal | None:
 
 def calibrated(inside: Inside, n: int, seed: int) -> Draws:
     """Draws of the calibrated posterior; unweighted where weights are out of reach."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, 2])
     if not (inside.weigh and can_weigh(inside, _PROPOSALS * n)):
         return proposal(inside, n, rng, to_weigh=False)
     found = weighted(inside, n, rng)

@@ -161,7 +161,7 @@ def joint(
 
     Parameters
     ----------
-    values : parameters in internal units; tensors, or `TransformedVariable`s in training.
+    values : parameters in internal units, as tensors.
     units : the user's units.
     user : whether the distribution is to be in the user's units, or in internal ones.
     """

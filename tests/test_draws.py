@@ -142,6 +142,14 @@ def test_seeds_side_by_side_have_unrelated_draws(numbers):
     assert abs(np.mean((x**2 - 1) * (y**2 - 1))) < 4.9 * 2 / np.sqrt(len(x))
 
 
+def test_folded_seeds_are_near_no_other():
+    """So that those made from them by `offset`, for steps and members, are all different."""
+    found = np.array([draws.fold_in(SEED, n) for n in range(50)], np.int64)
+    apart = np.abs(found[:, np.newaxis] - found).max(axis=-1)
+    # Two of them are this near with probability 2e-7.
+    assert apart[~np.eye(50, dtype=bool)].min() > 2**20
+
+
 def test_offset_seeds_are_the_same_in_every_mode():
     """At the end of the range of integers too, where they start again."""
     last = tf.constant([2**31 - 1, -5])

@@ -168,11 +168,12 @@ def test_the_gradient_beside_them():
     inside = inside_of("dirichlet")
     inside = inside._replace(spare=spare_in(inside, [0.6, 1e-9, 0.4, 1e-9]))
     at, rng = inside.informed, np.random.default_rng(5)
-    beside, points = rng.normal(size=(2, layout(inside.model, UNITS).size)), rng.normal(size=(4, 9))
-    whole = np.repeat(beside, 2, axis=0)
-    whole[:, at] = points
-    expected = sampling._gradient(inside._replace(spare=None), beside, 2)(whole)[:, at]
-    found = sampling._gradient(inside, beside, together=2)(points)
+    beside = rng.normal(size=(2, layout(inside.model, UNITS).size))
+    points = rng.normal(size=(2, 2, 9))
+    whole = np.repeat(beside[:, np.newaxis], 2, axis=1)
+    whole[..., at] = points
+    expected = sampling._gradient(inside._replace(spare=None), beside)(whole)[..., at]
+    found = sampling._gradient(inside, beside)(points)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
