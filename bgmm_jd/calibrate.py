@@ -111,8 +111,8 @@ def calibrate(
     start : its factor may be diagonal, as a mean-field surrogate's is.
     most_gradients : of a step's curvature; the fewest draws there can be may take more.
     """
-    P = len(start.mean)
-    normal, draws = start, _draws(0.0, P, most_gradients)
+    fewest, most = _limits(len(start.mean), most_gradients)
+    normal, draws = start, fewest
     for _ in range(_MOST_STEPS):
         curvature = _curvature(gradient, normal, draws, rng)
         slope = _slope(gradient, normal, MEAN_DRAWS, rng)
@@ -121,13 +121,13 @@ def calibrate(
         moved, changes = _moved(normal, curvature.value, slope.value)
         if not np.isfinite(moved.factor).all():
             break
-        normal, before = moved, draws
-        draws = _draws(draws * curvature.noise, P, most_gradients)
+        normal, wanted = moved, draws * curvature.noise / _QUIET
+        settled = changes.sum() < _SETTLED and changes.max() < _SETTLED_BY_ONE
         # A step knows the noise of its own draws and of those before.
         noise = 4.0 * (curvature.noise + slope.noise)
-        settled = changes.sum() < _SETTLED and changes.max() < _SETTLED_BY_ONE
-        if settled or (changes.sum() < noise and draws <= before):
+        if settled or (changes.sum() < noise and draws == most):
             break
+        draws = 2 * (int(np.clip(wanted, fewest, most)) // 2)
     return normal
 
 
@@ -176,13 +176,11 @@ def _at(gradient: Gradient, normal: Normal, whitened: np.ndarray) -> np.ndarray:
     return gradient(normal.mean + whitened @ normal.factor.T) @ normal.factor
 
 
-def _draws(by_one: float, P: int, most_gradients: int) -> int:
-    """As many as keep the noise of the curvature small, if one draw has that much; even."""
-    cheap, most = (
-        int(np.clip(gradients // (2 * P), _FEWEST_DRAWS, limit))
-        for gradients, limit in ((_CHEAP_GRADIENTS, _FEWEST_CHEAP), (most_gradients, _MOST_DRAWS))
-    )
-    return 2 * (int(np.clip(by_one / _QUIET, min(cheap, most), most)) // 2)
+def _limits(P: int, most_gradients: int) -> tuple[int, int]:
+    """The fewest and the most draws of the curvature, even numbers."""
+    most = np.clip(most_gradients // (2 * P), _FEWEST_DRAWS, _MOST_DRAWS)
+    cheap = np.clip(_CHEAP_GRADIENTS // (2 * P), _FEWEST_DRAWS, _FEWEST_CHEAP)
+    return 2 * (int(min(cheap, most)) // 2), 2 * (int(most) // 2)
 
 
 def _moved(normal: Normal, curvature: np.ndarray, slope: np.ndarray) -> tuple[Normal, np.ndarray]:
