@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
+from bgmm_jd.covariance import root_name
 from bgmm_jd.surrogate import Site, coordinate_map
 from bgmm_jd.units import Units, to_internal
 
@@ -22,7 +23,10 @@ def flatten(sites: tuple[Site, ...], theta: Mapping[str, tf.Tensor], units: Unit
 def unflatten(
     sites: tuple[Site, ...], points: tf.Tensor, units: Units
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """Points [S, P] as draws in internal units, with log |d theta / d point| [S]."""
+    """Points [S, P] as draws in internal units, with log |d theta / d point| [S].
+
+    The draws have beside each matrix its root (`covariance.root_name`).
+    """
     theta: dict[str, tf.Tensor] = {}
     volume = tf.zeros([], points.dtype)
     first = 0
@@ -36,6 +40,8 @@ def unflatten(
         size = int(np.prod(shape))
         part = tf.reshape(points[:, first : first + size], (-1, *shape))
         theta[site.name] = bijector.forward(part)
+        if site.family.root_coordinates is not None:
+            theta[root_name(site.name)] = site.family.root_coordinates().forward(part)
         volume += bijector.forward_log_det_jacobian(part, event_ndims=len(shape))
         first += size
     return theta, volume

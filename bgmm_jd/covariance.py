@@ -66,6 +66,15 @@ def spread_of(theta: Mapping[str, object]) -> str:
     return next(name for name in SPREADS if name in theta)
 
 
+def root_name(name: str) -> str:
+    """Under which the lower Cholesky factors of a variable's matrices go, beside the matrices.
+
+    Where they are known, that is: under XLA on a CPU a decomposition and its gradient take longer
+    than all else that is done with a small matrix, and several times as long with a large one.
+    """
+    return f"{name}, root"
+
+
 def unit_of(name: str, covariance: str) -> Unit:
     """What the variable of that name is measured in; hyperparameters of the user's own stay."""
     if name == "means":

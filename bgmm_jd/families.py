@@ -8,7 +8,7 @@ change with the number of rows; a Gamma is trained in the logs of its concentrat
 which are orthogonal: their Fisher information is diagonal.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +25,7 @@ from bgmm_jd.gamma import (
     MirroredGamma,
     trigamma_excess,
 )
-from bgmm_jd.units import Affine
+from bgmm_jd.units import Affine, Unit
 
 Parameters = Mapping[str, Any]  # by name, in the constrained space: tensors or variables
 Shape = tuple[int, ...]
@@ -42,8 +42,11 @@ class Family(NamedTuple):
     in_training : the same, with draws in mirrored pairs.
     start : mean, standard deviation (elementwise, of the variable) -> parameters.
     moments : parameters, as arrays -> mean, standard deviation (elementwise).
-    change_units : parameters, Affine -> parameters; None where the family is not closed under it.
+    change_units : parameters, Affine -> parameters.
+    units : those of X that its variables may have: the family is closed under no other changes.
     natural : parameters, gradients by unconstrained parameter -> natural gradient, likewise.
+    root_coordinates : of positive definite matrices, `coordinates` as far as the lower Cholesky
+        factors; None of any other variable.
     """
 
     constraints: Mapping[str, tfb.Bijector]
@@ -54,7 +57,9 @@ class Family(NamedTuple):
     start: Callable[[tf.Tensor, tf.Tensor], Parameters]
     moments: Callable[[Parameters], tuple[Any, Any]]
     change_units: Callable[[Parameters, Affine], Parameters]
+    units: Sequence[Unit]
     natural: Callable[[Parameters, Parameters], Parameters]
+    root_coordinates: Callable[[], tfb.Bijector] | None = None
 
 
 def _alike(*names: str) -> Callable[[Shape], Mapping[str, Shape]]:
@@ -89,6 +94,7 @@ NORMAL = Family(
     start=_normal_start,
     moments=lambda p: (p["loc"], p["scale"]),
     change_units=_normal_units,
+    units=tuple(Unit),
     natural=_normal_natural,
 )
 
@@ -115,6 +121,7 @@ GAMMA = Family(
     start=_gamma_start,
     moments=lambda p: (p["mean"], p["mean"] / p["concentration"] ** 0.5),
     change_units=lambda p, change: {**p, "mean": p["mean"] * change.factor},
+    units=(Unit.SCALE, Unit.PRECISION, Unit.COMMON_SCALE, Unit.COMMON_PRECISION),
     natural=_gamma_natural,
 )
 
@@ -164,7 +171,8 @@ DIRICHLET = Family(
     in_training=lambda p: MirroredDirichlet(p["concentration"]),
     start=_dirichlet_start,
     moments=_dirichlet_moments,
-    change_units=lambda p, change: p,  # proportions have no units
+    change_units=lambda p, change: p,
+    units=(),  # proportions have none
     natural=_dirichlet_natural,
 )
 
@@ -188,7 +196,8 @@ STICKS = Family(
     in_training=lambda p: sticks.MirroredStickBreaking(p["concentration"]),
     start=_sticks_start,
     moments=_dirichlet_moments,  # of the sticks: they have settled when these have
-    change_units=lambda p, change: p,  # proportions have no units
+    change_units=lambda p, change: p,
+    units=(),
     natural=_dirichlet_natural,  # each stick is a Dirichlet of two
 )
 
@@ -248,14 +257,14 @@ def tril_reach(tril: tf.Tensor) -> tf.Tensor:
 WISHART = Family(
     constraints={"excess": tfb.Exp(), "mean_tril": tfb.TransformDiagonal(tfb.Exp())},
     shapes=lambda shape: {"excess": shape[:-2], "mean_tril": shape},
-    coordinates=lambda: tfb.Chain(
-        [tfb.CholeskyOuterProduct(), tfb.FillScaleTriL(tfb.Exp(), diag_shift=None)]
-    ),
+    coordinates=wishart.coordinates,
+    root_coordinates=wishart.root_coordinates,
     distribution=_wishart(wishart.Wishart),
     in_training=_wishart(wishart.MirroredWishart),
     start=_wishart_start,
     moments=_wishart_moments,
     change_units=_wishart_units,
+    units=(Unit.PRECISION_MATRIX,),
     natural=_wishart_natural,
 )
 
@@ -282,6 +291,7 @@ FIXED = Family(
     start=lambda mean, sd: {},
     moments=lambda p: (np.zeros(0), np.ones(0)),
     change_units=_fixed_units,
+    units=tuple(Unit),
     natural=lambda p, g: {},
 )
 

@@ -3,7 +3,8 @@
 A `theta` is a mapping of tensors by the prior's names, each with the same leading sample shape:
 `weights` [..., K], `means` [..., K, D] and one of `precisions` and `scales`, whose shape is that
 of the covariance's form: [..., K, D] ("diag"), [..., K, 1] ("spherical"), [..., K, D, D] ("full")
-or [..., D, D] ("tied"). A `scales` of matrices holds lower Cholesky factors of covariances.
+or [..., D, D] ("tied"). A `scales` of matrices holds lower Cholesky factors of covariances. Beside
+`precisions` of matrices there may be their own such factors, under their `covariance.root_name`.
 """
 
 import math
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from bgmm_jd.covariance import MATRIX_FORMS, spread_of
+from bgmm_jd.covariance import MATRIX_FORMS, root_name, spread_of
 from bgmm_jd.rows import Missing, Rows, observed
 
 Theta = Mapping[str, tf.Tensor]
@@ -133,11 +134,17 @@ def _is_full(theta: Theta) -> bool:
 def _root(theta: Theta) -> tuple[tf.Tensor, tf.Tensor]:
     """R with R^T R the precision matrix [..., D, D], and log |R|."""
     if "precisions" in theta:
-        factor = tf.linalg.cholesky(theta["precisions"])
+        factor = _factor(theta)
         log_diagonal = tf.math.log(tf.linalg.diag_part(factor))
         return tf.linalg.matrix_transpose(factor), tf.reduce_sum(log_diagonal, axis=-1)
     log_diagonal = tf.math.log(tf.linalg.diag_part(theta["scales"]))
     return _inverse(theta["scales"]), -tf.reduce_sum(log_diagonal, axis=-1)
+
+
+def _factor(theta: Theta) -> tf.Tensor:
+    """The lower Cholesky factor of the precision matrix [..., D, D]."""
+    known = theta.get(root_name("precisions"))
+    return tf.linalg.cholesky(theta["precisions"]) if known is None else known
 
 
 def precision_matrices(theta: Theta) -> tuple[tf.Tensor, tf.Tensor]:
@@ -158,5 +165,5 @@ def covariances_of(theta: Theta) -> tf.Tensor:
     """Covariance matrices [..., D, D] of a matrix form, one for each component or for all."""
     if "scales" in theta:
         return tf.matmul(theta["scales"], theta["scales"], transpose_b=True)
-    root = _inverse(tf.linalg.cholesky(theta["precisions"]))
+    root = _inverse(_factor(theta))
     return tf.matmul(root, root, transpose_a=True)

@@ -8,12 +8,13 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd import quadratic
-from bgmm_jd.covariance import MATRIX_FORMS
+from bgmm_jd.covariance import MATRIX_FORMS, root_name
 from bgmm_jd.families import STICKS
 from bgmm_jd.mixture import Theta, row_log_likelihood
 from bgmm_jd.rows import Rows
-from bgmm_jd.surrogate import Site, sites_of
-from bgmm_jd.units import Unit, Units, log_volume, to_user
+from bgmm_jd.surrogate import SHAPERS, Site, sites_of
+from bgmm_jd.units import Unit, Units, log_volume, root_to_user, to_user
+from bgmm_jd.wishart import StockOfFactors
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,13 +75,35 @@ def log_prior(model: Model, theta: Theta, units: Units) -> tf.Tensor:
     to it, and the change of volume makes a density of what comes back.
     """
     dtypes = tf.nest.flatten(model.prior.dtype)
-    draws = [
-        _in_prior(site, theta[site.name], units, dtype)
-        for site, dtype in zip(model.sites, dtypes, strict=True)
-    ]
-    density = model.prior.log_prob(*draws)
+    draws, roots = [], []
+    for site, dtype in zip(model.sites, dtypes, strict=True):
+        draws.append(_in_prior(site, theta[site.name], units, dtype))
+        roots.append(_root_in_prior(site, theta, units, dtype))
+    density = _log_density(model.prior, draws, roots)
     dtype = units.scale.dtype
     return tf.cast(density, dtype) + log_volume(model.volumes, units)
+
+
+def _log_density(
+    prior: tfd.JointDistributionCoroutine, draws: list[tf.Tensor], roots: list[tf.Tensor | None]
+) -> tf.Tensor:
+    """Of the prior, by the roots of those variables that have them."""
+    # One that vectorizes itself keeps its members' batches to itself too.
+    if prior.batch_ndims is not None or all(root is None for root in roots):
+        return prior.log_prob(*draws)
+    members, _ = prior.sample_distributions(value=draws, seed=(0, 0))
+    parts = [
+        member.log_prob(draw) if root is None else _over_roots(member).log_prob(root)
+        for member, draw, root in zip(members, draws, roots, strict=True)
+    ]
+    return sum(parts)
+
+
+def _over_roots(prior: tfd.Distribution) -> tfd.Distribution:
+    """A `tfd.WishartTriL`, whatever shapes it, as the density of matrices by their roots."""
+    if isinstance(prior, SHAPERS):
+        return prior.copy(distribution=_over_roots(prior.distribution))
+    return StockOfFactors(prior.df, prior.scale_tril, input_output_cholesky=True)
 
 
 _POSITIVE = (Unit.SCALE, Unit.PRECISION, Unit.COMMON_SCALE, Unit.COMMON_PRECISION)
@@ -96,6 +119,14 @@ def _in_prior(site: Site, draw: tf.Tensor, units: Units, dtype: tf.DType) -> tf.
         # A sparse prior makes proportions that a narrower dtype takes for zero.
         return tf.maximum(value, np.finfo(dtype.as_numpy_dtype).tiny)
     return value
+
+
+def _root_in_prior(site: Site, theta: Theta, units: Units, dtype: tf.DType) -> tf.Tensor | None:
+    """The root beside a draw as the prior takes it; None where there is none."""
+    root = theta.get(root_name(site.name))
+    if root is None:
+        return None
+    return tf.cast(root_to_user(site.unit, root, units), dtype)
 
 
 def log_joint(

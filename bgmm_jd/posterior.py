@@ -104,7 +104,7 @@ class Posterior:
         sites, values = self.inside.model.sites, self.inside.values
         if can_arrange(sites):
             values = arrange_values(sites, values, self.inside.order)
-        return joint(sites, values, tensors, user=True)
+        return joint(sites, values, tensors)
 
     def sample(self, n: int, seed: int = 0, calibrate: bool | None = None) -> dict[str, np.ndarray]:
         """Draw from the posterior.

@@ -32,7 +32,7 @@ from bgmm_jd.importance import KHAT_LIMIT, resample, smooth
 from bgmm_jd.objective import Model, log_joint
 from bgmm_jd.rows import Rows, to_tensors
 from bgmm_jd.spare import Spare, log_prob, spare_of
-from bgmm_jd.surrogate import Values, joint_inside, named
+from bgmm_jd.surrogate import Values, joint_inside, named, without_roots
 from bgmm_jd.units import Units, as_tensors
 
 # Draws of the proposal for each one that is kept: nearly all are then different.
@@ -249,7 +249,7 @@ def _mean_field_program(model: Model, eager: bool) -> Callable[..., Draws]:
     def draws(values: Values, units: Units, n: tf.Tensor, seed: tf.Tensor) -> Draws:
         surrogate = joint_inside(model.sites, values, units)
         draws, log_q = surrogate.experimental_sample_and_log_prob(n, seed=seed)
-        return Draws(named(model.sites, draws), log_q)
+        return Draws(without_roots(model.sites, named(model.sites, draws)), log_q)
 
     # A graph, not XLA, which would compile anew for each number of draws.
     return compiled(draws, "eager" if eager else "graph")
@@ -322,7 +322,9 @@ def _beside_spare(
 
 
 def _unflatten(inside: Inside, points: np.ndarray) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    return unflatten(inside.model.sites, _as(inside, points), inside.tensor_units)
+    sites = inside.model.sites
+    theta, volume = unflatten(sites, _as(inside, points), inside.tensor_units)
+    return without_roots(sites, theta), volume
 
 
 def _as(inside: Inside, numbers: np.ndarray) -> tf.Tensor:

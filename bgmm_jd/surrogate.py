@@ -16,11 +16,13 @@ import tensorflow_probability as tfp
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.covariance import is_by_component, unit_of
+from bgmm_jd.covariance import is_by_component, root_name, unit_of
 from bgmm_jd.draws import offset
-from bgmm_jd.families import FIXED, GAMMA, NORMAL, TWINS, Family, Parameters
+from bgmm_jd.families import FIXED, NORMAL, TWINS, Family, Parameters
 from bgmm_jd.units import MATRICES, Affine, Unit, Units, affine, to_internal
+from bgmm_jd.wishart import outer
 
+SHAPERS = tfd.Independent | tfd.Sample  # they only shape what they are wrapped around
 Values = Mapping[str, Parameters]  # site name -> parameter name -> tensor, array or variable
 
 
@@ -61,15 +63,12 @@ def sites_of(prior: tfd.JointDistributionCoroutine, covariance: str = "diag") ->
         If a variable is discrete, or fixed by others that are not.
     """
     distributions, draws = prior.sample_distributions(seed=(0, 0))
-    found = [*map(_member_of, distributions._fields, distributions, draws)]
+    found = []
+    for name, distribution, draw in zip(distributions._fields, distributions, draws, strict=True):
+        site = _site(name, distribution, draw, unit_of(name, covariance))
+        found.append(site._replace(by_component=is_by_component(name, covariance)))
     _check_fixed(prior, found)
-    return tuple(
-        site._replace(
-            unit=unit_of(site.name, covariance),
-            by_component=is_by_component(site.name, covariance),
-        )
-        for site in found
-    )
+    return tuple(found)
 
 
 def _check_fixed(prior: tfd.JointDistributionCoroutine, sites: list[Site]) -> None:
@@ -83,15 +82,14 @@ def _check_fixed(prior: tfd.JointDistributionCoroutine, sites: list[Site]) -> No
             )
 
 
-def _member_of(name: str, distribution: tfd.Distribution, draw: tf.Tensor) -> Site:
-    """The site of one variable, but for its unit."""
+def _site(name: str, distribution: tfd.Distribution, draw: tf.Tensor, unit: Unit) -> Site:
     shape = tuple(distribution.event_shape)
     kind = type(_innermost(distribution))
     if kind in (tfd.Deterministic, tfd.VectorDeterministic):
-        return Site(name, shape, FIXED, fixed=draw.numpy())
-    # A positive variable with a shift of its units (means ~ Gamma, say) leaves its family there.
-    if kind in TWINS and not (name == "means" and TWINS[kind] is GAMMA):
-        return Site(name, shape, TWINS[kind])
+        return Site(name, shape, FIXED, unit, fixed=draw.numpy())
+    # A variable that leaves its family in other units (means ~ Gamma, say) has no twin.
+    if kind in TWINS and unit in (Unit.NONE, *TWINS[kind].units):
+        return Site(name, shape, TWINS[kind], unit)
     bijector = distribution.experimental_default_event_space_bijector()
     if bijector is None:
         raise ValueError(
@@ -100,7 +98,7 @@ def _member_of(name: str, distribution: tfd.Distribution, draw: tf.Tensor) -> Si
         )
     if _changes_nothing(bijector, shape, distribution.dtype):
         bijector = tfb.Identity()  # however deep TFP has wrapped it
-    return Site(name, shape, NORMAL, bijector=bijector, dtype=distribution.dtype)
+    return Site(name, shape, NORMAL, unit, bijector=bijector, dtype=distribution.dtype)
 
 
 def _changes_nothing(bijector: tfb.Bijector, shape: tuple[int, ...], dtype: tf.DType) -> bool:
@@ -112,8 +110,8 @@ def _changes_nothing(bijector: tfb.Bijector, shape: tuple[int, ...], dtype: tf.D
 
 
 def _innermost(distribution: tfd.Distribution) -> tfd.Distribution:
-    """What `Independent` and `Sample` are wrapped around: they only shape it."""
-    while isinstance(distribution, tfd.Independent | tfd.Sample):
+    """What `Independent` and `Sample` are wrapped around."""
+    while isinstance(distribution, SHAPERS):
         distribution = distribution.distribution
     return distribution
 
@@ -154,22 +152,19 @@ def _unconstrain(
     return loc, tf.exp(tf.reduce_mean(tf.math.log(sd)) + volume / size) * tf.ones_like(loc)
 
 
-def joint(
-    sites: tuple[Site, ...], values: Values, units: Units, user: bool
-) -> tfd.JointDistributionCoroutine:
-    """The surrogate: a coroutine with the prior's names, order and shapes, all independent.
+def joint(sites: tuple[Site, ...], values: Values, units: Units) -> tfd.JointDistributionCoroutine:
+    """The surrogate in the user's units: the prior's names, order and shapes, all independent.
 
     Parameters
     ----------
     values : parameters in internal units, as tensors.
     units : the user's units.
-    user : whether the distribution is to be in the user's units, or in internal ones.
     """
     Root = tfd.JointDistributionCoroutine.Root
 
     def surrogate():
         for site in sites:
-            yield Root(_member(site, values[site.name], units, user))
+            yield Root(_member(site, values[site.name], units, user=True))
 
     return tfd.JointDistributionCoroutine(surrogate)
 
@@ -209,12 +204,23 @@ class IndependentMembers(tfd.JointDistributionCoroutine):
 
 
 def named(sites: tuple[Site, ...], draws: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
-    """The draws of such members by name."""
-    return dict(zip((site.name for site in sites), draws, strict=True))
+    """The draws of such members by name: beside each matrix its root (`covariance.root_name`)."""
+    theta = {}
+    for site, draw in zip(sites, draws, strict=True):
+        if site.family.root_coordinates is None:
+            theta[site.name] = draw
+        else:
+            theta[site.name], theta[root_name(site.name)] = outer(draw, site.shape[-1]), draw
+    return theta
+
+
+def without_roots(sites: tuple[Site, ...], theta: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The variables of the model alone, to leave a compiled program."""
+    return {site.name: theta[site.name] for site in sites}
 
 
 def joint_inside(sites: tuple[Site, ...], values: Values, units: Units) -> IndependentMembers:
-    """The surrogate in internal units, to draw from.
+    """The surrogate in internal units, to draw from: for `named`.
 
     Parameters
     ----------
@@ -228,7 +234,7 @@ def joint_inside(sites: tuple[Site, ...], values: Values, units: Units) -> Indep
 def joint_in_training(
     sites: tuple[Site, ...], values: Values, units: Units, step_seed: Callable[[], tf.Tensor]
 ) -> IndependentMembers:
-    """The surrogate in internal units, made for a quiet gradient.
+    """The surrogate in internal units, made for a quiet gradient: for `named`.
 
     Draws come in mirrored pairs, and the density is that of `StickTheLanding`.
 
@@ -306,7 +312,10 @@ def _member(
     if site.bijector is None:
         if user and change is not None:
             parameters = site.family.change_units(parameters, change)
-        return _over_event(build(parameters), site.shape, site.name)
+        member = build(parameters)
+        if site.family.root_coordinates is not None and not user:
+            member = member.copy(input_output_cholesky=True)
+        return _over_event(member, site.shape, site.name)
     base = build(parameters)
     base = tfd.Independent(base, reinterpreted_batch_ndims=len(base.batch_shape))
     bijector = _to_user(site, units) if user else _to_internal(site, units)

@@ -97,6 +97,14 @@ def to_user(unit: Unit, value: Any, units: Units) -> Any:
     return scaled if change.shift is None else scaled + change.shift
 
 
+def root_to_user(unit: Unit, root: Any, units: Units) -> Any:
+    """The lower Cholesky factor of what `to_user` makes of a matrix: X -> F X F, root -> F root.
+
+    Of a precision matrix, or of one that has no units of X.
+    """
+    return root / units.scale[:, None] if unit is Unit.PRECISION_MATRIX else root
+
+
 def to_internal(unit: Unit, value: Any, units: Units) -> Any:
     """The inverse of `to_user`."""
     change = affine(unit, units)

@@ -36,7 +36,7 @@ ROOMS = {
     "initial": {"covariance", "rows"},
     "quadratic": {"covariance", "mixture"},
     "families": {"draws", "gamma", "sticks", "units", "wishart"},
-    "surrogate": {"covariance", "draws", "families", "units"},
+    "surrogate": {"covariance", "draws", "families", "units", "wishart"},
     "objective": {
         "covariance",
         "families",
@@ -45,10 +45,11 @@ ROOMS = {
         "rows",
         "surrogate",
         "units",
+        "wishart",
     },
     "settle": {"surrogate"},
     "labels": {"families", "objective", "surrogate"},
-    "coordinates": {"surrogate", "units"},
+    "coordinates": {"covariance", "surrogate", "units"},
     "natural": {"families", "surrogate"},
     "svi": {
         "compiled",

@@ -412,17 +412,15 @@ def test_the_surrogate_in_user_units_is_the_law_of_its_draws_moved(form, name):
     data = centre_and_scale(rows, common=form == "spherical")
     inside = _start(_prepare(data, K, form, user_prior(form, name), "eager"), None, 1, [0, 0])
     sites, here = inside.model.sites, inside.tensor_units
-    mine = surrogate.joint(sites, inside.values, here, user=False)
-    theirs = surrogate.joint(sites, inside.values, here, user=True)
-    draws = mine.sample(20, seed=5)
-    change = {v: unit_of(v, form) for v in draws._fields}
-    user = [units.to_user(change[v], a, here) for v, a in draws._asdict().items()]
+    mine = surrogate.joint_inside(sites, inside.values, here)
+    theirs = surrogate.joint(sites, inside.values, here)
+    draws, log_q = mine.experimental_sample_and_log_prob(20, seed=tf.constant([5, 0]))
+    theta = surrogate.without_roots(sites, surrogate.named(sites, draws))
+    user = [units.to_user(unit_of(v, form), draw, here) for v, draw in theta.items()]
     volume = units.log_volume(inside.model.volumes, data.units)
     assert [v.shape for v in theirs.sample(2)] == [v[:2].shape for v in user]
     # A Wishart's density loses the condition number of a start's 20 rows twice.
-    np.testing.assert_allclose(
-        theirs.log_prob(*user), mine.log_prob(draws).numpy() - volume, rtol=1e-8
-    )
+    np.testing.assert_allclose(theirs.log_prob(*user), log_q.numpy() - volume, rtol=1e-8)
 
 
 # --- The prior ----------------------------------------------------------------------------------

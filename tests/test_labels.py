@@ -83,8 +83,8 @@ def test_values_in_another_order_are_the_surrogate_of_draws_in_that_order(form):
         variables(sites, "float64"),
     )
     order = np.array([1, 0])
-    before = joint(sites, values, units, user=False)
-    after = joint(sites, arrange_values(sites, values, order), units, user=False)
+    before = joint(sites, values, units)
+    after = joint(sites, arrange_values(sites, values, order), units)
     theta = before.sample(4, seed=(0, 1))._asdict()
     moved = arrange(sites, theta, order)
     np.testing.assert_allclose(after.log_prob(**moved), before.log_prob(**theta), rtol=1e-12)

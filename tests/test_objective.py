@@ -7,10 +7,10 @@ from scipy import special, stats
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd import data, mixture_prior, objective
-from bgmm_jd.covariance import unit_of
+from bgmm_jd.covariance import root_name, unit_of
 from bgmm_jd.objective import model_of
 from bgmm_jd.rows import Rows, gather
-from bgmm_jd.units import Unit, Units, as_tensors, to_user
+from bgmm_jd.units import Unit, Units, as_tensors, log_volume, to_internal, to_user, unit
 
 N, S, K, D = 23, 5, 3, 2
 SHIFT, SCALE = np.array([50.0, -3.0]), np.array([10.0, 0.2])
@@ -114,6 +114,73 @@ def test_log_prior(name):
     found = objective.log_prior(model, theta, UNITS)
     # Some 20 terms in float64, of at most 100 nats.
     np.testing.assert_allclose(found, density(in_user_units(theta)) + volume, rtol=1e-12)
+
+
+def with_precisions(*members):
+    """A prior with these members, the last of them a `precisions`, made of those before."""
+
+    @tfd.JointDistributionCoroutine
+    def prior():
+        yield Root(tfd.Dirichlet(np.full(K, 2.0), name="weights"))
+        yield Root(tfd.Sample(tfd.Normal(np.float64(0), 9.0), (K, D), name="means"))
+        found = []
+        for member in members:
+            found.append((yield member(*found)))
+
+    return prior
+
+
+TRIL = np.array([[0.6, 0.0], [-0.2, 0.3]])
+WISHARTS = {
+    "sample": lambda: with_precisions(
+        lambda: Root(tfd.Sample(tfd.WishartTriL(np.float64(5), TRIL), K, name="precisions"))
+    ),
+    "independent": lambda: with_precisions(
+        lambda: Root(
+            tfd.Independent(tfd.WishartTriL(np.array([3.0, 5.0, 9.0]), TRIL), 1, name="precisions")
+        )
+    ),
+    "tied": lambda: with_precisions(
+        lambda: Root(tfd.WishartTriL(np.float64(5), TRIL, name="precisions"))
+    ),
+    "hierarchical": lambda: with_precisions(
+        lambda: Root(tfd.WishartTriL(np.float64(7), TRIL, name="scale")),
+        lambda scale: tfd.Sample(
+            tfd.WishartTriL(np.float64(5), tf.linalg.cholesky(scale)), K, name="precisions"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WISHARTS)
+def test_log_prior_by_the_roots_of_matrices(name):
+    """That of the prior itself, of matrices whose factors it is not left to find."""
+    prior = WISHARTS[name]()
+    model = model_of(prior, "tied" if name == "tied" else "full")
+    user = prior.sample(S, seed=(0, 1))._asdict()
+    theta = {n: to_internal(unit_of(n, model.covariance), v, UNITS) for n, v in user.items()}
+    volume = log_volume(model.volumes, UNITS)
+    for matrix in set(theta) - {"weights", "means"}:
+        theta[root_name(matrix)] = tf.linalg.cholesky(theta[matrix])
+    expected = prior.log_prob(**user) + volume
+    np.testing.assert_allclose(objective.log_prior(model, theta, UNITS), expected, rtol=1e-12)
+    theta["precisions"] *= np.nan  # nothing is asked of it
+    np.testing.assert_allclose(objective.log_prior(model, theta, UNITS), expected, rtol=1e-12)
+
+
+def test_a_prior_that_vectorizes_itself_is_asked_for_its_density():
+    @tfd.JointDistributionCoroutineAutoBatched
+    def prior():
+        yield tfd.Dirichlet(np.full(K, 2.0), name="weights")
+        yield tfd.Sample(tfd.Normal(np.float64(0), 9.0), (K, D), name="means")
+        yield tfd.Sample(tfd.WishartTriL(np.float64(5), TRIL), K, name="precisions")
+
+    same = WISHARTS["sample"]()
+    theta = same.sample(S, seed=(0, 1))._asdict()
+    expected = same.log_prob(**theta)
+    theta[root_name("precisions")] = tf.linalg.cholesky(theta["precisions"])
+    found = objective.log_prior(model_of(prior, "full"), theta, as_tensors(unit(D), tf.float64))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -138,7 +138,7 @@ def values_of(sites, seed=0):
 
 def test_names_order_and_shapes_are_the_priors(prior, sites):
     assert tuple(site.name for site in sites) == prior.event_shape._fields
-    q = surrogate.joint(sites, values_of(sites), UNITS, user=True)
+    q = surrogate.joint(sites, values_of(sites), UNITS)
     assert isinstance(q, tfd.JointDistributionCoroutine)
     assert q.event_shape._asdict() == prior.event_shape._asdict()
     assert set(q.batch_shape) == {tf.TensorShape([])}
@@ -149,7 +149,7 @@ def test_names_order_and_shapes_are_the_priors(prior, sites):
 
 def test_draws_are_possible_under_the_prior(prior, sites):
     """The support is the prior's, in the user's units."""
-    q = surrogate.joint(sites, values_of(sites), UNITS, user=True)
+    q = surrogate.joint(sites, values_of(sites), UNITS)
     draws = q.sample(100, seed=(0, 1))
     assert np.all(np.isfinite(prior.log_prob(draws)))
 
@@ -162,7 +162,7 @@ def test_families_of_the_published_prior_are_kept():
     sites = surrogate.sites_of(PRIORS["published"])
     assert [s.family for s in sites] == [DIRICHLET, NORMAL, GAMMA]
     assert all(s.bijector is None and s.fixed is None for s in sites)
-    q = surrogate.joint(sites, values_of(sites), UNITS, user=True)
+    q = surrogate.joint(sites, values_of(sites), UNITS)
     kinds = [surrogate._innermost(d) for d in q.sample_distributions(seed=(0, 0))[0]]
     for member, kind in zip(kinds, (tfd.Dirichlet, tfd.Normal, tfd.Gamma), strict=True):
         assert isinstance(member, kind)
@@ -218,7 +218,7 @@ def test_a_family_without_a_twin_is_a_normal_through_the_variables_bijector():
     prior = PRIORS["bounded"]
     sites = surrogate.sites_of(prior)
     values = values_of(sites)
-    q = surrogate.joint(sites, values, UNITS, user=True)
+    q = surrogate.joint(sites, values, UNITS)
     theta = q.sample(3, seed=(0, 1))
     member = q.sample_distributions(seed=(0, 0))[0].scales
     loc, scale = values["scales"]["loc"].numpy(), values["scales"]["scale"].numpy()
@@ -233,12 +233,24 @@ def test_positive_means_leave_their_family_as_their_units_have_a_shift():
     (site,) = surrogate.sites_of(prior)
     assert site.family is NORMAL
     values = values_of((site,))
-    inside, user = (surrogate.joint((site,), values, UNITS, user) for user in (False, True))
+    inside = surrogate.joint_inside((site,), values, UNITS)
+    user = surrogate.joint((site,), values, UNITS)
     means = user.sample(50, seed=(0, 1)).means
     assert np.all(means > 0)
     moved = (means - UNITS.shift) / UNITS.scale
-    expected = inside.log_prob(moved) - K * np.log(UNITS.scale).sum()
+    expected = inside.log_prob((moved,)) - K * np.log(UNITS.scale).sum()
     np.testing.assert_allclose(user.log_prob(means), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_precisions_that_are_proportions_are_so_in_the_units_of_the_user():
+    """Of a Dirichlet, which is one in no other units."""
+    prior = prior_of(precisions=tfd.Dirichlet(3 * ONE))
+    (site,) = surrogate.sites_of(prior)
+    assert site.family is NORMAL
+    (inside,) = surrogate.joint_inside((site,), values_of((site,)), UNITS).sample(50, seed=(0, 1))
+    draws = surrogate.joint((site,), values_of((site,)), UNITS).sample(50, seed=(0, 1)).precisions
+    np.testing.assert_allclose(np.sum(draws, axis=-1), 1.0, rtol=1e-12)
+    np.testing.assert_allclose(to_user(site.unit, inside, UNITS), draws, rtol=1e-12)
 
 
 def test_a_subclass_is_not_taken_for_its_family():
@@ -267,23 +279,28 @@ def test_a_variable_fixed_by_others_is_refused():
 # --- Units ------------------------------------------------------------------------------------
 
 
+def matrices(sites, draws):
+    """Draws in internal units as those in the user's are: matrices, and not their roots."""
+    return list(surrogate.without_roots(sites, surrogate.named(sites, draws)).values())
+
+
 def test_the_user_density_is_the_push_forward_of_the_internal_one(sites):
     values = values_of(sites)
-    inside, user = (surrogate.joint(sites, values, UNITS, user) for user in (False, True))
-    theta = inside.sample(20, seed=(0, 1))
-    moved = type(theta)(*(to_user(s.unit, v, UNITS) for s, v in zip(sites, theta, strict=True)))
+    inside = surrogate.joint_inside(sites, values, UNITS)
+    user = surrogate.joint(sites, values, UNITS)
+    draws = inside.sample(20, seed=(0, 1))
+    moved = [to_user(s.unit, v, UNITS) for s, v in zip(sites, matrices(sites, draws), strict=True)]
     volume = log_volume([(s.unit, s.shape) for s in sites if s.fixed is None], UNITS)
-    found = user.log_prob(moved)
+    found = user.log_prob(*moved)
     # Adding and subtracting the shift costs the digits of 50 / 10; the bijectors some more.
-    np.testing.assert_allclose(found, inside.log_prob(theta) - volume, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(found, inside.log_prob(draws) - volume, rtol=1e-10, atol=1e-10)
 
 
 def test_the_same_seed_draws_the_same_point_in_either_units(sites):
     values = values_of(sites)
-    inside, user = (
-        surrogate.joint(sites, values, UNITS, user).sample(4, seed=(0, 1)) for user in (False, True)
-    )
-    for site, value, expected in zip(sites, inside, user, strict=True):
+    inside = surrogate.joint_inside(sites, values, UNITS).sample(4, seed=(0, 1))
+    user = surrogate.joint(sites, values, UNITS).sample(4, seed=(0, 1))
+    for site, value, expected in zip(sites, matrices(sites, inside), user, strict=True):
         moved = to_user(site.unit, value, UNITS)
         np.testing.assert_allclose(moved, expected, rtol=1e-10, err_msg=site.name)
 
@@ -302,7 +319,7 @@ def test_a_prior_in_float32_serves_a_fit_in_float64(name):
         ),
     }[name]
     sites = surrogate.sites_of(half)
-    q = surrogate.joint(sites, values_of(sites), UNITS, user=True)
+    q = surrogate.joint(sites, values_of(sites), UNITS)
     for draw in q.sample(5, seed=(0, 1)):
         assert draw.dtype == tf.float64
 
@@ -349,8 +366,8 @@ def moments_for(sites):
 def test_start_values_have_the_moments_asked_for(sites):
     moments = moments_for(sites)
     values = surrogate.start_values(sites, moments, UNITS, tf.float64)
-    draws = surrogate.joint(sites, values, UNITS, user=False).sample(20_000, seed=(0, 1))
-    for site, draw in zip(sites, draws, strict=True):
+    draws = surrogate.joint_inside(sites, values, UNITS).sample(20_000, seed=(0, 1))
+    for site, draw in zip(sites, matrices(sites, draws), strict=True):
         if site.fixed is not None or site.name == "weights":  # see test_families
             continue
         mean, sd = moments[site.name]
@@ -392,7 +409,7 @@ def test_means_far_from_zero_keep_their_digits_in_float32(law):
     units = as_tensors(Units(np.array([1e6, 1e6]), np.ones(2)), tf.float32)
     moments = {"means": (zero, 0.01 * one)}
     values = surrogate.start_values((site,), moments, units, tf.float32)
-    draws = surrogate.joint((site,), values, units, user=False).sample(1000, seed=(0, 1)).means
+    (draws,) = surrogate.joint_inside((site,), values, units).sample(1000, seed=(0, 1))
     # An sd from 1,000 draws is good to 1 / sqrt(2000); 6 of them, 6 entries: 1e-8.
     np.testing.assert_allclose(np.std(draws, axis=0), 0.01 * one, rtol=6 / np.sqrt(2000))
 
@@ -423,7 +440,7 @@ def training(sites):
 def test_the_surrogate_in_training_is_the_surrogate(sites):
     _, q = training(sites)
     theta = q.sample(8, seed=(0, 1))
-    expected = surrogate.joint(sites, values_of(sites), UNITS, user=False)
+    expected = surrogate.joint_inside(sites, values_of(sites), UNITS)
     np.testing.assert_allclose(q.log_prob(theta), expected.log_prob(theta), rtol=1e-13)
     assert tuple(q.event_shape) == tuple(expected.event_shape)
 
@@ -441,7 +458,7 @@ def test_the_density_in_training_has_no_gradient_in_its_own_parameters(sites):
         draws = q.sample(8, seed=(0, 1))
         density = q.log_prob(draws)
         # The same by hand: the density of the frozen surrogate at the moving draws.
-        frozen = surrogate.joint(sites, values_of(sites), UNITS, user=False)
+        frozen = surrogate.joint_inside(sites, values_of(sites), UNITS)
         expected = frozen.log_prob(type(draws)(*draws))
     found = tape.gradient(density, held)
     for g, e in zip(found, tape.gradient(expected, held), strict=True):

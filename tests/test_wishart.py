@@ -19,7 +19,7 @@ from scipy import special, stats
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.gamma import Gamma, trigamma_excess
-from bgmm_jd.wishart import MirroredWishart, Wishart, natural
+from bgmm_jd.wishart import MirroredWishart, StockOfFactors, Wishart, natural
 
 FALSE_ALARM = 1e-6
 STANDARD_ERRORS = 5
@@ -602,6 +602,25 @@ def test_wishart_is_a_tfd_distribution():
     assert copy.dtype == tf.float64
     assert copy.df == 9.0
     np.testing.assert_array_equal(copy.mean_tril, np.eye(2))
+
+
+@pytest.mark.parametrize("family", [Wishart, MirroredWishart])
+def test_factors_are_those_of_the_matrices(family):
+    """As `tfd.WishartTriL` has it: the draws are factors, and the density that of the matrices."""
+    df, C = np.array([4.0, 90.0]), mean_tril(3, (2,))
+    whole = law(df, C, family=family)
+    factors = whole.copy(input_output_cholesky=True)
+    root = factors.sample(6, seed=SEED).numpy()
+    np.testing.assert_array_equal(root, np.tril(root))
+    x = root @ root.swapaxes(-1, -2)
+    np.testing.assert_allclose(whole.sample(6, seed=SEED), x, rtol=1e-13)
+    expected = stock(df, C).copy(input_output_cholesky=True)
+    shorter = StockOfFactors(expected.df, expected.scale_tril, input_output_cholesky=True)
+    for found in (factors.log_prob(root), shorter.log_prob(root)):
+        np.testing.assert_allclose(found, expected.log_prob(root), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(factors.log_prob(root), whole.log_prob(x), rtol=1e-10)
+    bijector = factors.experimental_default_event_space_bijector()
+    np.testing.assert_allclose(bijector(bijector.inverse(tf.identity(root))), root, rtol=1e-13)
 
 
 def test_event_space_bijector():
