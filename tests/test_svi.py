@@ -128,9 +128,9 @@ def test_program_is_traced_once():
 def narrow_from_wide():
     """Two narrow clusters in float32, and the values of wider ones in their places."""
     found = []
-    for sd in (0.01, 0.2):
-        noise = sd * np.random.default_rng(0).standard_normal((300, 2))
-        X = (np.repeat([[-1.0, 1.0], [1.0, -1.0]], 150, axis=0) + noise).astype(np.float32)
+    for sd in (0.005, 0.2):
+        noise = sd * np.random.default_rng(0).standard_normal((3_000, 2))
+        X = (np.repeat([[-1.0, 1.0], [1.0, -1.0]], 1_500, axis=0) + noise).astype(np.float32)
         inside = _prepare(centre_and_scale(X), 2, "diag", None, "xla")
         found.append(_start(inside, None, 1, [0, 0]))
     narrow, wide = found
@@ -141,7 +141,7 @@ def test_what_becomes_too_narrow_for_the_expanded_square_is_done_again(monkeypat
     """Both ways settle to 0.05 sds between the halves of their iterates: four times that apart."""
     begin = narrow_from_wide()
     assert can_expand(begin, margin=4)
-    plan = run.schedule(begin, cut_batches(300, 300))
+    plan = run.schedule(begin, cut_batches(3_000, 3_000))
     arguments = begin, plan, stateless_seed(3), 20_000, lambda stand: None
     seen, program = [], svi.program
     monkeypatch.setattr(
