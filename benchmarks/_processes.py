@@ -30,7 +30,7 @@ from bgmm_jd.objective import model_of
 from bgmm_jd.posterior import Posterior
 from bgmm_jd.prior import default_prior, prior_moments
 from bgmm_jd.run import Run
-from bgmm_jd.sampling import Inside
+from bgmm_jd.state import Inside
 from bgmm_jd.surrogate import start_values
 
 K, D = 10, 8

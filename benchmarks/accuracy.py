@@ -59,7 +59,7 @@ from _common import (
 )
 
 import bgmm_jd
-from bgmm_jd import sampling
+from bgmm_jd import sampling, state
 from bgmm_jd.posterior import Posterior, to_user
 
 USER_DRAWS = 4_000  # as many as NUTS makes
@@ -167,7 +167,7 @@ def run_seed(reference: Reference, seed: int) -> Seed:
 
 def mean_field_khat(posterior: Posterior, seed: int) -> float:
     """k-hat of the surrogate's draws against the log joint density."""
-    draws = sampling.mean_field(posterior.inside, KHAT_DRAWS, seed)
+    draws = state.mean_field(posterior.inside, KHAT_DRAWS, seed)
     return sampling.khat_of(posterior.inside, draws)
 
 

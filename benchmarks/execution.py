@@ -206,7 +206,7 @@ def apart(start: Start, values: surrogate.Values, others: surrogate.Values) -> t
 
 def elbo_of(reference: Reference, start: Start, values: surrogate.Values, units: Units) -> Estimate:
     """The elbo of the surrogate with these parameters, in the given units."""
-    q = surrogate.joint(start.model.sites, values, units, user=True)
+    q = surrogate.joint(start.model.sites, values, units)
     return elbo(q, log_joint_of(reference.X, reference.K))
 
 

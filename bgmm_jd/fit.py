@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd import initial, passes, sampling, units
+from bgmm_jd import initial, passes, units
 from bgmm_jd.compiled import EXECUTIONS
 from bgmm_jd.covariance import check_covariance
 from bgmm_jd.data import (
@@ -23,6 +23,7 @@ from bgmm_jd.data import (
     sample,
     to_units,
 )
+from bgmm_jd.dependence import with_calibration
 from bgmm_jd.draws import fold_in, stateless_seed
 from bgmm_jd.labels import can_arrange, is_exchangeable, separated
 from bgmm_jd.objective import model_of
@@ -31,7 +32,8 @@ from bgmm_jd.prior import check_prior, default_prior, prior_moments, smallest_we
 from bgmm_jd.progress import Report, reporter
 from bgmm_jd.restarts import Restart, compare, component_means
 from bgmm_jd.run import Run, Stand, coarseness, run, schedule
-from bgmm_jd.sampling import Inside
+from bgmm_jd.sampling import khat_of
+from bgmm_jd.state import Draws, Inside, log_joint_of, mean_field
 from bgmm_jd.status import Status
 from bgmm_jd.surrogate import start_values
 from bgmm_jd.svi import OPTIMIZERS, Schedule
@@ -168,7 +170,7 @@ def fit(
         found = _optimum(inside, plan, report)
         inside = found.inside if plan.init is not None else _ordered(found.inside)
         report("calibrating ..." if calibrate else "estimating the elbo ...")
-        draws = sampling.mean_field(inside, _elbo_draws(N, D), plan.seed)
+        draws = mean_field(inside, _elbo_draws(N, D), plan.seed)
         elbo, elbo_se = _elbo(inside, draws, plan)
         inside, khat, status = _calibrated(inside, draws, calibrate, found.best.status, plan.seed)
     trace = found.best.elbos - data.log_volume
@@ -381,15 +383,15 @@ def _ordered(inside: Inside) -> Inside:
 
 
 def _calibrated(
-    inside: Inside, draws: sampling.Draws, calibrate: bool, status: Status, seed: int
+    inside: Inside, draws: Draws, calibrate: bool, status: Status, seed: int
 ) -> tuple[Inside, float, Status]:
     """What to draw from, its k-hat, and the status: Ctrl-C leaves the surrogate as it is."""
     if status is Status.DIVERGED:
         return inside, np.nan, status
     try:
         if calibrate:
-            return *sampling.with_calibration(inside, draws, seed), status
-        return inside, sampling.khat_of(inside, draws), status
+            return *with_calibration(inside, draws, seed), status
+        return inside, khat_of(inside, draws), status
     except KeyboardInterrupt:
         return inside, np.nan, Status.INTERRUPTED
 
@@ -404,7 +406,7 @@ def _emptiest(posterior: Posterior) -> float:
     if sparse or posterior.inside.model.breaks_sticks:
         return np.inf
     if data.shape[0] > _FULL_BATCH_ROWS:
-        weights = sampling.mean_field(posterior.inside, _WEIGHT_DRAWS, seed=0).theta["weights"]
+        weights = mean_field(posterior.inside, _WEIGHT_DRAWS, seed=0).theta["weights"]
         return data.total * float(np.mean(weights, axis=0).min())
     return float(expected_counts(posterior, _EMPTIEST_DRAWS).min())
 
@@ -413,9 +415,9 @@ def _elbo_draws(N: int, D: int) -> int:
     return int(np.clip(_ELBO_BUDGET // (N * D), _FEWEST_ELBO_DRAWS, _MOST_ELBO_DRAWS))
 
 
-def _elbo(inside: Inside, draws: sampling.Draws, plan: Plan) -> tuple[float, float]:
+def _elbo(inside: Inside, draws: Draws, plan: Plan) -> tuple[float, float]:
     """The elbo of the surrogate estimated anew, and its standard error; in internal units."""
     if plan.batch_size is None:
         return passes.elbo(inside, stateless_seed(plan.seed, "elbo"))
-    log_ratio = sampling.log_joint_of(inside, draws) - draws.log_q.numpy()
+    log_ratio = log_joint_of(inside, draws) - draws.log_q.numpy()
     return float(log_ratio.mean()), float(log_ratio.std(ddof=1) / len(log_ratio) ** 0.5)

@@ -24,7 +24,7 @@ from bgmm_jd.natural import Stride, free_of, natural_step, values_of
 from bgmm_jd.objective import Model, log_prior
 from bgmm_jd.rows import Missing, Rows, in_slices, to_tensors
 from bgmm_jd.run import Run, Stand
-from bgmm_jd.sampling import Inside, can_expand
+from bgmm_jd.state import Inside, can_expand
 from bgmm_jd.status import Status
 from bgmm_jd.surrogate import Values, joint_in_training, named
 from bgmm_jd.units import Units

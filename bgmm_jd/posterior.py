@@ -19,10 +19,12 @@ from bgmm_jd.data import (
     row_log_volume,
     to_rows,
 )
+from bgmm_jd.dependence import with_calibration
 from bgmm_jd.labels import arrange, arrange_values, can_arrange, check_permutation
 from bgmm_jd.mixture import Theta
 from bgmm_jd.restarts import Restart
 from bgmm_jd.rows import Missing, Rows, weights
+from bgmm_jd.state import MEAN_FIELD, Draws, Inside, log_joint_of, mean_field
 from bgmm_jd.status import Status
 from bgmm_jd.surrogate import joint
 
@@ -72,7 +74,7 @@ class Posterior:
     status: Status
     batch_size: int
     restarts: tuple[Restart, ...]
-    inside: sampling.Inside = field(repr=False)
+    inside: Inside = field(repr=False)
 
     @property
     def dtype(self) -> np.dtype:
@@ -82,7 +84,7 @@ class Posterior:
     @property
     def calibrated(self) -> bool:
         """Whether draws are of the calibrated posterior, or of the mean-field surrogate."""
-        return self.calibration != sampling.MEAN_FIELD
+        return self.calibration != MEAN_FIELD
 
     @property
     def calibration(self) -> str:
@@ -167,13 +169,13 @@ def restart_posteriors(posterior: Posterior) -> list[Posterior]:
             order = restart.order[posterior.inside.order]
             inside = posterior.inside._replace(values=restart.values, order=order)
             if posterior.calibrated:
-                draws = sampling.mean_field(inside, _PREDICTIVE_DRAWS, seed=0)
-                inside, _ = sampling.with_calibration(inside, draws, seed=0)
+                draws = mean_field(inside, _PREDICTIVE_DRAWS, seed=0)
+                inside, _ = with_calibration(inside, draws, seed=0)
             found.append(replace(posterior, inside=inside))
     return found or [posterior]
 
 
-def draw(posterior: Posterior, n: int, seed: int, calibrate: bool | None = None) -> sampling.Draws:
+def draw(posterior: Posterior, n: int, seed: int, calibrate: bool | None = None) -> Draws:
     """Draws in internal units, with the log density there of the distribution they came from.
 
     Raises
@@ -187,7 +189,7 @@ def draw(posterior: Posterior, n: int, seed: int, calibrate: bool | None = None)
     if calibrate and not posterior.calibrated:
         raise ValueError("calibrated draws need a fit with calibrate=True; this one has none.")
     seed = as_seed(seed)
-    source = sampling.calibrated if calibrate else sampling.mean_field
+    source = sampling.calibrated if calibrate else mean_field
     return source(inside, n, seed)
 
 
@@ -233,15 +235,15 @@ class LogDensities(NamedTuple):
     log_q: np.ndarray
 
 
-def log_densities(posterior: Posterior, draws: sampling.Draws) -> LogDensities:
+def log_densities(posterior: Posterior, draws: Draws) -> LogDensities:
     """Log joint density of each draw with all the rows of the fit, and log q of the draw."""
     inside = posterior.inside
     volume = units.log_volume(inside.model.volumes, inside.data.units)
-    log_joint = sampling.log_joint_of(inside, draws) - inside.data.log_volume - volume
+    log_joint = log_joint_of(inside, draws) - inside.data.log_volume - volume
     return LogDensities(log_joint, draws.log_q.numpy().astype(np.float64) - volume)
 
 
-def row_log_likelihood(posterior: Posterior, draws: sampling.Draws, X: np.ndarray) -> np.ndarray:
+def row_log_likelihood(posterior: Posterior, draws: Draws, X: np.ndarray) -> np.ndarray:
     """log p(x_n given theta_s), the label summed out, in nats and the user's units: [S, N]."""
     where = posterior.inside.data.units
     rows = to_rows(X, where)

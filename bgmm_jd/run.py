@@ -11,7 +11,7 @@ from bgmm_jd.data import Batches
 from bgmm_jd.natural import Stride
 from bgmm_jd.objective import Model
 from bgmm_jd.rows import to_tensors
-from bgmm_jd.sampling import Inside, can_expand
+from bgmm_jd.state import Inside, can_expand
 from bgmm_jd.status import Status
 from bgmm_jd.surrogate import Values
 

@@ -15,7 +15,8 @@ from bgmm_jd.data import to_rows
 from bgmm_jd.objective import model_of
 from bgmm_jd.prior import stick_breaking_prior
 from bgmm_jd.rows import to_tensors
-from bgmm_jd.sampling import Weighted, log_joint_of, mean_field, proposal, weighted
+from bgmm_jd.sampling import Weighted, proposal, weighted
+from bgmm_jd.state import log_joint_of, mean_field
 from bgmm_jd.surrogate import without_roots
 from bgmm_jd.units import MATRICES, as_tensors, unit
 

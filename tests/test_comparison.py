@@ -18,7 +18,7 @@ from scipy import special, stats
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
-from bgmm_jd import Status, comparison, leave_one_out, sampling
+from bgmm_jd import Status, comparison, leave_one_out, sampling, state
 from bgmm_jd import selection as sweep
 from bgmm_jd.arviz_line import arviz_line, import_arviz
 from bgmm_jd.comparison import compare
@@ -393,7 +393,7 @@ def test_a_draw_with_much_weight(fits, rows, share, monkeypatch):
         draws = source(inside, n, seed)
         chosen = np.maximum(np.arange(n) - int(share * n), 0)
         theta = {name: v.numpy()[chosen] for name, v in draws.theta.items()}
-        return sampling.Draws({k: tf.constant(v) for k, v in theta.items()},
+        return state.Draws({k: tf.constant(v) for k, v in theta.items()},
                               tf.constant(draws.log_q.numpy()[chosen]))  # fmt: skip
 
     expected = compare({"one": fits["1 diag"]}, rows).loc["one"]

@@ -14,7 +14,7 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
-from bgmm_jd import mixture, objective, prior, run, sampling, spread, surrogate, svi, units
+from bgmm_jd import mixture, objective, prior, run, sampling, spread, state, surrogate, svi, units
 from bgmm_jd.arviz_line import arviz_line
 from bgmm_jd.covariance import spread_shape, unit_of
 from bgmm_jd.data import centre_and_scale, cut_batches
@@ -940,7 +940,7 @@ def test_densities_of_draws_are_those_written_out(form):
     """log p(X, theta) and log q(theta), in units far from those inside."""
     posterior = two_elsewhere(form)
     rows = SHIFT + FACTOR[form] * TWO
-    draws = sampling.mean_field(posterior.inside, 5, 3)
+    draws = state.mean_field(posterior.inside, 5, 3)
     found = log_densities(posterior, draws)
     theta = to_user(posterior, draws.theta)
     covariances = spread.by_component(theta, form)

@@ -7,7 +7,7 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
-from bgmm_jd import curvature, sampling
+from bgmm_jd import curvature, state
 from bgmm_jd.coordinates import flatten, unflatten
 from bgmm_jd.curvature import information
 from bgmm_jd.data import centre_and_scale
@@ -119,7 +119,7 @@ def at_start(case, execution="eager"):
     data = centre_and_scale(X, weight, common=covariance == "spherical")
     inside = _prepare(data, components, covariance, prior, execution)
     inside = _start(inside, None, 1, [0, 0])
-    draws = sampling.mean_field(inside, 100, seed=0)
+    draws = state.mean_field(inside, 100, seed=0)
     points = flatten(inside.model.sites, draws.theta, inside.tensor_units).numpy()
     return inside, points.mean(axis=0), points.std(axis=0)
 

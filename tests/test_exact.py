@@ -5,7 +5,7 @@ import pytest
 from scipy import integrate, optimize, special, stats
 
 import bgmm_jd
-from bgmm_jd import sampling
+from bgmm_jd import sampling, state
 from bgmm_jd.posterior import log_densities
 
 pytestmark = pytest.mark.slow
@@ -165,7 +165,7 @@ def test_the_mean_importance_ratio_is_the_evidence(exact, posterior, kind):
     """
     n = 20_000
     if kind == "surrogate":
-        draws = sampling.mean_field(posterior.inside, n, 5)
+        draws = state.mean_field(posterior.inside, n, 5)
     else:
         draws = sampling.proposal(posterior.inside, n, np.random.default_rng(5))
     log_joint, log_q = log_densities(posterior, draws)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 import bgmm_jd
-from bgmm_jd import sampling
+from bgmm_jd import dependence, state
 from bgmm_jd.calibrate import Normal, normal_of, shifted
 from bgmm_jd.coordinates import flatten
 from bgmm_jd.fit import _calibrated, _elbo_draws
 from bgmm_jd.posterior import draw
-from bgmm_jd.sampling import AT_THE_MEAN, AVERAGED, MEAN_FIELD
+from bgmm_jd.state import AT_THE_MEAN, AVERAGED, MEAN_FIELD
 from bgmm_jd.status import Status
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ def averaged():
 def again(posterior):
     """The same fit, calibrated anew under the limits of the moment."""
     inside = posterior.inside._replace(calibration=MEAN_FIELD, normal=None, weigh=False)
-    draws = sampling.mean_field(inside, _elbo_draws(*inside.data.shape), 0)
+    draws = state.mean_field(inside, _elbo_draws(*inside.data.shape), 0)
     inside, khat, status = _calibrated(inside, draws, True, Status.CONVERGED, 0)
     assert status is Status.CONVERGED
     return bgmm_jd.posterior.replace(posterior, inside=inside, khat=khat)
@@ -48,7 +48,7 @@ def test_the_curvature_at_the_mean(averaged, monkeypatch):
     Both are corrected by weights here, so what is compared is the distribution before them too.
     """
     assert averaged.calibration == AVERAGED
-    monkeypatch.setattr(sampling, "_MOST_AVERAGED", 1)
+    monkeypatch.setattr(dependence, "_MOST_AVERAGED", 1)
     found = again(averaged)
     assert found.calibration == AT_THE_MEAN
     assert found.calibrated
@@ -63,7 +63,7 @@ def test_draws_without_weights(averaged, monkeypatch):
     It is that of the mode's neighbourhood, whose curvature differs from the average by what is
     not normal: the weights mend it, and k-hat is good.
     """
-    monkeypatch.setattr(sampling, "_MOST_AVERAGED", 1)
+    monkeypatch.setattr(dependence, "_MOST_AVERAGED", 1)
     found = again(averaged)
     assert found.inside.weigh
     assert found.khat < 0.7
@@ -72,8 +72,8 @@ def test_draws_without_weights(averaged, monkeypatch):
 
 
 def test_too_many_parameters(averaged, monkeypatch):
-    monkeypatch.setattr(sampling, "_MOST_AVERAGED", 1)
-    monkeypatch.setattr(sampling, "_MOST_PARAMETERS", 1)
+    monkeypatch.setattr(dependence, "_MOST_AVERAGED", 1)
+    monkeypatch.setattr(dependence, "_MOST_PARAMETERS", 1)
     found = again(averaged)
     assert found.calibration == MEAN_FIELD
     assert not found.calibrated
@@ -90,9 +90,9 @@ def test_a_sample_of_the_rows_tells_the_curvature(averaged, monkeypatch):
 
     Five times that, and the sds have half of it.
     """
-    monkeypatch.setattr(sampling, "_MOST_AVERAGED", 1)
+    monkeypatch.setattr(dependence, "_MOST_AVERAGED", 1)
     whole = again(averaged).inside.normal
-    monkeypatch.setattr(sampling, "_CURVATURE_ROWS", 500)
+    monkeypatch.setattr(dependence, "_CURVATURE_ROWS", 500)
     half = again(averaged).inside.normal
     widths = [np.sqrt(np.diag(n.factor @ n.factor.T)) for n in (whole, half)]
     assert np.abs(np.log(widths[0] / widths[1])).max() < 5 * 500**-0.5

@@ -9,7 +9,7 @@ import tensorflow as tf
 from scipy import special, stats
 
 import bgmm_jd
-from bgmm_jd import initial, mixture, objective, posterior, prior, sampling, spread, units
+from bgmm_jd import initial, mixture, objective, posterior, prior, spread, state, units
 from bgmm_jd.covariance import spread_shape
 from bgmm_jd.data import centre_and_scale, row_log_volume, to_rows
 from bgmm_jd.fit import _prepare, _start
@@ -324,7 +324,7 @@ def log_joint_label(found, theta, rows):
 def test_densities_of_draws_are_those_written_out():
     """In units far from those inside."""
     found = fitted(True)
-    draws = sampling.mean_field(found.inside, 3, 3)
+    draws = state.mean_field(found.inside, 3, 3)
     theta = to_user(found, draws.theta)
     likelihood = special.logsumexp(log_joint_label(found, theta, ELSEWHERE), axis=1).sum(axis=1)
     expected = found.prior.log_prob(*theta.values()).numpy() + likelihood

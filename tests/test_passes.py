@@ -6,7 +6,7 @@ import tensorflow as tf
 from scipy import stats
 
 import bgmm_jd
-from bgmm_jd import anderson, mixture, passes, sampling, settle, svi
+from bgmm_jd import anderson, mixture, passes, settle, state, svi
 from bgmm_jd.data import centre_and_scale, cut_batches
 from bgmm_jd.draws import stateless_seed
 from bgmm_jd.fit import _prepare, _start
@@ -136,9 +136,9 @@ def test_long_data_is_cut_into_slices_of_the_longest_size():
 
 
 def test_when_the_square_may_be_expanded():
-    assert sampling.can_expand(started())
-    assert sampling.can_expand(started("full"))
-    assert not sampling.can_expand(started(missing=True))
+    assert state.can_expand(started())
+    assert state.can_expand(started("full"))
+    assert not state.can_expand(started(missing=True))
 
 
 @pytest.mark.usefixtures("seven_slices")
@@ -171,8 +171,8 @@ def test_elbo_is_that_of_many_draws():
     """
     inside = started(weights=True, missing=True)
     found = np.array([passes.elbo(inside, stateless_seed(100 + i)) for i in range(10)])
-    draws = sampling.mean_field(inside, 4_000, seed=1)
-    many = sampling.log_joint_of(inside, draws) - draws.log_q.numpy()
+    draws = state.mean_field(inside, 4_000, seed=1)
+    many = state.log_joint_of(inside, draws) - draws.log_q.numpy()
     error = np.hypot(found[:, 0].std(ddof=1) / 10**0.5, many.std() / 4_000**0.5)
     assert abs(found[:, 0].mean() - many.mean()) < 6 * error
     ratio = found[:, 0].var(ddof=1) / (found[:, 1] ** 2).mean()
@@ -339,7 +339,7 @@ def test_a_large_fit_is_that_of_all_rows_at_once(large):
     5 % once in a hundred. Of draws with weights, somewhat more often: the seed is fixed.
     """
     assert large.status is Status.CONVERGED
-    assert large.calibration == sampling.AVERAGED  # 14 parameters, 126,000 numbers: within reach
+    assert large.calibration == state.AVERAGED  # 14 parameters, 126,000 numbers: within reach
     whole = bgmm_jd.fit(
         large_rows(), 3, batch_size=LARGE, restarts=1, progress=False, execution="graph"
     )
@@ -371,7 +371,7 @@ def test_row_weights_on_a_large_fit():
     assert found.inside.data.shape[0] > 20_000
     copies = bgmm_jd.fit(repeated, **settings)
     for posterior in (found, copies):
-        assert posterior.calibration == sampling.MEAN_FIELD
+        assert posterior.calibration == state.MEAN_FIELD
         assert posterior.status in (Status.CONVERGED, Status.KHAT_TOO_HIGH)
     (mean, sd), (other, other_sd) = moments_of(found), moments_of(copies)
     assert np.abs((mean - other) / other_sd).max() < 0.1

@@ -9,7 +9,7 @@ import tensorflow as tf
 from scipy import special, stats
 
 import bgmm_jd
-from bgmm_jd import initial, objective, prior, run, sampling, svi, units
+from bgmm_jd import initial, objective, prior, run, state, svi, units
 from bgmm_jd.covariance import spread_shape
 from bgmm_jd.data import as_weights, centre_and_scale, cut_batches
 from bgmm_jd.draws import stateless_seed
@@ -126,7 +126,7 @@ def test_integer_weights_give_the_posterior_of_rows_that_repeat():
 def test_the_elbo_is_that_of_the_weighted_rows():
     """E[log p(X, theta) - log q], written out in the user's units, to 5 standard errors."""
     found = weighted()
-    draws = sampling.mean_field(found.inside, 400, 7)
+    draws = state.mean_field(found.inside, 400, 7)
     theta = to_user(found, draws.theta)
     sds = theta["precisions"] ** -0.5
     law = stats.norm(theta["means"][:, np.newaxis], sds[:, np.newaxis])
@@ -284,7 +284,7 @@ def test_batches_of_weighted_rows_are_unbiased():
     # Without the weights the loss would be another: the test can see them.
     unweighted = to_tensors(data.rows)._replace(weight=None)
     model, here = inside.model, inside.tensor_units
-    theta = sampling.mean_field(inside, 50, 0).theta
+    theta = state.mean_field(inside, 50, 0).theta
     apart = objective.log_joint(model, theta, here, to_tensors(data.rows))
     apart -= objective.log_joint(model, theta, here, unweighted)
     assert np.abs(apart.numpy().mean()) > 10 * error

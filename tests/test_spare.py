@@ -10,7 +10,7 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
-from bgmm_jd import placed, sampling
+from bgmm_jd import dependence, placed, sampling, state
 from bgmm_jd.calibrate import Normal
 from bgmm_jd.coordinates import flatten, unflatten
 from bgmm_jd.covariance import FORMS
@@ -19,8 +19,8 @@ from bgmm_jd.data import centre_and_scale
 from bgmm_jd.objective import model_of
 from bgmm_jd.prior import prior_moments
 from bgmm_jd.rows import Missing, Rows
-from bgmm_jd.sampling import Inside
 from bgmm_jd.spare import _candidates, census, log_prob, spare_of
+from bgmm_jd.state import Inside
 from bgmm_jd.surrogate import joint, start_values
 from bgmm_jd.units import as_tensors, unit
 
@@ -75,9 +75,9 @@ def inside_of(name):
 
 def spare_in(inside, weights):
     """With draws of the mean field, but for these weights."""
-    draws = sampling.mean_field(inside, 64, seed=4)
+    draws = state.mean_field(inside, 64, seed=4)
     theta = draws.theta | {"weights": tf.constant(np.tile(weights, (64, 1)))}
-    mean, rng = sampling._points(inside, draws).mean(axis=0), np.random.default_rng(0)
+    mean, rng = state.points_of(inside, draws).mean(axis=0), np.random.default_rng(0)
     return spare_of(inside.model, inside.values, UNITS, mean, theta, inside.data, rng)
 
 
@@ -121,9 +121,9 @@ def test_none_where_components_cannot_be_told_apart():
     values = start_values(model.sites, prior_moments(ascending), units, "float64")
     data = centre_and_scale(np.tile([[0.0], [2.0]], (25, 1)))
     inside = Inside(model, unit(1), data, "graph", values, np.arange(K))
-    draws = sampling.mean_field(inside, 64, seed=4)
+    draws = state.mean_field(inside, 64, seed=4)
     theta = draws.theta | {"weights": tf.constant(np.tile([0.5, 1e-9, 0.5, 1e-9], (64, 1)))}
-    mean = sampling._points(inside, draws).mean(axis=0)
+    mean = state.points_of(inside, draws).mean(axis=0)
     assert spare_of(model, values, units, mean, theta, data, np.random.default_rng(0)) is None
 
 
@@ -172,8 +172,8 @@ def test_the_gradient_beside_them():
     points = rng.normal(size=(2, 2, 9))
     whole = np.repeat(beside[:, np.newaxis], 2, axis=1)
     whole[..., at] = points
-    expected = sampling._gradient(inside._replace(spare=None), beside)(whole)[..., at]
-    found = sampling._gradient(inside, beside)(points)
+    expected = dependence._gradient(inside._replace(spare=None), beside)(whole)[..., at]
+    found = dependence._gradient(inside, beside)(points)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
@@ -181,7 +181,7 @@ def test_the_gradient_beside_them():
 def test_census(form):
     """Of two far clusters, by what their rows count for, over slices as over all."""
     inside = inside_of(form if form in COVARIANCES else "dirichlet")
-    theta = dict(sampling.mean_field(inside, 1, seed=4).theta)
+    theta = dict(state.mean_field(inside, 1, seed=4).theta)
     theta["means"] = tf.constant([[[0.0, 0.0], [50.0, 0.0], [99.0, 0.0], [0.0, 99.0]]], tf.float64)
     theta["precisions"] = tf.eye(2, batch_shape=[1, K], dtype=tf.float64)
     if form in ("diag", "spherical"):
@@ -203,11 +203,11 @@ def test_the_density_of_all_is_that_of_the_surrogate(name):
     """If everything stays: the surrogate's own density, with the volume of the coordinates."""
     inside = inside_of(name)
     sites, values = inside.model.sites, tf.nest.map_structure(tf.constant, inside.values)
-    theta = sampling.mean_field(inside, 20, seed=1).theta
+    theta = state.mean_field(inside, 20, seed=1).theta
     spare = spare_in(inside, [0.6, 1e-9, 0.4, 1e-9])
     everything = spare._replace(components=np.ones(K, bool), breaks=np.ones(K - 1, bool))
     found = log_prob(inside.model, inside.values, UNITS, theta, everything)
-    expected = joint(sites, values, UNITS, user=False).log_prob(list(theta.values()))
+    expected = joint(sites, values, UNITS).log_prob(list(theta.values()))
     _, volume = unflatten(sites, flatten(sites, theta, UNITS), UNITS)
     np.testing.assert_allclose(found, expected + volume, rtol=1e-9)
 
@@ -223,14 +223,14 @@ def test_the_density_of_a_proposal_has_the_mass_one(name, to_weigh):
     """
     inside = inside_of(name)
     inside = inside._replace(spare=spare_in(inside, [0.6, 1e-9, 0.4, 1e-9]))
-    points = sampling._points(inside, sampling.mean_field(inside, 5_000, seed=2))
+    points = state.points_of(inside, state.mean_field(inside, 5_000, seed=2))
     points = points[:, inside.informed]
     normal = Normal(points.mean(axis=0), np.diag(1.5 * points.std(axis=0)))
     found = sampling.proposal(
         inside._replace(normal=normal), 20_000, np.random.default_rng(3), to_weigh=to_weigh
     )
     values = tf.nest.map_structure(tf.constant, inside.values)
-    surrogate = joint(inside.model.sites, values, UNITS, user=False)
+    surrogate = joint(inside.model.sites, values, UNITS)
     ratio = np.exp(surrogate.log_prob(list(found.theta.values())) - found.log_q)
     assert abs(ratio.mean() - 1.0) < 6.0 * ratio.std() / len(ratio) ** 0.5
     assert ratio.std() / len(ratio) ** 0.5 < 0.1  # or it would say nothing
@@ -245,7 +245,7 @@ def test_the_gain_of_placing(name):
     """
     inside = inside_of(name)
     spare = spare_in(inside, [0.6, 1e-9, 1e-9, 1e-9])
-    draws = sampling.mean_field(inside, 20_000, seed=6).theta
+    draws = state.mean_field(inside, 20_000, seed=6).theta
     arrays = {key: v.numpy() for key, v in draws.items()}
     form, means = inside.model.covariance, inside.values["means"]
     gain = np.exp(placed.log_gain(spare, arrays, form, means, share=0.7))
@@ -259,7 +259,7 @@ def test_placed_components_are_at_rows():
     """Where covariances are small, each is at one of the rows that it may be put at, by chance."""
     inside = inside_of("dirichlet")
     spare = spare_in(inside, [0.6, 1e-9, 0.4, 1e-9])
-    arrays = {k: v.numpy() for k, v in sampling.mean_field(inside, 8_000, seed=6).theta.items()}
+    arrays = {k: v.numpy() for k, v in state.mean_field(inside, 8_000, seed=6).theta.items()}
     arrays["precisions"][:] = 1e12
     rng = np.random.default_rng(7)
     choice = placed.choose(spare, 8_000, 0.5, rng)
@@ -279,7 +279,7 @@ def test_a_draw_that_is_no_covariance_stops_nothing():
     """A float32 precision matrix may not be positive definite, or out of range."""
     inside = inside_of("full")
     spare = spare_in(inside, [0.6, 1e-9, 0.4, 1e-9])
-    arrays = {k: v.numpy() for k, v in sampling.mean_field(inside, 100, seed=6).theta.items()}
+    arrays = {k: v.numpy() for k, v in state.mean_field(inside, 100, seed=6).theta.items()}
     arrays["precisions"][:30] = [[1e4, 1e4], [1e4, 1e4 - 1e-3]]
     arrays["precisions"][30:60] = np.inf
     rng = np.random.default_rng(7)

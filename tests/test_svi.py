@@ -10,7 +10,7 @@ from bgmm_jd.data import centre_and_scale, cut_batches
 from bgmm_jd.draws import stateless_seed
 from bgmm_jd.fit import _prepare, _start
 from bgmm_jd.rows import to_tensors
-from bgmm_jd.sampling import can_expand
+from bgmm_jd.state import can_expand
 
 STRIDE = svi.Stride(rate=0.3, longest_loc=3.0, longest_log=0.3)
 STILL = STRIDE._replace(rate=0.0)
