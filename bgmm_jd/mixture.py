@@ -64,9 +64,7 @@ def responsibilities(theta: Theta, rows: Rows, covariance: str) -> tf.Tensor:
 
 def _by_feature(theta: Theta, rows: Rows) -> tf.Tensor:
     """Log densities [..., K, N] where features are independent within a component."""
-    means = theta["means"]
-    tau = theta["precisions"] if "precisions" in theta else theta["scales"] ** -2
-    tau = tf.broadcast_to(tau, tf.shape(means))  # a spherical one has one number for all features
+    means, tau = theta["means"], diagonal_precisions(theta)
     log_scale = 0.5 * (tf.math.log(tau) - _LOG_2PI)
     # Differences before squares: the expanded form x^2 - 2 x mu + mu^2 is faster for many rows,
     # but in float32 it loses the spread of a cluster that lies 100 of its own sds from zero.
@@ -78,6 +76,14 @@ def _by_feature(theta: Theta, rows: Rows) -> tf.Tensor:
         return constant - 0.5 * tf.reduce_sum(scaled, axis=-2)
     there = tf.transpose(there)
     return tf.matmul(log_scale, there) - 0.5 * tf.reduce_sum(scaled * there, axis=-2)
+
+
+def diagonal_precisions(theta: Theta) -> tf.Tensor:
+    """Inverse variances [..., K, D] where a covariance is no matrix."""
+    tau = theta["precisions"] if "precisions" in theta else theta["scales"] ** -2
+    return tf.broadcast_to(
+        tau, tf.shape(theta["means"])
+    )  # a spherical one has one for all features
 
 
 def _by_matrix(theta: Theta, rows: Rows) -> tf.Tensor:

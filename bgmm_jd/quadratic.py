@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from bgmm_jd.covariance import MATRIX_FORMS
-from bgmm_jd.mixture import Theta, precision_matrices
+from bgmm_jd.mixture import Theta, diagonal_precisions, precision_matrices
 
 _LOG_2PI = math.log(2.0 * math.pi)
 _TOLERANCE = 1e-4  # nats of a row's log density: far below what any row adds of its own
@@ -57,7 +57,7 @@ def _coefficients(theta: Theta, covariance: str) -> tuple[tf.Tensor, tf.Tensor, 
     """Of the products and of the features [S, K, ...], and log |precision| / 2 [S, K]."""
     means = theta["means"]
     if covariance not in MATRIX_FORMS:
-        tau = precisions_by_feature(theta, covariance)
+        tau = diagonal_precisions(theta)
         return -0.5 * tau, tau * means, 0.5 * tf.reduce_sum(tf.math.log(tau), axis=-1)
     matrix, log_det = precision_matrices(theta)
     rows, columns = _pairs(means.shape[-1])
@@ -75,11 +75,10 @@ def _coefficients(theta: Theta, covariance: str) -> tuple[tf.Tensor, tf.Tensor, 
 
 def precisions_by_feature(theta: Theta, covariance: str) -> tf.Tensor:
     """The diagonals of the precision matrices [..., K, D]."""
-    if covariance in MATRIX_FORMS:
-        tau = tf.linalg.diag_part(precision_matrices(theta)[0])
-        tau = tau[..., tf.newaxis, :] if covariance == "tied" else tau
-    else:
-        tau = theta["precisions"] if "precisions" in theta else theta["scales"] ** -2
+    if covariance not in MATRIX_FORMS:
+        return diagonal_precisions(theta)
+    tau = tf.linalg.diag_part(precision_matrices(theta)[0])
+    tau = tau[..., tf.newaxis, :] if covariance == "tied" else tau
     return tf.broadcast_to(tau, tf.shape(theta["means"]))
 
 

@@ -64,7 +64,8 @@ class Wishart(tfd.Distribution):
         C, the lower Cholesky factor of the mean: its diagonal positive, zeros above. D is static.
     input_output_cholesky : bool
         Whether draws, and what `log_prob` takes, are the lower Cholesky factors C L of the
-        matrices; the density stays that of the matrices. As in `tfd.WishartTriL`.
+        matrices. The density stays that of the matrices, as in `tfd.WishartTriL`, and mean and
+        variance are theirs.
     """
 
     _mirrored = False
