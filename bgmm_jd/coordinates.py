@@ -25,7 +25,7 @@ def unflatten(
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
     """Points [S, P] as draws in internal units, with log |d theta / d point| [S].
 
-    The draws have beside each matrix its root (`covariance.root_name`).
+    Beside matrices that are made of their roots there are these (`covariance.root_name`).
     """
     theta: dict[str, tf.Tensor] = {}
     volume = tf.zeros([], points.dtype)

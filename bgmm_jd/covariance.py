@@ -67,10 +67,10 @@ def spread_of(theta: Mapping[str, object]) -> str:
 
 
 def root_name(name: str) -> str:
-    """Under which the lower Cholesky factors of a variable's matrices go, beside the matrices.
+    """The name, in a theta, of the lower Cholesky factors of a variable's matrices.
 
-    Where they are known, that is: under XLA on a CPU a decomposition and its gradient take longer
-    than all else that is done with a small matrix, and several times as long with a large one.
+    They are there where they are known. Under XLA on a CPU a decomposition and its gradient take
+    longer than all else that is done with a matrix.
     """
     return f"{name}, root"
 

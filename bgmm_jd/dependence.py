@@ -1,4 +1,4 @@
-"""By which means a posterior gets the dependence between parameters, and what is within reach."""
+"""The dependence between parameters that a posterior has, by the means that are within reach."""
 
 import numpy as np
 

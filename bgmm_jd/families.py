@@ -39,11 +39,12 @@ class Family(NamedTuple):
     coordinates : bijector from a whole real space to the variable, in which its posterior is close
         to normal.
     distribution : parameters -> distribution over the last axes.
-    in_training : the same, with draws in mirrored pairs.
+    in_training : the same, with draws in mirrored pairs; instead of matrices, their lower Cholesky
+        factors.
     start : mean, standard deviation (elementwise, of the variable) -> parameters.
     moments : parameters, as arrays -> mean, standard deviation (elementwise).
-    change_units : parameters, Affine -> parameters.
-    units : those of X that its variables may have: the family is closed under no other changes.
+    units : what its variables may be measured in: the family is closed under no other changes.
+    change_units : parameters, Affine -> parameters; None where there are no units to change.
     natural : parameters, gradients by unconstrained parameter -> natural gradient, likewise.
     root_coordinates : of positive definite matrices, `coordinates` as far as the lower Cholesky
         factors; None of any other variable.
@@ -56,8 +57,8 @@ class Family(NamedTuple):
     in_training: Callable[[Parameters], tfd.Distribution]
     start: Callable[[tf.Tensor, tf.Tensor], Parameters]
     moments: Callable[[Parameters], tuple[Any, Any]]
-    change_units: Callable[[Parameters, Affine], Parameters]
     units: Sequence[Unit]
+    change_units: Callable[[Parameters, Affine], Parameters] | None
     natural: Callable[[Parameters, Parameters], Parameters]
     root_coordinates: Callable[[], tfb.Bijector] | None = None
 
@@ -93,8 +94,8 @@ NORMAL = Family(
     in_training=lambda p: MirroredNormal(p["loc"], p["scale"]),
     start=_normal_start,
     moments=lambda p: (p["loc"], p["scale"]),
-    change_units=_normal_units,
     units=tuple(Unit),
+    change_units=_normal_units,
     natural=_normal_natural,
 )
 
@@ -120,8 +121,8 @@ GAMMA = Family(
     in_training=lambda p: MirroredGamma(p["concentration"], p["concentration"] / p["mean"]),
     start=_gamma_start,
     moments=lambda p: (p["mean"], p["mean"] / p["concentration"] ** 0.5),
+    units=(Unit.NONE, Unit.SCALE, Unit.PRECISION, Unit.COMMON_SCALE, Unit.COMMON_PRECISION),
     change_units=lambda p, change: {**p, "mean": p["mean"] * change.factor},
-    units=(Unit.SCALE, Unit.PRECISION, Unit.COMMON_SCALE, Unit.COMMON_PRECISION),
     natural=_gamma_natural,
 )
 
@@ -171,8 +172,8 @@ DIRICHLET = Family(
     in_training=lambda p: MirroredDirichlet(p["concentration"]),
     start=_dirichlet_start,
     moments=_dirichlet_moments,
-    change_units=lambda p, change: p,
-    units=(),  # proportions have none
+    units=(Unit.NONE,),  # proportions
+    change_units=None,
     natural=_dirichlet_natural,
 )
 
@@ -196,20 +197,13 @@ STICKS = Family(
     in_training=lambda p: sticks.MirroredStickBreaking(p["concentration"]),
     start=_sticks_start,
     moments=_dirichlet_moments,  # of the sticks: they have settled when these have
-    change_units=lambda p, change: p,
-    units=(),
+    units=(Unit.NONE,),
+    change_units=None,
     natural=_dirichlet_natural,  # each stick is a Dirichlet of two
 )
 
 
 # --- Wishart --------------------------------------------------------------------------------
-
-
-def _wishart(make: type[wishart.Wishart]) -> Callable[[Parameters], tfd.Distribution]:
-    def distribution(p: Parameters) -> tfd.Distribution:
-        return make(_degrees(p), p["mean_tril"])
-
-    return distribution
 
 
 def _degrees(p: Parameters) -> Any:
@@ -259,12 +253,14 @@ WISHART = Family(
     shapes=lambda shape: {"excess": shape[:-2], "mean_tril": shape},
     coordinates=wishart.coordinates,
     root_coordinates=wishart.root_coordinates,
-    distribution=_wishart(wishart.Wishart),
-    in_training=_wishart(wishart.MirroredWishart),
+    distribution=lambda p: wishart.Wishart(_degrees(p), p["mean_tril"]),
+    in_training=lambda p: wishart.MirroredWishart(
+        _degrees(p), p["mean_tril"], input_output_cholesky=True
+    ),
     start=_wishart_start,
     moments=_wishart_moments,
+    units=(Unit.NONE, Unit.PRECISION_MATRIX),
     change_units=_wishart_units,
-    units=(Unit.PRECISION_MATRIX,),
     natural=_wishart_natural,
 )
 
@@ -290,8 +286,8 @@ FIXED = Family(
     in_training=_point,
     start=lambda mean, sd: {},
     moments=lambda p: (np.zeros(0), np.ones(0)),
-    change_units=_fixed_units,
     units=tuple(Unit),
+    change_units=_fixed_units,
     natural=lambda p, g: {},
 )
 

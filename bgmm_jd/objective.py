@@ -14,7 +14,7 @@ from bgmm_jd.mixture import Theta, row_log_likelihood
 from bgmm_jd.rows import Rows
 from bgmm_jd.surrogate import SHAPERS, Site, sites_of
 from bgmm_jd.units import Unit, Units, log_volume, root_to_user, to_user
-from bgmm_jd.wishart import StockOfFactors
+from bgmm_jd.wishart import WishartTriLOfFactors
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,9 +88,8 @@ def _log_density(
     prior: tfd.JointDistributionCoroutine, draws: list[tf.Tensor], roots: list[tf.Tensor | None]
 ) -> tf.Tensor:
     """Of the prior, by the roots of those variables that have them."""
-    # One that vectorizes itself keeps its members' batches to itself too.
-    if prior.batch_ndims is not None or all(root is None for root in roots):
-        return prior.log_prob(*draws)
+    if type(prior) is not tfd.JointDistributionCoroutine or all(root is None for root in roots):
+        return prior.log_prob(*draws)  # a subclass may mean something else
     members, _ = prior.sample_distributions(value=draws, seed=(0, 0))
     parts = [
         member.log_prob(draw) if root is None else _over_roots(member).log_prob(root)
@@ -99,11 +98,11 @@ def _log_density(
     return sum(parts)
 
 
-def _over_roots(prior: tfd.Distribution) -> tfd.Distribution:
+def _over_roots(member: tfd.Distribution) -> tfd.Distribution:
     """A `tfd.WishartTriL`, whatever shapes it, as the density of matrices by their roots."""
-    if isinstance(prior, SHAPERS):
-        return prior.copy(distribution=_over_roots(prior.distribution))
-    return StockOfFactors(prior.df, prior.scale_tril, input_output_cholesky=True)
+    if isinstance(member, SHAPERS):
+        return member.copy(distribution=_over_roots(member.distribution))
+    return WishartTriLOfFactors(**{**member.parameters, "input_output_cholesky": True})
 
 
 _POSITIVE = (Unit.SCALE, Unit.PRECISION, Unit.COMMON_SCALE, Unit.COMMON_PRECISION)

@@ -26,7 +26,7 @@ from bgmm_jd.rows import Missing, Rows, in_slices, to_tensors
 from bgmm_jd.run import Run, Stand
 from bgmm_jd.state import Inside, can_expand
 from bgmm_jd.status import Status
-from bgmm_jd.surrogate import Values, joint_in_training, named
+from bgmm_jd.surrogate import Values, joint_in_training, with_roots
 from bgmm_jd.units import Units
 
 _SLICES = 128  # at least: their draws together tell the scales
@@ -210,7 +210,7 @@ def _program(model: Model, plan: Plan) -> Callable[..., Pass]:
             values = values_of(sites, free)
             surrogate = joint_in_training(sites, values, units, lambda: seed)
             sample, log_q = surrogate.experimental_sample_and_log_prob(draws, seed=seed)
-            theta = named(sites, sample)
+            theta = with_roots(sites, sample)
             # What depends on the draws alone is made for all slices at once.
             read = quadratic.expanded(theta, model.covariance) if plan.expanded else theta
             likelihood, slope = _by_slice(model, plan, read, rows)

@@ -292,12 +292,18 @@ def check_prior(prior: Any, K: int, D: int, covariance: str = "diag") -> str:
     TypeError
         If it is not a `tfd.JointDistributionCoroutine`.
     ValueError
-        If a variable is missing, or the shape or type of one does not match.
+        If a variable is missing, the shape or type of one does not match, or it vectorizes itself.
     """
     if not isinstance(prior, tfd.JointDistributionCoroutine):
         raise TypeError(
             f"prior must be a tfd.JointDistributionCoroutine; got {type(prior).__name__}. "
             "bgmm_jd.mixture_prior(K, D) makes one."
+        )
+    if prior.batch_ndims is not None:
+        raise ValueError(
+            f"prior must leave the axes of its draws to its members; a {type(prior).__name__} with "
+            f"batch_ndims={prior.batch_ndims} does not. Yield the same distributions in a plain "
+            "tfd.JointDistributionCoroutine, with Root around those that depend on no others."
         )
     for name, batch_shape in prior.batch_shape._asdict().items():
         if batch_shape != []:

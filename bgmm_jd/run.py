@@ -15,9 +15,9 @@ from bgmm_jd.state import Inside, can_expand
 from bgmm_jd.status import Status
 from bgmm_jd.surrogate import Values
 
-# Steps do with a tenth of the digits that a sum over all rows needs: beside the noise of a step's
-# draws a thousandth of a nat in a row's log density is nothing.
-_DIGITS = 0.1
+# Nats of a row's log density that the rounding of a step may take: its sign changes with the draws,
+# and so the averaged parameters see little of it.
+_ROUNDING = 1e-3
 # Precisions may grow from the start by so much; to find out later costs a compilation.
 _MARGIN = 4.0
 _ASKED_AFTER = 64  # blocks, whether digits are left: a run that loses them may never settle
@@ -111,7 +111,7 @@ def run(
     memory: tuple[Any, ...] = ()
     try:
         # Of a batch, whose columns would be made anew in each step, it is the slower one.
-        expanded = plan.batches.count == 1 and can_expand(inside, _MARGIN * _DIGITS)
+        expanded = plan.batches.count == 1 and can_expand(inside, _ROUNDING / _MARGIN)
         plan = plan._replace(expanded=expanded)
         program = svi.program(inside.model, plan)
         for first in range(0, max_steps, plan.steps):
@@ -133,7 +133,11 @@ def run(
             report(Stand(first + plan.steps, float(elbos[-1].mean()), drift))
             settled = drift < _tolerance(inside)
             asked = settled or len(blocks) % _ASKED_AFTER == 0
-            if plan.expanded and asked and not can_expand(inside._replace(values=values), _DIGITS):
+            if (
+                plan.expanded
+                and asked
+                and not can_expand(inside._replace(values=values), _ROUNDING)
+            ):
                 plan, program = _exact(inside.model, plan)
                 blocks = blocks[-1:]
             elif settled:

@@ -140,7 +140,7 @@ def _weigh(inside: Inside, draws: Draws) -> Weighted:
 
 def khat_of(inside: Inside, draws: Draws) -> float:
     """The k-hat of any draws with their own log density; NaN where it is out of reach."""
-    if len(draws.log_q) < _FEWEST_PROPOSALS or not len(draws.log_q) <= most_draws(inside):
+    if not _FEWEST_PROPOSALS <= len(draws.log_q) <= most_draws(inside):
         return math.nan
     return _weigh(inside, draws).khat
 

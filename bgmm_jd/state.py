@@ -16,7 +16,7 @@ from bgmm_jd.draws import stateless_seed
 from bgmm_jd.objective import Model, log_joint
 from bgmm_jd.rows import Rows, to_tensors
 from bgmm_jd.spare import Spare
-from bgmm_jd.surrogate import Values, joint_inside, named, without_roots
+from bgmm_jd.surrogate import Values, joint_inside, named
 from bgmm_jd.units import Units, as_tensors
 
 _DIGITS_DRAWS = 20
@@ -91,14 +91,14 @@ def most_draws(inside: Inside) -> int:
     return _AFFORDABLE // inside.numbers
 
 
-def can_expand(inside: Inside, margin: float = 1.0) -> bool:
+def can_expand(inside: Inside, tolerance: float = quadratic.TOLERANCE) -> bool:
     """Whether the likelihood may be a matrix product: see `quadratic.has_digits`."""
     if inside.data.rows.missing is not None:
         return False
     theta = mean_field(inside, _DIGITS_DRAWS, seed=0).theta
     precisions = quadratic.precisions_by_feature(theta, inside.model.covariance).numpy()
     means = theta["means"].numpy()
-    return quadratic.has_digits(precisions, means, inside.data.dtype, margin)
+    return quadratic.has_digits(precisions, means, inside.data.dtype, tolerance)
 
 
 def mean_field(inside: Inside, n: int, seed: int) -> Draws:
@@ -116,7 +116,7 @@ def _mean_field_program(model: Model, eager: bool) -> Callable[..., Draws]:
     def draws(values: Values, units: Units, n: tf.Tensor, seed: tf.Tensor) -> Draws:
         surrogate = joint_inside(model.sites, values, units)
         draws, log_q = surrogate.experimental_sample_and_log_prob(n, seed=seed)
-        return Draws(without_roots(model.sites, named(model.sites, draws)), log_q)
+        return Draws(named(model.sites, draws), log_q)
 
     # A graph, not XLA, which would compile anew for each number of draws.
     return compiled(draws, "eager" if eager else "graph")
@@ -131,7 +131,9 @@ def points_of(inside: Inside, draws: Draws) -> np.ndarray:
 def log_joint_of(inside: Inside, draws: Draws) -> np.ndarray:
     """Log joint density of draws and all rows, in internal units, in float64: [S]."""
     units, rows = inside.tensor_units, to_tensors(inside.data.rows)
-    points = flatten(inside.model.sites, draws.theta, units).numpy()
+    # Of the draws as they are, and not of the points that a bijector may remember they came from.
+    theta = tf.nest.map_structure(tf.identity, draws.theta)
+    points = flatten(inside.model.sites, theta, units).numpy()
     program = _log_joint_program(inside.model, inside.data.shape[0], inside.execution)
     return in_chunks(lambda part: program(part, rows, units), points, points_at_once(inside))
 

@@ -16,11 +16,11 @@ import tensorflow_probability as tfp
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
+from bgmm_jd import wishart
 from bgmm_jd.covariance import is_by_component, root_name, unit_of
 from bgmm_jd.draws import offset
 from bgmm_jd.families import FIXED, NORMAL, TWINS, Family, Parameters
 from bgmm_jd.units import MATRICES, Affine, Unit, Units, affine, to_internal
-from bgmm_jd.wishart import outer
 
 SHAPERS = tfd.Independent | tfd.Sample  # they only shape what they are wrapped around
 Values = Mapping[str, Parameters]  # site name -> parameter name -> tensor, array or variable
@@ -87,9 +87,9 @@ def _site(name: str, distribution: tfd.Distribution, draw: tf.Tensor, unit: Unit
     kind = type(_innermost(distribution))
     if kind in (tfd.Deterministic, tfd.VectorDeterministic):
         return Site(name, shape, FIXED, unit, fixed=draw.numpy())
-    # A variable that leaves its family in other units (means ~ Gamma, say) has no twin.
-    if kind in TWINS and unit in (Unit.NONE, *TWINS[kind].units):
-        return Site(name, shape, TWINS[kind], unit)
+    family = _twin(distribution, unit)
+    if family is not None:
+        return Site(name, shape, family, unit)
     bijector = distribution.experimental_default_event_space_bijector()
     if bijector is None:
         raise ValueError(
@@ -99,6 +99,17 @@ def _site(name: str, distribution: tfd.Distribution, draw: tf.Tensor, unit: Unit
     if _changes_nothing(bijector, shape, distribution.dtype):
         bijector = tfb.Identity()  # however deep TFP has wrapped it
     return Site(name, shape, NORMAL, unit, bijector=bijector, dtype=distribution.dtype)
+
+
+def _twin(distribution: tfd.Distribution, unit: Unit) -> Family | None:
+    """The family of the distribution's trainable twin, if it has one."""
+    innermost = _innermost(distribution)
+    family = TWINS.get(type(innermost))
+    # In other units a variable may leave its family (means ~ Gamma, say), and a Wishart may be one
+    # of factors.
+    if family is None or unit not in family.units:
+        return None
+    return None if getattr(innermost, "input_output_cholesky", False) else family
 
 
 def _changes_nothing(bijector: tfb.Bijector, shape: tuple[int, ...], dtype: tf.DType) -> bool:
@@ -204,13 +215,18 @@ class IndependentMembers(tfd.JointDistributionCoroutine):
 
 
 def named(sites: tuple[Site, ...], draws: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
-    """The draws of such members by name: beside each matrix its root (`covariance.root_name`)."""
-    theta = {}
-    for site, draw in zip(sites, draws, strict=True):
-        if site.family.root_coordinates is None:
-            theta[site.name] = draw
-        else:
-            theta[site.name], theta[root_name(site.name)] = outer(draw, site.shape[-1]), draw
+    """The draws of `joint_inside` by name."""
+    return dict(zip((site.name for site in sites), draws, strict=True))
+
+
+def with_roots(sites: tuple[Site, ...], draws: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
+    """The draws of `joint_in_training` by name: the matrices of roots, and these beside them."""
+    theta = named(sites, draws)
+    for site in sites:
+        if site.family.root_coordinates is not None:
+            root = theta[site.name]
+            theta[root_name(site.name)] = root
+            theta[site.name] = wishart.outer(root, site.shape[-1])
     return theta
 
 
@@ -220,7 +236,7 @@ def without_roots(sites: tuple[Site, ...], theta: Mapping[str, tf.Tensor]) -> di
 
 
 def joint_inside(sites: tuple[Site, ...], values: Values, units: Units) -> IndependentMembers:
-    """The surrogate in internal units, to draw from: for `named`.
+    """The surrogate in internal units, to draw from.
 
     Parameters
     ----------
@@ -234,9 +250,10 @@ def joint_inside(sites: tuple[Site, ...], values: Values, units: Units) -> Indep
 def joint_in_training(
     sites: tuple[Site, ...], values: Values, units: Units, step_seed: Callable[[], tf.Tensor]
 ) -> IndependentMembers:
-    """The surrogate in internal units, made for a quiet gradient: for `named`.
+    """The surrogate in internal units, made for a quiet gradient.
 
-    Draws come in mirrored pairs, and the density is that of `StickTheLanding`.
+    Draws come in mirrored pairs, those of matrices as their lower Cholesky factors: `with_roots`
+    makes a theta of them. The density is that of `StickTheLanding`.
 
     Parameters
     ----------
@@ -252,7 +269,7 @@ def joint_in_training(
         return [
             StickTheLanding(
                 _member(site, moving[site.name], units, user=False, training=True),
-                _member(site, still[site.name], units, user=False),
+                _member(site, still[site.name], units, user=False, training=True),
                 offset(seed, across=i),
             )
             for i, site in enumerate(sites)
@@ -310,12 +327,9 @@ def _member(
         value = tf.convert_to_tensor(site.fixed, dtype=units.scale.dtype)
         parameters = {"value": to_internal(site.unit, value, units)}
     if site.bijector is None:
-        if user and change is not None:
+        if user and change is not None and site.family.change_units is not None:
             parameters = site.family.change_units(parameters, change)
-        member = build(parameters)
-        if site.family.root_coordinates is not None and not user:
-            member = member.copy(input_output_cholesky=True)
-        return _over_event(member, site.shape, site.name)
+        return _over_event(build(parameters), site.shape, site.name)
     base = build(parameters)
     base = tfd.Independent(base, reinterpreted_batch_ndims=len(base.batch_shape))
     bijector = _to_user(site, units) if user else _to_internal(site, units)

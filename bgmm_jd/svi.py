@@ -26,8 +26,8 @@ from bgmm_jd.surrogate import (
     Values,
     joint_in_training,
     map_values,
-    named,
     variables,
+    with_roots,
 )
 from bgmm_jd.units import Units, as_tensors
 
@@ -206,7 +206,7 @@ class Program:
         model, schedule = self._model, self._schedule
 
         def target(*draws, **_):  # TFP offers a seed; the batch has its own
-            theta = named(model.sites, draws)
+            theta = with_roots(model.sites, draws)
             batch = self._batch(rows, seed)
             count, expanded = schedule.batches.count, schedule.expanded
             return log_joint(model, theta, units, batch, count, expanded=expanded)

@@ -35,8 +35,8 @@ from bgmm_jd.gamma import Gamma, MirroredGamma, trigamma_excess
 
 __all__ = [
     "MirroredWishart",
-    "StockOfFactors",
     "Wishart",
+    "WishartTriLOfFactors",
     "coordinates",
     "natural",
     "outer",
@@ -53,7 +53,7 @@ class Wishart(tfd.Distribution):
     (see `draws.stateless_seed`). They are reparameterized to first order: their second derivatives
     are not those of the path.
 
-    A draw that is too near a singular matrix for its dtype gets some roundings added to its
+    A matrix that is too near a singular one for its dtype gets some roundings added to its
     diagonal, so that it has a Cholesky factor: see `outer`.
 
     Parameters
@@ -61,7 +61,8 @@ class Wishart(tfd.Distribution):
     df : tensor or variable [...]
         Degrees of freedom, above D - 1.
     mean_tril : tensor or variable [..., D, D]
-        C, the lower Cholesky factor of the mean: its diagonal positive, zeros above. D is static.
+        C, the lower Cholesky factor of the mean: its diagonal positive. What is above is not looked
+        at. D is static.
     input_output_cholesky : bool
         Whether draws, and what `log_prob` takes, are the lower Cholesky factors C L of the
         matrices. The density stays that of the matrices, as in `tfd.WishartTriL`, and mean and
@@ -174,7 +175,7 @@ class Wishart(tfd.Distribution):
 
     def _values(self) -> tuple[tf.Tensor, tf.Tensor]:
         """df and C, each of the full batch shape."""
-        df, C = tf.convert_to_tensor(self.df), tf.convert_to_tensor(self.mean_tril)
+        df, C = tf.convert_to_tensor(self.df), tf.linalg.band_part(self.mean_tril, -1, 0)
         batch = tf.broadcast_dynamic_shape(tf.shape(df), tf.shape(C)[:-2])
         full = tf.concat([batch, tf.shape(C)[-2:]], axis=0)
         return tf.broadcast_to(df, batch), tf.broadcast_to(C, full)
@@ -186,14 +187,14 @@ class MirroredWishart(Wishart):
     _mirrored = True
 
 
-class StockOfFactors(tfd.WishartTriL):
-    """`tfd.WishartTriL` with `input_output_cholesky`, its density in fewer operations."""
+class WishartTriLOfFactors(tfd.WishartTriL):
+    """`tfd.WishartTriL` with `input_output_cholesky=True`, its density in fewer operations."""
 
     def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
         """For V = S S^T, the trace of V^-1 x x^T is the sum of squares of S^-1 x."""
         squares = tf.reduce_sum(tf.square(tf.matmul(_inverse(self.scale_tril), x)), axis=[-2, -1])
         log_roots = tf.reduce_sum(tf.math.log(tf.linalg.diag_part(x)), axis=-1)
-        log_roots *= self.df - (x.shape[-1] + 1.0)
+        log_roots *= self.df - (self.event_shape[-1] + 1.0)
         return log_roots - 0.5 * squares - self.log_normalization()
 
 
@@ -279,7 +280,7 @@ def outer(root: tf.Tensor, D: int) -> tf.Tensor:
 def _inverse(C: tf.Tensor) -> tf.Tensor:
     """Of a lower triangular matrix.
 
-    One for all draws: a solution for each takes XLA a second longer to compile.
+    One for many draws: a solution for each takes XLA a second longer to compile.
     """
     identity = tf.eye(C.shape[-1], dtype=C.dtype)
     return tf.linalg.triangular_solve(C, tf.broadcast_to(identity, tf.shape(C)))

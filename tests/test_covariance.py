@@ -415,7 +415,7 @@ def test_the_surrogate_in_user_units_is_the_law_of_its_draws_moved(form, name):
     mine = surrogate.joint_inside(sites, inside.values, here)
     theirs = surrogate.joint(sites, inside.values, here)
     draws, log_q = mine.experimental_sample_and_log_prob(20, seed=tf.constant([5, 0]))
-    theta = surrogate.without_roots(sites, surrogate.named(sites, draws))
+    theta = surrogate.named(sites, draws)
     user = [units.to_user(unit_of(v, form), draw, here) for v, draw in theta.items()]
     volume = units.log_volume(inside.model.volumes, data.units)
     assert [v.shape for v in theirs.sample(2)] == [v[:2].shape for v in user]

@@ -10,7 +10,7 @@ from bgmm_jd import data, mixture_prior, objective
 from bgmm_jd.covariance import root_name, unit_of
 from bgmm_jd.objective import model_of
 from bgmm_jd.rows import Rows, gather
-from bgmm_jd.units import Unit, Units, as_tensors, log_volume, to_internal, to_user, unit
+from bgmm_jd.units import Unit, Units, as_tensors, log_volume, to_internal, to_user
 
 N, S, K, D = 23, 5, 3, 2
 SHIFT, SCALE = np.array([50.0, -3.0]), np.array([10.0, 0.2])
@@ -166,21 +166,6 @@ def test_log_prior_by_the_roots_of_matrices(name):
     np.testing.assert_allclose(objective.log_prior(model, theta, UNITS), expected, rtol=1e-12)
     theta["precisions"] *= np.nan  # nothing is asked of it
     np.testing.assert_allclose(objective.log_prior(model, theta, UNITS), expected, rtol=1e-12)
-
-
-def test_a_prior_that_vectorizes_itself_is_asked_for_its_density():
-    @tfd.JointDistributionCoroutineAutoBatched
-    def prior():
-        yield tfd.Dirichlet(np.full(K, 2.0), name="weights")
-        yield tfd.Sample(tfd.Normal(np.float64(0), 9.0), (K, D), name="means")
-        yield tfd.Sample(tfd.WishartTriL(np.float64(5), TRIL), K, name="precisions")
-
-    same = WISHARTS["sample"]()
-    theta = same.sample(S, seed=(0, 1))._asdict()
-    expected = same.log_prob(**theta)
-    theta[root_name("precisions")] = tf.linalg.cholesky(theta["precisions"])
-    found = objective.log_prior(model_of(prior, "full"), theta, as_tensors(unit(D), tf.float64))
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", CASES)

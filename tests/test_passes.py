@@ -15,7 +15,7 @@ from bgmm_jd.natural import Stride, free_of, natural_step, values_of
 from bgmm_jd.objective import log_prior
 from bgmm_jd.rows import in_slices, to_tensors
 from bgmm_jd.status import Status
-from bgmm_jd.surrogate import joint_in_training, named, without_roots
+from bgmm_jd.surrogate import joint_in_training, with_roots, without_roots
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +86,7 @@ def direct(inside, free, slices, size):
         values = values_of(sites, free)
         surrogate = joint_in_training(sites, values, units, lambda: passes.fold_in(SEED, 0))
         theta, log_q = surrogate.experimental_sample_and_log_prob(2 * slices, seed=SEED)
-        theta = without_roots(sites, named(sites, theta))
+        theta = without_roots(sites, with_roots(sites, theta))
         likelihood = mixture.row_log_likelihood(theta, rows, inside.model.covariance)
         rest = tf.reduce_mean(log_prior(inside.model, theta, units) - log_q)
         elbo = tf.reduce_sum(likelihood * counts) / 2.0 + rest

@@ -445,6 +445,15 @@ def test_priors_that_are_refused(own, message):
         prior.check_prior(own, K, D)
 
 
+def test_a_prior_that_vectorizes_itself_is_refused():
+    @tfd.JointDistributionCoroutineAutoBatched
+    def own():
+        yield from (WEIGHTS, MEANS, PRECISIONS)
+
+    with pytest.raises(ValueError, match=r"AutoBatched.*plain tfd.JointDistributionCoroutine"):
+        prior.check_prior(own, K, D)
+
+
 @pytest.mark.parametrize(
     "own",
     [WEIGHTS, "diag", {"weights": WEIGHTS}, lambda: None],

@@ -88,7 +88,7 @@ def test_yes_is_kept(form, D):
     two factors that are rounded twice each, with the sum that many times: 4 D (D + 3) roundings
     of eps / 2, each of 2 t / eps.
     """
-    bound = 4 * D * (D + 3) * quadratic._TOLERANCE
+    bound = 4 * D * (D + 3) * quadratic.TOLERANCE
     answers = []
     for sd in 10.0 ** np.arange(-4.0, 0.5, 0.5):
         theta, rows = narrow(form, D, sd, 1.5)

@@ -140,7 +140,7 @@ def narrow_from_wide():
 def test_what_becomes_too_narrow_for_the_expanded_square_is_done_again(monkeypatch):
     """Both ways settle to 0.05 sds between the halves of their iterates: four times that apart."""
     begin = narrow_from_wide()
-    assert can_expand(begin, margin=4)
+    assert can_expand(begin, run._ROUNDING / run._MARGIN)
     plan = run.schedule(begin, cut_batches(3_000, 3_000))
     arguments = begin, plan, stateless_seed(3), 20_000, lambda stand: None
     seen, program = [], svi.program
@@ -149,7 +149,7 @@ def test_what_becomes_too_narrow_for_the_expanded_square_is_done_again(monkeypat
     )
     found = run.run(*arguments)
     assert seen == [True, False]
-    monkeypatch.setattr(run, "can_expand", lambda inside, margin: False)
+    monkeypatch.setattr(run, "can_expand", lambda inside, tolerance: False)
     exact = run.run(*arguments)
     assert found.status is exact.status is bgmm_jd.Status.CONVERGED
     (mean, sd), (there, width) = (

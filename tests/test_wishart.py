@@ -19,7 +19,7 @@ from scipy import special, stats
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.gamma import Gamma, trigamma_excess
-from bgmm_jd.wishart import MirroredWishart, StockOfFactors, Wishart, natural
+from bgmm_jd.wishart import MirroredWishart, Wishart, WishartTriLOfFactors, natural
 
 FALSE_ALARM = 1e-6
 STANDARD_ERRORS = 5
@@ -615,12 +615,30 @@ def test_factors_are_those_of_the_matrices(family):
     x = root @ root.swapaxes(-1, -2)
     np.testing.assert_allclose(whole.sample(6, seed=SEED), x, rtol=1e-13)
     expected = stock(df, C).copy(input_output_cholesky=True)
-    shorter = StockOfFactors(expected.df, expected.scale_tril, input_output_cholesky=True)
+    shorter = WishartTriLOfFactors(**expected.parameters)
     for found in (factors.log_prob(root), shorter.log_prob(root)):
         np.testing.assert_allclose(found, expected.log_prob(root), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(factors.log_prob(root), whole.log_prob(x), rtol=1e-10)
     bijector = factors.experimental_default_event_space_bijector()
     np.testing.assert_allclose(bijector(bijector.inverse(tf.identity(root))), root, rtol=1e-13)
+
+
+@pytest.mark.parametrize("of_factors", [False, True])
+def test_nothing_above_the_diagonal_of_the_mean_is_looked_at(of_factors):
+    """An optimizer that does not know its geometry may move what is there."""
+    C = tf.constant(mean_tril(3))
+    above = C + tf.linalg.band_part(tf.ones_like(C), 0, -1) - tf.eye(3, dtype=C.dtype)
+    with tf.GradientTape() as tape:
+        tape.watch(above)
+        member = Wishart(tf.constant(7.0, tf.float64), above, of_factors)
+        draws = member.sample(4, seed=SEED)
+        density = member.log_prob(draws)
+    clean = Wishart(tf.constant(7.0, tf.float64), C, of_factors)
+    np.testing.assert_array_equal(draws, clean.sample(4, seed=SEED))
+    np.testing.assert_allclose(density, clean.log_prob(draws), rtol=1e-14)
+    gradient = tape.gradient(density, above).numpy()
+    np.testing.assert_array_equal(np.triu(gradient, 1), 0.0)
+    assert np.all(gradient[np.tril_indices(3)] != 0.0)
 
 
 def test_event_space_bijector():
