@@ -254,7 +254,8 @@ def test_precisions_that_are_proportions_are_so_in_the_units_of_the_user():
 
 
 def test_a_wishart_of_factors_is_not_taken_for_one_of_matrices():
-    law = tfd.WishartTriL(np.float64(5), np.eye(D), input_output_cholesky=True)
+    eye = np.eye(D, dtype=np.float32)  # in float64 TFP's own bijector for it mixes dtypes
+    law = tfd.WishartTriL(np.float32(5), eye, input_output_cholesky=True)
     (site,) = surrogate.sites_of(prior_of(factor=law))
     assert site.family is NORMAL
     draws = surrogate.joint((site,), values_of((site,)), UNITS).sample(8, seed=(0, 1)).factor
