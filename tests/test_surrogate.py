@@ -446,9 +446,10 @@ def test_the_surrogate_in_training_is_the_surrogate(sites):
     draws = q.sample(8, seed=(0, 1))
     theta = surrogate.without_roots(sites, surrogate.with_roots(sites, draws))
     expected = surrogate.joint_inside(sites, values_of(sites), UNITS)
-    # A matrix that is made of its root and decomposed again has lost some digits of it.
     density = expected.log_prob(list(theta.values()))
-    np.testing.assert_allclose(q.log_prob(draws), density, rtol=1e-11)
+    # A matrix that is made of its root and decomposed again has lost some digits of it.
+    matrices = any(site.family is WISHART for site in sites)
+    np.testing.assert_allclose(q.log_prob(draws), density, rtol=1e-11 if matrices else 1e-13)
     assert tuple(q.event_shape) == tuple(expected.event_shape)
 
 
