@@ -81,9 +81,8 @@ def _by_feature(theta: Theta, rows: Rows) -> tf.Tensor:
 def diagonal_precisions(theta: Theta) -> tf.Tensor:
     """Inverse variances [..., K, D] where a covariance is no matrix."""
     tau = theta["precisions"] if "precisions" in theta else theta["scales"] ** -2
-    return tf.broadcast_to(
-        tau, tf.shape(theta["means"])
-    )  # a spherical one has one for all features
+    # A spherical component has one for all features.
+    return tf.broadcast_to(tau, tf.shape(theta["means"]))
 
 
 def _by_matrix(theta: Theta, rows: Rows) -> tf.Tensor:

@@ -132,12 +132,8 @@ def run(
             drift = settle.drift(inside.model.sites, blocks)
             report(Stand(first + plan.steps, float(elbos[-1].mean()), drift))
             settled = drift < _tolerance(inside)
-            asked = settled or len(blocks) % _ASKED_AFTER == 0
-            if (
-                plan.expanded
-                and asked
-                and not can_expand(inside._replace(values=values), _ROUNDING)
-            ):
+            asked = plan.expanded and (settled or len(blocks) % _ASKED_AFTER == 0)
+            if asked and not can_expand(inside._replace(values=values), _ROUNDING):
                 plan, program = _exact(inside.model, plan)
                 blocks = blocks[-1:]
             elif settled:
