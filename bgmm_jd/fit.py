@@ -27,15 +27,15 @@ from bgmm_jd.dependence import with_calibration
 from bgmm_jd.draws import fold_in, stateless_seed
 from bgmm_jd.labels import can_arrange, is_exchangeable, separated
 from bgmm_jd.objective import model_of
-from bgmm_jd.posterior import Posterior, expected_counts
+from bgmm_jd.posterior import Posterior, counts_under
 from bgmm_jd.prior import check_prior, default_prior, prior_moments, smallest_weight
 from bgmm_jd.progress import Report, reporter
-from bgmm_jd.restarts import Restart, compare, component_means
+from bgmm_jd.restarts import Restart, compare, component_means, met
 from bgmm_jd.run import Run, Stand, coarseness, run, schedule
 from bgmm_jd.sampling import khat_of
 from bgmm_jd.state import Draws, Inside, log_joint_of, mean_field
 from bgmm_jd.status import Status
-from bgmm_jd.surrogate import start_values
+from bgmm_jd.surrogate import Values, start_values
 from bgmm_jd.svi import OPTIMIZERS, Schedule
 from bgmm_jd.verdict import RIVAL, verdict
 
@@ -52,7 +52,6 @@ _FIRST_TRIALS = 8
 # empties some, but splits none.
 _MORE_CLUSTERS = (0, 1)
 _EMPTIEST_DRAWS = 16
-_WEIGHT_DRAWS = 200
 _EMPTY_BY_PRIOR = 0.05  # rows: a twentieth of what an occupied component has at least
 _ELBO_BUDGET = 2**23  # draws x rows x features
 _FEWEST_ELBO_DRAWS, _MOST_ELBO_DRAWS = 32, 500
@@ -190,7 +189,7 @@ def fit(
         restarts=found.restarts,
         inside=inside,
     )
-    return _judged(posterior, found)
+    return _judged(posterior, found, draws)
 
 
 class Plan(NamedTuple):
@@ -269,11 +268,10 @@ def _on_all_rows(
     return found
 
 
-def _judged(posterior: Posterior, found: Found) -> Posterior:
+def _judged(posterior: Posterior, found: Found, draws: Draws) -> Posterior:
     """The same with its verdict, and a warning if that is not a good one."""
-    status = verdict(
-        posterior.status, found.best, found.restarts, posterior.khat, _emptiest(posterior)
-    )
+    emptiest = _emptiest(posterior, draws)
+    status = verdict(posterior.status, found.best, found.restarts, posterior.khat, emptiest)
     posterior = replace(posterior, status=status)
     if not posterior.status.good:
         warnings.warn(str(posterior.status), RuntimeWarning, stacklevel=3)
@@ -362,9 +360,12 @@ def _runs(
             share = (stand.steps, plan.max_steps)
             report(Report(*share, elbo, stand.drift, start + 1, plan.restarts))
 
+        def known(values: Values) -> Run | None:
+            return met(inside.model, runs, values, coarseness(inside))
+
         begin = _start(inside, plan.init, trials, [plan.seed, start])
         draw_seed = fold_in(stateless_seed(plan.seed), start)
-        runs.append(run(begin, blocks, draw_seed, plan.max_steps, tell))
+        runs.append(run(begin, blocks, draw_seed, plan.max_steps, tell, known))
         if runs[-1].status is Status.INTERRUPTED:
             break
     return runs
@@ -396,19 +397,23 @@ def _calibrated(
         return inside, np.nan, Status.INTERRUPTED
 
 
-def _emptiest(posterior: Posterior) -> float:
+def _emptiest(posterior: Posterior, draws: Draws) -> float:
     """Expected number of rows of the smallest component; of very many rows, by its weight.
 
     Infinite under a prior that leaves components empty, as a sparse or a stick-breaking one does.
+
+    Parameters
+    ----------
+    draws : of the mean-field surrogate.
     """
     data = posterior.inside.data
-    sparse = smallest_weight(posterior.prior) * data.total < _EMPTY_BY_PRIOR
+    sparse = smallest_weight(posterior.inside.model.prior) * data.total < _EMPTY_BY_PRIOR
     if sparse or posterior.inside.model.breaks_sticks:
         return np.inf
     if data.shape[0] > _FULL_BATCH_ROWS:
-        weights = mean_field(posterior.inside, _WEIGHT_DRAWS, seed=0).theta["weights"]
-        return data.total * float(np.mean(weights, axis=0).min())
-    return float(expected_counts(posterior, _EMPTIEST_DRAWS).min())
+        return data.total * float(np.mean(draws.theta["weights"], axis=0).min())
+    few = {name: v[:_EMPTIEST_DRAWS] for name, v in draws.theta.items()}
+    return float(counts_under(posterior, few).min())
 
 
 def _elbo_draws(N: int, D: int) -> int:

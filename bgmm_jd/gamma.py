@@ -29,7 +29,6 @@ N. M. Temme (1979). The asymptotic expansion of the incomplete gamma functions. 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -125,7 +124,7 @@ def path_elasticity(log_ratio: tf.Tensor, concentration: tf.Tensor) -> tf.Tensor
     eps = tf.constant(np.finfo(log_ratio.dtype.as_numpy_dtype).eps, log_ratio.dtype)
     # At the mean itself G_0 is 0/0; an eps beside it, it is right to an eps.
     t = tf.where(tf.abs(log_ratio) < eps, eps, log_ratio)
-    g1, g2, g3 = tf.unstack(_polynomial(_CORRECTIONS, t[..., tf.newaxis]), num=3, axis=-1)
+    g1, g2, g3 = tf.unstack(draws.polynomial(_CORRECTIONS, t[..., tf.newaxis]), num=3, axis=-1)
     a = concentration
     return t / tf.math.expm1(t) + (g1 + (g2 + g3 / a) / a) / a
 
@@ -199,7 +198,7 @@ def _marsaglia_tsang(b: tf.Tensor, normals: tf.Tensor, exponentials: tf.Tensor) 
     d = (b - 1 / 3)[..., tf.newaxis]
     y = normals / (3.0 * tf.sqrt(d))
     tested = y[..., :-1]
-    series = _polynomial([(-1) ** k / (k + 4) for k in range(12)], tested)
+    series = draws.polynomial([(-1) ** k / (k + 4) for k in range(12)], tested)
     accepted = exponentials > 3.0 * d * tf.square(tf.square(tested)) * series
     chosen = y[..., -1]
     for c in reversed(range(_TESTS)):
@@ -280,7 +279,7 @@ def _kernel(z: tf.Tensor, mean: tf.Tensor, concentration: tf.Tensor) -> tuple[tf
     # because log(1 + s) = 2 artanh(u).
     u = s / (2.0 + s)
     u2 = tf.square(u)
-    series = s * u - 2.0 * u * u2 * _polynomial([1 / (2 * k + 3) for k in range(10)], u2)
+    series = s * u - 2.0 * u * u2 * draws.polynomial([1 / (2 * k + 3) for k in range(10)], u2)
     # Roots, as z may be the smallest float and the mean above 1.
     log_w = tf.where(near, tf.math.log1p(s), 2.0 * tf.math.log(tf.sqrt(z) / tf.sqrt(mean)))
     near_value = -log_w - concentration * series
@@ -404,8 +403,3 @@ def _moving(value: tf.Tensor, change: tf.Tensor) -> tf.Tensor:
     """`value`, at least the smallest normal float, with the gradient of value * (1 + change)."""
     tiny = np.finfo(value.dtype.as_numpy_dtype).tiny
     return tf.stop_gradient(tf.maximum(value, tiny)) * (1.0 + change)
-
-
-def _polynomial(coefficients: Sequence[Any], x: tf.Tensor) -> tf.Tensor:
-    """sum_k coefficients[k] x^k."""
-    return tf.math.polyval([tf.constant(c, x.dtype) for c in reversed(coefficients)], x)

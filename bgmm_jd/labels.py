@@ -4,6 +4,7 @@ Order is put on from outside: the model inside keeps the labels it was fitted wi
 leaves a posterior is rearranged on its way out.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -87,6 +88,7 @@ def has_own_parameters(site: Site) -> bool:
     return site.fixed is None and (site.name != "weights" or site.family is DIRICHLET)
 
 
+@functools.lru_cache(maxsize=64)
 def is_exchangeable(model: Model) -> bool:
     """Whether the prior density stays the same when the components change places.
 

@@ -183,11 +183,10 @@ def _evaluator(inside: Inside, seed: tf.Tensor) -> Evaluator:
     program = _program(inside.model, plan)
     rows = to_tensors(in_slices(inside.data.rows, plan.slices, plan.size))
     units = inside.tensor_units
-    seed_of = functools.cache(functools.partial(fold_in, seed))  # 2 ms outside a compiled function
 
     def evaluate(free: Values, number: int) -> tuple[Values, float]:
         fresh = tf.nest.map_structure(tf.constant, free)  # of no bijector's memory
-        found = program(fresh, rows, units, seed_of(number))
+        found = program(fresh, rows, units, fold_in(seed, number))
         return tf.nest.map_structure(lambda t: t.numpy(), found.free), float(found.elbo)
 
     return evaluate

@@ -341,9 +341,13 @@ def predict_proba(
 
 def expected_counts(posterior: Posterior, draws: int = _PREDICTIVE_DRAWS) -> np.ndarray:
     """Expected number of the fit's rows in each component, by their weights: [K], float64."""
+    return counts_under(posterior, draw(posterior, draws, seed=0).theta)
+
+
+def counts_under(posterior: Posterior, theta: Theta) -> np.ndarray:
+    """The same under given draws, in internal units."""
     rows = posterior.inside.data.rows
     weight = weights(rows)
-    theta = draw(posterior, draws, seed=0).theta
     total = np.zeros(posterior.K)
     for part, block in over_rows(posterior, mixture.responsibilities, theta, rows):
         total += block.mean(axis=0) @ weight[part]

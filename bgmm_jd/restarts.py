@@ -1,18 +1,28 @@
 """Several starts: the best is kept, and it is told how many of the others came to the same."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
-from bgmm_jd.labels import align, arrange_values, has_own_parameters
-from bgmm_jd.run import Run
-from bgmm_jd.settle import moments
+from bgmm_jd.labels import (
+    align,
+    arrange_values,
+    can_arrange,
+    has_own_parameters,
+    is_exchangeable,
+)
+from bgmm_jd.objective import Model
+from bgmm_jd.run import TOLERANCE, Run
+from bgmm_jd.settle import difference, moments
 from bgmm_jd.status import Status
 from bgmm_jd.surrogate import Site, Values
 
 # Posterior sds within which two runs are at the same optimum: ten times the noise that a settled
 # run may have, and a small part of what lies between two optima.
 _SAME = 0.5
+# The same of a run that has not settled yet: what two settled ones are apart at most by their noise.
+_MET = 3.0 * TOLERANCE
 
 
 class Restart(NamedTuple):
@@ -45,19 +55,43 @@ def compare(
     return best, tuple(_beside(sites, best, run, coarse * _SAME) for run in runs)
 
 
+def met(model: Model, runs: Iterable[Run], values: Values, coarse: float) -> Run | None:
+    """The settled run at whose optimum a later one is already; None if it is at none of theirs.
+
+    Parameters
+    ----------
+    values : where the later one is on average.
+    coarse : as in `compare`.
+    """
+    sites = model.sites
+    free = can_arrange(sites) and is_exchangeable(model)
+    for run in runs:
+        order = _matching(sites, run, values) if free else np.arange(model.components)
+        there = moments(sites, arrange_values(sites, values, order))
+        apart = np.abs(difference(moments(sites, run.values), there)).max()
+        if run.status is Status.CONVERGED and apart < coarse * _MET:
+            return run
+    return None
+
+
 def _beside(sites: tuple[Site, ...], best: Run, run: Run, same: float) -> Restart:
-    means, sds = component_means(sites, best.values)
-    spread = np.sqrt((sds**2).mean(axis=0))
-    others, _ = component_means(sites, run.values)
-    # By how well it is known where they are: one that holds no rows is anywhere, and takes any.
-    known = 1.0 / ((sds / spread) ** 2).mean(axis=1)
-    order = align(means / spread, others / spread, known)
+    order = _matching(sites, best, run.values)
     # Broken sticks are not those of other components in another order: the rest is compared.
     alike = tuple(site for site in sites if has_own_parameters(site))
     here = moments(alike, best.values)
     there = moments(alike, arrange_values(alike, run.values, order))
     apart = np.max(np.abs(here[0] - there[0]) / here[1])
     return Restart(run.values, order, run.elbo, len(run.elbos), run.status, bool(apart < same))
+
+
+def _matching(sites: tuple[Site, ...], best: Run, values: Values) -> np.ndarray:
+    """The labels [K] of other values, in the order that matches them to the best run's."""
+    means, sds = component_means(sites, best.values)
+    spread = np.sqrt((sds**2).mean(axis=0))
+    others, _ = component_means(sites, values)
+    # By how well it is known where they are: one that holds no rows is anywhere, and takes any.
+    known = 1.0 / ((sds / spread) ** 2).mean(axis=1)
+    return align(means / spread, others / spread, known)
 
 
 def component_means(sites: tuple[Site, ...], values: Values) -> tuple[np.ndarray, np.ndarray]:

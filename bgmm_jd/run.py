@@ -27,7 +27,7 @@ _BLOCK_STEPS = 20  # at least; whole epochs
 _LONGEST_BLOCK = 4_000
 _STARTING_BLOCKS = 3
 _FULL_RATE_BLOCKS = 12
-_TOLERANCE = 0.05  # posterior sds between the halves of the iterates
+TOLERANCE = 0.05  # posterior sds between the halves of the iterates
 _ROUGH = 0.15  # of a sample of the rows, whose optimum is only where the passes over all begin
 
 
@@ -98,11 +98,17 @@ def run(
     seed: tf.Tensor,
     max_steps: int,
     report: Callable[[Stand], None],
+    met: Callable[[Values], "Run | None"] = lambda values: None,
 ) -> Run:
     """Run blocks of steps from `inside.values` until they have settled, or to the limit.
 
     In steps on all rows the likelihood is a matrix product as long as digits allow, whatever the
     plan says of that. Ctrl-C ends the run and keeps what it has.
+
+    Parameters
+    ----------
+    met : the settled run at whose optimum some values are. To settle there once more would tell
+        nothing new, and the run ends.
     """
     rows, values = to_tensors(inside.data.rows), inside.values
     blocks: list[Values] = []
@@ -131,6 +137,9 @@ def run(
                 continue
             drift = settle.drift(inside.model.sites, blocks)
             report(Stand(first + plan.steps, float(elbos[-1].mean()), drift))
+            there = met(settle.average(inside.model.sites, settle.cloud(blocks)))
+            if there is not None:
+                return _ended(inside, values, blocks, elbos, there.status)._replace(elbo=there.elbo)
             settled = drift < _tolerance(inside)
             asked = plan.expanded and (settled or len(blocks) % _ASKED_AFTER == 0)
             if asked and not can_expand(inside._replace(values=values), _ROUNDING):
@@ -152,7 +161,7 @@ def _exact(model: Model, plan: svi.Schedule) -> tuple[svi.Schedule, svi.Program]
 
 def _tolerance(inside: Inside) -> float:
     coarse = coarseness(inside)
-    return _TOLERANCE if coarse == 1.0 else max(_ROUGH, _TOLERANCE * coarse)
+    return TOLERANCE if coarse == 1.0 else max(_ROUGH, TOLERANCE * coarse)
 
 
 def _ended(inside, values, blocks, elbos, status) -> Run:

@@ -26,7 +26,8 @@ ROOMS = {
     "anderson": set(),
     "covariance": {"units"},
     "spread": {"covariance"},
-    "importance": {"arviz_line"},
+    "pareto": set(),
+    "importance": {"pareto"},
     "gamma": {"draws"},
     "sticks": {"draws", "gamma"},
     "wishart": {"draws", "gamma"},
@@ -127,7 +128,7 @@ ROOMS = {
         "surrogate",
         "svi",
     },
-    "restarts": {"labels", "run", "settle", "status", "surrogate"},
+    "restarts": {"labels", "objective", "run", "settle", "status", "surrogate"},
     "verdict": {"importance", "restarts", "run", "status"},
     "passes": {
         "anderson",

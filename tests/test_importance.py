@@ -7,7 +7,43 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from bgmm_jd.arviz_line import arviz_line, import_arviz
 from bgmm_jd.importance import resample, smooth
+
+RATIOS = {
+    "normal": lambda rng, S: rng.normal(size=S),
+    "hopeless": lambda rng, S: 200 * rng.normal(size=S),
+    "heavy": lambda rng, S: 2 * rng.standard_t(2, size=S),
+    "shape 1.5": lambda rng, S: -1.5 * np.log(rng.random(S)),
+    "shape 0.3": lambda rng, S: -0.3 * np.log(rng.random(S)),
+    "nearly equal": lambda rng, S: 1e-9 * rng.normal(size=S),
+    "ties": lambda rng, S: np.round(rng.normal(size=S), 1),
+    "few values": lambda rng, S: np.round(rng.normal(size=S)),
+    "impossible": lambda rng, S: np.where(rng.random(S) < 0.5, -100.0, rng.normal(size=S)),
+    "no tail": lambda rng, S: np.repeat([0.0, 1.0], [1, S - 1]),
+}
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize("name", RATIOS)
+@pytest.mark.parametrize("S", [50, 200, 3000])
+def test_weights_and_khat_are_those_of_arviz(name, S):
+    """Of either line. Draws of equal weights may change places, and so the weights are sorted."""
+    log_ratio = RATIOS[name](np.random.default_rng(S), S)
+    with np.errstate(all="ignore"):
+        if arviz_line() == 0:
+            expected, shape = import_arviz().psislw(log_ratio)
+        else:
+            from arviz_stats.base import array_stats
+
+            # The array version takes the negated log ratio, as leave-one-out wants it.
+            expected, shape = array_stats.psislw(-log_ratio)
+    weights, khat = smooth(log_ratio)
+    expected = np.exp(expected - np.max(expected))
+    expected = np.sort(expected / expected.sum())
+    # ArviZ computes with logs, where smaller ones than that do not underflow on the way.
+    np.testing.assert_allclose(np.sort(weights), expected, rtol=1e-10, atol=1e-200)
+    np.testing.assert_allclose(khat, shape if np.isfinite(shape) else np.inf, rtol=1e-10)
 
 
 @pytest.mark.parametrize("constant", [0.0, -3e4, 1e-12])
