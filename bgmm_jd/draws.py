@@ -38,9 +38,10 @@ __all__ = [
     "uniform",
 ]
 
-# Named, as the automatic choice differs: under XLA on a CPU, seeds with a negative first number
-# give other words than outside it. TFP's `split_seed` takes the automatic choice.
-_GENERATOR = "philox"
+# Philox4x32 (Salmon et al. 2011, *Parallel random numbers: as easy as 1, 2, 3*), named, as the
+# automatic choice differs: under XLA on a CPU, seeds with a negative first number give other words
+# than outside it. TFP's `split_seed` takes the automatic choice.
+_PHILOX = tf.random.Algorithm.PHILOX.value
 
 _WORD_OF = {tf.float32: tf.uint32, tf.float64: tf.uint64}
 _FLOAT_OF = {word: real for real, word in _WORD_OF.items()}
@@ -92,9 +93,8 @@ def fold_in(seed: tf.Tensor, number: int) -> tf.Tensor:
 def offset(seed: tf.Tensor, along: Any = 0, across: Any = 0) -> tf.Tensor:
     """A seed for each pair of numbers, by adding them: for use in compiled functions.
 
-    The generator scrambles a seed before it uses it, so seeds side by side have unrelated draws.
-    `fold_in` calls the generator to scramble them once more, and XLA takes as long to compile a
-    call as a hundred operations.
+    Seeds side by side have unrelated draws, as they are keys of a generator that mixes each bit of
+    its key into all of a word.
 
     Parameters
     ----------
@@ -145,8 +145,14 @@ def random_words(
         words = random_words(half, seed, dtype)
         flipped = tf.bitwise.bitwise_xor(words, tf.constant(1, words.dtype))
         return tf.concat([words, flipped], axis=0)[:count]
-    return tf.random.stateless_uniform(
-        shape, seed, minval=None, maxval=None, dtype=_WORD_OF[dtype], alg=_GENERATOR
+    # The seed is the generator's key: `tf.random.stateless_uniform` would call the generator once
+    # more to scramble it, for keys that a generator of this kind needs no better.
+    return tf.raw_ops.StatelessRandomUniformFullIntV2(
+        shape=shape,
+        key=tf.reshape(tf.bitcast(seed, tf.uint64), [1]),
+        counter=tf.zeros([2], tf.uint64),
+        alg=_PHILOX,
+        dtype=_WORD_OF[dtype],
     )
 
 
