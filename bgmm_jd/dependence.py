@@ -41,7 +41,9 @@ _CURVATURE_ROWS = 2**18
 # With so many rows the posterior is so nearly normal that the mean field has its mean.
 _NORMAL_ROWS = 100_000
 _SHIFT_DRAWS = 16
-_MOMENT_DRAWS = 10_000  # of the surrogate, whose means are then good to 0.01 sds
+# Draws of the surrogate for its moments: those that the steps of the averaged curvature begin at
+# need not be good, those that stay are good to 0.01 sds.
+_START_DRAWS, _MOMENT_DRAWS = 1_000, 10_000
 
 
 def with_calibration(inside: Inside, surrogate: Draws, seed: int) -> tuple[Inside, float]:
@@ -64,7 +66,7 @@ def with_normal(inside: Inside, seed: int) -> Inside:
     mean where it is not, as with many parameters or very many rows. Beyond 3,000 parameters there
     is none, nor for so many where the prior's support ties components together.
     """
-    draws = mean_field(inside, _MOMENT_DRAWS, seed)
+    draws = mean_field(inside, _START_DRAWS, seed)
     points = points_of(inside, draws)
     mean, sd = points.mean(axis=0), points.std(axis=0)
     units, rng = inside.tensor_units, np.random.default_rng(seed)
@@ -78,7 +80,7 @@ def with_normal(inside: Inside, seed: int) -> Inside:
         normal = calibrate(_gradient(inside, beside), start, rng, most)
         return inside._replace(calibration=AVERAGED, normal=normal, weigh=True)
     if len(mean) <= _MOST_PARAMETERS and is_by_component(inside.model, units, mean):
-        normal = _normal_at_the_mean(inside, beside, mean, sd, rng)
+        normal = _normal_at_the_mean(inside, beside, seed, rng)
         return inside._replace(calibration=AT_THE_MEAN, normal=normal, weigh=True)
     return inside._replace(spare=None)
 
@@ -119,13 +121,11 @@ def _gradient(inside: Inside, beside: np.ndarray) -> Gradient:
 
 
 def _normal_at_the_mean(
-    inside: Inside,
-    beside: np.ndarray,
-    mean: np.ndarray,
-    sd: np.ndarray,
-    rng: np.random.Generator,
+    inside: Inside, beside: np.ndarray, seed: int, rng: np.random.Generator
 ) -> Normal:
     """From the curvature at the surrogate's mean; of a sample of the rows if there are too many."""
+    points = points_of(inside, mean_field(inside, _MOMENT_DRAWS, seed))
+    mean, sd = points.mean(axis=0), points.std(axis=0)
     most = min(_CURVATURE_ROWS, _PRODUCTS // len(mean) ** 2)
     data = inside.data if inside.data.shape[0] <= most else sample(inside.data, most, rng)
     found = information(inside.model, data.rows, inside.tensor_units, mean, sd, inside.execution)

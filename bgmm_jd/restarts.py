@@ -21,7 +21,7 @@ from bgmm_jd.surrogate import Site, Values
 # Posterior sds within which two runs are at the same optimum: ten times the noise that a settled
 # run may have, and a small part of what lies between two optima.
 _SAME = 0.5
-# The same of a run that has not settled yet: what two settled ones are apart at most by their noise.
+# The same of a run that has not settled yet: more than the noise of two settled ones.
 _MET = 3.0 * TOLERANCE
 
 

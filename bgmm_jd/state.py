@@ -20,6 +20,9 @@ from bgmm_jd.surrogate import Values, joint_inside, named
 from bgmm_jd.units import Units, as_tensors
 
 _DIGITS_DRAWS = 20
+# Nats of a log joint density that rounding may take, if it were the same way in all rows: far less
+# than what importance weights differ by.
+_ROUNDING = 0.05
 _MOST_AT_ONCE = 512
 _CHUNK = 2**21  # numbers in the largest array of one call
 # The most numbers (draws x rows x components x features) that weighting or an averaged curvature
@@ -134,16 +137,20 @@ def log_joint_of(inside: Inside, draws: Draws) -> np.ndarray:
     # Of the draws as they are, and not of the points that a bijector may remember they came from.
     theta = tf.nest.map_structure(tf.identity, draws.theta)
     points = flatten(inside.model.sites, theta, units).numpy()
-    program = _log_joint_program(inside.model, inside.data.shape[0], inside.execution)
-    return in_chunks(lambda part: program(part, rows, units), points, points_at_once(inside))
+    expanded = can_expand(inside, _ROUNDING / inside.data.total)
+    at_once = points_at_once(inside, expanded)
+    program = _log_joint_program(inside.model, inside.data.shape[0], expanded, inside.execution)
+    return in_chunks(lambda part: program(part, rows, units), points, at_once)
 
 
 @functools.lru_cache(maxsize=32)
-def _log_joint_program(model: Model, rows: int, execution: str) -> Callable[..., tf.Tensor]:
+def _log_joint_program(
+    model: Model, rows: int, expanded: bool, execution: str
+) -> Callable[..., tf.Tensor]:
     """One for each number of rows: none is traced anew, which TensorFlow would call careless."""
 
     def density(points: tf.Tensor, rows: Rows, units: Units) -> tf.Tensor:
         theta, _ = unflatten(model.sites, points, units)
-        return log_joint(model, theta, units, rows, accumulate=tf.float64)
+        return log_joint(model, theta, units, rows, accumulate=tf.float64, expanded=expanded)
 
     return compiled(density, execution)
