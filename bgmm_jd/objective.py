@@ -151,8 +151,8 @@ def log_joint(
         Whether the likelihood is a matrix product of complete rows: see `quadratic`.
     """
     if expanded:
-        draws = quadratic.expanded(theta, model.covariance)
-        label = quadratic.log_joint_label(draws, rows.values, model.covariance)
+        columns = quadratic.columns(tf.transpose(rows.values), model.covariance)
+        label = quadratic.log_joint_label(quadratic.coefficients(theta, model.covariance), columns)
         likelihood = tf.reduce_logsumexp(label, axis=-2)
     else:
         likelihood = row_log_likelihood(theta, rows, model.covariance)

@@ -41,15 +41,22 @@ _SHORTEST = 1 / 16  # of a full natural-gradient step
 _AVERAGED = 12
 _AVERAGED_ROWS = 2**21
 _MOST_AVERAGED = 64
+_MOST_KEPT = 2**26  # numbers in the columns of all rows
 _STRIDE = Stride(rate=1.0, longest_loc=np.inf, longest_log=0.3)
 
 
 class Plan(NamedTuple):
-    """What a pass is compiled for."""
+    """What a pass is compiled for.
+
+    slices, size : how many, and the rows of each.
+    expanded : whether the likelihood is a matrix product: see `quadratic`.
+    kept : whether its columns are kept from pass to pass.
+    """
 
     slices: int
     size: int
     expanded: bool
+    kept: bool
     execution: str
 
 
@@ -179,9 +186,11 @@ def _moments(inside: Inside, free: Values) -> settle.Moments:
 
 
 def _evaluator(inside: Inside, seed: tf.Tensor) -> Evaluator:
-    plan = _plan(inside)
+    plan, covariance = _plan(inside), inside.model.covariance
     program = _program(inside.model, plan)
-    rows = to_tensors(in_slices(inside.data.rows, plan.slices, plan.size))
+    rows = to_tensors(
+        _as_read(in_slices(inside.data.rows, plan.slices, plan.size), plan, covariance)
+    )
     units = inside.tensor_units
 
     def evaluate(free: Values, number: int) -> tuple[Values, float]:
@@ -193,9 +202,21 @@ def _evaluator(inside: Inside, seed: tf.Tensor) -> Evaluator:
 
 
 def _plan(inside: Inside) -> Plan:
-    N = inside.data.shape[0]
+    N, D = inside.data.shape
     size = min(_LONGEST_SLICE, -(-N // _SLICES))
-    return Plan(-(-N // size), size, can_expand(inside), inside.execution)
+    expanded = can_expand(inside)
+    kept = expanded and N * quadratic.width(D, inside.model.covariance) <= _MOST_KEPT
+    return Plan(-(-N // size), size, expanded, kept, inside.execution)
+
+
+def _as_read(rows: Rows, plan: Plan, covariance: str) -> Rows:
+    """Rows in slices, turned, or with their columns, where these are read and not the rows."""
+    if not plan.expanded:
+        return rows
+    turned = rows.values.swapaxes(1, 2)
+    if plan.kept:
+        turned = np.stack([quadratic.columns(part, covariance).numpy() for part in turned])
+    return rows._replace(values=turned)
 
 
 @functools.lru_cache(maxsize=32)
@@ -211,7 +232,7 @@ def _program(model: Model, plan: Plan) -> Callable[..., Pass]:
             sample, log_q = surrogate.experimental_sample_and_log_prob(draws, seed=seed)
             theta = with_roots(sites, sample)
             # What depends on the draws alone is made for all slices at once.
-            read = quadratic.expanded(theta, model.covariance) if plan.expanded else theta
+            read = quadratic.coefficients(theta, model.covariance) if plan.expanded else theta
             likelihood, slope = _by_slice(model, plan, read, rows)
             # A scalar with the gradient of the likelihood, which is not kept on the tape.
             pulled = tf.nest.map_structure(lambda s, v: tf.reduce_sum(s * v), slope, read)
@@ -232,6 +253,7 @@ def _by_slice(model: Model, plan: Plan, draws: Any, rows: Rows) -> tuple[tf.Tens
     ----------
     draws : as `_log_joint_label` reads them, of leading axis 2 slices, the second half the mirror
         images of the first.
+    rows : in slices, `_as_read`.
     """
 
     def of_slice(parts: Any) -> Any:
@@ -239,7 +261,7 @@ def _by_slice(model: Model, plan: Plan, draws: Any, rows: Rows) -> tuple[tf.Tens
         missing = Missing(rows.missing.observed, *pattern) if rows.missing else None
         with tf.GradientTape() as tape:
             tape.watch(pair)
-            label = _log_joint_label(model, pair, Rows(values, weight, missing))
+            label = _log_joint_label(model, plan, pair, Rows(values, weight, missing))
             total = tf.reduce_sum(weight * tf.reduce_logsumexp(label, axis=-2), axis=-1)
         slope = tape.gradient(total, pair, unconnected_gradients="zero")
         return tf.cast(total, tf.float64), slope
@@ -259,7 +281,8 @@ def _by_slice(model: Model, plan: Plan, draws: Any, rows: Rows) -> tuple[tf.Tens
     )
 
 
-def _log_joint_label(model: Model, draws: Any, rows: Rows) -> tf.Tensor:
-    if isinstance(draws, quadratic.Expanded):
-        return quadratic.log_joint_label(draws, rows.values, model.covariance)
-    return mixture.log_joint_label(draws, rows, model.covariance)
+def _log_joint_label(model: Model, plan: Plan, draws: Any, rows: Rows) -> tf.Tensor:
+    if not plan.expanded:
+        return mixture.log_joint_label(draws, rows, model.covariance)
+    columns = rows.values if plan.kept else quadratic.columns(rows.values, model.covariance)
+    return quadratic.log_joint_label(draws, columns)

@@ -66,9 +66,8 @@ def met(model: Model, runs: Iterable[Run], values: Values, coarse: float) -> Run
     sites = model.sites
     free = can_arrange(sites) and is_exchangeable(model)
     for run in runs:
-        order = _matching(sites, run, values) if free else np.arange(model.components)
-        there = moments(sites, arrange_values(sites, values, order))
-        apart = np.abs(difference(moments(sites, run.values), there)).max()
+        there = arrange_values(sites, values, _matching(sites, run, values)) if free else values
+        apart = np.abs(difference(moments(sites, run.values), moments(sites, there))).max()
         if run.status is Status.CONVERGED and apart < coarse * _MET:
             return run
     return None

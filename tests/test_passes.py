@@ -124,6 +124,19 @@ def test_a_pass_is_the_gradient_at_its_draws(case):
     assert max(moved) > 1e-2  # the start is not the optimum, or nothing would be tested
 
 
+@pytest.mark.parametrize("form", ["diag", "full"])
+@pytest.mark.usefixtures("seven_slices")
+def test_columns_that_are_kept_change_nothing(form, monkeypatch):
+    """Of too many rows they are made in each pass."""
+    inside = started(form)
+    assert passes._plan(inside).kept
+    kept = passes._evaluator(inside, SEED)(free_values(inside), 0)[0]
+    monkeypatch.setattr(passes, "_MOST_KEPT", 0)
+    assert not passes._plan(inside).kept
+    made = passes._evaluator(inside, SEED)(free_values(inside), 0)[0]
+    assert_same(kept, made, rtol=1e-8, atol=1e-9)
+
+
 @pytest.mark.usefixtures("forty_slices")
 def test_long_data_is_cut_into_slices_of_the_longest_size():
     inside = started()

@@ -1,0 +1,166 @@
+"""Several starts: which is the best, which came to the same, and which need not go on."""
+
+import numpy as np
+import pytest
+
+import bgmm_jd
+from bgmm_jd import run, settle
+from bgmm_jd.data import centre_and_scale, cut_batches
+from bgmm_jd.draws import stateless_seed
+from bgmm_jd.fit import _prepare, _start
+from bgmm_jd.labels import arrange_values
+from bgmm_jd.objective import model_of
+from bgmm_jd.restarts import compare, met
+from bgmm_jd.run import Run
+from bgmm_jd.status import Status
+
+MODEL = model_of(bgmm_jd.mixture_prior(2, 1, dtype="float64"))
+SWAPPED = np.array([1, 0])
+
+
+def values(by=0.0, scale=1.0):
+    """A settled surrogate, its first mean moved by sds, and the sd of that scaled."""
+    return {
+        "weights": {"concentration": np.array([40.0, 60.0])},
+        "means": {
+            "loc": np.array([[-1.0 + by * 0.1], [2.0]]),
+            "scale": np.array([[0.1 * scale], [0.2]]),
+        },
+        "precisions": {
+            "concentration": np.array([[20.0], [30.0]]),
+            "mean": np.array([[1.0], [4.0]]),
+        },
+    }
+
+
+def a_run(status=Status.CONVERGED, elbo=-100.0, steps=160, **moved):
+    return Run(values(**moved), np.full(steps, elbo), elbo, status)
+
+
+def swapped(model, found):
+    return arrange_values(model.sites, found, SWAPPED)
+
+
+@pytest.mark.parametrize(
+    ("moved", "expected"),
+    [
+        ({}, True),
+        ({"by": 0.1}, True),
+        ({"by": -0.1}, True),
+        ({"by": 0.2}, False),
+        ({"scale": 1.1}, True),
+        ({"scale": 1.2}, False),
+        ({"scale": 0.8}, False),
+    ],
+)
+def test_met_is_within_a_small_part_of_every_sd(moved, expected):
+    """0.15 sds of the mean, and of the log of the sd itself."""
+    lead = a_run()
+    assert met(MODEL, [lead], values(**moved), 1.0) is (lead if expected else None)
+
+
+def test_met_is_wider_for_a_sample_of_the_rows():
+    lead = a_run()
+    assert met(MODEL, [lead], values(by=1.0), 1.0) is None
+    assert met(MODEL, [lead], values(by=1.0), 10.0) is lead
+
+
+def test_met_is_of_settled_runs_only():
+    assert met(MODEL, [], values(), 1.0) is None
+    assert met(MODEL, [a_run(status=Status.STEP_LIMIT)], values(), 1.0) is None
+    second = a_run(by=10.0)
+    assert met(MODEL, [a_run(), second], values(by=10.05), 1.0) is second
+
+
+def test_labels_may_differ_where_they_mean_nothing():
+    lead = a_run()
+    assert met(MODEL, [lead], swapped(MODEL, values()), 1.0) is lead
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [
+        bgmm_jd.mixture_prior(2, 1, mean_loc=[[-1.0], [2.0]], dtype="float64"),
+        bgmm_jd.stick_breaking_prior(2, 1, dtype="float64"),
+    ],
+)
+def test_labels_must_agree_where_they_mean_something(prior):
+    """A prior that tells components apart, and broken sticks: another order is another optimum."""
+    model, found = model_of(prior), values()
+    if model.breaks_sticks:
+        found["weights"] = {"concentration": np.array([[40.0, 60.0]])}
+    lead = Run(found, np.zeros(160), -100.0, Status.CONVERGED)
+    assert met(model, [lead], found, 1.0) is lead
+    other = {name: found[name] for name in ("weights",)} | {
+        name: {key: v[SWAPPED] for key, v in found[name].items()}
+        for name in ("means", "precisions")
+    }
+    assert met(model, [lead], other, 1.0) is None
+
+
+def test_the_best_has_the_highest_elbo_of_those_that_settled():
+    runs = [
+        a_run(elbo=-100.0, by=20.0),
+        a_run(elbo=-90.0),
+        a_run(elbo=-80.0, status=Status.STEP_LIMIT, by=9.0),
+    ]
+    best, ends = compare(MODEL.sites, runs)
+    assert best is runs[1]
+    assert [end.agrees for end in ends] == [False, True, False]
+    assert [end.steps for end in ends] == [160] * 3
+
+
+def test_what_agrees_is_told_in_the_order_of_the_best():
+    lead = a_run()
+    other = Run(swapped(MODEL, values(by=0.3)), np.zeros(40), -101.0, Status.CONVERGED)
+    _, ends = compare(MODEL.sites, [lead, other])
+    assert ends[1].agrees
+    np.testing.assert_array_equal(ends[1].order, SWAPPED)
+
+
+def two_clusters():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((400, 2)) + np.repeat([[-4.0, 0.0], [4.0, 0.0]], 200, axis=0)
+    return X.astype(np.float32)
+
+
+def test_a_run_ends_where_another_has_settled():
+    """With values of its own, the evidence of the other, and its own trace."""
+    inside = _prepare(centre_and_scale(two_clusters()), 2, "diag", None, "xla")
+    begin = _start(inside, None, 1, [0, 0])
+    plan = run.schedule(begin, cut_batches(400, 400))
+
+    def quiet(stand):
+        pass
+
+    lead = run.run(begin, plan, stateless_seed(3), 20_000, quiet)
+    found = run.run(
+        begin,
+        plan,
+        stateless_seed(4),
+        20_000,
+        quiet,
+        lambda values: met(inside.model, [lead], values, 1.0),
+    )
+    assert found.status is Status.CONVERGED
+    assert found.elbo == lead.elbo
+    assert 20 <= len(found.elbos) < len(lead.elbos)
+    here, there = (settle.moments(begin.model.sites, r.values) for r in (lead, found))
+    apart = np.abs(settle.difference(here, there)).max()
+    assert 0.0 < apart < 0.15
+
+
+def test_starts_that_end_early_change_nothing_but_the_time():
+    """The best is the first that came there, and the others tell that they agree."""
+    X = two_clusters()
+    alone, several = (bgmm_jd.fit(X, 2, restarts=n) for n in (1, 4))
+    for one, other in zip(
+        settle.moments(alone.inside.model.sites, alone.inside.values),
+        settle.moments(several.inside.model.sites, several.inside.values),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+    assert [r.agrees for r in several.restarts] == [True] * 4
+    assert len({r.elbo for r in several.restarts}) == 1
+    first, *others = (r.steps for r in several.restarts)
+    assert min(others) < first
