@@ -41,8 +41,8 @@ _CURVATURE_ROWS = 2**18
 # With so many rows the posterior is so nearly normal that the mean field has its mean.
 _NORMAL_ROWS = 100_000
 _SHIFT_DRAWS = 16
-# Draws of the surrogate for its moments: those that the steps of the averaged curvature begin at
-# need not be good, those that stay are good to 0.01 sds.
+# Draws of the surrogate for its moments: means that the steps of the averaged curvature begin at,
+# and correct, are good to 0.03 sds, those that stay to 0.01.
 _START_DRAWS, _MOMENT_DRAWS = 1_000, 10_000
 
 

@@ -145,8 +145,8 @@ def random_words(
         words = random_words(half, seed, dtype)
         flipped = tf.bitwise.bitwise_xor(words, tf.constant(1, words.dtype))
         return tf.concat([words, flipped], axis=0)[:count]
-    # The seed is the generator's key: `tf.random.stateless_uniform` would call the generator once
-    # more to scramble it, for keys that a generator of this kind needs no better.
+    # The seed is the generator's key. `tf.random.stateless_uniform` would call the generator once
+    # more to scramble it, which Philox does itself.
     return tf.raw_ops.StatelessRandomUniformFullIntV2(
         shape=shape,
         key=tf.reshape(tf.bitcast(seed, tf.uint64), [1]),

@@ -27,7 +27,7 @@ from bgmm_jd.dependence import with_calibration
 from bgmm_jd.draws import fold_in, stateless_seed
 from bgmm_jd.labels import can_arrange, is_exchangeable, separated
 from bgmm_jd.objective import model_of
-from bgmm_jd.posterior import Posterior, counts_under
+from bgmm_jd.posterior import Posterior, expected_counts
 from bgmm_jd.prior import check_prior, default_prior, prior_moments, smallest_weight
 from bgmm_jd.progress import Report, reporter
 from bgmm_jd.restarts import Restart, compare, component_means, met
@@ -351,6 +351,10 @@ def _runs(
     """One run for each start; Ctrl-C ends the one it meets, and the others do not begin."""
     rows = inside.data.log_volume
     runs: list[Run] = []
+
+    def known(values: Values) -> Run | None:
+        return met(inside.model, runs, values, coarseness(inside))
+
     for start in range(plan.restarts):
         # The first start is the best of several seedings, the others are to differ from it.
         trials = _FIRST_TRIALS if start == 0 else 1
@@ -359,9 +363,6 @@ def _runs(
             elbo = stand.elbo - rows
             share = (stand.steps, plan.max_steps)
             report(Report(*share, elbo, stand.drift, start + 1, plan.restarts))
-
-        def known(values: Values) -> Run | None:
-            return met(inside.model, runs, values, coarseness(inside))
 
         begin = _start(inside, plan.init, trials, [plan.seed, start])
         draw_seed = fold_in(stateless_seed(plan.seed), start)
@@ -413,7 +414,7 @@ def _emptiest(posterior: Posterior, draws: Draws) -> float:
     if data.shape[0] > _FULL_BATCH_ROWS:
         return data.total * float(np.mean(draws.theta["weights"], axis=0).min())
     few = {name: v[:_EMPTIEST_DRAWS] for name, v in draws.theta.items()}
-    return float(counts_under(posterior, few).min())
+    return float(expected_counts(posterior, few).min())
 
 
 def _elbo_draws(N: int, D: int) -> int:

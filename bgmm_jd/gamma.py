@@ -203,11 +203,11 @@ def _marsaglia_tsang(b: tf.Tensor, normals: tf.Tensor, exponentials: tf.Tensor) 
     y = normals / (3.0 * tf.sqrt(d))
     tested = y[..., :-1]
     series = draws.polynomial([(-1) ** k / (k + 4) for k in range(12)], tested)
-    accepted = exponentials > 3.0 * d * tf.square(tf.square(tested)) * series
-    accepted = tf.unstack(accepted, num=_TESTS, axis=-1)
-    *tested, chosen = tf.unstack(y, num=_CANDIDATES, axis=-1)
+    passed = exponentials > 3.0 * d * tf.square(tf.square(tested)) * series
+    accepted = tf.unstack(passed, num=_TESTS, axis=-1)
+    *candidates, chosen = tf.unstack(y, num=_CANDIDATES, axis=-1)
     for c in reversed(range(_TESTS)):
-        chosen = tf.where(accepted[c], tested[c], chosen)
+        chosen = tf.where(accepted[c], candidates[c], chosen)
     return tf.math.log1p(-1 / (3 * b)) + 3.0 * tf.math.log1p(chosen)
 
 

@@ -47,7 +47,8 @@ def smooth(log_ratio: np.ndarray) -> tuple[np.ndarray, float]:
         if np.isfinite(excess).all():
             khat = excess.shape
             middles = (np.arange(len(tail)) + 0.5) / len(tail)
-            weights[tail] = np.minimum(cut + pareto.quantile(excess, middles), 1.0)
+            with np.errstate(over="ignore"):  # of hopeless weights, to be cut
+                weights[tail] = np.minimum(cut + pareto.quantile(excess, middles), 1.0)
     return weights / weights.sum(), khat
 
 

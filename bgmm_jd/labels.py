@@ -88,12 +88,16 @@ def has_own_parameters(site: Site) -> bool:
     return site.fixed is None and (site.name != "weights" or site.family is DIRICHLET)
 
 
-@functools.lru_cache(maxsize=64)
 def is_exchangeable(model: Model) -> bool:
     """Whether the prior density stays the same when the components change places.
 
-    Tried on draws. A prior that tells components apart gives them their order.
+    Tried on draws, once for a prior without variables. A prior that tells components apart gives
+    them their order.
     """
+    return _tried(model) if model.prior.variables else _tried_once(model)
+
+
+def _tried(model: Model) -> bool:
     draws = model.prior.sample(_EXCHANGE_DRAWS, seed=(0, 0))
     before = model.prior.log_prob(draws).numpy()
     K = model.components
@@ -103,3 +107,6 @@ def is_exchangeable(model: Model) -> bool:
         if not np.allclose(before, after, rtol=1e-4, atol=1e-4):
             return False
     return True
+
+
+_tried_once = functools.lru_cache(maxsize=64)(_tried)

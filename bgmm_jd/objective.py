@@ -151,8 +151,9 @@ def log_joint(
         Whether the likelihood is a matrix product of complete rows: see `quadratic`.
     """
     if expanded:
-        columns = quadratic.columns(tf.transpose(rows.values), model.covariance)
-        label = quadratic.log_joint_label(quadratic.coefficients(theta, model.covariance), columns)
+        coefficients = quadratic.coefficients_of(theta, model.covariance)
+        terms = quadratic.terms_of(tf.transpose(rows.values), model.covariance)
+        label = quadratic.log_joint_label(coefficients, terms)
         likelihood = tf.reduce_logsumexp(label, axis=-2)
     else:
         likelihood = row_log_likelihood(theta, rows, model.covariance)

@@ -23,8 +23,8 @@ def fit(excess: np.ndarray) -> Pareto:
 
     With b = -k / sigma, the likelihood is largest for k = mean log(1 - b x), and one of b alone;
     b is averaged over it, at the quantiles of a prior of its own. The shape that comes of it is
-    drawn to 1/2 by a prior, as Vehtari et al. (2024, appendix C) have it, who also take ten points
-    more. The shape is NaN where the excesses are too small to be told apart.
+    pulled to 1/2 by a prior, as Vehtari et al. (2024, appendix C) have it, who also take ten points
+    more. Shape and scale are NaN where the excesses are too small for a float.
 
     Parameters
     ----------

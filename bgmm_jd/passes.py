@@ -41,7 +41,7 @@ _SHORTEST = 1 / 16  # of a full natural-gradient step
 _AVERAGED = 12
 _AVERAGED_ROWS = 2**21
 _MOST_AVERAGED = 64
-_MOST_KEPT = 2**26  # numbers in the columns of all rows
+_MOST_KEPT = 2**26  # numbers in the terms of all rows
 _STRIDE = Stride(rate=1.0, longest_loc=np.inf, longest_log=0.3)
 
 
@@ -50,7 +50,7 @@ class Plan(NamedTuple):
 
     slices, size : how many, and the rows of each.
     expanded : whether the likelihood is a matrix product: see `quadratic`.
-    kept : whether its columns are kept from pass to pass.
+    kept : whether its terms are kept from pass to pass.
     """
 
     slices: int
@@ -205,18 +205,26 @@ def _plan(inside: Inside) -> Plan:
     N, D = inside.data.shape
     size = min(_LONGEST_SLICE, -(-N // _SLICES))
     expanded = can_expand(inside)
-    kept = expanded and N * quadratic.width(D, inside.model.covariance) <= _MOST_KEPT
+    kept = expanded and N * quadratic.number_of_terms(D, inside.model.covariance) <= _MOST_KEPT
     return Plan(-(-N // size), size, expanded, kept, inside.execution)
 
 
 def _as_read(rows: Rows, plan: Plan, covariance: str) -> Rows:
-    """Rows in slices, turned, or with their columns, where these are read and not the rows."""
+    """Rows in slices as a pass reads them.
+
+    For a matrix product their values are turned, [slices, D, size]; where its terms are kept these
+    stand there instead, [slices, F, size].
+    """
     if not plan.expanded:
         return rows
     turned = rows.values.swapaxes(1, 2)
-    if plan.kept:
-        turned = np.stack([quadratic.columns(part, covariance).numpy() for part in turned])
-    return rows._replace(values=turned)
+    if not plan.kept:
+        return rows._replace(values=turned)
+    slices, D, size = turned.shape
+    terms = np.empty((slices, quadratic.number_of_terms(D, covariance), size), turned.dtype)
+    for own, features in zip(terms, turned, strict=True):
+        own[:] = quadratic.terms_of(features, covariance)
+    return rows._replace(values=terms)
 
 
 @functools.lru_cache(maxsize=32)
@@ -232,7 +240,7 @@ def _program(model: Model, plan: Plan) -> Callable[..., Pass]:
             sample, log_q = surrogate.experimental_sample_and_log_prob(draws, seed=seed)
             theta = with_roots(sites, sample)
             # What depends on the draws alone is made for all slices at once.
-            read = quadratic.coefficients(theta, model.covariance) if plan.expanded else theta
+            read = quadratic.coefficients_of(theta, model.covariance) if plan.expanded else theta
             likelihood, slope = _by_slice(model, plan, read, rows)
             # A scalar with the gradient of the likelihood, which is not kept on the tape.
             pulled = tf.nest.map_structure(lambda s, v: tf.reduce_sum(s * v), slope, read)
@@ -284,5 +292,5 @@ def _by_slice(model: Model, plan: Plan, draws: Any, rows: Rows) -> tuple[tf.Tens
 def _log_joint_label(model: Model, plan: Plan, draws: Any, rows: Rows) -> tf.Tensor:
     if not plan.expanded:
         return mixture.log_joint_label(draws, rows, model.covariance)
-    columns = rows.values if plan.kept else quadratic.columns(rows.values, model.covariance)
-    return quadratic.log_joint_label(draws, columns)
+    terms = rows.values if plan.kept else quadratic.terms_of(rows.values, model.covariance)
+    return quadratic.log_joint_label(draws, terms)

@@ -1,7 +1,7 @@
 """The likelihood of complete rows as one matrix product.
 
 A component's log density is a quadratic function of the row: with the products of its features,
-the features, and 1 as columns, all components and draws are one product of two matrices. Three
+the features, and 1 as its terms, all components and draws are one product of two matrices. Three
 times quicker than differences for a million rows, but a difference of large numbers for a component
 that is narrow for its distance from zero: `has_digits` tells.
 """
@@ -18,8 +18,8 @@ _LOG_2PI = math.log(2.0 * math.pi)
 TOLERANCE = 1e-4  # nats of a row's log density: far below what any row adds of its own
 
 
-def coefficients(theta: Theta, covariance: str) -> tf.Tensor:
-    """Of the `columns`, under draws with one sample axis [S]: [S, K, F]."""
+def coefficients_of(theta: Theta, covariance: str) -> tf.Tensor:
+    """Of the terms, under draws with one sample axis [S]: [S, K, F]."""
     quadratic, linear, log_det = _by_degree(theta, covariance)
     means = theta["means"]
     tiny = np.finfo(means.dtype.as_numpy_dtype).tiny
@@ -28,18 +28,17 @@ def coefficients(theta: Theta, covariance: str) -> tf.Tensor:
     return tf.concat([quadratic, linear, constant[..., tf.newaxis]], axis=-1)
 
 
-def columns(features: tf.Tensor, covariance: str) -> tf.Tensor:
+def terms_of(features: tf.Tensor, covariance: str) -> tf.Tensor:
     """What rows are read as: the products of two features, the features, and 1.
 
     Parameters
     ----------
-    features : the rows, turned: [..., D, N].
+    features : the rows, turned: [..., D, N]. A product of matrices with long rows takes less time
+        than one with short ones.
 
     Returns
     -------
     tensor [..., F, N]
-        As rows of a matrix, whose product with another takes less time than if they were its
-        columns.
     """
     one = tf.ones_like(features[..., :1, :])
     if covariance not in MATRIX_FORMS:
@@ -49,22 +48,22 @@ def columns(features: tf.Tensor, covariance: str) -> tf.Tensor:
     return tf.concat([products, features, one], axis=-2)
 
 
-def width(D: int, covariance: str) -> int:
-    """F, the number of `columns`."""
+def number_of_terms(D: int, covariance: str) -> int:
+    """F."""
     return (len(_pairs(D)[0]) if covariance in MATRIX_FORMS else D) + D + 1
 
 
-def log_joint_label(coefficients: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+def log_joint_label(coefficients: tf.Tensor, terms: tf.Tensor) -> tf.Tensor:
     """log p(x_n, label_n = k given theta_s) [S, K, N], as `mixture.log_joint_label` has it.
 
     Parameters
     ----------
     coefficients : [S, K, F]
-    columns : [F, N]
+    terms : [F, N]
     """
     flat = tf.reshape(coefficients, [-1, coefficients.shape[-1]])
-    shape = tf.concat([tf.shape(coefficients)[:-1], tf.shape(columns)[-1:]], axis=0)
-    return tf.reshape(tf.matmul(flat, columns), shape)
+    shape = tf.concat([tf.shape(coefficients)[:-1], tf.shape(terms)[-1:]], axis=0)
+    return tf.reshape(tf.matmul(flat, terms), shape)
 
 
 def _by_degree(theta: Theta, covariance: str) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

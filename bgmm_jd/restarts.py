@@ -28,7 +28,9 @@ _MET = 3.0 * TOLERANCE
 class Restart(NamedTuple):
     """One start's end, in internal units.
 
+    values : the parameters it ended at.
     order : its labels [K], in the order that matches them to the best start's.
+    elbo, status : of the run whose optimum it was at, if it ended there: see `met`.
     agrees : whether it is at the optimum of the best.
     """
 
@@ -56,19 +58,23 @@ def compare(
 
 
 def met(model: Model, runs: Iterable[Run], values: Values, coarse: float) -> Run | None:
-    """The settled run at whose optimum a later one is already; None if it is at none of theirs.
+    """The run that has settled at an optimum where a later one is already; None if there is none.
 
     Parameters
     ----------
     values : where the later one is on average.
-    coarse : as in `compare`.
+    coarse : as in `compare`, for means. No sd may be off by more than a factor of exp(1/2).
     """
+    settled = [run for run in runs if run.status is Status.CONVERGED and not run.joined]
+    if not settled:
+        return None
     sites = model.sites
     free = can_arrange(sites) and is_exchangeable(model)
-    for run in runs:
+    for run in settled:
         there = arrange_values(sites, values, _matching(sites, run, values)) if free else values
-        apart = np.abs(difference(moments(sites, run.values), moments(sites, there))).max()
-        if run.status is Status.CONVERGED and apart < coarse * _MET:
+        apart = np.abs(difference(moments(sites, run.values), moments(sites, there)))
+        of_means, of_sds = np.split(apart, 2)
+        if of_means.max() < coarse * _MET and of_sds.max() < min(coarse * _MET, _SAME):
             return run
     return None
 

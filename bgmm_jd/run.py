@@ -1,5 +1,7 @@
 """One run of the optimizer: from a start until the parameters have settled."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -37,12 +39,15 @@ class Run(NamedTuple):
     values : the parameters it settled at, as arrays that cannot be written.
     elbos [steps] : the noisy elbo of each step.
     elbo : their median over the blocks that were averaged.
+    joined : whether it ended where an earlier run had settled, before it had settled itself. Its
+        elbo is then that of the other.
     """
 
     values: Values
     elbos: np.ndarray
     elbo: float
     status: Status
+    joined: bool = False
 
 
 class Stand(NamedTuple):
@@ -98,7 +103,7 @@ def run(
     seed: tf.Tensor,
     max_steps: int,
     report: Callable[[Stand], None],
-    met: Callable[[Values], "Run | None"] = lambda values: None,
+    met: Callable[[Values], Run | None] = lambda values: None,
 ) -> Run:
     """Run blocks of steps from `inside.values` until they have settled, or to the limit.
 
@@ -139,7 +144,8 @@ def run(
             report(Stand(first + plan.steps, float(elbos[-1].mean()), drift))
             there = met(settle.average(inside.model.sites, settle.cloud(blocks)))
             if there is not None:
-                return _ended(inside, values, blocks, elbos, there.status)._replace(elbo=there.elbo)
+                ended = _ended(inside, values, blocks, elbos, there.status)
+                return ended._replace(elbo=there.elbo, joined=True)
             settled = drift < _tolerance(inside)
             asked = plan.expanded and (settled or len(blocks) % _ASKED_AFTER == 0)
             if asked and not can_expand(inside._replace(values=values), _ROUNDING):

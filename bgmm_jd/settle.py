@@ -60,7 +60,8 @@ def average(sites: tuple[Site, ...], blocks: list[Values]) -> Values:
 def _constrained(constraint: tfb.Bijector, free: np.ndarray) -> np.ndarray:
     """What `constraint.forward` gives, which takes a millisecond outside a compiled function."""
     known = _OF_ARRAYS.get(type(constraint))
-    return constraint.forward(free).numpy() if known is None else known(free)
+    with np.errstate(over="ignore"):  # as TensorFlow does: a run may leave the dtype's range
+        return constraint.forward(free).numpy() if known is None else known(free)
 
 
 def moments(sites: tuple[Site, ...], values: Values) -> Moments:

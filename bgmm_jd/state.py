@@ -13,6 +13,7 @@ from bgmm_jd.compiled import compiled, in_chunks
 from bgmm_jd.coordinates import flatten, unflatten
 from bgmm_jd.data import Data
 from bgmm_jd.draws import stateless_seed
+from bgmm_jd.mixture import Theta
 from bgmm_jd.objective import Model, log_joint
 from bgmm_jd.rows import Rows, to_tensors
 from bgmm_jd.spare import Spare
@@ -20,9 +21,10 @@ from bgmm_jd.surrogate import Values, joint_inside, named
 from bgmm_jd.units import Units, as_tensors
 
 _DIGITS_DRAWS = 20
-# Nats of a log joint density that rounding may take, if it were the same way in all rows: far less
-# than what importance weights differ by.
+# Nats of a log joint density that rounding may take if it is the same in all rows and features, as
+# that of a coefficient is: far less than what importance weights differ by.
 _ROUNDING = 0.05
+_MOST_TERMS = 2**24  # numbers in the terms of all rows, which each call makes anew
 _MOST_AT_ONCE = 512
 _CHUNK = 2**21  # numbers in the largest array of one call
 # The most numbers (draws x rows x components x features) that weighting or an averaged curvature
@@ -94,11 +96,19 @@ def most_draws(inside: Inside) -> int:
     return _AFFORDABLE // inside.numbers
 
 
-def can_expand(inside: Inside, tolerance: float = quadratic.TOLERANCE) -> bool:
-    """Whether the likelihood may be a matrix product: see `quadratic.has_digits`."""
+def can_expand(
+    inside: Inside, tolerance: float = quadratic.TOLERANCE, theta: Theta | None = None
+) -> bool:
+    """Whether the likelihood may be a matrix product: see `quadratic.has_digits`.
+
+    Parameters
+    ----------
+    theta : the draws in question; without them, some of the mean field.
+    """
     if inside.data.rows.missing is not None:
         return False
-    theta = mean_field(inside, _DIGITS_DRAWS, seed=0).theta
+    if theta is None:
+        theta = mean_field(inside, _DIGITS_DRAWS, seed=0).theta
     precisions = quadratic.precisions_by_feature(theta, inside.model.covariance).numpy()
     means = theta["means"].numpy()
     return quadratic.has_digits(precisions, means, inside.data.dtype, tolerance)
@@ -137,10 +147,21 @@ def log_joint_of(inside: Inside, draws: Draws) -> np.ndarray:
     # Of the draws as they are, and not of the points that a bijector may remember they came from.
     theta = tf.nest.map_structure(tf.identity, draws.theta)
     points = flatten(inside.model.sites, theta, units).numpy()
-    expanded = can_expand(inside, _ROUNDING / inside.data.total)
+    expanded = _has_room(inside) and can_expand(inside, _rounding(inside), theta)
     at_once = points_at_once(inside, expanded)
     program = _log_joint_program(inside.model, inside.data.shape[0], expanded, inside.execution)
     return in_chunks(lambda part: program(part, rows, units), points, at_once)
+
+
+def _has_room(inside: Inside) -> bool:
+    """Whether the terms of all rows may be in memory at once."""
+    N, D = inside.data.shape
+    return N * quadratic.number_of_terms(D, inside.model.covariance) <= _MOST_TERMS
+
+
+def _rounding(inside: Inside) -> float:
+    """What it may take of a row, in nats."""
+    return _ROUNDING / (inside.data.total * inside.data.shape[1])
 
 
 @functools.lru_cache(maxsize=32)

@@ -92,6 +92,7 @@ ROOMS = {
         "coordinates",
         "data",
         "draws",
+        "mixture",
         "objective",
         "quadratic",
         "rows",

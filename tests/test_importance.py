@@ -64,6 +64,16 @@ def test_a_constant_does_not_matter():
         np.testing.assert_allclose(other, khat, atol=1e-8)
 
 
+@pytest.mark.parametrize("sd", [200, 600, 1000])
+def test_hopeless_ratios_are_no_warning(sd):
+    """Which would end a fit where warnings are errors: the k-hat says it all."""
+    for seed in range(20):
+        weights, khat = smooth(sd * np.random.default_rng(seed).normal(size=3000))
+        assert np.isfinite(weights).all()
+        assert weights.sum() == pytest.approx(1)
+        assert khat > 0.7
+
+
 def test_the_input_is_left_alone():
     log_ratio = np.random.default_rng(0).normal(size=1000)
     before = log_ratio.copy()

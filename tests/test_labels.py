@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
@@ -51,6 +52,24 @@ def test_exchangeable_priors():
         assert is_exchangeable(model_of(bgmm_jd.mixture_prior(3, 2, form), form))
         prior = bgmm_jd.mixture_prior(3, 2, form, mean_loc=apart)
         assert not is_exchangeable(model_of(prior, form))
+
+
+def test_exchangeable_as_long_as_a_variable_of_the_prior_says_so():
+    """The answer for a prior without variables is kept."""
+    loc = tf.Variable(np.zeros((2, 1), np.float32))
+    Root = tfd.JointDistributionCoroutine.Root
+
+    @tfd.JointDistributionCoroutine
+    def prior():
+        yield Root(tfd.Dirichlet([1.0, 1.0], name="weights"))
+        yield Root(tfd.Independent(tfd.Normal(loc, 1.0), 2, name="means"))
+        gamma = tfd.Gamma(np.ones((2, 1), np.float32), 1.0)
+        yield Root(tfd.Independent(gamma, 2, name="precisions"))
+
+    model = model_of(prior)
+    assert is_exchangeable(model)
+    loc.assign([[-1.0], [1.0]])
+    assert not is_exchangeable(model)
 
 
 def test_arrange_moves_what_belongs_to_components():

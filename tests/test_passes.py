@@ -126,7 +126,7 @@ def test_a_pass_is_the_gradient_at_its_draws(case):
 
 @pytest.mark.parametrize("form", ["diag", "full"])
 @pytest.mark.usefixtures("seven_slices")
-def test_columns_that_are_kept_change_nothing(form, monkeypatch):
+def test_terms_that_are_kept_change_nothing(form, monkeypatch):
     """Of too many rows they are made in each pass."""
     inside = started(form)
     assert passes._plan(inside).kept

@@ -29,9 +29,9 @@ def theta_of(form, spread, D, seed=0, dtype="float64"):
 
 
 def labels_of(theta, values, form):
-    columns = quadratic.columns(tf.transpose(values), form)
-    assert columns.shape == (quadratic.width(values.shape[1], form), len(values))
-    return quadratic.log_joint_label(quadratic.coefficients(theta, form), columns)
+    terms = quadratic.terms_of(tf.transpose(values), form)
+    assert terms.shape == (quadratic.number_of_terms(values.shape[1], form), len(values))
+    return quadratic.log_joint_label(quadratic.coefficients_of(theta, form), terms)
 
 
 @pytest.mark.parametrize("D", [1, 2, 4])

@@ -63,11 +63,18 @@ def test_met_is_wider_for_a_sample_of_the_rows():
     lead = a_run()
     assert met(MODEL, [lead], values(by=1.0), 1.0) is None
     assert met(MODEL, [lead], values(by=1.0), 10.0) is lead
+    assert met(MODEL, [lead], values(by=2.0), 10.0) is None
+    # No sd is off by a factor of more than exp(1/2).
+    assert met(MODEL, [lead], values(scale=1.6), 10.0) is lead
+    assert met(MODEL, [lead], values(scale=1.7), 10.0) is None
+    assert met(MODEL, [lead], values(scale=0.6), 10.0) is None
 
 
 def test_met_is_of_settled_runs_only():
     assert met(MODEL, [], values(), 1.0) is None
     assert met(MODEL, [a_run(status=Status.STEP_LIMIT)], values(), 1.0) is None
+    assert met(MODEL, [a_run(status=Status.DIVERGED, scale=0.0)], values(), 1.0) is None
+    assert met(MODEL, [a_run()._replace(joined=True)], values(), 1.0) is None  # or errors add up
     second = a_run(by=10.0)
     assert met(MODEL, [a_run(), second], values(by=10.05), 1.0) is second
 
@@ -118,6 +125,16 @@ def test_what_agrees_is_told_in_the_order_of_the_best():
     np.testing.assert_array_equal(ends[1].order, SWAPPED)
 
 
+def test_a_start_may_join_one_that_is_not_the_best():
+    """It is a rival then, as that one is, and no further from it than that."""
+    rival = a_run(elbo=-91.0, by=20.0)
+    late = a_run(elbo=-91.0, by=20.1)._replace(joined=True)
+    best, ends = compare(MODEL.sites, [rival, late, a_run(elbo=-90.0)])
+    assert best.elbo == -90.0
+    assert [end.agrees for end in ends] == [False, False, True]
+    assert [end.elbo for end in ends] == [-91.0, -91.0, -90.0]
+
+
 def two_clusters():
     rng = np.random.default_rng(0)
     X = rng.standard_normal((400, 2)) + np.repeat([[-4.0, 0.0], [4.0, 0.0]], 200, axis=0)
@@ -144,6 +161,8 @@ def test_a_run_ends_where_another_has_settled():
     )
     assert found.status is Status.CONVERGED
     assert found.elbo == lead.elbo
+    assert found.joined
+    assert not lead.joined
     assert 20 <= len(found.elbos) < len(lead.elbos)
     here, there = (settle.moments(begin.model.sites, r.values) for r in (lead, found))
     apart = np.abs(settle.difference(here, there)).max()
@@ -164,3 +183,13 @@ def test_starts_that_end_early_change_nothing_but_the_time():
     assert len({r.elbo for r in several.restarts}) == 1
     first, *others = (r.steps for r in several.restarts)
     assert min(others) < first
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 100}, {"optimizer": "adam"}], ids=str)
+def test_starts_of_other_paths_join_too(options):
+    posterior = bgmm_jd.fit(two_clusters(), 2, restarts=2, init=None, **options)
+    assert posterior.status is Status.CONVERGED
+    first, second = posterior.restarts
+    assert second.agrees
+    assert second.elbo == first.elbo
+    assert second.steps < first.steps

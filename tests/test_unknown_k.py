@@ -13,6 +13,7 @@ from bgmm_jd.covariance import FORMS
 from bgmm_jd.data import centre_and_scale, to_rows
 from bgmm_jd.fit import _emptiest
 from bgmm_jd.inference_data import to_inference_data
+from bgmm_jd.objective import model_of
 from bgmm_jd.occupancy import occupied_components
 from bgmm_jd.posterior import restart_posteriors
 from bgmm_jd.prior import (
@@ -22,6 +23,7 @@ from bgmm_jd.prior import (
     stick_breaking_prior,
 )
 from bgmm_jd.rows import Rows
+from bgmm_jd.state import mean_field
 from bgmm_jd.status import Status
 from bgmm_jd.units import unit
 
@@ -117,9 +119,19 @@ def test_the_four_are_the_clusters(name, request):
 
 
 def test_empty_components_are_no_fault_of_the_usual_sticks(sticks):
-    """The concentration 1, which is the default: components that are not needed stay empty."""
-    prior = stick_breaking_prior(K_MAX, D, **in_units_of(four_clusters()))
-    assert np.isinf(_emptiest(replace(sticks, prior=prior)))
+    """The concentration 1, which is the default: components that are not needed stay empty.
+
+    Nor of a sparse Dirichlet, but of one that gives each component its rows.
+    """
+    draws = mean_field(sticks.inside, 32, seed=0)
+
+    def emptiest(prior):
+        inside = sticks.inside._replace(model=model_of(prior))
+        return _emptiest(replace(sticks, inside=inside), draws)
+
+    assert np.isinf(emptiest(stick_breaking_prior(K_MAX, D)))
+    assert np.isinf(emptiest(bgmm_jd.mixture_prior(K_MAX, D, weight_concentration=0.01)))
+    assert emptiest(bgmm_jd.mixture_prior(K_MAX, D)) < 1.0
 
 
 def test_a_prior_that_fills_its_components_is_told_apart():
