@@ -91,6 +91,9 @@ def _beside(sites: tuple[Site, ...], best: Run, run: Run, same: float) -> Restar
 
 def _matching(sites: tuple[Site, ...], best: Run, values: Values) -> np.ndarray:
     """The labels [K] of other values, in the order that matches them to the best run's."""
+    site = _means_site(sites)
+    if site.fixed is not None:  # by the prior, and so are the labels
+        return np.arange(site.shape[0])
     means, sds = component_means(sites, best.values)
     spread = np.sqrt((sds**2).mean(axis=0))
     others, _ = component_means(sites, values)
@@ -101,5 +104,8 @@ def _matching(sites: tuple[Site, ...], best: Run, values: Values) -> np.ndarray:
 
 def component_means(sites: tuple[Site, ...], values: Values) -> tuple[np.ndarray, np.ndarray]:
     """Posterior means and sds of `means` [K, D], in the coordinates they are trained in."""
-    site = next(site for site in sites if site.name == "means")
-    return site.family.moments(values["means"])
+    return _means_site(sites).family.moments(values["means"])
+
+
+def _means_site(sites: tuple[Site, ...]) -> Site:
+    return next(site for site in sites if site.name == "means")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
 from bgmm_jd import run, settle
@@ -193,3 +194,25 @@ def test_starts_of_other_paths_join_too(options):
     assert second.agrees
     assert second.elbo == first.elbo
     assert second.steps < first.steps
+
+
+def test_means_that_the_prior_fixes_are_the_labels():
+    Root = tfd.JointDistributionCoroutine.Root
+    where = np.array([[4.0, 0.0], [-4.0, 0.0]], np.float32)
+
+    @tfd.JointDistributionCoroutine
+    def prior():
+        yield Root(tfd.Dirichlet([1.0, 1.0], name="weights"))
+        yield Root(tfd.Independent(tfd.Deterministic(where), 2, name="means"))
+        gamma = tfd.Gamma(np.full((2, 2), 2.0, np.float32), 2.0)
+        yield Root(tfd.Independent(gamma, 2, name="precisions"))
+
+    X = two_clusters()[:300]  # 200 rows of the second, 100 of the first
+    posterior = bgmm_jd.fit(X, 2, prior=prior)
+    assert posterior.status is Status.CONVERGED
+    assert all(r.agrees for r in posterior.restarts)
+    theta = posterior.sample(400)
+    # There and back through centred and scaled units.
+    np.testing.assert_allclose(theta["means"], np.broadcast_to(where, (400, 2, 2)), atol=1e-6)
+    # All rows are told apart: Dirichlet(101, 201), whose sd is 0.027. Four of its errors of a mean.
+    np.testing.assert_allclose(theta["weights"].mean(axis=0), [101 / 302, 201 / 302], atol=0.0054)
