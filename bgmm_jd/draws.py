@@ -74,7 +74,7 @@ def stateless_seed(seed: Any, salt: str | None = None) -> tf.Tensor:
 def fold_in(seed: tf.Tensor, number: int) -> tf.Tensor:
     """A seed of its own for each number.
 
-    By NumPy: TensorFlow's own functions take 10 ms for it outside a compiled function.
+    By NumPy: TensorFlow's own functions take milliseconds for it outside a compiled function.
 
     Parameters
     ----------
@@ -305,8 +305,8 @@ def _rational(coefficients: tuple[tuple[float, float], ...], x: tf.Tensor) -> tf
 def polynomial(coefficients: Sequence[Any], x: tf.Tensor) -> tf.Tensor:
     """sum_k coefficients[k] x^k, by Horner's rule.
 
-    The coefficients are one constant in the graph: one each would be half of what there is to trace
-    in a draw and its density.
+    The coefficients are one constant in the graph: one each would be a tenth more of operations to
+    trace in a draw and its density.
     """
     descending = tf.constant(coefficients[::-1], x.dtype)
     return tf.math.polyval(tf.unstack(descending, num=len(coefficients)), x)

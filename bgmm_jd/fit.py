@@ -111,8 +111,8 @@ def fit(
         Means to start from, in the units of X; components keep their order. Without it,
         k-means++ on a subsample, components ordered by their first feature.
     restarts : int, optional
-        Number of starts, of which the one with the best elbo is kept. By default 4, but 1 with
-        `init` or a `batch_size` below N.
+        Number of starts, of which the one with the best elbo is kept; a later one ends where an
+        earlier one has settled. By default 4, but 1 with `init` or a `batch_size` below N.
     max_steps : int
         Limit of steps of each start, for a fit that does not settle.
     calibrate : bool

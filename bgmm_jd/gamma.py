@@ -89,7 +89,7 @@ def _elasticity_corrections(orders: int, degree: int) -> list[list[float]]:
 
 
 # B_2, B_4, ..., of which B_2j / (2j (2j - 1)) are the coefficients of Stirling's series in
-# a^(1 - 2j) (Abramowitz and Stegun 1964, 6.1.41): eight are right to 1e-13 from a = 8 on.
+# a^(1 - 2j) (Abramowitz and Stegun 1964, 6.1.41): eight are right to 1e-14 from a = 8 on.
 _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510)
 _STIRLING = [b / (2 * j * (2 * j - 1)) for j, b in enumerate(_BERNOULLI, start=1)]
 
