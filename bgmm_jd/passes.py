@@ -121,7 +121,8 @@ def _path(inside: Inside, evaluate: Evaluator, free: Values) -> Iterator[Stage]:
     How far is left is told by the accelerated step, and not by the plain one, which is short
     where convergence is slow. A point where the elbo has fallen is given up for a plain step of
     half the length from the highest point so far: a mixture of steps, or a full one where
-    components overlap or are empty, may lead astray.
+    components overlap or are empty, may lead astray. Where the shortest leads down too, it is the
+    highest point that was astray, and the way goes on from below.
     """
     memory, length = anderson.Memory(), 1.0
     highest, plain = -np.inf, functools.partial(_between, free, free)
@@ -131,14 +132,15 @@ def _path(inside: Inside, evaluate: Evaluator, free: Values) -> Iterator[Stage]:
         if not (np.isfinite(height) and np.isfinite(there).all()):
             yield Stage(free, np.nan, np.nan)
             return
-        if height < highest - _lost(highest, inside.data.dtype):
-            memory, length = anderson.Memory(), max(length / 2.0, _SHORTEST)
+        fallen = height < highest - _lost(highest, inside.data.dtype)
+        if fallen and length > _SHORTEST:
+            memory, length = anderson.Memory(), length / 2.0
             yield Stage(free, height, np.inf)
             free = plain(length)
             continue
-        if height >= highest:
+        if fallen or height >= highest:
             highest, plain = height, functools.partial(_between, free, image)
-            length = min(1.0, 2.0 * length)
+            length = length if fallen else min(1.0, 2.0 * length)
         residual = settle.difference(here, there)
         memory = anderson.remember(memory, _flat(_between(free, image, length)), residual, _MEMORY)
         ahead = _like(image, anderson.accelerated(memory))

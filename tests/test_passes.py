@@ -249,7 +249,10 @@ def test_polish_starts_anywhere_near():
 
 
 def test_steps_that_overshoot_are_taken_back(monkeypatch):
-    """Steps eight times too long, under which plain iteration flies off: the same end."""
+    """Steps eight times too long, under which plain iteration flies off: the same end.
+
+    With these draws even the shortest step leads down once, from a point that was no good.
+    """
     inside = started()
     end = passes.polish(inside, SEED, quiet, np.zeros(1))
     honest = passes._evaluator
