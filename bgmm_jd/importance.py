@@ -1,7 +1,7 @@
 """Pareto-smoothed importance weights (Vehtari et al. 2024, *Pareto smoothed importance sampling*).
 
-Written here, as each fit needs them: to import ArviZ, whose `psislw` gives the same numbers, takes
-half a second.
+Written here, as each fit needs them: to import ArviZ takes half a second. The `psislw` of arviz
+0.23 gives the same numbers.
 """
 
 import math
