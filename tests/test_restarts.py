@@ -99,7 +99,7 @@ def test_labels_must_agree_where_they_mean_something(prior):
         found["weights"] = {"concentration": np.array([[40.0, 60.0]])}
     lead = Run(found, np.zeros(160), -100.0, Status.CONVERGED)
     assert met(model, [lead], found, 1.0) is lead
-    other = {name: found[name] for name in ("weights",)} | {
+    other = {"weights": found["weights"]} | {
         name: {key: v[SWAPPED] for key, v in found[name].items()}
         for name in ("means", "precisions")
     }
@@ -188,7 +188,7 @@ def test_starts_that_end_early_change_nothing_but_the_time():
 
 @pytest.mark.parametrize("options", [{"batch_size": 100}, {"optimizer": "adam"}], ids=str)
 def test_starts_of_other_paths_join_too(options):
-    posterior = bgmm_jd.fit(two_clusters(), 2, restarts=2, init=None, **options)
+    posterior = bgmm_jd.fit(two_clusters(), 2, restarts=2, **options)
     assert posterior.status is Status.CONVERGED
     first, second = posterior.restarts
     assert second.agrees
