@@ -27,6 +27,8 @@ __all__ = [
     "Normal",
     "exponential",
     "fold_in",
+    "half_of",
+    "in_pairs",
     "normal",
     "offset",
     "polynomial",
@@ -109,9 +111,7 @@ def offset(seed: tf.Tensor, along: Any = 0, across: Any = 0) -> tf.Tensor:
     return seed + tf.stack([along, across])
 
 
-def random_words(
-    shape: Any, seed: tf.Tensor, dtype: tf.DType = tf.float32, mirrored: bool = False
-) -> tf.Tensor:
+def random_words(shape: Any, seed: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
     """Draw words of random bits, each as wide as a float of `dtype`.
 
     Parameters
@@ -122,10 +122,6 @@ def random_words(
         Stateless seed; equal seeds give equal words.
     dtype : tf.DType
         float32 or float64: what is to be made of the words.
-    mirrored : bool
-        Whether the second half along the first axis repeats the first with the lowest bit, the
-        sign of `to_normal`, flipped. Means over the draws then have no error from what is odd in
-        the normals.
 
     Returns
     -------
@@ -139,12 +135,6 @@ def random_words(
     dtype = tf.as_dtype(dtype)
     if dtype not in _WORD_OF:
         raise TypeError(f"expected dtype float32 or float64, got {dtype.name}: cast the parameters")
-    if mirrored:
-        count = shape[0]
-        half = tf.concat([[(count + 1) // 2], shape[1:]], axis=0)
-        words = random_words(half, seed, dtype)
-        flipped = tf.bitwise.bitwise_xor(words, tf.constant(1, words.dtype))
-        return tf.concat([words, flipped], axis=0)[:count]
     # The seed is the generator's key. `tf.random.stateless_uniform` would call the generator once
     # more to scramble it, which Philox does itself.
     return tf.raw_ops.StatelessRandomUniformFullIntV2(
@@ -154,6 +144,21 @@ def random_words(
         alg=_PHILOX,
         dtype=_WORD_OF[dtype],
     )
+
+
+def half_of(shape: Any) -> tf.Tensor:
+    """The shape of the first half, the larger if odd, of draws that come in pairs."""
+    return tf.concat([[(shape[0] + 1) // 2], shape[1:]], axis=0)
+
+
+def in_pairs(first: tf.Tensor, second: tf.Tensor, count: Any) -> tf.Tensor:
+    """Draws [count, ...]: the first half, then their partners, which cost nothing to draw.
+
+    Parameters
+    ----------
+    first, second : tensors of the shape that `half_of` tells.
+    """
+    return tf.concat([first, second], axis=0)[:count]
 
 
 def to_uniform(words: tf.Tensor) -> tf.Tensor:
@@ -237,12 +242,19 @@ def exponential(shape: Any, seed: tf.Tensor, dtype: tf.DType = tf.float32) -> tf
     return to_exponential(random_words(shape, seed, dtype))
 
 
-def normal(shape: Any, seed: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
+def normal(
+    shape: Any, seed: tf.Tensor, dtype: tf.DType = tf.float32, mirrored: bool = False
+) -> tf.Tensor:
     """Draw from the standard normal distribution: `to_normal` of `random_words`.
 
-    Parameters and errors are those of `random_words`; returns a tensor of `shape` and `dtype`.
+    Parameters and errors are those of `random_words`, beside `mirrored`: whether the second half
+    along the first axis is minus the first, so that means over the draws have no error from what
+    is odd in them. Returns a tensor of `shape` and `dtype`.
     """
-    return to_normal(random_words(shape, seed, dtype))
+    if not mirrored:
+        return to_normal(random_words(shape, seed, dtype))
+    half = to_normal(random_words(half_of(shape), seed, dtype))
+    return in_pairs(half, -half, shape[0])
 
 
 # Numerator and denominator, from the seventh power down to the constant, of the three rational
@@ -327,8 +339,7 @@ class Normal(tfd.Normal):
         batch_shape = tf.broadcast_dynamic_shape(tf.shape(loc), tf.shape(scale))
         shape = tf.concat([[n], batch_shape], axis=0)
         seed = stateless_seed(seed, salt="Normal")
-        words = random_words(shape, seed, self.dtype, mirrored=self._mirrored)
-        return loc + scale * to_normal(words)
+        return loc + scale * normal(shape, seed, self.dtype, self._mirrored)
 
 
 class MirroredNormal(Normal):

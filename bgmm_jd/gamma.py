@@ -157,9 +157,12 @@ def _standard_draw(concentration: tf.Tensor, seed: tf.Tensor, mirrored: bool) ->
     a = tf.stop_gradient(concentration)
     # One call of the generator: each takes XLA longer to compile than all the arithmetic below.
     shape = tf.concat([tf.shape(a), [_CANDIDATES + _TESTS + _RAISE]], axis=0)
-    words = draws.random_words(shape, seed, a.dtype, mirrored)
+    words = draws.random_words(draws.half_of(shape) if mirrored else shape, seed, a.dtype)
     candidates = draws.to_normal(words[..., :_CANDIDATES])
     exponentials = draws.to_exponential(words[..., _CANDIDATES:])
+    if mirrored:
+        candidates = draws.in_pairs(candidates, -candidates, shape[0])
+        exponentials = draws.in_pairs(exponentials, exponentials, shape[0])
 
     small = a < _RAISE
     b = tf.where(small, a + _RAISE, a)

@@ -138,16 +138,19 @@ class Wishart(tfd.Distribution):
         squares = self._squares(df).sample(n, seed=seed)
         # A single square, D = 1, may be so small that C^2 times it would be zero.
         squares = tf.maximum(squares, math.sqrt(np.finfo(self.dtype.as_numpy_dtype).tiny))
-        # Of all D^2, as half of them left unused costs less than to put the others in their places.
-        shape = tf.concat([[n], tf.shape(C)], axis=0)
-        words = draws.random_words(
-            shape, draws.offset(seed, across=_FAR), self.dtype, self._mirrored
-        )
-        normals = draws.to_normal(words) / tf.sqrt(df)[..., tf.newaxis, tf.newaxis]
-        diagonal, below = _masks(D, self.dtype)
-        L = normals * below + tf.sqrt(squares)[..., tf.newaxis] * diagonal
-        root = tf.matmul(C, L)
+        below = self._below(n, df, C, draws.offset(seed, across=_FAR))
+        root = C * tf.sqrt(squares)[..., tf.newaxis, :] + below
         return root if self._of_factors else outer(root, D)
+
+    def _below(self, n: Any, df: tf.Tensor, C: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """C times what of L is below its diagonal: [n, ..., D, D]."""
+        shape = tf.concat([[n], tf.shape(C)], axis=0)
+        # Of all D^2, as half of them left unused costs less than to put the others in their places.
+        drawn = draws.half_of(shape) if self._mirrored else shape
+        _, below = _masks(self._event_shape()[-1], self.dtype)
+        normals = draws.normal(drawn, seed, self.dtype) * below
+        turned = tf.matmul(C, normals / tf.sqrt(df)[..., tf.newaxis, tf.newaxis])
+        return draws.in_pairs(turned, -turned, n) if self._mirrored else turned
 
     def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
         """The density of L over the Jacobian of x, dx = 2^D prod_i C_ii^(D + 1) L_ii^(D - i) dL.
