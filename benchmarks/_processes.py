@@ -173,7 +173,6 @@ def fit_task(
     if exact:
         passes._TOLERANCE *= CLOSER
         passes._AVERAGED *= LONGER
-        passes._MOST_PASSES *= LONGER
         passes._SLICES *= FINER
     X = rows_of(shape)
     counts, before, seconds, peaks = count_passes(), resident(), [], []
@@ -188,6 +187,7 @@ def fit_task(
             restarts=restarts,
             calibrate=calibrate,
             init=init,
+            max_steps=20_000 * (LONGER if exact else 1),
             progress=False,
         )
         seconds.append(time.perf_counter() - begun)
@@ -216,8 +216,8 @@ def count_passes() -> list[int]:
     counts: list[int] = []
     polish = passes.polish
 
-    def counted(inside: Inside, seed: Any, report: Any, started: np.ndarray) -> Run:
-        found = polish(inside, seed, report, started)
+    def counted(inside: Inside, seed: Any, report: Any, started: np.ndarray, most: int) -> Run:
+        found = polish(inside, seed, report, started, most)
         counts.append(len(found.elbos) - len(started))
         return found
 

@@ -168,7 +168,7 @@ def run_seed(reference: Reference, seed: int) -> Seed:
 def mean_field_khat(posterior: Posterior, seed: int) -> float:
     """k-hat of the surrogate's draws against the log joint density."""
     draws = state.mean_field(posterior.inside, KHAT_DRAWS, seed)
-    return sampling.khat_of(posterior.inside, draws)
+    return sampling.khat_of_surrogate(posterior.inside, draws, seed)
 
 
 def proposals(posterior: Posterior, seed: int) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """How a function is run: under XLA, as a graph, or op by op."""
 
 import functools
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from bgmm_jd import disk_cache
 from bgmm_jd.native_log import set_aside
 
 EXECUTIONS = ("xla", "graph", "eager")
+_EAGERLY = threading.RLock()
 
 
 def compiled(function: Callable[..., Any], execution: str) -> Callable[..., Any]:
@@ -60,13 +62,17 @@ def _eager(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def _eagerly() -> Iterator[None]:
-    """TensorFlow functions inside run as Python too, such as the step in TFP's loop."""
-    before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(True)
-    try:
-        yield
-    finally:
-        tf.config.run_functions_eagerly(before)
+    """TensorFlow functions inside run as Python too, such as the step in TFP's loop.
+
+    That is told to the whole process, and so by one thread at a time.
+    """
+    with _EAGERLY:
+        before = tf.config.functions_run_eagerly()
+        tf.config.run_functions_eagerly(True)
+        try:
+            yield
+        finally:
+            tf.config.run_functions_eagerly(before)
 
 
 def in_chunks(function: Callable[[Any], Any], points: np.ndarray, size: int) -> np.ndarray:

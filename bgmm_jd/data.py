@@ -52,7 +52,9 @@ class Data(NamedTuple):
         return float(by_row.sum() if weight is None else by_row @ weight.astype(np.float64))
 
 
-def as_rows(X: Any, features: int | None = None, missing: bool = False) -> np.ndarray:
+def as_rows(
+    X: Any, features: int | None = None, missing: bool = False, name: str = "X"
+) -> np.ndarray:
     """Return X as a finite real [N, D] array; float32 and float64 are kept.
 
     Parameters
@@ -64,6 +66,8 @@ def as_rows(X: Any, features: int | None = None, missing: bool = False) -> np.nd
         The number of columns that X must have.
     missing : bool
         Whether NaN, and a masked entry, means that an entry is missing; otherwise it is an error.
+    name : str
+        Of the argument, for messages.
 
     Raises
     ------
@@ -75,40 +79,51 @@ def as_rows(X: Any, features: int | None = None, missing: bool = False) -> np.nd
     """
     if hasattr(X, "toarray") or type(X).__module__.startswith("scipy.sparse"):
         raise TypeError(
-            f"X must be a dense array; got the sparse {type(X).__name__}. Try X.toarray()."
+            f"{name} must be a dense array; got the sparse {type(X).__name__}. "
+            f"Try {name}.toarray()."
         )
     if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
         if not missing:
-            raise ValueError(f"X must have no masked entries. {_MISSING_ADVICE}")
+            raise ValueError(f"{name} must have no masked entries. {_advice(name)}")
         X = np.ma.filled(X.astype(np.result_type(X.dtype, np.float32)), np.nan)
-    array = _as_real(X)
+    array = _as_real(X, name)
     if array.ndim != 2:
-        hint = "X.reshape(-1, 1) makes a single column" if array.ndim < 2 else "flatten each row"
-        raise ValueError(f"X must be two-dimensional [N, D]; got shape {array.shape}. Try: {hint}.")
+        column = f"{name}.reshape(-1, 1) makes a single column"
+        hint = column if array.ndim < 2 else "flatten each row"
+        raise ValueError(
+            f"{name} must be two-dimensional [N, D]; got shape {array.shape}. Try: {hint}."
+        )
     if 0 in array.shape:
-        raise ValueError(f"X must have at least one row and one column; got shape {array.shape}.")
+        raise ValueError(
+            f"{name} must have at least one row and one column; got shape {array.shape}."
+        )
     if features is not None and array.shape[1] != features:
-        raise ValueError(f"X must have {features} columns, as the fit had; got {array.shape[1]}.")
-    _check_finite(array, missing)
+        as_which = "as the fit had" if name == "X" else "as X has"
+        raise ValueError(f"{name} must have {features} columns, {as_which}; got {array.shape[1]}.")
+    _check_finite(array, missing, name)
     return array
 
 
-_MISSING_ADVICE = (
-    "Drop such rows, fill the values in, or pass missing='sum_out' to fit, which sums them out."
-)
+def _advice(name: str) -> str:
+    """What to do about missing entries."""
+    if name != "X":
+        return "Fill the values in."
+    return (
+        "Drop such rows, fill the values in, or pass missing='sum_out' to fit, which sums them out."
+    )
 
 
-def _as_real(X: Any) -> np.ndarray:
+def _as_real(X: Any, name: str) -> np.ndarray:
     try:
         array = np.asarray(X)
     except ValueError as error:
         raise ValueError(
-            f"X must be an array of shape [N, D]; its rows differ in length ({error})."
+            f"{name} must be an array of shape [N, D]; its rows differ in length ({error})."
         ) from error
     if array.dtype.kind not in "fiub":
         raise TypeError(
-            f"X must hold real numbers; got dtype {array.dtype}. "
-            "Select the numeric columns, or convert with X.astype(float)."
+            f"{name} must hold real numbers; got dtype {array.dtype}. "
+            f"Select the numeric columns, or convert with {name}.astype(float)."
         )
     if array.dtype in (np.float32, np.float64):
         return array.astype(array.dtype.newbyteorder("="), copy=False)
@@ -118,15 +133,16 @@ def _as_real(X: Any) -> np.ndarray:
         return array.astype(np.float32 if wider == np.float32 else np.float64)
 
 
-def _check_finite(array: np.ndarray, missing: bool) -> None:
+def _check_finite(array: np.ndarray, missing: bool, name: str) -> None:
     finite = ~np.isinf(array) if missing else np.isfinite(array)
     if finite.all():
         return
     column = int(np.flatnonzero(~finite.all(axis=0))[0])
     row = int(np.flatnonzero(~finite[:, column])[0])
-    advice = _MISSING_ADVICE if np.isnan(array[row, column]) else "Drop such rows, or mend them."
+    advice = _advice(name) if np.isnan(array[row, column]) else "Drop such rows, or mend them."
     raise ValueError(
-        f"X must be finite; column {column} has {array[row, column]} (first in row {row}). {advice}"
+        f"{name} must be finite; column {column} has {array[row, column]} (first in row {row}). "
+        f"{advice}"
     )
 
 
@@ -137,8 +153,12 @@ def check_missing(missing: Any) -> bool:
     return missing is not None
 
 
-def as_weights(sample_weight: Any, rows: int) -> np.ndarray | None:
+def as_weights(sample_weight: Any, rows: int, dtype: Any = np.float64) -> np.ndarray | None:
     """Return row weights as a float64 array [N], or None for none or all ones.
+
+    Parameters
+    ----------
+    dtype : of the fit; what is zero in it is zero.
 
     Raises
     ------
@@ -161,8 +181,12 @@ def as_weights(sample_weight: Any, rows: int) -> np.ndarray | None:
         raise ValueError(
             f"sample_weight must be finite and not negative; got {weight[bad[0]]} in row {bad[0]}."
         )
+    with np.errstate(over="ignore", under="ignore"):
+        weight = np.where(weight.astype(dtype) > 0, weight, 0.0)
     if not weight.any():
-        raise ValueError("sample_weight must have a positive weight; all are zero.")
+        raise ValueError(
+            f"sample_weight must have a positive weight; all are zero in {np.dtype(dtype)}."
+        )
     return None if (weight == 1).all() else weight
 
 
@@ -298,8 +322,12 @@ def _check_range(scale: np.ndarray, precision: np.ndarray, dtype: np.dtype) -> N
 
 
 def to_units(X: np.ndarray, units: Units) -> np.ndarray:
-    """Centre and scale new rows by the units of a fit; the dtype of X is kept."""
-    return ((np.asarray(X, np.float64) - units.shift) / units.scale).astype(X.dtype)
+    """Centre and scale new rows by the units of a fit; the dtype of X is kept.
+
+    What the dtype cannot hold is infinite.
+    """
+    with np.errstate(over="ignore"):
+        return ((np.asarray(X, np.float64) - units.shift) / units.scale).astype(X.dtype)
 
 
 def to_rows(X: np.ndarray, units: Units) -> Rows:

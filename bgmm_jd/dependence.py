@@ -15,7 +15,7 @@ from bgmm_jd.calibrate import (
 from bgmm_jd.curvature import information, is_by_component
 from bgmm_jd.data import sample
 from bgmm_jd.rows import to_tensors
-from bgmm_jd.sampling import khat_of, refine
+from bgmm_jd.sampling import khat_of_surrogate, refine
 from bgmm_jd.spare import spare_of
 from bgmm_jd.state import (
     AT_THE_MEAN,
@@ -23,6 +23,7 @@ from bgmm_jd.state import (
     Draws,
     Inside,
     can_expand,
+    has_room,
     mean_field,
     most_draws,
     points_at_once,
@@ -55,7 +56,7 @@ def with_calibration(inside: Inside, surrogate: Draws, seed: int) -> tuple[Insid
     """
     found = with_normal(inside, seed)
     if found.normal is None:
-        return inside, khat_of(inside, surrogate)
+        return inside, khat_of_surrogate(inside, surrogate, seed)
     return refine(found, seed)
 
 
@@ -92,7 +93,7 @@ def _gradient(inside: Inside, beside: np.ndarray) -> Gradient:
     ----------
     beside : points of the mean field [S, P], whose other coordinates are used.
     """
-    expanded = can_expand(inside)
+    expanded = has_room(inside) and can_expand(inside)
     at_once = points_at_once(inside, expanded)
     gradient = gradient_of_log_joint(
         inside.model,

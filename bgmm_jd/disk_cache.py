@@ -22,7 +22,7 @@ def keep_compiled(folder: str | os.PathLike[str]) -> None:
     """Keep compiled programs in a folder, and use those that are there.
 
     Call it before anything of TensorFlow's runs, a fit or a prior: it is for the whole process.
-    The first fit of every later process is then about a quarter shorter.
+    The first fit of every later process is then about two fifths shorter.
 
     Parameters
     ----------

@@ -25,14 +25,14 @@ from bgmm_jd.data import (
 )
 from bgmm_jd.dependence import with_calibration
 from bgmm_jd.draws import fold_in, stateless_seed
-from bgmm_jd.labels import can_arrange, is_exchangeable, separated
+from bgmm_jd.labels import are_told_apart, can_arrange, is_exchangeable, preferred, separated
 from bgmm_jd.objective import model_of
 from bgmm_jd.posterior import Posterior, expected_counts
 from bgmm_jd.prior import check_prior, default_prior, prior_moments, smallest_weight
 from bgmm_jd.progress import Report, reporter
 from bgmm_jd.restarts import Restart, compare, component_means, met
 from bgmm_jd.run import Run, Stand, coarseness, run, schedule
-from bgmm_jd.sampling import khat_of
+from bgmm_jd.sampling import khat_of_surrogate
 from bgmm_jd.state import Draws, Inside, log_joint_of, mean_field
 from bgmm_jd.status import Status
 from bgmm_jd.surrogate import Values, start_values
@@ -46,12 +46,14 @@ _FULL_BATCH_NUMBERS = 2**18
 # More are fitted in a sample first, then in a few passes over all.
 _SAMPLE_ROWS = 4_096
 _SAMPLE_ROWS_OF_COMPONENT = 200
+# The limit of passes: at least so many, and one for so many steps of `max_steps`.
+_PASSES, _STEPS_OF_PASS = 200, 100
 _RESTARTS = 4
 _FIRST_TRIALS = 8
 # Clusters beyond those that seem needed, by turns, for starts under a stick-breaking prior: a fit
 # empties some, but splits none.
 _MORE_CLUSTERS = (0, 1)
-_EMPTIEST_DRAWS = 16
+_EMPTIEST_DRAWS, _WEIGHT_DRAWS = 16, 500
 _EMPTY_BY_PRIOR = 0.05  # rows: a twentieth of what an occupied component has at least
 _ELBO_BUDGET = 2**23  # draws x rows x features
 _FEWEST_ELBO_DRAWS, _MOST_ELBO_DRAWS = 32, 500
@@ -99,7 +101,7 @@ def fit(
         The most rows that a step of the minibatch loop reads, from 1 to N. "auto" reads all of up
         to 4,096 rows in every step, and of up to 20,000 if N K D is below 262,144. Of more it fits
         a sample of some thousands, each standing for many, and then goes over all rows in some
-        fifteen accelerated passes.
+        fifteen accelerated passes, and twelve more or some dozens that are averaged.
     seed : int
         The same seed, machine and versions give the same result.
     progress : bool, optional
@@ -109,12 +111,14 @@ def fit(
         looking into it with a debugger.
     init : array-like [K, D], optional
         Means to start from, in the units of X; components keep their order. Without it,
-        k-means++ on a subsample, components ordered by their first feature.
+        k-means++ on a subsample; components are then in ascending order of the feature that tells
+        them best apart.
     restarts : int, optional
         Number of starts, of which the one with the best elbo is kept; a later one ends where an
         earlier one has settled. By default 4, but 1 with `init` or a `batch_size` below N.
     max_steps : int
-        Limit of steps of each start, for a fit that does not settle.
+        Limit of steps of each start, for a fit that does not settle: whole epochs, 20 steps at
+        least. Of passes over all rows a hundredth of that, or 200 if that is more.
     calibrate : bool
         Whether to recover the dependence between parameters that the mean-field surrogate lacks.
         Draws then come from the calibrated posterior; without it, from the surrogate. With more
@@ -145,11 +149,12 @@ def fit(
     Ctrl-C ends the fit and keeps what it has, with `Status.INTERRUPTED`.
     """
     X = as_rows(X, missing=check_missing(missing))
-    weight = as_weights(sample_weight, len(X))
+    weight = as_weights(sample_weight, len(X), X.dtype)
     N, D = len(X) if weight is None else int(np.count_nonzero(weight)), X.shape[1]
     K = as_count(K, "K")
     if N < K:
-        raise ValueError(f"X must have at least K={K} rows; got {N}. Use a smaller K.")
+        counted = "rows" if weight is None else "rows of positive weight"
+        raise ValueError(f"X must have at least K={K} {counted}; got {N}. Use a smaller K.")
     check_covariance(covariance)
     if prior is not None:
         covariance = check_prior(prior, K, D, covariance)
@@ -169,9 +174,7 @@ def fit(
         found = _optimum(inside, plan, report)
         inside = found.inside if plan.init is not None else _ordered(found.inside)
         report("calibrating ..." if calibrate else "estimating the elbo ...")
-        draws = mean_field(inside, _elbo_draws(N, D), plan.seed)
-        elbo, elbo_se = _elbo(inside, draws, plan)
-        inside, khat, status = _calibrated(inside, draws, calibrate, found.best.status, plan.seed)
+        inside, worth = _worth(inside, found.best, plan, calibrate)
     trace = found.best.elbos - data.log_volume
     trace.setflags(write=False)
     posterior = Posterior(
@@ -180,16 +183,16 @@ def fit(
         D=D,
         covariance=covariance,
         missing=missing,
-        elbo=elbo - data.log_volume,
-        elbo_se=elbo_se,
-        khat=khat,
+        elbo=worth.elbo - data.log_volume,
+        elbo_se=worth.elbo_se,
+        khat=worth.khat,
         elbo_trace=trace,
-        status=status,
+        status=worth.status,
         batch_size=found.batch_size,
-        restarts=found.restarts,
+        restarts=tuple(r._replace(elbo=r.elbo - data.log_volume) for r in found.restarts),
         inside=inside,
     )
-    return _judged(posterior, found, draws)
+    return _judged(posterior, found)
 
 
 class Plan(NamedTuple):
@@ -227,7 +230,7 @@ def _optimum(inside: Inside, plan: Plan, report: Callable[[Report | str], None])
     runs = _runs(started, plan, schedule(started, batches, plan.optimizer), report)
     if plan.batch_size is None:
         runs = _on_all_rows(inside, runs, coarseness(started), plan, report)
-    best, restarts = compare(inside.model.sites, runs)
+    best, restarts = compare(inside.model, runs)
     return Found(inside._replace(values=best.values), best, restarts, batches.size)
 
 
@@ -243,14 +246,16 @@ def _on_all_rows(
     The best, and with it those that came to the same; of the others those that the evidence of
     the sample does not rule out. What it rules out has settled on the sample only.
     """
-    lead, ends = compare(inside.model.sites, runs, coarse)
+    lead, ends = compare(inside.model, runs, coarse)
     rows, seed = inside.data.log_volume, stateless_seed(plan.seed, "passes")
 
     def tell(stand: Stand) -> None:
         report(Report(stand.steps, plan.max_steps, stand.elbo - rows, stand.drift, 1, 1))
 
     def polished(start: Run) -> Run:
-        return passes.polish(inside._replace(values=start.values), seed, tell, start.elbos)
+        begin = inside._replace(values=start.values)
+        most = max(_PASSES, plan.max_steps // _STEPS_OF_PASS)
+        return passes.polish(begin, seed, tell, start.elbos, most)
 
     if lead.status not in (Status.CONVERGED, Status.STEP_LIMIT):
         return runs
@@ -258,8 +263,10 @@ def _on_all_rows(
     found = []
     for start, end in zip(runs, ends, strict=True):
         behind = lead.elbo - start.elbo
-        if end.agrees:
-            found.append(whole if start is lead else whole._replace(elbos=start.elbos))
+        if start is lead:
+            found.append(whole)
+        elif end.agrees and start.status is not Status.INTERRUPTED:
+            found.append(whole._replace(elbos=start.elbos, joined=True))
         elif start.status is whole.status is Status.CONVERGED and behind < RIVAL * coarse**2:
             found.append(polished(start))
         else:
@@ -268,9 +275,9 @@ def _on_all_rows(
     return found
 
 
-def _judged(posterior: Posterior, found: Found, draws: Draws) -> Posterior:
+def _judged(posterior: Posterior, found: Found) -> Posterior:
     """The same with its verdict, and a warning if that is not a good one."""
-    emptiest = _emptiest(posterior, draws)
+    emptiest = _emptiest(posterior) if posterior.status is Status.CONVERGED else np.inf
     status = verdict(posterior.status, found.best, found.restarts, posterior.khat, emptiest)
     posterior = replace(posterior, status=status)
     if not posterior.status.good:
@@ -306,7 +313,7 @@ def _check_restarts(restarts: Any, batch_size: Any, N: int, given: bool) -> int:
 
 
 def _check_init(init: Any, K: int, D: int) -> np.ndarray:
-    means = as_rows(init, D)
+    means = as_rows(init, D, name="init")
     if len(means) != K:
         raise ValueError(f"init must have one row for each of K={K} components; got {len(means)}.")
     return means
@@ -341,8 +348,24 @@ def _start(inside: Inside, init: np.ndarray | None, trials: int, seed: list[int]
     else:
         clusters = initial.cluster(data.rows, model.components, rng, centres, trials)
     moments = prior_moments(model.prior) | initial.moments(clusters, model.covariance)
+    if centres is None and are_told_apart(model):
+        moments = _as_preferred(inside, moments)
     values = start_values(model.sites, moments, inside.tensor_units, data.dtype)
     return inside._replace(values=values)
+
+
+def _as_preferred(
+    inside: Inside, moments: dict[str, initial.Moments]
+) -> dict[str, initial.Moments]:
+    """The same with the components in the places where the prior has them."""
+    model, dtype = inside.model, inside.data.dtype
+    means = {name: np.asarray(mean, dtype) for name, (mean, _) in moments.items()}
+    order = preferred(model, means, inside.tensor_units)
+    moving = {site.name for site in model.sites if site.by_component}
+    return {
+        name: (mean[order], sd[order]) if name in moving else (mean, sd)
+        for name, (mean, sd) in moments.items()
+    }
 
 
 def _runs(
@@ -384,36 +407,49 @@ def _ordered(inside: Inside) -> Inside:
     return inside._replace(order=separated(means))
 
 
-def _calibrated(
-    inside: Inside, draws: Draws, calibrate: bool, status: Status, seed: int
-) -> tuple[Inside, float, Status]:
-    """What to draw from, its k-hat, and the status: Ctrl-C leaves the surrogate as it is."""
-    if status is Status.DIVERGED:
-        return inside, np.nan, status
+class Worth(NamedTuple):
+    """What the found surrogate is worth, in internal units; NaN where that is not known."""
+
+    elbo: float
+    elbo_se: float
+    khat: float
+    status: Status
+
+
+def _worth(inside: Inside, best: Run, plan: Plan, calibrate: bool) -> tuple[Inside, Worth]:
+    """What to draw from, and what that is worth; Ctrl-C keeps what is known by then."""
+    worth = Worth(best.elbo, np.nan, np.nan, best.status)
     try:
+        N, D = inside.data.shape
+        draws = mean_field(inside, _elbo_draws(N, D), plan.seed)
+        elbo, elbo_se = _elbo(inside, draws, plan)
+        worth = worth._replace(elbo=elbo, elbo_se=elbo_se)
+        if not np.isfinite(elbo):
+            worth = worth._replace(status=Status.DIVERGED)
+        if worth.status is Status.DIVERGED:
+            return inside, worth
         if calibrate:
-            return *with_calibration(inside, draws, seed), status
-        return inside, khat_of(inside, draws), status
+            inside, khat = with_calibration(inside, draws, plan.seed)
+        else:
+            khat = khat_of_surrogate(inside, draws, plan.seed)
+        return inside, worth._replace(khat=khat)
     except KeyboardInterrupt:
-        return inside, np.nan, Status.INTERRUPTED
+        return inside, worth._replace(status=Status.INTERRUPTED)
 
 
-def _emptiest(posterior: Posterior, draws: Draws) -> float:
+def _emptiest(posterior: Posterior) -> float:
     """Expected number of rows of the smallest component; of very many rows, by its weight.
 
     Infinite under a prior that leaves components empty, as a sparse or a stick-breaking one does.
-
-    Parameters
-    ----------
-    draws : of the mean-field surrogate.
     """
     data = posterior.inside.data
     sparse = smallest_weight(posterior.inside.model.prior) * data.total < _EMPTY_BY_PRIOR
     if sparse or posterior.inside.model.breaks_sticks:
         return np.inf
     if data.shape[0] > _FULL_BATCH_ROWS:
-        return data.total * float(np.mean(draws.theta["weights"], axis=0).min())
-    few = {name: v[:_EMPTIEST_DRAWS] for name, v in draws.theta.items()}
+        weights = mean_field(posterior.inside, _WEIGHT_DRAWS, seed=0).theta["weights"]
+        return data.total * float(np.mean(weights, axis=0).min())
+    few = mean_field(posterior.inside, _EMPTIEST_DRAWS, seed=0).theta
     return float(expected_counts(posterior, few).min())
 
 

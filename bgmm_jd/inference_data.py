@@ -93,7 +93,8 @@ def to_inference_data(
         `posterior.sample(draws, seed)`.
     chains : {"one", "restarts"}
         Whether the draws are one chain, or each restart of the fit is a chain of its own, with its
-        components matched to the best. R-hat then tells whether the restarts agree.
+        components matched to the best. R-hat then tells whether the restarts agree; it is NaN
+        where only one has settled, as of a fit with `init` or a `batch_size`, which starts once.
 
     Returns
     -------
@@ -122,6 +123,7 @@ def to_inference_data(
     log_likelihood (X)
         `x` [chain, draw, obs]: log p(x_n given theta_s), the label summed out, in nats per row
         and the units of X. S * N numbers: for very many rows pass fewer draws, or some of the rows.
+        Each row counts once, whatever its `sample_weight` in the fit: `compare` counts weights.
     posterior_predictive (X)
         `x` [chain, draw, obs, feature]: for each draw a new data set of N rows under the
         parameters of that draw. Where that would be more than 2e7 numbers, only every second
@@ -184,7 +186,7 @@ def _groups(
         return groups
     likelihood = np.stack([row_log_likelihood(posterior, s, rows) for s in sampled])
     kept = np.arange(0, draws, max(1, -(-likelihood.size * posterior.D // _PREDICTIVE_NUMBERS)))
-    rng = np.random.default_rng([seed, 2])
+    rng = np.random.default_rng([seed, 4])
     root = spread.roots(theta, posterior.covariance)
     replicated = np.stack(
         [

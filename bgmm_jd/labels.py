@@ -5,6 +5,7 @@ leaves a posterior is rearranged on its way out.
 """
 
 import functools
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,10 +14,13 @@ import tensorflow as tf
 from scipy.optimize import linear_sum_assignment
 
 from bgmm_jd.families import DIRICHLET
-from bgmm_jd.objective import Model
+from bgmm_jd.mixture import Theta
+from bgmm_jd.objective import Model, log_prior
 from bgmm_jd.surrogate import Site, Values
+from bgmm_jd.units import Units
 
 _EXCHANGE_DRAWS = 8
+_BETTER = 0.01  # nats of log prior: more than rounding
 
 
 def separated(means: np.ndarray) -> np.ndarray:
@@ -95,6 +99,48 @@ def is_exchangeable(model: Model) -> bool:
     them their order.
     """
     return _tried(model) if model.prior.variables else _tried_once(model)
+
+
+def are_told_apart(model: Model) -> bool:
+    """Whether the prior tells components apart that could change places in the surrogate."""
+    return can_arrange(model.sites) and not is_exchangeable(model)
+
+
+def preferred(model: Model, theta: Theta, units: Units) -> np.ndarray:
+    """Labels [K] in the order in which the prior density is highest.
+
+    Found by exchanges of two components, each the best of all, beginning with the order at hand.
+
+    Parameters
+    ----------
+    theta : one draw in internal units, as arrays of the variables' shapes.
+    units : those of the prior.
+    """
+    order = np.arange(model.components)
+    pairs = list(itertools.combinations(order, 2))
+    while pairs:
+        tried = np.tile(order, (1 + len(pairs), 1))
+        for row, (k, j) in zip(tried[1:], pairs, strict=True):
+            row[[k, j]] = row[[j, k]]
+        density = log_prior(model, _in_orders(model.sites, theta, tried), units).numpy()
+        density = np.where(np.isfinite(density), density, -np.inf)
+        best = int(density.argmax())
+        if not density[best] > density[0] + _BETTER:
+            break
+        order = tried[best]
+    return order
+
+
+def _in_orders(sites: tuple[Site, ...], theta: Theta, orders: np.ndarray) -> Theta:
+    """As many draws as there are orders [S, K], the same but for their components' places."""
+    return {
+        site.name: tf.constant(
+            theta[site.name][orders]
+            if site.by_component
+            else np.repeat(theta[site.name][np.newaxis], len(orders), axis=0)
+        )
+        for site in sites
+    }
 
 
 def _tried(model: Model) -> bool:

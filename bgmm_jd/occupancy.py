@@ -76,7 +76,7 @@ def occupied(blocks: Iterable[np.ndarray], S: int, K: int, seed: int) -> np.ndar
     -------
     bool array [S, K]
     """
-    rng = np.random.default_rng([seed, 2])
+    rng = np.random.default_rng([seed, 6])
     found = np.zeros((S, K), bool)
     for block in blocks:
         uniform = rng.random((block.shape[2], S)).T  # row by row: however they are cut

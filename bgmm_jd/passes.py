@@ -23,7 +23,7 @@ from bgmm_jd.draws import fold_in
 from bgmm_jd.natural import Stride, free_of, natural_step, values_of
 from bgmm_jd.objective import Model, log_prior
 from bgmm_jd.rows import Missing, Rows, in_slices, to_tensors
-from bgmm_jd.run import Run, Stand
+from bgmm_jd.run import Run, Stand, frozen
 from bgmm_jd.state import Inside, can_expand
 from bgmm_jd.status import Status
 from bgmm_jd.surrogate import Values, joint_in_training, with_roots
@@ -33,7 +33,6 @@ _SLICES = 128  # at least: their draws together tell the scales
 _LONGEST_SLICE = 8_192  # rows: what a slice takes stays in the cache
 _MEMORY = 8
 _TOLERANCE = 0.03  # posterior sds that are left to go
-_MOST_PASSES = 200
 _SHORTEST = 1 / 16  # of a full natural-gradient step
 # Passes that are averaged, and half as many for the elbo: at least, and of few rows, which are as
 # quick to read several times, so many that they read this number of rows. A dozen leave sds a noise
@@ -73,7 +72,11 @@ class Pass(NamedTuple):
 
 
 def polish(
-    inside: Inside, seed: tf.Tensor, report: Callable[[Stand], None], started: np.ndarray
+    inside: Inside,
+    seed: tf.Tensor,
+    report: Callable[[Stand], None],
+    started: np.ndarray,
+    most: int,
 ) -> Run:
     """Bring the parameters to the optimum of the elbo of all rows.
 
@@ -83,13 +86,14 @@ def polish(
     ----------
     inside : with the values to start from.
     started : elbos of the steps before, to be kept in the trace.
+    most : limit of passes.
     """
     sites = inside.model.sites
-    evaluate = _evaluator(inside, seed)
     free = tf.nest.map_structure(lambda t: t.numpy(), free_of(sites, inside.values))
     elbos, status = list(started), Status.STEP_LIMIT
     try:
-        for stage in itertools.islice(_path(inside, evaluate, free), _MOST_PASSES):
+        evaluate = _evaluator(inside, seed)
+        for stage in itertools.islice(_path(inside, evaluate, free), most):
             if not np.isfinite(stage.elbo):
                 status = Status.DIVERGED
                 break
@@ -103,8 +107,9 @@ def polish(
                 break
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
-    values = tf.nest.map_structure(np.array, values_of(sites, free))
-    return Run(values, np.array(elbos), elbos[-1], status)
+    trace = np.array(elbos)
+    trace.setflags(write=False)
+    return Run(frozen(values_of(sites, free)), trace, elbos[-1], status)
 
 
 class Stage(NamedTuple):

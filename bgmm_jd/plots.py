@@ -85,6 +85,8 @@ def plot_density(
     rows = as_rows(X, posterior.D, missing=check_missing(posterior.missing))
     chosen = _check_features(features, posterior.D)
     rows = rows[~np.isnan(rows[:, chosen]).any(axis=1)]
+    if not len(rows):
+        raise ValueError(f"X must have a row with all features shown, {chosen}; it has none.")
     labels = _check_names(getattr(X, "columns", None) if names is None else names, posterior.D)
     mixture = _mixture(posterior, chosen, as_count(draws, "draws"), seed)
     values = rows[:, chosen].astype(np.float64)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from scipy.special import logsumexp
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd import mixture, sampling, spread, units
@@ -32,7 +33,7 @@ _PREDICTIVE_DRAWS = 200
 _CHUNK = 2**23  # numbers in the largest intermediate array of a prediction: 32 MiB in float32
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Posterior:
     """A fitted surrogate posterior of a Gaussian mixture.
 
@@ -48,7 +49,8 @@ class Posterior:
         What NaN meant in the fit, and so means in predictions.
     elbo : float
         Evidence lower bound in nats for the whole data set, all constants kept, in the user's
-        units; higher is better. Estimated anew after the fit, with standard error `elbo_se`.
+        units; higher is better. Estimated anew after the fit, with standard error `elbo_se`,
+        which is NaN where Ctrl-C came before that.
     khat : float
         Of the draws' distribution against the exact posterior, before weighting: below 0.5 the
         draws can be trusted, above 0.7 they cannot. NaN where it was out of reach.
@@ -60,7 +62,8 @@ class Posterior:
         The most rows that a step read.
     restarts : tuple of Restart
         How each start ended; `agrees` says which came to the solution that was kept. A later one
-        ends as soon as it is at the optimum of an earlier one, whose elbo it is given.
+        ends as soon as it is at the optimum of an earlier one, whose elbo it is given. Elbos are
+        in the user's units, from the noisy ones of steps; parameters are in internal units.
     """
 
     prior: tfd.JointDistributionCoroutine
@@ -318,12 +321,18 @@ def log_density(
 
     Returns
     -------
-    array [N], in the dtype of the fit.
+    array [N], in the dtype of the fit; -inf for a row so far away that its dtype has no number for
+    the square of the distance.
     """
-    X = new_rows(posterior, X)
-    likelihood = row_log_likelihood(posterior, draw(posterior, as_count(draws, "draws"), seed), X)
-    largest = likelihood.max(axis=0)
-    return largest + np.log(np.exp(likelihood - largest).mean(axis=0))
+    where = posterior.inside.data.units
+    rows = to_rows(new_rows(posterior, X), where)
+    theta = draw(posterior, as_count(draws, "draws"), seed).theta
+    result = np.empty(len(rows.values), posterior.dtype)
+    for part, block in over_rows(posterior, mixture.row_log_likelihood, theta, rows):
+        # Numbers beyond the dtype's range are NaN where two of them cancel.
+        block = np.where(np.isnan(block), -np.inf, block)
+        result[part] = logsumexp(block, axis=0) - np.log(len(block))
+    return result - row_log_volume(rows, where).astype(posterior.dtype)
 
 
 def predict_proba(
@@ -334,12 +343,25 @@ def predict_proba(
     Returns
     -------
     array [N, K], rows summing to 1.
+
+    Raises
+    ------
+    ValueError
+        If a row is so far from all components that its density in each is zero, even as a
+        logarithm: beyond some 1e19 sds in float32.
     """
-    rows = to_rows(new_rows(posterior, X), posterior.inside.data.units)
+    X = new_rows(posterior, X)
+    rows = to_rows(X, posterior.inside.data.units)
     theta = draw(posterior, as_count(draws, "draws"), seed).theta
-    result = np.empty((len(rows.values), posterior.K), posterior.dtype)
+    result = np.empty((len(X), posterior.K), posterior.dtype)
     for part, block in over_rows(posterior, mixture.responsibilities, theta, rows):
         result[part] = block.mean(axis=0).T
+    lost = np.flatnonzero(~np.isfinite(result).all(axis=1))
+    if len(lost):
+        raise ValueError(
+            f"X's row {lost[0]}, {X[lost[0]].tolist()}, is so far from all components that its "
+            "density cannot be told from zero. Drop such rows, or check their units."
+        )
     return result[:, posterior.inside.order]
 
 

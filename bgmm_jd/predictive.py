@@ -211,7 +211,7 @@ class PredictiveMixture:
         -------
         array [n, *M, d]
         """
-        n, rng = as_count(n, "n"), np.random.default_rng([as_seed(seed), 2])
+        n, rng = as_count(n, "n"), np.random.default_rng([as_seed(seed), 5])
         J, d = self.parts.y_means.shape
         M = len(self._x)
         u, found = rng.random((M, n)).T, rng.standard_normal((M, n, d)).swapaxes(0, 1)

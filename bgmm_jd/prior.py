@@ -1,6 +1,7 @@
 """Prior coroutines: the published model's, the default in the data's own units, a user's own."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -55,8 +56,10 @@ def mixture_prior(
     arguments mean the same in each form.
 
     The default values are those of the published example this library grew from: they suit data
-    whose columns have a spread of about 1 to 3 around zero. `fit` without a prior uses values in
-    the data's own units instead.
+    whose columns have a spread of about 1 to 3 around zero, and are not scaled to others. `fit`
+    without a prior uses `mean_loc=X.mean(axis=0)`, `mean_scale=2 * X.std(axis=0)`,
+    `precision_concentration=1`, `precision_rate=0.1 * K ** (-2 / D) * X.var(axis=0)` and
+    `weight_concentration=2`.
 
     Parameters
     ----------
@@ -112,7 +115,7 @@ def stick_breaking_prior(
         v[k] ~ Beta(1, concentration),    weights[k] = v[k] prod_{j < k} (1 - v[j])
 
     and what is left for the last. How many components hold rows is told by
-    `occupied_components`; a sparse Dirichlet, `mixture_prior(K_max, D, weight_concentration=0.1)`
+    `occupied_components`; a sparse Dirichlet, `mixture_prior(K_max, D, weight_concentration=0.01)`
     say, is another prior that empties the components that are not needed.
 
     Parameters
@@ -120,7 +123,9 @@ def stick_breaking_prior(
     K_max : int
         At least 1. The cost grows with it.
     concentration : float, positive
-        The smaller, the fewer components: a priori some concentration * log(N) hold rows. For one
+        The smaller, the fewer components: a priori some concentration * log(N) hold rows. With
+        more than 0.1 the most probable number is easily one too many, as a component that takes
+        a few rows of a large cluster costs little. For one
         with a prior of its own, `alpha` say, write a coroutine that yields
         `StickBreaking(bgmm_jd.sticks.dirichlet_process(K_max, alpha), name="weights")`.
 
@@ -176,7 +181,10 @@ def _components(
 
 def _as_key(value: Any, name: str, shape: tuple[int, ...], positive: bool = True) -> bytes:
     """The argument broadcast to its shape, as a hashable value."""
-    array = np.asarray(value, np.float64)
+    try:
+        array = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number or an array of them; got {value!r}.") from None
     try:
         full = np.broadcast_to(array, shape)
     except ValueError:
@@ -381,7 +389,18 @@ def variable_shapes(prior: tfd.JointDistributionCoroutine) -> dict[str, tuple[in
     return {name: tuple(int(n) for n in tf.get_static_value(s)) for name, s in shapes.items()}
 
 
-@functools.lru_cache(maxsize=64)
+def _once(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Answered once for each prior, but for those with variables, which may change."""
+    known = functools.lru_cache(maxsize=64)(function)
+
+    @functools.wraps(function)
+    def answer(prior: tfd.JointDistributionCoroutine) -> Any:
+        return function(prior) if prior.variables else known(prior)
+
+    return answer
+
+
+@_once
 def prior_moments(prior: tfd.JointDistributionCoroutine) -> dict[str, tuple[Any, Any]]:
     """Where a variable starts of which the rows say nothing directly: a centre and a spread.
 
@@ -396,7 +415,7 @@ def prior_moments(prior: tfd.JointDistributionCoroutine) -> dict[str, tuple[Any,
     return moments
 
 
-@functools.lru_cache(maxsize=64)
+@_once
 def smallest_weight(prior: tfd.JointDistributionCoroutine) -> float:
     """The prior median of the smallest weight: how empty the prior lets a component be."""
     weights = prior.sample(_PRIOR_DRAWS, seed=(0, 0)).weights.numpy()

@@ -7,6 +7,7 @@ import numpy as np
 
 from bgmm_jd.labels import (
     align,
+    are_told_apart,
     arrange_values,
     can_arrange,
     has_own_parameters,
@@ -26,7 +27,7 @@ _MET = 3.0 * TOLERANCE
 
 
 class Restart(NamedTuple):
-    """One start's end, in internal units.
+    """One start's end, in internal units; in a posterior, its elbo in the user's.
 
     values : the parameters it ended at.
     order : its labels [K], in the order that matches them to the best start's.
@@ -42,19 +43,18 @@ class Restart(NamedTuple):
     agrees: bool
 
 
-def compare(
-    sites: tuple[Site, ...], runs: list[Run], coarse: float = 1.0
-) -> tuple[Run, tuple[Restart, ...]]:
+def compare(model: Model, runs: list[Run], coarse: float = 1.0) -> tuple[Run, tuple[Restart, ...]]:
     """The best run, and all runs beside it, in the order in which they ran.
 
-    The best has the highest elbo of those that settled, or of all if none did.
+    The best has the highest elbo of those that settled, or of all if none did; of equal ones, that
+    which settled itself.
 
     Parameters
     ----------
     coarse : posterior sds to which the runs were to settle, in units of the usual; see `run`.
     """
-    best = max(runs, key=lambda run: (run.status is Status.CONVERGED, run.elbo))
-    return best, tuple(_beside(sites, best, run, coarse * _SAME) for run in runs)
+    best = max(runs, key=lambda run: (run.status is Status.CONVERGED, run.elbo, not run.joined))
+    return best, tuple(_beside(model, best, run, coarse * _SAME) for run in runs)
 
 
 def met(model: Model, runs: Iterable[Run], values: Values, coarse: float) -> Run | None:
@@ -79,13 +79,17 @@ def met(model: Model, runs: Iterable[Run], values: Values, coarse: float) -> Run
     return None
 
 
-def _beside(sites: tuple[Site, ...], best: Run, run: Run, same: float) -> Restart:
-    order = _matching(sites, best, run.values)
-    # Broken sticks are not those of other components in another order: the rest is compared.
-    alike = tuple(site for site in sites if has_own_parameters(site))
+def _beside(model: Model, best: Run, run: Run, same: float) -> Restart:
+    sites = model.sites
+    if are_told_apart(model) or _means_site(sites).fixed is not None:
+        order, alike = np.arange(model.components), sites
+    else:
+        order = _matching(sites, best, run.values)
+        # Broken sticks are not those of other components in another order: the rest is compared.
+        alike = tuple(site for site in sites if has_own_parameters(site))
     here = moments(alike, best.values)
     there = moments(alike, arrange_values(alike, run.values, order))
-    apart = np.max(np.abs(here[0] - there[0]) / here[1])
+    apart = np.max(np.abs(here[0] - there[0]) / here[1], initial=0.0)
     return Restart(run.values, order, run.elbo, len(run.elbos), run.status, bool(apart < same))
 
 

@@ -172,20 +172,22 @@ def _tolerance(inside: Inside) -> float:
 
 def _ended(inside, values, blocks, elbos, status) -> Run:
     if not blocks:
-        return Run(_frozen(values), np.empty(0), -np.inf, status)
+        return Run(frozen(values), np.empty(0), -np.inf, status)
     cloud = settle.cloud(blocks)
     trace = np.concatenate(elbos)
     trace.setflags(write=False)
     # The median: one draw in a corner of the prior would outweigh all others in a mean.
     elbo = float(np.median(np.concatenate(elbos[-len(cloud) :])))
-    return Run(_frozen(settle.average(inside.model.sites, cloud)), trace, elbo, status)
+    return Run(frozen(settle.average(inside.model.sites, cloud)), trace, elbo, status)
 
 
 def _finite(block: svi.Block) -> bool:
     return all(np.isfinite(leaf).all() for leaf in tf.nest.flatten(block.average))
 
 
-def _frozen(values: Values) -> Values:
+def frozen(values: Values) -> Values:
+    """A copy that cannot be written to."""
+
     def copy(leaf):
         array = np.array(leaf)
         array.setflags(write=False)

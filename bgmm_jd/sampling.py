@@ -126,21 +126,35 @@ class Weighted(NamedTuple):
 
 
 def weighted(inside: Inside, n: int, rng: np.random.Generator) -> Weighted:
-    """Proposals for n draws, weighted by the log joint density of all rows."""
-    return _weigh(inside, proposal(inside, max(_PROPOSALS * n, _FEWEST_PROPOSALS), rng))
+    """Proposals for n draws, weighted by the log joint density of all rows.
+
+    Three for each draw, or fewer, but one at least, where so many are out of reach.
+    """
+    proposals = int(np.clip(most_draws(inside), n, _PROPOSALS * n))
+    return _weigh(inside, proposal(inside, max(proposals, _FEWEST_PROPOSALS), rng))
 
 
 def _weigh(inside: Inside, draws: Draws) -> Weighted:
     log_ratio = log_joint_of(inside, draws) - draws.log_q.numpy()
     possible = np.isfinite(log_ratio)
+    if not possible.any():
+        return Weighted(draws, np.full(len(log_ratio), 1.0 / len(log_ratio)), math.inf)
     # A draw out of the dtype's range gets a weight of nothing.
     log_ratio[~possible] = np.min(log_ratio[possible], initial=0.0) - 100.0
     return Weighted(draws, *smooth(log_ratio))
 
 
-def khat_of(inside: Inside, draws: Draws) -> float:
-    """The k-hat of any draws with their own log density; NaN where it is out of reach."""
-    if not _FEWEST_PROPOSALS <= len(draws.log_q) <= most_draws(inside):
+def khat_of_surrogate(inside: Inside, draws: Draws, seed: int) -> float:
+    """The k-hat of the mean-field surrogate; NaN where it is out of reach.
+
+    Parameters
+    ----------
+    draws : of the surrogate; where they are too few, others are drawn.
+    """
+    if len(draws.log_q) < _FEWEST_PROPOSALS:
+        n = int(np.clip(most_draws(inside), _FEWEST_PROPOSALS, _KHAT_DRAWS))
+        draws = mean_field(inside, n, seed)
+    if len(draws.log_q) > most_draws(inside):
         return math.nan
     return _weigh(inside, draws).khat
 
@@ -201,9 +215,9 @@ def _matching(inside: Inside, found: Weighted) -> Normal | None:
 
 
 def calibrated(inside: Inside, n: int, seed: int) -> Draws:
-    """Draws of the calibrated posterior; unweighted where weights are out of reach."""
+    """Draws of the calibrated posterior; unweighted where weights are out of reach, or no use."""
     rng = np.random.default_rng([seed, 2])
-    if not inside.weigh or _PROPOSALS * n > most_draws(inside):
+    if not inside.weigh:
         return proposal(inside, n, rng, to_weigh=False)
     found = weighted(inside, n, rng)
     chosen = resample(found.weights, n, rng)

@@ -118,7 +118,7 @@ def select(
     fewer components.
     """
     X = as_rows(X, missing=options.get("missing") is not None)
-    weight = as_weights(options.get("sample_weight"), len(X))
+    weight = as_weights(options.get("sample_weight"), len(X), X.dtype)
     counted = X if weight is None else X[weight > 0]
     combinations = list(product(_check_numbers(K, len(counted)), _check_forms(covariance)))
     priors = _priors(prior, combinations, X.shape[1])
@@ -174,7 +174,10 @@ def _check_numbers(K: Any, N: int) -> list[int]:
     if not numbers:
         raise ValueError(f"K must have at least one number of components; got {K!r}.")
     if max(numbers) > N:
-        raise ValueError(f"X must have at least K={max(numbers)} rows; got {N}. Use a smaller K.")
+        raise ValueError(
+            f"X must have at least K={max(numbers)} rows of positive weight; got {N}. "
+            "Use a smaller K."
+        )
     return numbers
 
 

@@ -147,13 +147,13 @@ def log_joint_of(inside: Inside, draws: Draws) -> np.ndarray:
     # Of the draws as they are, and not of the points that a bijector may remember they came from.
     theta = tf.nest.map_structure(tf.identity, draws.theta)
     points = flatten(inside.model.sites, theta, units).numpy()
-    expanded = _has_room(inside) and can_expand(inside, _rounding(inside), theta)
+    expanded = has_room(inside) and can_expand(inside, _rounding(inside), theta)
     at_once = points_at_once(inside, expanded)
     program = _log_joint_program(inside.model, inside.data.shape[0], expanded, inside.execution)
     return in_chunks(lambda part: program(part, rows, units), points, at_once)
 
 
-def _has_room(inside: Inside) -> bool:
+def has_room(inside: Inside) -> bool:
     """Whether the terms of all rows may be in memory at once."""
     N, D = inside.data.shape
     return N * quadratic.number_of_terms(D, inside.model.covariance) <= _MOST_TERMS

@@ -60,7 +60,8 @@ def sites_of(prior: tfd.JointDistributionCoroutine, covariance: str = "diag") ->
     Raises
     ------
     ValueError
-        If a variable is discrete, or fixed by others that are not.
+        If a variable is discrete, is fixed by others that are not, or has a support that depends
+        on others.
     """
     distributions, draws = prior.sample_distributions(seed=(0, 0))
     found = []
@@ -68,6 +69,7 @@ def sites_of(prior: tfd.JointDistributionCoroutine, covariance: str = "diag") ->
         site = _site(name, distribution, draw, unit_of(name, covariance))
         found.append(site._replace(by_component=is_by_component(name, covariance)))
     _check_fixed(prior, found)
+    _check_supports(prior, found)
     return tuple(found)
 
 
@@ -82,10 +84,35 @@ def _check_fixed(prior: tfd.JointDistributionCoroutine, sites: list[Site]) -> No
             )
 
 
+def _check_supports(prior: tfd.JointDistributionCoroutine, sites: list[Site]) -> None:
+    """Whether the map from the real line to each support is that to the support in other draws."""
+    if all(site.bijector is None for site in sites):
+        return
+    for seed in ((0, 1), (0, 2)):
+        for site, distribution, draw in zip(
+            sites, *prior.sample_distributions(seed=seed), strict=True
+        ):
+            if site.bijector is None or type(_innermost(distribution)) in TWINS:
+                continue
+            shape = site.bijector.inverse_event_shape(site.shape)
+            ends = (site.bijector.forward(tf.fill(shape, tf.cast(x, site.dtype))) for x in (-3, 3))
+            inside = [distribution.log_prob(end) for end in ends]
+            if not np.isfinite([*np.ravel(inside), *np.ravel(site.bijector.inverse(draw))]).all():
+                raise ValueError(
+                    f"prior's variable '{site.name}' must have a support that does not depend on "
+                    "other variables. Let it be a share of the other one, say, which has its own."
+                )
+
+
 def _site(name: str, distribution: tfd.Distribution, draw: tf.Tensor, unit: Unit) -> Site:
     shape = tuple(distribution.event_shape)
     kind = type(_innermost(distribution))
     if kind in (tfd.Deterministic, tfd.VectorDeterministic):
+        if distribution.variables:
+            raise ValueError(
+                f"prior's variable '{name}' must not be fixed by a tf.Variable, as the first value "
+                "would be kept. Use a constant, and another prior for another one."
+            )
         return Site(name, shape, FIXED, unit, fixed=draw.numpy())
     family = _twin(distribution, unit)
     if family is not None:
@@ -141,7 +168,7 @@ def start_values(
         mean, sd = (tf.convert_to_tensor(m, dtype) for m in moments[site.name])
         if site.bijector is not None:
             mean, sd = _unconstrain(_to_internal(site, units), mean, sd)
-            if not np.isfinite(mean).all():
+            if not (np.isfinite(mean).all() and np.isfinite(sd).all()):
                 raise ValueError(
                     f"prior's variable '{site.name}' has no density at the values that X suggests "
                     "to start from. Widen its support, or check the units of the prior."
@@ -156,11 +183,15 @@ def _unconstrain(
     """Location and scale on the real line; only a start, so a finite difference will do."""
     loc = bijector.inverse(mean)
     if loc.shape == mean.shape:
-        return loc, tf.abs(bijector.inverse(mean + sd) - loc)
-    # One spread for all coordinates of a vector: that which keeps the volume.
+        above, below = (tf.abs(bijector.inverse(mean + way * sd) - loc) for way in (1.0, -1.0))
+        # Where the support ends within an sd, by the other side, or else by some spread.
+        one_side = tf.where(tf.math.is_finite(above), above, below)
+        return loc, tf.where(tf.math.is_finite(one_side), one_side, 1.0)
+    # One spread for all coordinates of a vector: that which keeps the volume, of entries that vary.
     volume = bijector.inverse_log_det_jacobian(mean, event_ndims=len(mean.shape))
     size = tf.cast(tf.size(loc), mean.dtype)
-    return loc, tf.exp(tf.reduce_mean(tf.math.log(sd)) + volume / size) * tf.ones_like(loc)
+    log_sd = tf.reduce_mean(tf.math.log(sd[sd > 0.0]))
+    return loc, tf.exp(log_sd + volume / size) * tf.ones_like(loc)
 
 
 def joint(sites: tuple[Site, ...], values: Values, units: Units) -> tfd.JointDistributionCoroutine:

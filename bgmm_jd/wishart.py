@@ -147,7 +147,7 @@ class Wishart(tfd.Distribution):
         shape = tf.concat([[n], tf.shape(C)], axis=0)
         # Of all D^2, as half of them left unused costs less than to put the others in their places.
         drawn = draws.half_of(shape) if self._mirrored else shape
-        _, below = _masks(self._event_shape()[-1], self.dtype)
+        below = _below_diagonal(self._event_shape()[-1], self.dtype)
         normals = draws.normal(drawn, seed, self.dtype) * below
         turned = tf.matmul(C, normals / tf.sqrt(df)[..., tf.newaxis, tf.newaxis])
         return draws.in_pairs(turned, -turned, n) if self._mirrored else turned
@@ -159,7 +159,7 @@ class Wishart(tfd.Distribution):
         """
         df, C = tf.convert_to_tensor(self.df), tf.convert_to_tensor(self.mean_tril)
         D = self._event_shape()[-1]
-        _, below = _masks(D, self.dtype)
+        below = _below_diagonal(D, self.dtype)
         L = tf.matmul(_inverse(C), x if self._of_factors else tf.linalg.cholesky(x))
         roots = tf.linalg.diag_part(L)
 
@@ -293,10 +293,9 @@ def _indices(D: int, dtype: tf.DType) -> tf.Tensor:
     return tf.range(D, dtype=dtype)
 
 
-def _masks(D: int, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
-    """Ones on the diagonal, and ones below it: each [D, D]."""
-    diagonal = tf.eye(D, dtype=dtype)
-    return diagonal, tf.linalg.band_part(tf.ones([D, D], dtype), -1, 0) - diagonal
+def _below_diagonal(D: int, dtype: tf.DType) -> tf.Tensor:
+    """Ones below the diagonal, [D, D]."""
+    return tf.linalg.band_part(tf.ones([D, D], dtype), -1, 0) - tf.eye(D, dtype=dtype)
 
 
 def coordinates() -> tfb.Bijector:

@@ -49,7 +49,7 @@ ROOMS = {
         "wishart",
     },
     "settle": {"surrogate"},
-    "labels": {"families", "objective", "surrogate"},
+    "labels": {"families", "mixture", "objective", "surrogate", "units"},
     "coordinates": {"covariance", "surrogate", "units"},
     "natural": {"families", "surrogate"},
     "svi": {

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import bgmm_jd
-from bgmm_jd import mixture, sampling
+from bgmm_jd import mixture, sampling, state
 from bgmm_jd.calibrate import Normal, calibrate, gradient_of_log_joint
 from bgmm_jd.coordinates import flatten, unflatten
 from bgmm_jd.covariance import FORMS, MATRIX_FORMS
@@ -15,7 +15,7 @@ from bgmm_jd.data import to_rows
 from bgmm_jd.objective import model_of
 from bgmm_jd.prior import stick_breaking_prior
 from bgmm_jd.rows import to_tensors
-from bgmm_jd.sampling import Weighted, proposal, weighted
+from bgmm_jd.sampling import Weighted, khat_of_surrogate, proposal, weighted
 from bgmm_jd.state import log_joint_of, mean_field
 from bgmm_jd.surrogate import without_roots
 from bgmm_jd.units import MATRICES, as_tensors, unit
@@ -181,6 +181,32 @@ def test_proposal_integrates_like_the_surrogate(two_clusters_posterior):
 def test_few_draws_are_no_trouble(two_clusters_posterior):
     for n in (1, 2, 7):
         assert len(two_clusters_posterior.sample(n)["weights"]) == n
+
+
+def test_many_draws_are_weighted_too(two_clusters_posterior, monkeypatch):
+    """Where three proposals for each draw are out of reach there is one, and it has its weight."""
+    inside = two_clusters_posterior.inside
+    monkeypatch.setattr(state, "_AFFORDABLE", 300 * inside.numbers)
+    assert len(weighted(inside, 250, np.random.default_rng(0)).weights) == 300
+    assert len(weighted(inside, 1_000, np.random.default_rng(0)).weights) == 1_000
+    drawn = two_clusters_posterior.sample(1_000)["weights"]
+    assert len(np.unique(drawn[:, 0])) < 1_000  # as weights repeat some
+
+
+def test_no_draw_with_a_density(two_clusters_posterior, monkeypatch):
+    """The worst k-hat, not the best."""
+    nowhere = lambda inside, draws: np.full(len(draws.log_q), np.nan)  # noqa: E731
+    monkeypatch.setattr(sampling, "log_joint_of", nowhere)
+    found = weighted(two_clusters_posterior.inside, 100, np.random.default_rng(0))
+    assert found.khat == np.inf
+    np.testing.assert_array_equal(found.weights, 1 / 300)
+
+
+def test_khat_where_the_elbo_took_few_draws(two_clusters_posterior):
+    """Few are as many as it takes, not a k-hat that is not known."""
+    inside = two_clusters_posterior.inside
+    few = mean_field(inside, 32, seed=0)
+    assert np.isfinite(khat_of_surrogate(inside, few, seed=0))
 
 
 def test_weights_of_a_good_proposal(two_clusters_posterior):

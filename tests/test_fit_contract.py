@@ -134,12 +134,17 @@ def prior(**sizes):
         ({"sample_weight": np.ones(N - 1)}, ValueError, r"each of the 40 rows.*got shape \(39,\)"),
         ({"sample_weight": -np.ones(N)}, ValueError, "not negative; got -1.0 in row 0"),
         ({"sample_weight": ["a"] * N}, TypeError, "sample_weight must hold real numbers"),
-        ({"sample_weight": np.eye(N)[0]}, ValueError, "at least K=2 rows; got 1"),
+        (
+            {"sample_weight": np.eye(N)[0]},
+            ValueError,
+            "at least K=2 rows of positive weight; got 1",
+        ),
         ({"max_steps": 0}, ValueError, "max_steps must be at least 1"),
         ({"restarts": 0}, ValueError, "restarts must be at least 1"),
         ({"init": GOOD[:3]}, ValueError, "one row for each of K=2 components; got 3"),
-        ({"init": GOOD[:2, :1]}, ValueError, "must have 2 columns"),
-        ({"init": [[np.nan, 0.0], [1.0, 2.0]]}, ValueError, "must be finite"),
+        ({"init": GOOD[:2, :1]}, ValueError, "init must have 2 columns, as X has; got 1"),
+        ({"init": [[np.nan, 0.0], [1.0, 2.0]]}, ValueError, "init must be finite.*Fill"),
+        ({"init": GOOD[0]}, ValueError, r"init must be two-dimensional.*init\.reshape"),
         ({"prior": "diag"}, TypeError, "tfd.JointDistributionCoroutine; got str"),
         ({"prior": bgmm_jd.mixture_prior(3, D)}, ValueError, r"'weights'.*\[2\] for K=2"),
         ({"prior": bgmm_jd.mixture_prior(K, 3)}, ValueError, r"'means'.*\[2, 2\].*2 columns"),
@@ -197,6 +202,21 @@ def test_a_start_outside_the_priors_support_is_refused():
 def test_bad_rows_for_predictions(two_clusters_posterior, function, X, error, message):
     with pytest.raises(error, match=message):
         function(two_clusters_posterior, X)
+
+
+@pytest.mark.parametrize("covariance", ["diag", "full"])
+def test_rows_beyond_all_numbers(two_clusters, covariance):
+    """Values that stand for missing ones in other formats: no label, no NaN."""
+    X = two_clusters.astype(np.float32)
+    posterior = fit(X, covariance=covariance, calibrate=False)
+    far = np.array([[1.0, 2.0], [-3.4e38, 3.4e38], [9.97e36, 1.0]], np.float32)
+    density = bgmm_jd.log_density(posterior, far)
+    assert density.dtype == np.float32
+    assert np.isfinite(density[0])
+    np.testing.assert_array_equal(density[1:], -np.inf)
+    for function in (bgmm_jd.predict, bgmm_jd.predict_proba):
+        with pytest.raises(ValueError, match=r"row 1, .* so far from all components.*units"):
+            function(posterior, far)
 
 
 # --- What must work ---------------------------------------------------------------------------

@@ -9,8 +9,16 @@ from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
 from bgmm_jd.covariance import FORMS
-from bgmm_jd.labels import align, arrange, arrange_values, can_arrange, is_exchangeable, separated
-from bgmm_jd.objective import model_of
+from bgmm_jd.labels import (
+    align,
+    arrange,
+    arrange_values,
+    can_arrange,
+    is_exchangeable,
+    preferred,
+    separated,
+)
+from bgmm_jd.objective import log_prior, model_of
 from bgmm_jd.surrogate import joint, map_values, sites_of, variables
 from bgmm_jd.units import as_tensors, unit
 
@@ -52,6 +60,31 @@ def test_exchangeable_priors():
         assert is_exchangeable(model_of(bgmm_jd.mixture_prior(3, 2, form), form))
         prior = bgmm_jd.mixture_prior(3, 2, form, mean_loc=apart)
         assert not is_exchangeable(model_of(prior, form))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("of", ["means", "weights", "precisions", "all"])
+def test_the_order_that_the_prior_prefers(of, seed):
+    """Against all 24 orders of four components, in an order that is not that of the prior."""
+    rng = np.random.default_rng(seed)
+    told = {
+        "means": {"mean_loc": 3.0 * rng.standard_normal((4, 2))},
+        "weights": {"weight_concentration": [1.0, 9.0, 30.0, 3.0]},
+        "precisions": {"precision_rate": [[30.0], [1.0], [5.0], [100.0]]},
+    }
+    wanted = told["means"] | told["weights"] | told["precisions"] if of == "all" else told[of]
+    model = model_of(bgmm_jd.mixture_prior(4, 2, **wanted))
+    drawn = model.prior.sample(seed=(seed, 1))._asdict()
+    places = rng.permutation(4)
+    theta = {name: v.numpy()[places] for name, v in drawn.items()}
+    units = as_tensors(unit(2), "float32")
+
+    def density(order):
+        arranged = {name: tf.constant(v[order][np.newaxis]) for name, v in theta.items()}
+        return float(log_prior(model, arranged, units)[0])
+
+    best = max(density(list(order)) for order in itertools.permutations(range(4)))
+    assert density(preferred(model, theta, units)) == pytest.approx(best, abs=0.05)
 
 
 def test_exchangeable_as_long_as_a_variable_of_the_prior_says_so():

@@ -1,5 +1,7 @@
 """Passes over all rows: their gradient, their elbo, where they end, and a fit that uses them."""
 
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -207,7 +209,7 @@ def full_batch_optimum(inside, blocks=14, steps=50, draws=16):
 
 def ends_of(inside, seeds):
     """Where passes end, each with draws of its own: means and sds [2, P]."""
-    runs = [passes.polish(inside, stateless_seed(s), quiet, np.array([-1e4])) for s in seeds]
+    runs = [passes.polish(inside, stateless_seed(s), quiet, np.array([-1e4]), 200) for s in seeds]
     for found in runs:
         assert found.status is Status.CONVERGED
         assert found.elbos[0] == -1e4
@@ -254,7 +256,7 @@ def test_steps_that_overshoot_are_taken_back(monkeypatch):
     With these draws even the shortest step leads down once, from a point that was no good.
     """
     inside = started()
-    end = passes.polish(inside, SEED, quiet, np.zeros(1))
+    end = passes.polish(inside, SEED, quiet, np.zeros(1), 200)
     honest = passes._evaluator
 
     def overshooting(inside, seed):
@@ -268,7 +270,7 @@ def test_steps_that_overshoot_are_taken_back(monkeypatch):
 
     monkeypatch.setattr(passes, "_evaluator", overshooting)
     monkeypatch.setattr(passes, "_averaged", lambda inside: 1)
-    found = passes.polish(inside, SEED, quiet, np.zeros(1))
+    found = passes.polish(inside, SEED, quiet, np.zeros(1), 200)
     assert found.status is Status.CONVERGED
     here, there = (settle.moments(inside.model.sites, run.values) for run in (end, found))
     # Both tolerances, the noise of the passes that one averages, and a last step too long.
@@ -285,7 +287,7 @@ def test_interrupt_keeps_what_it_has():
         if len(told) == 3:
             raise KeyboardInterrupt
 
-    found = passes.polish(inside, SEED, interrupted, np.array([-5e3, -1e3]))
+    found = passes.polish(inside, SEED, interrupted, np.array([-5e3, -1e3]), 200)
     assert found.status is Status.INTERRUPTED
     assert [stand.steps for stand in told] == [3, 4, 5]
     assert len(found.elbos) == 5
@@ -297,9 +299,8 @@ def test_interrupt_keeps_what_it_has():
     assert all(np.isfinite(leaf).all() for leaf in tf.nest.flatten(again))
 
 
-def test_passes_run_eagerly(monkeypatch):
-    monkeypatch.setattr(passes, "_MOST_PASSES", 2)
-    found = passes.polish(started(execution="eager"), SEED, quiet, np.zeros(1))
+def test_passes_run_eagerly():
+    found = passes.polish(started(execution="eager"), SEED, quiet, np.zeros(1), 2)
     assert len(found.elbos) == 3
 
 
@@ -308,14 +309,13 @@ def test_divergence_is_told(monkeypatch):
     inside = started()
     nowhere = lambda memory: np.full_like(memory.images[-1], np.nan)  # noqa: E731
     monkeypatch.setattr(anderson, "accelerated", nowhere)
-    found = passes.polish(inside, SEED, quiet, np.array([-1e3]))
+    found = passes.polish(inside, SEED, quiet, np.array([-1e3]), 200)
     assert found.status is Status.DIVERGED
     assert np.isfinite(found.elbos).all()
 
 
-def test_limit_of_passes_is_told(monkeypatch):
-    monkeypatch.setattr(passes, "_MOST_PASSES", 2)
-    found = passes.polish(started(), SEED, quiet, np.zeros(1))
+def test_limit_of_passes_is_told():
+    found = passes.polish(started(), SEED, quiet, np.zeros(1), 2)
     assert found.status is Status.STEP_LIMIT
     assert len(found.elbos) == 3
 
@@ -365,6 +365,27 @@ def test_a_large_fit_is_that_of_all_rows_at_once(large):
     assert np.abs(np.log(sd / whole_sd)).max() < 0.05
     # Five standard errors of both, of which one has 5 degrees of freedom: once in 250 or less.
     assert abs(large.elbo - whole.elbo) < 5 * np.hypot(large.elbo_se, whole.elbo_se) + 0.02
+
+
+def test_an_interrupted_start_is_told_after_all(monkeypatch):
+    """Even if it was where the others are: those that should have followed did not begin."""
+    module, starts = sys.modules["bgmm_jd.fit"], []
+    whole = module.run
+
+    def second_is_interrupted(*arguments):
+        starts.append(whole(*arguments))
+        return starts[-1]._replace(status=Status.INTERRUPTED) if len(starts) == 2 else starts[-1]
+
+    monkeypatch.setattr(module, "run", second_is_interrupted)
+    with pytest.warns(RuntimeWarning, match="interrupted"):
+        posterior = bgmm_jd.fit(large_rows(), 3, progress=False, execution="graph")
+    assert posterior.status is Status.INTERRUPTED
+    assert len(posterior.restarts) == 2
+
+
+def test_values_of_a_large_fit_cannot_be_written(large):
+    with pytest.raises(ValueError, match="read-only"):
+        large.restarts[0].values["means"]["loc"][0] = 9.0
 
 
 def test_equal_seeds_equal_large_fits(large):

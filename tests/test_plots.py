@@ -1,4 +1,5 @@
 import ast
+import dataclasses
 import math
 import pathlib
 
@@ -189,6 +190,14 @@ def test_matplotlib_is_not_imported_with_the_package():
 def test_bad_arguments(space, error, arguments, message):
     with pytest.raises(error, match=message):
         plot_density(space, clusters(4), **arguments)
+
+
+def test_no_row_has_the_features(space):
+    missing = dataclasses.replace(space, missing="sum_out")
+    X = clusters(4)
+    X[:, 1] = np.nan
+    with pytest.raises(ValueError, match=r"all features shown, \[0, 1\]"):
+        plot_density(missing, X)
 
 
 def test_bad_rows(space):

@@ -272,6 +272,12 @@ def test_values_that_do_not_broadcast_in_other_forms(form, name, shape, expected
         mixture_prior(K, D, form, **{name: np.ones(shape)})
 
 
+@pytest.mark.parametrize("value", ["full", [[1.0], [1.0, 2.0]]])
+def test_values_that_are_no_numbers(value):
+    with pytest.raises(TypeError, match="concentration must be a number or an array of them"):
+        stick_breaking_prior(K, D, value)
+
+
 def test_a_concentration_of_sticks_is_one_number():
     with pytest.raises(ValueError, match=r"concentration must broadcast to shape \[\]"):
         stick_breaking_prior(3, 2, np.ones(2))

@@ -112,7 +112,7 @@ def test_the_best_has_the_highest_elbo_of_those_that_settled():
         a_run(elbo=-90.0),
         a_run(elbo=-80.0, status=Status.STEP_LIMIT, by=9.0),
     ]
-    best, ends = compare(MODEL.sites, runs)
+    best, ends = compare(MODEL, runs)
     assert best is runs[1]
     assert [end.agrees for end in ends] == [False, True, False]
     assert [end.steps for end in ends] == [160] * 3
@@ -121,16 +121,30 @@ def test_the_best_has_the_highest_elbo_of_those_that_settled():
 def test_what_agrees_is_told_in_the_order_of_the_best():
     lead = a_run()
     other = Run(swapped(MODEL, values(by=0.3)), np.zeros(40), -101.0, Status.CONVERGED)
-    _, ends = compare(MODEL.sites, [lead, other])
+    _, ends = compare(MODEL, [lead, other])
     assert ends[1].agrees
     np.testing.assert_array_equal(ends[1].order, SWAPPED)
+
+
+def test_another_labelling_is_another_optimum_where_the_prior_tells_components_apart():
+    model = model_of(bgmm_jd.mixture_prior(2, 2, mean_loc=[[-1.0], [1.0]]))
+    other = Run(swapped(model, values(by=0.3)), np.zeros(40), -101.0, Status.CONVERGED)
+    _, ends = compare(model, [a_run(), other])
+    assert [end.agrees for end in ends] == [True, False]
+    np.testing.assert_array_equal(ends[1].order, [0, 1])
+
+
+def test_of_equal_runs_the_best_is_the_one_that_settled_itself():
+    late = a_run()._replace(joined=True)
+    best, _ = compare(MODEL, [late, a_run()])
+    assert not best.joined
 
 
 def test_a_start_may_join_one_that_is_not_the_best():
     """It is a rival then, as that one is, and no further from it than that."""
     rival = a_run(elbo=-91.0, by=20.0)
     late = a_run(elbo=-91.0, by=20.1)._replace(joined=True)
-    best, ends = compare(MODEL.sites, [rival, late, a_run(elbo=-90.0)])
+    best, ends = compare(MODEL, [rival, late, a_run(elbo=-90.0)])
     assert best.elbo == -90.0
     assert [end.agrees for end in ends] == [False, False, True]
     assert [end.elbo for end in ends] == [-91.0, -91.0, -90.0]
@@ -182,6 +196,8 @@ def test_starts_that_end_early_change_nothing_but_the_time():
         np.testing.assert_array_equal(one, other)
     assert [r.agrees for r in several.restarts] == [True] * 4
     assert len({r.elbo for r in several.restarts}) == 1
+    # The median of noisy steps, in the units of X, as the elbo of the fit is.
+    assert several.restarts[0].elbo == pytest.approx(several.elbo, abs=1.0)
     first, *others = (r.steps for r in several.restarts)
     assert min(others) < first
 
@@ -194,6 +210,22 @@ def test_starts_of_other_paths_join_too(options):
     assert second.agrees
     assert second.elbo == first.elbo
     assert second.steps < first.steps
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{"mean_loc": [[5.0, 0.0], [-5.0, 0.0]], "mean_scale": 2.0}, {"weight_concentration": [20, 2]}],
+    ids=["means", "weights"],
+)
+def test_labels_are_those_of_a_prior_that_tells_components_apart(told):
+    """Its first component is the cluster on the right, which is the heavier one, for all starts."""
+    X = two_clusters()[:-100] * [-1.0, 1.0]  # 200 rows on the right, 100 on the left
+    posterior = bgmm_jd.fit(X, 2, prior=bgmm_jd.mixture_prior(2, 2, **told))
+    assert posterior.status is Status.CONVERGED
+    assert all(r.agrees for r in posterior.restarts)
+    theta = posterior.sample(100)
+    assert (theta["means"][:, 0, 0] > 2.0).all()
+    assert (theta["weights"][:, 0] > 0.5).all()
 
 
 def test_means_that_the_prior_fixes_are_the_labels():

@@ -219,6 +219,14 @@ def test_weights_of_any_kind(kind):
     np.testing.assert_array_equal(found, TIMES)
 
 
+def test_a_weight_that_is_zero_in_the_dtype_leaves_its_row_out():
+    weight = np.where(UNEVEN > 0, UNEVEN, 1e-60)
+    np.testing.assert_array_equal(as_weights(weight, len(X), np.float32), UNEVEN)
+    np.testing.assert_array_equal(as_weights(weight, len(X), np.float64), weight)
+    with pytest.raises(ValueError, match="all are zero in float32"):
+        as_weights(np.full(len(X), 1e-60), len(X), np.float32)
+
+
 def test_a_series_goes_by_position():
     """Whatever its index says: rows have none."""
     series = pd.Series(TIMES, index=np.arange(len(TIMES))[::-1])
@@ -331,7 +339,7 @@ def test_no_seeding_begins_with_a_row_of_no_weight():
 def test_more_components_than_rows_that_count():
     weight = np.zeros(len(X))
     weight[[3, 8]] = [0.5, 7.0]
-    with pytest.raises(ValueError, match="at least K=3 rows; got 2"):
+    with pytest.raises(ValueError, match="at least K=3 rows of positive weight; got 2"):
         bgmm_jd.fit(X, 3, sample_weight=weight)
     with pytest.raises(ValueError, match="batch_size must be from 1 to 2; got 3"):
         bgmm_jd.fit(X, 2, sample_weight=weight, batch_size=3)

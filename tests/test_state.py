@@ -62,11 +62,11 @@ def test_draws_that_are_too_narrow_are_read_by_differences():
 
 def test_terms_that_take_too_much_room_are_not_made(monkeypatch):
     inside = inside_of(2, 0.8)
-    assert state._has_room(inside)
+    assert state.has_room(inside)
     draws = state.mean_field(inside, 20, seed=0)
     product = state.log_joint_of(inside, draws)
     monkeypatch.setattr(state, "_MOST_TERMS", N)
-    assert not state._has_room(inside)
+    assert not state.has_room(inside)
     difference = state.log_joint_of(inside, draws)
     assert not np.array_equal(product, difference)
     np.testing.assert_allclose(product, difference, atol=state._ROUNDING)

@@ -10,7 +10,7 @@ from bgmm_jd import mixture_prior, surrogate
 from bgmm_jd.covariance import FORMS, unit_of
 from bgmm_jd.families import DIRICHLET, FIXED, GAMMA, NORMAL, STICKS, WISHART
 from bgmm_jd.prior import stick_breaking_prior
-from bgmm_jd.units import MATRICES, Unit, Units, as_tensors, log_volume, to_user
+from bgmm_jd.units import MATRICES, Unit, Units, as_tensors, log_volume, to_user, unit
 
 K, D = 3, 2
 Root = tfd.JointDistributionCoroutine.Root
@@ -283,6 +283,52 @@ def test_a_variable_fixed_by_others_is_refused():
 
     with pytest.raises(ValueError, match="'twice' must not be fixed by other variables"):
         surrogate.sites_of(prior)
+
+
+def test_a_variable_fixed_by_a_tensorflow_variable_is_refused():
+    where = tf.Variable(np.zeros(3))
+    with pytest.raises(ValueError, match=r"'means' must not be fixed by a tf\.Variable"):
+        surrogate.sites_of(prior_of(means=tfd.Independent(tfd.Deterministic(where), 1)))
+
+
+def test_a_support_that_depends_on_others_is_refused():
+    @tfd.JointDistributionCoroutine
+    def prior():
+        top = yield Root(tfd.HalfNormal(np.float64(5.0), name="top"))
+        yield tfd.Sample(tfd.Uniform(np.float64(0.0), top), 2, name="scales")
+
+    with pytest.raises(ValueError, match="'scales' must have a support that does not depend"):
+        surrogate.sites_of(prior)
+
+
+def test_a_spread_that_depends_on_others_is_no_other_support():
+    """Even if it is in the map from the real line."""
+
+    @tfd.JointDistributionCoroutine
+    def prior():
+        width = yield Root(tfd.HalfNormal(np.float64(5.0), name="width"))
+        yield tfd.Sample(tfd.LogNormal(np.float64(0.0), width), 2, name="scales")
+        base = tfd.Sample(tfd.HalfNormal(np.float64(1.0)), 2)
+        yield tfd.TransformedDistribution(base, tfb.Scale(width[..., tf.newaxis]), name="others")
+
+    assert len(surrogate.sites_of(prior)) == 3
+
+
+@pytest.mark.parametrize(
+    ("law", "mean", "sd"),
+    [
+        (tfd.Sample(tfd.Uniform(np.float64(0.0), 1.0), 2), [0.96, 0.5], [0.07, 0.7]),
+        (tfd.CholeskyLKJ(2, np.float64(2.0)), [[1.0, 0.0], [0.6, 0.8]], [[0.0, 0.0], [0.1, 0.1]]),
+    ],
+    ids=["near the end of a support", "entries that never vary"],
+)
+def test_starts_are_finite(law, mean, sd):
+    sites = surrogate.sites_of(prior_of(v=law))
+    units = as_tensors(unit(1), "float64")
+    found = surrogate.start_values(sites, {"v": (mean, sd)}, units, "float64")["v"]
+    assert np.isfinite(found["loc"]).all()
+    assert np.isfinite(found["scale"]).all()
+    assert np.all(found["scale"] > 0.0)
 
 
 # --- Units ------------------------------------------------------------------------------------

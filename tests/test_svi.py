@@ -1,5 +1,7 @@
 """The compiled loop: one path whatever the execution, one compilation for each shape."""
 
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -175,6 +177,24 @@ def test_interrupt_keeps_what_it_has(monkeypatch):
         posterior = bgmm_jd.fit(rows(64), 2)
     assert posterior.status is bgmm_jd.Status.INTERRUPTED
     assert len(posterior.elbo_trace) == 40
+    assert np.isfinite(posterior.sample(10)["means"]).all()
+
+
+@pytest.mark.parametrize("step", ["_elbo", "with_calibration"])
+def test_interrupt_after_the_last_step_keeps_the_fit(monkeypatch, step):
+    """What is not known is NaN, and what had settled is there."""
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    # Not by `bgmm_jd.fit`, which is the function.
+    monkeypatch.setattr(sys.modules["bgmm_jd.fit"], step, interrupted)
+    with pytest.warns(RuntimeWarning, match="interrupted"):
+        posterior = bgmm_jd.fit(rows(64), 2)
+    assert posterior.status is bgmm_jd.Status.INTERRUPTED
+    assert np.isnan(posterior.khat)
+    assert np.isnan(posterior.elbo_se) == (step == "_elbo")
+    assert posterior.elbo == pytest.approx(posterior.elbo_trace[-20:].mean(), abs=1.0)
     assert np.isfinite(posterior.sample(10)["means"]).all()
 
 

@@ -123,11 +123,14 @@ def test_empty_components_are_no_fault_of_the_usual_sticks(sticks):
 
     Nor of a sparse Dirichlet, but of one that gives each component its rows.
     """
-    draws = mean_field(sticks.inside, 32, seed=0)
+    share = mean_field(sticks.inside, 32, seed=0).theta["weights"].numpy().mean(axis=0)
+    rows = {"concentration": (2.0 + N * share).astype(np.float32)}  # for a Dirichlet
 
     def emptiest(prior):
         inside = sticks.inside._replace(model=model_of(prior))
-        return _emptiest(replace(sticks, inside=inside), draws)
+        if not inside.model.breaks_sticks:
+            inside = inside._replace(values={**inside.values, "weights": rows})
+        return _emptiest(replace(sticks, inside=inside))
 
     assert np.isinf(emptiest(stick_breaking_prior(K_MAX, D)))
     assert np.isinf(emptiest(bgmm_jd.mixture_prior(K_MAX, D, weight_concentration=0.01)))
