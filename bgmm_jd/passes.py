@@ -101,7 +101,8 @@ def polish(
             elbos.append(stage.elbo)
             report(Stand(len(elbos), stage.elbo, stage.left))
             if stage.left < _TOLERANCE:
-                images = [evaluate(free, number)[0] for number in range(_averaged(inside))]
+                others = range(1, 1 + _averaged(inside))  # draws that the fixed point does not know
+                images = [evaluate(free, number)[0] for number in others]
                 free = tf.nest.map_structure(lambda *leaves: np.mean(leaves, axis=0), *images)
                 status = Status.CONVERGED
                 break
