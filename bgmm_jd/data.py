@@ -190,6 +190,19 @@ def as_weights(sample_weight: Any, rows: int, dtype: Any = np.float64) -> np.nda
     return None if (weight == 1).all() else weight
 
 
+def check_rows(N: int, K: int, weighted: bool) -> None:
+    """Raise if there are fewer rows than components.
+
+    Parameters
+    ----------
+    N : rows that count.
+    weighted : whether those are the ones of positive weight.
+    """
+    if N < K:
+        rows = "rows of positive weight" if weighted else "rows"
+        raise ValueError(f"X must have at least K={K} {rows}; got {N}. Use a smaller K.")
+
+
 def as_columns(columns: Any, D: int, name: str) -> tuple[int, ...]:
     """Return distinct column numbers from 0 to D - 1, at least one, or raise."""
     if isinstance(columns, str) or not hasattr(columns, "__iter__"):

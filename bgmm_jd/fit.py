@@ -19,6 +19,7 @@ from bgmm_jd.data import (
     as_weights,
     centre_and_scale,
     check_missing,
+    check_rows,
     cut_batches,
     sample,
     to_units,
@@ -152,9 +153,7 @@ def fit(
     weight = as_weights(sample_weight, len(X), X.dtype)
     N, D = len(X) if weight is None else int(np.count_nonzero(weight)), X.shape[1]
     K = as_count(K, "K")
-    if N < K:
-        counted = "rows" if weight is None else "rows of positive weight"
-        raise ValueError(f"X must have at least K={K} {counted}; got {N}. Use a smaller K.")
+    check_rows(N, K, weight is not None)
     check_covariance(covariance)
     if prior is not None:
         covariance = check_prior(prior, K, D, covariance)

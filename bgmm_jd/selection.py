@@ -13,7 +13,7 @@ from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.comparison import check_draws, table_of
 from bgmm_jd.covariance import check_covariance
-from bgmm_jd.data import as_count, as_rows, as_seed, as_weights
+from bgmm_jd.data import as_count, as_rows, as_seed, as_weights, check_rows
 from bgmm_jd.fit import fit
 from bgmm_jd.leave_one_out import Loo, leave_one_out
 from bgmm_jd.posterior import Posterior, new_rows
@@ -120,7 +120,9 @@ def select(
     X = as_rows(X, missing=options.get("missing") is not None)
     weight = as_weights(options.get("sample_weight"), len(X), X.dtype)
     counted = X if weight is None else X[weight > 0]
-    combinations = list(product(_check_numbers(K, len(counted)), _check_forms(covariance)))
+    numbers = _check_numbers(K)
+    check_rows(len(counted), max(numbers), weight is not None)
+    combinations = list(product(numbers, _check_forms(covariance)))
     priors = _priors(prior, combinations, X.shape[1])
     _check_options(options, combinations)
     options["seed"], draws = as_seed(seed), check_draws(draws)
@@ -169,15 +171,10 @@ def _sweep(
     return found
 
 
-def _check_numbers(K: Any, N: int) -> list[int]:
+def _check_numbers(K: Any) -> list[int]:
     numbers = list(dict.fromkeys(as_count(k, "K") for k in _several(K)))
     if not numbers:
         raise ValueError(f"K must have at least one number of components; got {K!r}.")
-    if max(numbers) > N:
-        raise ValueError(
-            f"X must have at least K={max(numbers)} rows of positive weight; got {N}. "
-            "Use a smaller K."
-        )
     return numbers
 
 

@@ -85,23 +85,29 @@ def _check_fixed(prior: tfd.JointDistributionCoroutine, sites: list[Site]) -> No
 
 
 def _check_supports(prior: tfd.JointDistributionCoroutine, sites: list[Site]) -> None:
-    """Whether the map from the real line to each support is that to the support in other draws."""
+    """Whether the map from the real line to each support is one to the support in other draws."""
     if all(site.bijector is None for site in sites):
         return
     for seed in ((0, 1), (0, 2)):
-        for site, distribution, draw in zip(
-            sites, *prior.sample_distributions(seed=seed), strict=True
-        ):
+        distributions, _ = prior.sample_distributions(seed=seed)
+        for site, distribution in zip(sites, distributions, strict=True):
             if site.bijector is None or type(_innermost(distribution)) in TWINS:
                 continue
-            shape = site.bijector.inverse_event_shape(site.shape)
-            ends = (site.bijector.forward(tf.fill(shape, tf.cast(x, site.dtype))) for x in (-3, 3))
-            inside = [distribution.log_prob(end) for end in ends]
-            if not np.isfinite([*np.ravel(inside), *np.ravel(site.bijector.inverse(draw))]).all():
-                raise ValueError(
-                    f"prior's variable '{site.name}' must have a support that does not depend on "
-                    "other variables. Let it be a share of the other one, say, which has its own."
-                )
+            other = distribution.experimental_default_event_space_bijector()
+            for one, two in ((site.bijector, other), (other, site.bijector)):
+                if not _leads_into(one, two, site):
+                    raise ValueError(
+                        f"prior's variable '{site.name}' must have a support that does not depend "
+                        "on other variables. Use a family with a fixed one, such as HalfNormal, "
+                        "whose scale depends on them."
+                    )
+
+
+def _leads_into(one: tfb.Bijector, two: tfb.Bijector, site: Site) -> bool:
+    """Whether values that one map makes are among those of the other."""
+    shape = one.inverse_event_shape(site.shape)
+    made = (one.forward(tf.fill(shape, tf.constant(x, site.dtype))) for x in (-3.0, 3.0))
+    return all(np.isfinite(two.inverse(values)).all() for values in made)
 
 
 def _site(name: str, distribution: tfd.Distribution, draw: tf.Tensor, unit: Unit) -> Site:

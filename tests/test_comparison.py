@@ -521,7 +521,11 @@ def fake_fit(selection, monkeypatch):
         ({"K": (2, 2.5)}, TypeError, "K must be an integer"),
         ({"K": "23"}, TypeError, "K must be an integer"),
         ({"K": (1, 121)}, ValueError, "at least K=121 rows; got 120"),
-        ({"K": 100, "sample_weight": [0.0] * 60 + [1.0] * 60}, ValueError, "K=100 rows; got 60"),
+        (
+            {"K": 100, "sample_weight": [0.0] * 60 + [1.0] * 60},
+            ValueError,
+            "K=100 rows of positive weight; got 60",
+        ),
         ({"covariance": ()}, ValueError, "at least one form"),
         ({"covariance": ("diag", "round")}, ValueError, "covariance must be one of.*'round'"),
         ({"covariance": "round"}, ValueError, "covariance must be one of.*'round'"),
