@@ -153,7 +153,7 @@ def check_missing(missing: Any) -> bool:
     return missing is not None
 
 
-def as_weights(sample_weight: Any, rows: int, dtype: Any = np.float64) -> np.ndarray | None:
+def as_weights(sample_weight: Any, rows: int, dtype: np.dtype) -> np.ndarray | None:
     """Return row weights as a float64 array [N], or None for none or all ones.
 
     Parameters
@@ -184,9 +184,7 @@ def as_weights(sample_weight: Any, rows: int, dtype: Any = np.float64) -> np.nda
     with np.errstate(over="ignore", under="ignore"):
         weight = np.where(weight.astype(dtype) > 0, weight, 0.0)
     if not weight.any():
-        raise ValueError(
-            f"sample_weight must have a positive weight; all are zero in {np.dtype(dtype)}."
-        )
+        raise ValueError(f"sample_weight must have a positive weight; all are zero in {dtype}.")
     return None if (weight == 1).all() else weight
 
 

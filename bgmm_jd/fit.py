@@ -358,8 +358,8 @@ def _as_preferred(
 ) -> dict[str, initial.Moments]:
     """The same with the components in the places where the prior has them."""
     model, dtype = inside.model, inside.data.dtype
-    means = {name: np.asarray(mean, dtype) for name, (mean, _) in moments.items()}
-    order = preferred(model, means, inside.tensor_units)
+    centre = {name: np.asarray(mean, dtype) for name, (mean, _) in moments.items()}
+    order = preferred(model, centre, inside.tensor_units)
     moving = {site.name for site in model.sites if site.by_component}
     return {
         name: (mean[order], sd[order]) if name in moving else (mean, sd)

@@ -4,7 +4,6 @@ Order is put on from outside: the model inside keeps the labels it was fitted wi
 leaves a posterior is rearranged on its way out.
 """
 
-import functools
 import itertools
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from bgmm_jd.families import DIRICHLET
 from bgmm_jd.mixture import Theta
 from bgmm_jd.objective import Model, log_prior
+from bgmm_jd.remembered import remembered
 from bgmm_jd.surrogate import Site, Values
 from bgmm_jd.units import Units
 
@@ -92,13 +92,21 @@ def has_own_parameters(site: Site) -> bool:
     return site.fixed is None and (site.name != "weights" or site.family is DIRICHLET)
 
 
+@remembered
 def is_exchangeable(model: Model) -> bool:
     """Whether the prior density stays the same when the components change places.
 
-    Tried on draws, once for a prior without variables. A prior that tells components apart gives
-    them their order.
+    Tried on draws. A prior that tells components apart gives them their order.
     """
-    return _tried(model) if model.prior.variables else _tried_once(model)
+    draws = model.prior.sample(_EXCHANGE_DRAWS, seed=(0, 0))
+    before = model.prior.log_prob(draws).numpy()
+    K = model.components
+    for order in (np.roll(np.arange(K), 1), np.arange(K)[::-1]):
+        arranged = arrange(model.sites, draws._asdict(), order)
+        after = model.prior.log_prob(*arranged.values()).numpy()
+        if not np.allclose(before, after, rtol=1e-4, atol=1e-4):
+            return False
+    return True
 
 
 def are_told_apart(model: Model) -> bool:
@@ -141,18 +149,3 @@ def _in_orders(sites: tuple[Site, ...], theta: Theta, orders: np.ndarray) -> The
         )
         for site in sites
     }
-
-
-def _tried(model: Model) -> bool:
-    draws = model.prior.sample(_EXCHANGE_DRAWS, seed=(0, 0))
-    before = model.prior.log_prob(draws).numpy()
-    K = model.components
-    for order in (np.roll(np.arange(K), 1), np.arange(K)[::-1]):
-        arranged = arrange(model.sites, draws._asdict(), order)
-        after = model.prior.log_prob(*arranged.values()).numpy()
-        if not np.allclose(before, after, rtol=1e-4, atol=1e-4):
-            return False
-    return True
-
-
-_tried_once = functools.lru_cache(maxsize=64)(_tried)

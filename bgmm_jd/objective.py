@@ -38,6 +38,11 @@ class Model:
         return next(site for site in self.sites if site.name == name)
 
     @property
+    def variables(self) -> tuple[tf.Variable, ...]:
+        """That the prior reads."""
+        return self.prior.variables
+
+    @property
     def breaks_sticks(self) -> bool:
         """Whether the weights are those of a stick-breaking prior, which are not exchangeable."""
         return any(site.family is STICKS for site in self.sites)

@@ -252,12 +252,22 @@ def log_densities(posterior: Posterior, draws: Draws) -> LogDensities:
 
 def row_log_likelihood(posterior: Posterior, draws: Draws, X: np.ndarray) -> np.ndarray:
     """log p(x_n given theta_s), the label summed out, in nats and the user's units: [S, N]."""
+    result = np.empty((len(draws.log_q), len(X)), posterior.dtype)
+    for part, block in _likelihood_blocks(posterior, draws, X):
+        result[:, part] = block
+    return result
+
+
+def _likelihood_blocks(
+    posterior: Posterior, draws: Draws, X: np.ndarray
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """The same of some rows at a time; -inf for a row whose distance squared is no number."""
     where = posterior.inside.data.units
     rows = to_rows(X, where)
-    result = np.empty((len(draws.log_q), len(X)), posterior.dtype)
+    volume = row_log_volume(rows, where).astype(posterior.dtype)
     for part, block in over_rows(posterior, mixture.row_log_likelihood, draws.theta, rows):
-        result[:, part] = block
-    return result - row_log_volume(rows, where).astype(posterior.dtype)
+        # Beyond the dtype's range infinities may have cancelled.
+        yield part, np.where(np.isnan(block), -np.inf, block) - volume[part]
 
 
 def over_rows(
@@ -324,15 +334,12 @@ def log_density(
     array [N], in the dtype of the fit; -inf for a row so far away that its dtype has no number for
     the square of the distance.
     """
-    where = posterior.inside.data.units
-    rows = to_rows(new_rows(posterior, X), where)
-    theta = draw(posterior, as_count(draws, "draws"), seed).theta
-    result = np.empty(len(rows.values), posterior.dtype)
-    for part, block in over_rows(posterior, mixture.row_log_likelihood, theta, rows):
-        # Numbers beyond the dtype's range are NaN where two of them cancel.
-        block = np.where(np.isnan(block), -np.inf, block)
+    X = new_rows(posterior, X)
+    chosen = draw(posterior, as_count(draws, "draws"), seed)
+    result = np.empty(len(X), posterior.dtype)
+    for part, block in _likelihood_blocks(posterior, chosen, X):
         result[part] = logsumexp(block, axis=0) - np.log(len(block))
-    return result - row_log_volume(rows, where).astype(posterior.dtype)
+    return result
 
 
 def predict_proba(

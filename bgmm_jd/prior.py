@@ -1,7 +1,6 @@
 """Prior coroutines: the published model's, the default in the data's own units, a user's own."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from bgmm_jd.covariance import (
 )
 from bgmm_jd.data import as_count
 from bgmm_jd.native_log import start_tensorflow
+from bgmm_jd.remembered import remembered
 from bgmm_jd.sticks import StickBreaking, dirichlet_process
 from bgmm_jd.units import Units
 
@@ -389,18 +389,7 @@ def variable_shapes(prior: tfd.JointDistributionCoroutine) -> dict[str, tuple[in
     return {name: tuple(int(n) for n in tf.get_static_value(s)) for name, s in shapes.items()}
 
 
-def _once(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Answered once for each prior, but for those with variables, which may change."""
-    known = functools.lru_cache(maxsize=64)(function)
-
-    @functools.wraps(function)
-    def answer(prior: tfd.JointDistributionCoroutine) -> Any:
-        return function(prior) if prior.variables else known(prior)
-
-    return answer
-
-
-@_once
+@remembered
 def prior_moments(prior: tfd.JointDistributionCoroutine) -> dict[str, tuple[Any, Any]]:
     """Where a variable starts of which the rows say nothing directly: a centre and a spread.
 
@@ -415,7 +404,7 @@ def prior_moments(prior: tfd.JointDistributionCoroutine) -> dict[str, tuple[Any,
     return moments
 
 
-@_once
+@remembered
 def smallest_weight(prior: tfd.JointDistributionCoroutine) -> float:
     """The prior median of the smallest weight: how empty the prior lets a component be."""
     weights = prior.sample(_PRIOR_DRAWS, seed=(0, 0)).weights.numpy()

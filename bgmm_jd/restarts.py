@@ -81,7 +81,7 @@ def met(model: Model, runs: Iterable[Run], values: Values, coarse: float) -> Run
 
 def _beside(model: Model, best: Run, run: Run, same: float) -> Restart:
     sites = model.sites
-    if are_told_apart(model) or _means_site(sites).fixed is not None:
+    if are_told_apart(model) or _means_site(sites).fixed is not None:  # the labels are the prior's
         order, alike = np.arange(model.components), sites
     else:
         order = _matching(sites, best, run.values)
@@ -95,9 +95,6 @@ def _beside(model: Model, best: Run, run: Run, same: float) -> Restart:
 
 def _matching(sites: tuple[Site, ...], best: Run, values: Values) -> np.ndarray:
     """The labels [K] of other values, in the order that matches them to the best run's."""
-    site = _means_site(sites)
-    if site.fixed is not None:  # by the prior, and so are the labels
-        return np.arange(site.shape[0])
     means, sds = component_means(sites, best.values)
     spread = np.sqrt((sds**2).mean(axis=0))
     others, _ = component_means(sites, values)

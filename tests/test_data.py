@@ -299,12 +299,12 @@ WEIGHT = np.random.default_rng(3).integers(0, 4, 200)
 
 @pytest.mark.parametrize("given", [None, np.ones(5), [1] * 5, [True] * 5])
 def test_weights_of_one_are_no_weights(given):
-    assert data.as_weights(given, 5) is None
+    assert data.as_weights(given, 5, np.dtype("float64")) is None
 
 
 @pytest.mark.parametrize("given", [[0, 2, 1], np.array([0, 2, 1], ">i4"), np.float32([0, 2, 1])])
 def test_weights(given):
-    found = data.as_weights(given, 3)
+    found = data.as_weights(given, 3, np.dtype("float64"))
     assert found.dtype == np.float64
     np.testing.assert_array_equal(found, [0.0, 2.0, 1.0])
 
@@ -325,7 +325,7 @@ def test_weights(given):
 )
 def test_weights_that_are_refused(given, error, message):
     with pytest.raises(error, match=message):
-        data.as_weights(given, 3)
+        data.as_weights(given, 3, np.dtype("float64"))
 
 
 def test_integer_weights_are_rows_that_repeat():

@@ -84,7 +84,8 @@ def test_the_order_that_the_prior_prefers(of, seed):
         return float(log_prior(model, arranged, units)[0])
 
     best = max(density(list(order)) for order in itertools.permutations(range(4)))
-    assert density(preferred(model, theta, units)) == pytest.approx(best, abs=0.05)
+    # Two exchanges that are left, each for less than what counts as better.
+    assert density(preferred(model, theta, units)) == pytest.approx(best, abs=0.02)
 
 
 def test_exchangeable_as_long_as_a_variable_of_the_prior_says_so():

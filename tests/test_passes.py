@@ -384,6 +384,16 @@ def test_an_interrupted_start_is_told_after_all(monkeypatch):
     assert len(posterior.restarts) == 2
 
 
+@pytest.mark.parametrize(("max_steps", "passes_allowed"), [(100, 200), (50_000, 500)])
+def test_a_limit_of_steps_is_one_of_passes(monkeypatch, max_steps, passes_allowed):
+    def polish(inside, seed, report, started, most):
+        raise InterruptedError(most)
+
+    monkeypatch.setattr(passes, "polish", polish)
+    with pytest.raises(InterruptedError, match=f"^{passes_allowed}$"):
+        bgmm_jd.fit(large_rows(), 3, restarts=1, max_steps=max_steps, execution="graph")
+
+
 def test_values_of_a_large_fit_cannot_be_written(large):
     with pytest.raises(ValueError, match="read-only"):
         large.restarts[0].values["means"]["loc"][0] = 9.0

@@ -35,6 +35,7 @@ def two_groups(N=90, seed=3):
 
 X = two_groups()
 TIMES = np.random.default_rng(4).integers(0, 4, len(X)).astype(np.float64)
+SINGLE, DOUBLE = np.dtype("float32"), np.dtype("float64")
 REPEATED = np.repeat(X, TIMES.astype(int), axis=0)
 UNEVEN = np.random.default_rng(5).gamma(1.0, size=len(X)) * (TIMES > 0)
 
@@ -214,23 +215,23 @@ def test_weights_of_one_are_none():
 
 @pytest.mark.parametrize("kind", [list, tuple, pd.Series, np.float32])
 def test_weights_of_any_kind(kind):
-    found = as_weights(kind(TIMES), len(X))
+    found = as_weights(kind(TIMES), len(X), DOUBLE)
     assert found.dtype == np.float64
     np.testing.assert_array_equal(found, TIMES)
 
 
 def test_a_weight_that_is_zero_in_the_dtype_leaves_its_row_out():
     weight = np.where(UNEVEN > 0, UNEVEN, 1e-60)
-    np.testing.assert_array_equal(as_weights(weight, len(X), np.float32), UNEVEN)
-    np.testing.assert_array_equal(as_weights(weight, len(X), np.float64), weight)
+    np.testing.assert_array_equal(as_weights(weight, len(X), SINGLE), UNEVEN)
+    np.testing.assert_array_equal(as_weights(weight, len(X), DOUBLE), weight)
     with pytest.raises(ValueError, match="all are zero in float32"):
-        as_weights(np.full(len(X), 1e-60), len(X), np.float32)
+        as_weights(np.full(len(X), 1e-60), len(X), SINGLE)
 
 
 def test_a_series_goes_by_position():
     """Whatever its index says: rows have none."""
     series = pd.Series(TIMES, index=np.arange(len(TIMES))[::-1])
-    np.testing.assert_array_equal(as_weights(series, len(X)), TIMES)
+    np.testing.assert_array_equal(as_weights(series, len(X), DOUBLE), TIMES)
 
 
 # --- Any weights ----------------------------------------------------------------------------------

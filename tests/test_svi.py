@@ -198,6 +198,13 @@ def test_interrupt_after_the_last_step_keeps_the_fit(monkeypatch, step):
     assert np.isfinite(posterior.sample(10)["means"]).all()
 
 
+def test_an_elbo_that_is_no_number_is_a_divergence(monkeypatch):
+    monkeypatch.setattr(sys.modules["bgmm_jd.fit"], "_elbo", lambda *arguments: (np.nan, np.nan))
+    with pytest.warns(RuntimeWarning, match="diverged"):
+        posterior = bgmm_jd.fit(rows(64), 2)
+    assert posterior.status is bgmm_jd.Status.DIVERGED
+
+
 def test_divergence_is_told(monkeypatch):
     """NaN in a block: what was reached before it is kept, and no NaN comes out."""
     whole = svi.Program.run
