@@ -10,7 +10,7 @@ import numpy as np
 from _common import VARIABLES, Errors, Moments, align, cell, show
 from _processes import Fitted, Peer, Shape, fitted, peer
 
-from bgmm_jd import passes
+from bgmm_jd.optimization import full_data
 
 PEER_ITERATIONS = 1_000
 OPTIMUM_SEEDS = (1_001, 1_002)  # none that a fit to be judged has
@@ -32,7 +32,7 @@ def million(given: argparse.Namespace) -> dict[str, Any]:
     optima = optimum_fits(shape, default.mean["means"])
     found = peer(shape, seed=seed, max_iter=PEER_ITERATIONS) if given.peer else None
     show("Seconds", TIME_HEADER, time_rows(fits, double, optima, found))
-    print(f"Beside these passes: {passes._AVERAGED} averaged, half as many for the elbo.")
+    print(f"Beside these passes: {full_data._AVERAGED} averaged, half as many for the elbo.")
     quality = qualities(fits, double, optima, found)
     show("Distance from the optimum", QUALITY_HEADER, quality_rows(quality))
     return {

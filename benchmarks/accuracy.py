@@ -59,8 +59,9 @@ from _common import (
 )
 
 import bgmm_jd
-from bgmm_jd import sampling, state
-from bgmm_jd.posterior import Posterior, to_user
+from bgmm_jd.calibration import importance_sampling
+from bgmm_jd.posterior.posterior import Posterior, to_user
+from bgmm_jd.variational import approximation
 
 USER_DRAWS = 4_000  # as many as NUTS makes
 MANY_DRAWS = 20_000
@@ -167,8 +168,8 @@ def run_seed(reference: Reference, seed: int) -> Seed:
 
 def mean_field_khat(posterior: Posterior, seed: int) -> float:
     """k-hat of the surrogate's draws against the log joint density."""
-    draws = state.mean_field(posterior.inside, KHAT_DRAWS, seed)
-    return sampling.khat_of_surrogate(posterior.inside, draws, seed)
+    draws = approximation.mean_field(posterior.inside, KHAT_DRAWS, seed)
+    return importance_sampling.khat_of_surrogate(posterior.inside, draws, seed)
 
 
 def proposals(posterior: Posterior, seed: int) -> dict[str, np.ndarray]:
@@ -176,7 +177,9 @@ def proposals(posterior: Posterior, seed: int) -> dict[str, np.ndarray]:
     inside = posterior.inside
     if inside.normal is None:
         return posterior.sample(MANY_DRAWS, seed=seed)
-    draws = sampling.proposal(inside, MANY_DRAWS, np.random.default_rng(seed), to_weigh=False)
+    draws = importance_sampling.proposal(
+        inside, MANY_DRAWS, np.random.default_rng(seed), to_weigh=False
+    )
     return to_user(posterior, draws.theta)
 
 

@@ -48,14 +48,15 @@ from _common import (
 )
 
 import bgmm_jd
-from bgmm_jd import initial, settle, surrogate, svi
-from bgmm_jd.data import Data, centre_and_scale, cut_batches
-from bgmm_jd.draws import stateless_seed
-from bgmm_jd.natural import Stride
-from bgmm_jd.objective import Model, model_of
-from bgmm_jd.prior import prior_moments
-from bgmm_jd.rows import to_tensors
-from bgmm_jd.units import Units, as_tensors, unit
+from bgmm_jd.backend.random import stateless_seed
+from bgmm_jd.data.rows import to_tensors
+from bgmm_jd.data.standardize import Data, centre_and_scale, cut_batches
+from bgmm_jd.data.units import Units, as_tensors, unit
+from bgmm_jd.model.priors import prior_moments
+from bgmm_jd.optimization import convergence, initialization, svi
+from bgmm_jd.variational import surrogate
+from bgmm_jd.variational.log_joint import Model, model_of
+from bgmm_jd.variational.natural_gradient import Stride
 
 MODES = ("xla", "graph", "eager")
 PEERS = ("numpyro", "numpyro, tuned")
@@ -103,8 +104,8 @@ def start_of(reference: Reference, seed: int) -> Start:
     prior = bgmm_jd.mixture_prior(reference.K, reference.X.shape[1])
     model = model_of(prior, "diag")
     data = centre_and_scale(reference.X)
-    clusters = initial.cluster(data.rows, reference.K, np.random.default_rng(seed), trials=8)
-    moments = prior_moments(prior) | initial.moments(clusters, model.covariance)
+    clusters = initialization.cluster(data.rows, reference.K, np.random.default_rng(seed), trials=8)
+    moments = prior_moments(prior) | initialization.moments(clusters, model.covariance)
     units = as_tensors(data.units, data.dtype)
     values = surrogate.start_values(model.sites, moments, units, data.dtype)
     return Start(model, data, values)
@@ -199,7 +200,7 @@ def mode_rows(
 
 def apart(start: Start, values: surrogate.Values, others: surrogate.Values) -> tuple[float, float]:
     """Largest |difference of posterior means| / sd, and of |log ratio of sds|."""
-    here, there = (settle.moments(start.model.sites, v) for v in (values, others))
+    here, there = (convergence.moments(start.model.sites, v) for v in (values, others))
     means = np.abs(here[0] - there[0]) / there[1]
     return float(means.max()), float(np.abs(np.log(here[1] / there[1])).max())
 

@@ -28,8 +28,8 @@ import numpy as np
 from _common import data_set_arguments, load, show, write_result
 
 import bgmm_jd
-from bgmm_jd.covariance import FORMS
-from bgmm_jd.prior import DEFAULT_PRECISION_CONCENTRATION, DEFAULT_PRECISION_RATE
+from bgmm_jd.model.covariance_forms import FORMS
+from bgmm_jd.model.priors import DEFAULT_PRECISION_CONCENTRATION, DEFAULT_PRECISION_RATE
 
 N, D, CLUSTERS = 2_000, 3, 4
 NUMBERS = range(2, 7)

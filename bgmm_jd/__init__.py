@@ -1,21 +1,22 @@
 """Bayesian Gaussian mixtures on TensorFlow Probability joint distributions."""
 
-from bgmm_jd import native_log as _native_log
+from bgmm_jd.backend import startup_log as _startup_log
 
-with _native_log.set_aside():
+with _startup_log.set_aside():
     import tensorflow as _tensorflow  # noqa: F401
     import tensorflow_probability as _tensorflow_probability  # noqa: F401
 
 from bgmm_jd._version import __version__ as __version__
-from bgmm_jd.comparison import compare
-from bgmm_jd.conditionals import conditional, marginal
-from bgmm_jd.disk_cache import keep_compiled
-from bgmm_jd.fit import fit
-from bgmm_jd.imputation import impute
-from bgmm_jd.inference_data import to_inference_data
-from bgmm_jd.occupancy import occupied_components
-from bgmm_jd.plots import plot_density
-from bgmm_jd.posterior import (
+from bgmm_jd.backend.compilation_cache import keep_compiled
+from bgmm_jd.distributions.stick_breaking import StickBreaking
+from bgmm_jd.fitting.fit import fit
+from bgmm_jd.fitting.selection import Selection, select
+from bgmm_jd.model.priors import mixture_prior, stick_breaking_prior
+from bgmm_jd.optimization.status import Status
+from bgmm_jd.posterior.conditionals import conditional, marginal
+from bgmm_jd.posterior.imputation import impute
+from bgmm_jd.posterior.occupancy import occupied_components
+from bgmm_jd.posterior.posterior import (
     Posterior,
     log_density,
     predict,
@@ -23,11 +24,10 @@ from bgmm_jd.posterior import (
     relabel,
     sample_predictive,
 )
-from bgmm_jd.predictive import PredictiveMixture
-from bgmm_jd.prior import mixture_prior, stick_breaking_prior
-from bgmm_jd.selection import Selection, select
-from bgmm_jd.status import Status
-from bgmm_jd.sticks import StickBreaking
+from bgmm_jd.posterior.predictive_mixture import PredictiveMixture
+from bgmm_jd.reporting.comparison import compare
+from bgmm_jd.reporting.density_plot import plot_density
+from bgmm_jd.reporting.inference_data import to_inference_data
 
 __all__ = [
     "Posterior",

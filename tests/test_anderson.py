@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bgmm_jd.anderson import Memory, accelerated, remember
+from bgmm_jd.optimization.anderson import Memory, accelerated, remember
 
 P = 6
 

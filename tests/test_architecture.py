@@ -1,6 +1,7 @@
-"""Who may import whom: nothing flows back, and the expensive things come late."""
+"""The subpackages import in one direction only, and leave each other's private names alone."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,246 +10,86 @@ import bgmm_jd
 
 PACKAGE = Path(bgmm_jd.__file__).parent
 
-# A room may import from the rooms above it in this table, of those that it names.
-ROOMS = {
-    "_version": set(),
-    "native_log": set(),
-    "rows": set(),
-    "units": set(),
-    "status": set(),
-    "arviz_line": set(),
-    "disk_cache": set(),
-    "compiled": {"disk_cache", "native_log"},
-    "progress": set(),
-    "remembered": set(),
-    "draws": set(),
-    "examples": set(),
-    "csv_file": set(),
-    "anderson": set(),
-    "covariance": {"units"},
-    "spread": {"covariance"},
-    "pareto": set(),
-    "importance": {"pareto"},
-    "gamma": {"draws"},
-    "sticks": {"draws", "gamma"},
-    "wishart": {"draws", "gamma"},
-    "data": {"draws", "rows", "units"},
-    "prior": {"covariance", "data", "native_log", "remembered", "sticks", "units"},
-    "mixture": {"covariance", "rows"},
-    "initial": {"covariance", "rows"},
-    "quadratic": {"covariance", "mixture"},
-    "families": {"draws", "gamma", "sticks", "units", "wishart"},
-    "surrogate": {"covariance", "draws", "families", "units", "wishart"},
-    "objective": {
-        "covariance",
-        "families",
-        "mixture",
-        "quadratic",
-        "rows",
-        "surrogate",
-        "units",
-        "wishart",
-    },
-    "settle": {"surrogate"},
-    "labels": {"families", "mixture", "objective", "remembered", "surrogate", "units"},
-    "coordinates": {"covariance", "surrogate", "units"},
-    "natural": {"families", "surrogate"},
-    "svi": {
-        "compiled",
+# Each subpackage may import from those that are named beside it, all of which stand above it.
+MAY_IMPORT = {
+    "backend": set(),
+    "data": {"backend"},
+    "distributions": {"backend"},
+    "model": {"backend", "data", "distributions"},
+    "variational": {"backend", "data", "distributions", "model"},
+    "optimization": {"backend", "data", "model", "variational"},
+    "calibration": {"backend", "data", "distributions", "model", "variational"},
+    "posterior": {"backend", "data", "model", "variational", "optimization", "calibration"},
+    "reporting": {"backend", "data", "model", "variational", "calibration", "posterior"},
+    "fitting": {
+        "backend",
         "data",
-        "draws",
-        "native_log",
-        "natural",
-        "objective",
-        "rows",
-        "surrogate",
-        "units",
-    },
-    "curvature": {
-        "compiled",
-        "coordinates",
-        "covariance",
-        "mixture",
-        "objective",
-        "rows",
-        "surrogate",
-        "units",
-    },
-    "spare": {
-        "curvature",
-        "data",
-        "families",
-        "mixture",
-        "objective",
-        "rows",
-        "sticks",
-        "surrogate",
-        "units",
-    },
-    "placed": {"covariance", "spare", "spread", "sticks", "surrogate"},
-    "calibrate": {"compiled", "coordinates", "objective", "rows", "units"},
-    "state": {
-        "calibrate",
-        "compiled",
-        "coordinates",
-        "data",
-        "draws",
-        "mixture",
-        "objective",
-        "quadratic",
-        "rows",
-        "spare",
-        "surrogate",
-        "units",
-    },
-    "sampling": {
-        "calibrate",
-        "coordinates",
-        "importance",
-        "placed",
-        "spare",
-        "state",
-        "surrogate",
-    },
-    "dependence": {
-        "calibrate",
-        "curvature",
-        "data",
-        "rows",
-        "sampling",
-        "spare",
-        "state",
-    },
-    "run": {
-        "data",
-        "natural",
-        "objective",
-        "rows",
-        "settle",
-        "state",
-        "status",
-        "surrogate",
-        "svi",
-    },
-    "restarts": {"labels", "objective", "run", "settle", "status", "surrogate"},
-    "verdict": {"importance", "restarts", "run", "status"},
-    "passes": {
-        "anderson",
-        "compiled",
-        "draws",
-        "mixture",
-        "natural",
-        "objective",
-        "quadratic",
-        "rows",
-        "run",
-        "settle",
-        "state",
-        "status",
-        "surrogate",
-        "units",
-    },
-    "posterior": {
-        "compiled",
-        "data",
-        "dependence",
-        "labels",
-        "mixture",
-        "restarts",
-        "rows",
-        "sampling",
-        "spread",
-        "state",
-        "status",
-        "surrogate",
-        "units",
-    },
-    "fit": {
-        "compiled",
-        "covariance",
-        "data",
-        "dependence",
-        "draws",
-        "initial",
-        "labels",
-        "objective",
-        "passes",
+        "model",
+        "variational",
+        "optimization",
+        "calibration",
         "posterior",
-        "prior",
-        "progress",
-        "restarts",
-        "run",
-        "sampling",
-        "state",
-        "status",
-        "surrogate",
-        "svi",
-        "units",
-        "verdict",
+        "reporting",
     },
-    "occupancy": {"data", "mixture", "posterior"},
-    "regression": set(),
-    "predictive": {"data", "posterior", "regression"},
-    "conditionals": {"data", "posterior", "predictive"},
-    "imputation": {"data", "posterior", "regression"},
-    "leave_one_out": {"arviz_line", "posterior", "sampling"},
-    "comparison": {"arviz_line", "data", "importance", "labels", "leave_one_out", "posterior"},
-    "selection": {
-        "comparison",
-        "covariance",
-        "data",
-        "fit",
-        "leave_one_out",
-        "posterior",
-        "prior",
-        "progress",
-        "status",
-    },
-    "inference_data": {
-        "_version",
-        "arviz_line",
-        "covariance",
-        "data",
-        "draws",
-        "labels",
-        "posterior",
-        "spread",
-    },
-    "plots": {"data", "posterior"},
+    "cli": set(),  # the public names alone
 }
-PUBLIC = {"__init__", "__main__"}
+# Modules beside the subpackages: values that any of them may read, and what only the user calls.
+SHARED = {"_version"}
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE)
 
 
-def imported(path: Path) -> set[str]:
-    """The rooms that a file names in its import statements."""
-    rooms = {room.stem for room in PACKAGE.glob("*.py")}
-    found = set()
+def imports(path: Path) -> Iterator[tuple[str, str]]:
+    """Each (module, name) that a file imports from the package, wherever in it."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "bgmm_jd":
-            found |= {alias.name for alias in node.names} & rooms
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bgmm_jd."):
-            found.add(node.module.split(".")[1])
-    return found
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "bgmm_jd":
+            for alias in node.names:
+                yield node.module, alias.name
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
-def test_import_table(path):
-    if path.stem in PUBLIC:
-        return
-    assert imported(path) <= ROOMS[path.stem]
+def subpackage(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0]
 
 
-def test_table_has_no_way_back():
-    order = list(ROOMS)
-    for room, others in ROOMS.items():
-        assert all(order.index(other) < order.index(room) for other in others), room
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_module_imports_only_from_the_layers_below_its_own(path):
+    own = subpackage(path)
+    for module, name in imports(path):
+        parts = module.split(".")[1:] or [name]
+        allowed = MAY_IMPORT[own] | SHARED | {own}
+        if own == "cli" and not module.startswith("bgmm_jd.cli"):
+            assert module == "bgmm_jd", f"{path.name} imports {module}.{name}"
+            continue
+        assert parts[0] in allowed, f"{path.name} imports {module}.{name}"
 
 
-def test_variables_and_optimizers_live_in_one_room():
-    """Whatever can be changed is in `svi`; `surrogate` makes it there."""
+def test_table_names_every_subpackage_and_runs_one_way():
+    order = list(MAY_IMPORT)
+    assert set(order) == {p.parent.name for p in PACKAGE.glob("*/__init__.py")}
+    for name, others in MAY_IMPORT.items():
+        assert all(order.index(other) < order.index(name) for other in others), name
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_module_leaves_private_names_of_others_alone(path):
+    """Neither `from module import _name` nor `module._name`."""
+    taken = {f"{module}.{name}" for module, name in imports(path) if name.startswith("_")}
+    modules = {name for module, name in imports(path) if (PACKAGE.parent / _file(module, name)).exists()}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.value.id in modules and node.attr.startswith("_"):
+                taken.add(f"{node.value.id}.{node.attr}")
+    assert taken - {"bgmm_jd._version"} == set()
+
+
+def _file(module: str, name: str) -> str:
+    return f"{module.replace('.', '/')}/{name}.py"
+
+
+def test_variables_and_optimizers_live_in_the_optimization_subpackage():
+    """Nothing outside of it holds a value that changes."""
     users = {
-        path.stem
-        for path in PACKAGE.glob("*.py")
+        subpackage(path)
+        for path in MODULES
         if "tf.Variable(" in path.read_text() or "apply_gradients" in path.read_text()
     }
-    assert users == {"svi"}
+    assert users == {"optimization"}

@@ -7,18 +7,20 @@ import pytest
 import tensorflow as tf
 
 import bgmm_jd
-from bgmm_jd import mixture, sampling, state
-from bgmm_jd.calibrate import Normal, calibrate, gradient_of_log_joint
-from bgmm_jd.coordinates import flatten, unflatten
-from bgmm_jd.covariance import FORMS, MATRIX_FORMS
-from bgmm_jd.data import to_rows
-from bgmm_jd.objective import model_of
-from bgmm_jd.prior import stick_breaking_prior
-from bgmm_jd.rows import to_tensors
-from bgmm_jd.sampling import Weighted, khat_of_surrogate, proposal, weighted
-from bgmm_jd.state import log_joint_of, mean_field
-from bgmm_jd.surrogate import without_roots
-from bgmm_jd.units import MATRICES, as_tensors, unit
+from bgmm_jd.calibration import importance_sampling
+from bgmm_jd.calibration.averaged_curvature import Normal, calibrate, gradient_of_log_joint
+from bgmm_jd.calibration.importance_sampling import Weighted, khat_of_surrogate, proposal, weighted
+from bgmm_jd.data.rows import to_tensors
+from bgmm_jd.data.standardize import to_rows
+from bgmm_jd.data.units import MATRICES, as_tensors, unit
+from bgmm_jd.model import likelihood as likelihood_module
+from bgmm_jd.model.covariance_forms import FORMS, MATRIX_FORMS
+from bgmm_jd.model.priors import stick_breaking_prior
+from bgmm_jd.variational import approximation
+from bgmm_jd.variational.approximation import log_joint_of, mean_field
+from bgmm_jd.variational.coordinates import flatten, unflatten
+from bgmm_jd.variational.log_joint import model_of
+from bgmm_jd.variational.surrogate import without_roots
 
 
 def test_normal_target_is_found_exactly():
@@ -58,9 +60,9 @@ def test_moments_of_too_few_draws_are_no_use(two_clusters_posterior):
     """9 parameters: 40 draws of equal weight give log weights a variance of 1; there is none."""
     inside = two_clusters_posterior.inside
     draws = mean_field(inside, 40, 0)
-    assert sampling._matching(inside, Weighted(draws, np.full(40, 1 / 40), 0.5)) is None
+    assert importance_sampling._matching(inside, Weighted(draws, np.full(40, 1 / 40), 0.5)) is None
     found = weighted(inside, 2_000, np.random.default_rng(0))
-    assert len(sampling._matching(inside, found).mean) == 9
+    assert len(importance_sampling._matching(inside, found).mean) == 9
 
 
 def test_saddle_and_overflow_leave_finite_numbers():
@@ -115,7 +117,7 @@ def test_gradient_of_log_joint(form, expanded):
     def density(points):
         theta, volume = unflatten(model.sites, tf.constant(points), units)
         theta = without_roots(model.sites, theta)  # by decompositions of its own
-        likelihood = mixture.row_log_likelihood(theta, rows, form).numpy() @ weight
+        likelihood = likelihood_module.row_log_likelihood(theta, rows, form).numpy() @ weight
         return prior.log_prob(**theta).numpy() + likelihood + volume.numpy()
 
     # Central differences: the third derivative times h^2 / 6, and eps of some hundred nats over h.
@@ -186,7 +188,7 @@ def test_few_draws_are_no_trouble(two_clusters_posterior):
 def test_many_draws_are_weighted_too(two_clusters_posterior, monkeypatch):
     """Where three proposals for each draw are out of reach there is one, and it has its weight."""
     inside = two_clusters_posterior.inside
-    monkeypatch.setattr(state, "_AFFORDABLE", 300 * inside.numbers)
+    monkeypatch.setattr(approximation, "_AFFORDABLE", 300 * inside.numbers)
     assert len(weighted(inside, 250, np.random.default_rng(0)).weights) == 300
     assert len(weighted(inside, 1_000, np.random.default_rng(0)).weights) == 1_000
     drawn = two_clusters_posterior.sample(1_000)["weights"]
@@ -196,7 +198,7 @@ def test_many_draws_are_weighted_too(two_clusters_posterior, monkeypatch):
 def test_no_draw_with_a_density(two_clusters_posterior, monkeypatch):
     """The worst k-hat, not the best."""
     nowhere = lambda inside, draws: np.full(len(draws.log_q), np.nan)  # noqa: E731
-    monkeypatch.setattr(sampling, "log_joint_of", nowhere)
+    monkeypatch.setattr(importance_sampling, "log_joint_of", nowhere)
     found = weighted(two_clusters_posterior.inside, 100, np.random.default_rng(0))
     assert found.khat == np.inf
     np.testing.assert_array_equal(found.weights, 1 / 300)

@@ -18,14 +18,17 @@ from scipy import special, stats
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
-from bgmm_jd import Status, comparison, leave_one_out, sampling, state
-from bgmm_jd import selection as sweep
-from bgmm_jd.arviz_line import arviz_line, import_arviz
-from bgmm_jd.comparison import compare
-from bgmm_jd.data import centre_and_scale
-from bgmm_jd.objective import model_of
-from bgmm_jd.posterior import row_log_likelihood
-from bgmm_jd.selection import select
+from bgmm_jd import Status
+from bgmm_jd.calibration import importance_sampling
+from bgmm_jd.data.standardize import centre_and_scale
+from bgmm_jd.fitting import selection as selection_module
+from bgmm_jd.fitting.selection import select
+from bgmm_jd.posterior.posterior import row_log_likelihood
+from bgmm_jd.reporting import comparison, leave_one_out
+from bgmm_jd.reporting.arviz_version import arviz_line, import_arviz
+from bgmm_jd.reporting.comparison import compare
+from bgmm_jd.variational import approximation
+from bgmm_jd.variational.log_joint import model_of
 
 Z_ALARM = stats.norm.isf(1e-6 / 2)
 S, SEED = 1000, 3
@@ -232,7 +235,7 @@ def likelihood_of(theta, rows):
 
 def effective_draws(posterior):
     """How many independent draws of the posterior the S resampled ones are worth, at least."""
-    weights = sampling.weighted(posterior.inside, S, np.random.default_rng(9)).weights
+    weights = importance_sampling.weighted(posterior.inside, S, np.random.default_rng(9)).weights
     return 1.0 / (1.0 / S + (weights**2).sum())
 
 
@@ -276,7 +279,7 @@ def test_mean_field_agrees_with_calibrated(fits, mean_field, rows):
 
 def loo_of_rows(posterior, X, draws):
     """Of any rows, whatever the fit was of."""
-    sampled = sampling.calibrated(posterior.inside._replace(weigh=True), draws, 0)
+    sampled = importance_sampling.calibrated(posterior.inside._replace(weigh=True), draws, 0)
     kept = leave_one_out.thinned(sampled.log_q.numpy())
     likelihood = row_log_likelihood(posterior, sampled, X)[kept]
     return leave_one_out.of_likelihood(likelihood, sampled.theta["weights"].numpy()[kept])
@@ -389,15 +392,15 @@ def test_crowds_of_one_draw_are_thinned():
 def test_a_draw_with_much_weight(fits, rows, share, monkeypatch):
     """With a fifth of the weight it is held back; with nearly all of it nothing can be told."""
 
-    def crowded(inside, n, seed, source=sampling.calibrated):
+    def crowded(inside, n, seed, source=importance_sampling.calibrated):
         draws = source(inside, n, seed)
         chosen = np.maximum(np.arange(n) - int(share * n), 0)
         theta = {name: v.numpy()[chosen] for name, v in draws.theta.items()}
-        return state.Draws({k: tf.constant(v) for k, v in theta.items()},
+        return approximation.Draws({k: tf.constant(v) for k, v in theta.items()},
                               tf.constant(draws.log_q.numpy()[chosen]))  # fmt: skip
 
     expected = compare({"one": fits["1 diag"]}, rows).loc["one"]
-    monkeypatch.setattr(sampling, "calibrated", crowded)
+    monkeypatch.setattr(importance_sampling, "calibrated", crowded)
     row = compare({"one": fits["1 diag"]}, rows).loc["one"]
     assert row["warning"]
     assert not expected["warning"]
@@ -410,11 +413,11 @@ def test_a_draw_with_much_weight(fits, rows, share, monkeypatch):
 def test_many_rows_take_fewer_draws(fits, rows, monkeypatch):
     taken = []
 
-    def calibrated(inside, n, seed, source=sampling.calibrated):
+    def calibrated(inside, n, seed, source=importance_sampling.calibrated):
         taken.append(n)
         return source(inside, n, seed)
 
-    monkeypatch.setattr(sampling, "calibrated", calibrated)
+    monkeypatch.setattr(importance_sampling, "calibrated", calibrated)
     monkeypatch.setattr(leave_one_out, "_NUMBERS", 300 * len(rows))
     one = {"one": fits["1 diag"]}
     compare(one, rows, draws=1000)
@@ -439,7 +442,7 @@ def nothing_is_drawn(monkeypatch):
     def calibrated(*arguments):
         raise AssertionError("bad input came as far as the draws")
 
-    monkeypatch.setattr(sampling, "calibrated", calibrated)
+    monkeypatch.setattr(importance_sampling, "calibrated", calibrated)
 
 
 @pytest.mark.usefixtures("nothing_is_drawn")
@@ -506,7 +509,7 @@ class Fits:
 def fake_fit(selection, monkeypatch):
     def make(**how):
         fits = Fits(selection.posteriors, **how)
-        monkeypatch.setattr(sweep, "fit", fits)
+        monkeypatch.setattr(selection_module, "fit", fits)
         return fits
 
     return make
@@ -576,7 +579,7 @@ def test_each_fit_has_a_prior_of_its_own(rows, fake_fit):
 def test_rows_of_weight_zero_are_not_left_out(rows, fits, monkeypatch):
     weight = np.r_[np.zeros(10), np.ones(110)]
     posterior = on_other_rows(fits["2 diag"], rows, weight)
-    monkeypatch.setattr(sweep, "fit", lambda *arguments, **options: posterior)
+    monkeypatch.setattr(selection_module, "fit", lambda *arguments, **options: posterior)
     found = select(rows, K=2, draws=200, sample_weight=weight)
     expected = compare({"2 diag": posterior}, rows[10:], draws=200)
     pd.testing.assert_frame_equal(found.table, expected)
@@ -606,7 +609,7 @@ def test_other_warnings_of_a_fit_pass(rows, fake_fit, monkeypatch):
         warnings.warn("something else", RuntimeWarning, stacklevel=2)
         return fits(*arguments, **options)
 
-    monkeypatch.setattr(sweep, "fit", warning_fit)
+    monkeypatch.setattr(selection_module, "fit", warning_fit)
     with pytest.warns(RuntimeWarning, match="something else"):
         select(rows, K=1)
 

@@ -7,9 +7,9 @@ import pytest
 from known_components import make
 
 import bgmm_jd
-from bgmm_jd import conditionals
-from bgmm_jd.conditionals import conditional, marginal
-from bgmm_jd.predictive import predictive_mixture
+from bgmm_jd.posterior import conditionals
+from bgmm_jd.posterior.conditionals import conditional, marginal
+from bgmm_jd.posterior.predictive_mixture import predictive_mixture
 
 # Of log densities of some tens of nats at most, from some tens of operations each.
 ROUNDING = 1e-9

@@ -14,14 +14,21 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
-from bgmm_jd import mixture, objective, prior, run, sampling, spread, state, surrogate, svi, units
-from bgmm_jd.arviz_line import arviz_line
-from bgmm_jd.covariance import spread_shape, unit_of
-from bgmm_jd.data import centre_and_scale, cut_batches
-from bgmm_jd.draws import stateless_seed
-from bgmm_jd.fit import _prepare, _start
-from bgmm_jd.posterior import log_densities, to_user
-from bgmm_jd.rows import Rows, to_tensors
+from bgmm_jd.backend.random import stateless_seed
+from bgmm_jd.calibration import importance_sampling
+from bgmm_jd.data import units
+from bgmm_jd.data.rows import Rows, to_tensors
+from bgmm_jd.data.standardize import centre_and_scale, cut_batches
+from bgmm_jd.fitting.fit import _prepare, _start
+from bgmm_jd.model import covariances as covariances_module
+from bgmm_jd.model import likelihood as likelihood_module
+from bgmm_jd.model import priors
+from bgmm_jd.model.covariance_forms import spread_shape, unit_of
+from bgmm_jd.optimization import single_run, svi
+from bgmm_jd.posterior.posterior import log_densities, to_user
+from bgmm_jd.reporting.arviz_version import arviz_line
+from bgmm_jd.variational import approximation, natural_gradient, surrogate
+from bgmm_jd.variational import log_joint as log_joint_module
 
 pytestmark = pytest.mark.slow
 
@@ -82,7 +89,9 @@ def as_rows(values, dtype=tf.float64):
 
 
 def row_log_likelihood(theta, values, form, dtype=tf.float64):
-    return mixture.row_log_likelihood(tensors(theta, dtype), as_rows(values, dtype), form).numpy()
+    return likelihood_module.row_log_likelihood(
+        tensors(theta, dtype), as_rows(values, dtype), form
+    ).numpy()
 
 
 def log_joint_label(theta, covariances, values):
@@ -129,7 +138,7 @@ def test_the_likelihood_is_that_of_a_mixture_distribution(values, form, name, sa
 @every_form
 def test_responsibilities_are_bayes_rule(values, form, name):
     theta, covariances = drawn(form, name, (2,), seed=1)
-    found = mixture.responsibilities(tensors(theta), as_rows(values), form).numpy()
+    found = likelihood_module.responsibilities(tensors(theta), as_rows(values), form).numpy()
     for s in range(2):
         one = {variable: value[s] for variable, value in theta.items()}
         joint = log_joint_label(one, covariances[s], values)
@@ -207,7 +216,9 @@ def test_gradients_are_those_of_the_density_written_out(values, form):
         theta = tensors(theta)
         with tf.GradientTape() as tape:
             tape.watch(theta)
-            total = tf.reduce_sum(mixture.row_log_likelihood(theta, as_rows(values), form))
+            total = tf.reduce_sum(
+                likelihood_module.row_log_likelihood(theta, as_rows(values), form)
+            )
         gradient = tape.gradient(total, theta)
         rng = np.random.default_rng(0)
         step = {variable: rng.normal(size=value.shape) for variable, value in theta.items()}
@@ -238,18 +249,21 @@ def test_spreads_of_draws(form, name):
         "tied": sd[..., 0, :],
         "spherical": sd[..., 0],
     }[form]
-    np.testing.assert_allclose(spread.sds(theta, form), own, rtol=1e-12)
+    np.testing.assert_allclose(covariances_module.sds(theta, form), own, rtol=1e-12)
     np.testing.assert_allclose(
-        spread.by_component(theta, form), covariances, rtol=1e-12, atol=1e-13
+        covariances_module.by_component(theta, form), covariances, rtol=1e-12, atol=1e-13
     )
-    root = spread.roots(theta, form)
+    root = covariances_module.roots(theta, form)
     assert root.shape[: 2 + 2] == (3, 4, K, D)
     lower = root if form in MATRICES else root[..., np.newaxis] * np.eye(D)
     np.testing.assert_array_equal(np.triu(lower, 1), 0)
     np.testing.assert_allclose(lower @ lower.swapaxes(-1, -2), covariances, rtol=1e-12, atol=1e-13)
     z = np.random.default_rng(0).normal(size=(3, 4, K, D))
     np.testing.assert_allclose(
-        spread.noise(root, z), (lower @ z[..., np.newaxis])[..., 0], rtol=1e-12, atol=1e-13
+        covariances_module.noise(root, z),
+        (lower @ z[..., np.newaxis])[..., 0],
+        rtol=1e-12,
+        atol=1e-13,
     )
 
 
@@ -258,17 +272,17 @@ def test_spreads_of_draws(form, name):
 def test_matrices_of_draws(form, name):
     theta, covariances = drawn(form, name, (5,), seed=5)
     own = covariances if form == "full" else covariances[:, 0]
-    found = spread.covariances(theta)
+    found = covariances_module.covariances(theta)
     np.testing.assert_allclose(found, own, rtol=1e-12, atol=1e-13)
     np.testing.assert_array_equal(found, found.swapaxes(-1, -2))
-    correlations = spread.correlations(theta)
+    correlations = covariances_module.correlations(theta)
     for index in np.ndindex(own.shape[:-2]):
         sd = np.sqrt(np.diag(own[index]))
         np.testing.assert_allclose(
             correlations[index], own[index] / np.outer(sd, sd), rtol=1e-12, atol=1e-13
         )
     rounded = {name: v.astype(np.float32) for name, v in theta.items()}
-    assert np.abs(spread.correlations(rounded)).max() <= 1.0
+    assert np.abs(covariances_module.correlations(rounded)).max() <= 1.0
 
 
 # --- Units --------------------------------------------------------------------------------------
@@ -295,7 +309,7 @@ def test_rows_have_the_density_of_the_rows_inside(form, name):
     z = np.random.default_rng(1).normal(size=(5, D))
     x = where(form).shift + where(form).scale * z
     user = moved(theta, form)
-    theirs = spread.by_component({v: a[np.newaxis] for v, a in user.items()}, form)[0]
+    theirs = covariances_module.by_component({v: a[np.newaxis] for v, a in user.items()}, form)[0]
     found = special.logsumexp(log_joint_label(user, theirs, x), axis=0)
     expected = special.logsumexp(log_joint_label(theta, covariances, z), axis=0)
     volume = np.log(where(form).scale).sum()
@@ -345,7 +359,7 @@ def prior_of(form, name, components=K, features=D, shift=0.0, scale=1.0):
     if name == "precisions":
         square = np.square(scale)
         rate = square[:1] if form == "spherical" and np.ndim(square) else square
-        return prior.mixture_prior(
+        return priors.mixture_prior(
             components,
             features,
             form,
@@ -390,13 +404,15 @@ def user_prior(form, name):
 def test_log_prior_is_the_density_of_the_variables_inside(form, name):
     """p(inside) = p(user) |d user / d inside|, the change found by differences."""
     density = user_prior(form, name)
-    model = objective.model_of(density, prior.check_prior(density, K, D, form))
+    model = log_joint_module.model_of(density, priors.check_prior(density, K, D, form))
     draws = density.sample(5, seed=(0, 3))
     inside = {
         v: units.to_internal(unit_of(v, form), a.numpy(), where(form))
         for v, a in draws._asdict().items()
     }
-    found = objective.log_prior(model, tensors(inside), units.as_tensors(where(form), tf.float64))
+    found = log_joint_module.log_prior(
+        model, tensors(inside), units.as_tensors(where(form), tf.float64)
+    )
     expected = density.log_prob(draws) + jacobian(form, name)
     # Differences of numbers near 5000: eps times 5000 over the smallest change, 0.03.
     np.testing.assert_allclose(found, expected, rtol=1e-8)
@@ -471,7 +487,7 @@ def log_density_of_precisions(form, value):
 @every_form
 def test_mixture_prior_against_scipy(form):
     found = unlike_prior(form)
-    assert prior.variable_shapes(found) == {
+    assert priors.variable_shapes(found) == {
         "weights": (K,),
         "means": (K, D),
         "precisions": spread_shape(form, K, D),
@@ -512,8 +528,8 @@ def test_equal_arguments_give_the_same_prior(form):
 def test_the_default_prior_moves_with_the_columns(form):
     """That of the data's units is that of the units in which they are centred and scaled."""
     here = where(form)
-    inside = prior.default_prior(K, D, form, "float64")
-    user = prior.default_prior(K, D, form, "float64", here)
+    inside = priors.default_prior(K, D, form, "float64")
+    user = priors.default_prior(K, D, form, "float64", here)
     draws = inside.sample(5, seed=(0, 4))
     theirs = moved({v: a.numpy() for v, a in draws._asdict().items()}, form)
     volume = jacobian(form, "precisions")
@@ -565,7 +581,7 @@ def gamma(*shape, name="precisions"):
 )
 def test_what_no_form_has_is_refused(distributions, message):
     with pytest.raises(ValueError, match=message):
-        prior.check_prior(variables(*distributions), K, D)
+        priors.check_prior(variables(*distributions), K, D)
 
 
 @pytest.mark.parametrize("wanted", FORMS)
@@ -575,10 +591,10 @@ def test_the_shape_of_the_prior_says_its_form(form, name, wanted):
     """Any other form that was asked for is refused; "diag" is the default, and asks for none."""
     own = prior_of(form, name)
     if wanted in (form, "diag"):
-        assert prior.check_prior(own, K, D, wanted) == form
+        assert priors.check_prior(own, K, D, wanted) == form
     else:
         with pytest.raises(ValueError, match=f"covariance='{wanted}' needs a prior whose '{name}'"):
-            prior.check_prior(own, K, D, wanted)
+            priors.check_prior(own, K, D, wanted)
 
 
 @pytest.mark.parametrize("covariance", ["Full", "banded", "", None, 1])
@@ -609,18 +625,18 @@ def test_what_does_not_broadcast_is_told(form, name, value):
 def test_where_the_shape_fits_several_forms_covariance_decides():
     """[2, 1] is [K, D] and [K, 1] of one feature; [2, 2] is [K, D] and [D, D]."""
     column, square = prior_of("diag", "scales", 2, 1), prior_of("diag", "scales", 2, 2)
-    assert prior.check_prior(column, 2, 1) == "diag"
-    assert prior.check_prior(column, 2, 1, "spherical") == "spherical"
-    assert prior.check_prior(square, 2, 2) == "diag"
+    assert priors.check_prior(column, 2, 1) == "diag"
+    assert priors.check_prior(column, 2, 1, "spherical") == "spherical"
+    assert priors.check_prior(square, 2, 2) == "diag"
     with pytest.raises(ValueError, match="covariance='full'"):
-        prior.check_prior(square, 2, 2, "full")
+        priors.check_prior(square, 2, 2, "full")
 
 
 @either_spread
 def test_matrices_are_not_taken_for_numbers_where_the_shape_fits_both(name):
     """A prior over matrices [D, D] is none over [K, D] numbers, which it would make negative."""
-    assert prior.check_prior(prior_of("tied", name, 2, 2), 2, 2) == "tied"
-    assert prior.check_prior(prior_of("tied", name, 2, 2), 2, 2, "tied") == "tied"
+    assert priors.check_prior(prior_of("tied", name, 2, 2), 2, 2) == "tied"
+    assert priors.check_prior(prior_of("tied", name, 2, 2), 2, 2, "tied") == "tied"
 
 
 def test_matrices_of_positive_numbers_are_matrices_nonetheless():
@@ -632,21 +648,21 @@ def test_matrices_of_positive_numbers_are_matrices_nonetheless():
         yield Root(independent(tfd.Normal(np.zeros((2, 2)), 1.0), "means"))
         yield Root(tfd.WishartTriL(np.float64(20), np.linalg.cholesky(scale), name="precisions"))
 
-    assert prior.check_prior(tfd.JointDistributionCoroutine(model), 2, 2) == "tied"
+    assert priors.check_prior(tfd.JointDistributionCoroutine(model), 2, 2) == "tied"
 
 
 @either_spread
 def test_numbers_are_not_taken_for_a_matrix_where_the_shape_fits_both(name):
     """A prior over [K, D] numbers is none over matrices [D, D], which it would make asymmetric."""
     with pytest.raises(ValueError, match=r"covariance='tied'.*'diag'"):
-        prior.check_prior(prior_of("diag", name, 2, 2), 2, 2, "tied")
+        priors.check_prior(prior_of("diag", name, 2, 2), 2, 2, "tied")
 
 
 @pytest.mark.parametrize("form", ["diag", "spherical"])
 def test_a_vague_prior_may_draw_what_underflows(form):
     """Gamma(0.001, 0.001), as BUGS has it: most draws are zero in float32."""
     vague = bgmm_jd.mixture_prior(K, D, form, precision_concentration=1e-3, precision_rate=1e-3)
-    assert prior.check_prior(vague, K, D, form) == form
+    assert priors.check_prior(vague, K, D, form) == form
 
 
 # --- One component, where the answer can be computed ---------------------------------------------
@@ -765,7 +781,7 @@ def test_draws_of_one_component_with_a_matrix(exact):
 
 def log_ratio(posterior, n):
     """log joint - log q of draws of the calibrated normal distribution."""
-    draws = sampling.proposal(posterior.inside, n, np.random.default_rng(5))
+    draws = importance_sampling.proposal(posterior.inside, n, np.random.default_rng(5))
     log_joint, log_q = log_densities(posterior, draws)
     return log_joint - log_q
 
@@ -898,7 +914,7 @@ def test_a_fit_finds_the_clusters(form):
         error = np.abs(draws["means"][:, k].mean(axis=0) - rows.mean(axis=0))
         assert np.all(error < 5 * draws["means"][:, k].std(axis=0))
     theta = {name: v.astype(np.float64) for name, v in draws.items()}
-    found = spread.by_component(theta, form)
+    found = covariances_module.by_component(theta, form)
     pooled = sum(np.cov(rows.T, bias=True) * len(rows) for rows in (TWO[:70], TWO[70:])) / len(TWO)
     for k, rows in enumerate((TWO[:70], TWO[70:])):
         own = np.cov(rows.T, bias=True)
@@ -940,10 +956,10 @@ def test_densities_of_draws_are_those_written_out(form):
     """log p(X, theta) and log q(theta), in units far from those inside."""
     posterior = two_elsewhere(form)
     rows = SHIFT + FACTOR[form] * TWO
-    draws = state.mean_field(posterior.inside, 5, 3)
+    draws = approximation.mean_field(posterior.inside, 5, 3)
     found = log_densities(posterior, draws)
     theta = to_user(posterior, draws.theta)
-    covariances = spread.by_component(theta, form)
+    covariances = covariances_module.by_component(theta, form)
     for s in range(5):
         one_ = {name: v[s] for name, v in theta.items()}
         likelihood = special.logsumexp(log_joint_label(one_, covariances[s], rows), axis=0).sum()
@@ -978,7 +994,7 @@ def test_log_density_is_averaged_over_draws(form):
     S = 50
     found = bgmm_jd.log_density(posterior, new, draws=S, seed=4)
     theta = posterior.sample(S, seed=4)
-    covariances = spread.by_component(theta, form)
+    covariances = covariances_module.by_component(theta, form)
     joint = np.array(
         [
             log_joint_label({name: v[s] for name, v in theta.items()}, covariances[s], new)
@@ -999,7 +1015,10 @@ def test_new_rows_have_the_moments_of_the_mixture(form):
     assert rows.shape == (n, 2)
     theta = posterior.sample(4_000, seed=7)
     weight, means = theta["weights"][..., np.newaxis], theta["means"]
-    second = spread.by_component(theta, form) + means[..., np.newaxis] * means[..., np.newaxis, :]
+    second = (
+        covariances_module.by_component(theta, form)
+        + means[..., np.newaxis] * means[..., np.newaxis, :]
+    )
     each = (
         (rows, (weight * means).sum(axis=1)),
         (
@@ -1085,7 +1104,7 @@ def test_to_inference_data(form):
     draws = posterior.sample(40, seed=9)
     for name in draws:
         np.testing.assert_array_equal(idata["posterior"][name].to_numpy()[0], draws[name])
-    covariances = spread.by_component(draws, form)
+    covariances = covariances_module.by_component(draws, form)
     likelihood = np.array(
         [
             special.logsumexp(
@@ -1109,7 +1128,7 @@ def test_replicated_rows_have_the_law_of_their_draw(form):
     idata = bgmm_jd.to_inference_data(posterior, TWO, draws=30, seed=10)
     x = idata["posterior_predictive"]["x"].to_numpy()[0]
     theta = posterior.sample(30, seed=10)
-    precision = np.linalg.inv(spread.by_component(theta, form))
+    precision = np.linalg.inv(covariances_module.by_component(theta, form))
     off = x[:, :, np.newaxis] - theta["means"][:, np.newaxis]
     squares = np.einsum("snki,skij,snkj->snk", off, precision, off).min(axis=-1).ravel()
     assert stats.kstest(squares, stats.chi2(2).cdf).pvalue > 1e-6
@@ -1119,8 +1138,8 @@ def blocks(form, execution):
     """The first block of the fit of `two`, and so no compilation of its own."""
     inside = _prepare(centre_and_scale(TWO), 2, form, None, execution)
     inside = _start(inside, None, 1, [0, 0])
-    plan = run.schedule(inside, cut_batches(len(TWO), len(TWO)))
-    stride = svi.Stride(rate=0.3, longest_loc=3.0, longest_log=0.3)
+    plan = single_run.schedule(inside, cut_batches(len(TWO), len(TWO)))
+    stride = natural_gradient.Stride(rate=0.3, longest_loc=3.0, longest_log=0.3)
     rows = to_tensors(inside.data.rows)
     return svi.program(inside.model, plan).run(
         rows, inside.prior_units, inside.values, stateless_seed(0), 0, stride

@@ -7,14 +7,15 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
-from bgmm_jd import curvature, state
-from bgmm_jd.coordinates import flatten, unflatten
-from bgmm_jd.curvature import information
-from bgmm_jd.data import centre_and_scale
-from bgmm_jd.fit import _prepare, _start
-from bgmm_jd.objective import log_joint
-from bgmm_jd.prior import stick_breaking_prior
-from bgmm_jd.rows import to_tensors
+from bgmm_jd.calibration import observed_information
+from bgmm_jd.calibration.observed_information import information
+from bgmm_jd.data.rows import to_tensors
+from bgmm_jd.data.standardize import centre_and_scale
+from bgmm_jd.fitting.fit import _prepare, _start
+from bgmm_jd.model.priors import stick_breaking_prior
+from bgmm_jd.variational import approximation
+from bgmm_jd.variational.coordinates import flatten, unflatten
+from bgmm_jd.variational.log_joint import log_joint
 
 N, K, D = 61, 3, 2
 # Of a posterior sd: differences are then wrong by this squared times a fourth derivative, which is
@@ -119,7 +120,7 @@ def at_start(case, execution="eager"):
     data = centre_and_scale(X, weight, common=covariance == "spherical")
     inside = _prepare(data, components, covariance, prior, execution)
     inside = _start(inside, None, 1, [0, 0])
-    draws = state.mean_field(inside, 100, seed=0)
+    draws = approximation.mean_field(inside, 100, seed=0)
     points = flatten(inside.model.sites, draws.theta, inside.tensor_units).numpy()
     return inside, points.mean(axis=0), points.std(axis=0)
 
@@ -154,7 +155,7 @@ def test_information_is_minus_the_hessian(name):
     np.testing.assert_allclose(matrix, expected, rtol=0, atol=TOLERANCE * largest)
     # Components overlap: what one says of another is there to be found.
     if inside.model.components > 1:
-        plan = curvature.layout(inside.model, inside.tensor_units)
+        plan = observed_information.layout(inside.model, inside.tensor_units)
         assert np.abs(expected[np.ix_(plan.own[0], plan.own[1])]).max() > 10 * TOLERANCE * largest
 
 
@@ -164,8 +165,8 @@ def test_slices_need_not_divide_the_rows(rows_at_once, monkeypatch):
     inside, mean, sd = at_start(CASES["full, weights, missing"])
     whole = found(inside, mean, sd)
     points = 1 + 2 * 5  # two means and three entries of a matrix, on either side
-    monkeypatch.setattr(curvature, "_SLICE_NUMBERS", rows_at_once * points * K * D * D)
-    assert curvature._slice_size(inside.model, inside.data.rows, points) == rows_at_once
+    monkeypatch.setattr(observed_information, "_SLICE_NUMBERS", rows_at_once * points * K * D * D)
+    assert observed_information._slice_size(inside.model, inside.data.rows, points) == rows_at_once
     cut = found(inside, mean, sd)
     np.testing.assert_allclose(cut, whole, rtol=0, atol=1e-8 * np.abs(whole).max())
 
@@ -173,7 +174,7 @@ def test_slices_need_not_divide_the_rows(rows_at_once, monkeypatch):
 def test_what_the_prior_fixes_has_no_coordinates():
     """One component has no weights: two means and three entries of a matrix."""
     inside, mean, _ = at_start(CASES["one component"])
-    plan = curvature.layout(inside.model, inside.tensor_units)
+    plan = observed_information.layout(inside.model, inside.tensor_units)
     assert plan.size == len(mean) == 5
     assert plan.own.shape == (1, 5)
     fixed = tfd.Independent(tfd.Deterministic(np.ones((K, D))), 2, name="scales")
@@ -189,7 +190,7 @@ def test_what_the_prior_fixes_has_no_coordinates():
 def test_layout():
     """Weights first, then means and matrices by component; what is tied is shared."""
     inside, _, _ = at_start(CASES["tied"])
-    plan = curvature.layout(inside.model, inside.tensor_units)
+    plan = observed_information.layout(inside.model, inside.tensor_units)
     assert plan.size == 2 + 6 + 3
     np.testing.assert_array_equal(plan.own, [[2, 3], [4, 5], [6, 7]])
     np.testing.assert_array_equal(plan.shared, [8, 9, 10])
@@ -210,7 +211,7 @@ def test_float32_at_a_whole_sd():
     units, data = inside.tensor_units, inside.data.rows
     expected = information(inside.model, data, units, mean, sd, "eager")
     X, _ = rows()
-    prior = bgmm_jd.prior.default_prior(K, D, "diag", "float32")
+    prior = bgmm_jd.model.priors.default_prior(K, D, "diag", "float32")
     single = _prepare(centre_and_scale(X.astype(np.float32)), K, "diag", prior, "eager")
     single = single._replace(prior_units=inside.prior_units)
     matrix = information(single.model, single.data.rows, single.tensor_units, mean, sd, "eager")

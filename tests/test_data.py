@@ -12,8 +12,9 @@ import scipy.sparse
 import tensorflow as tf
 from scipy import stats
 
-from bgmm_jd import data, draws
-from bgmm_jd.units import Units
+from bgmm_jd.backend import random
+from bgmm_jd.data import standardize
+from bgmm_jd.data.units import Units
 
 FALSE_ALARM = 1e-6
 
@@ -33,7 +34,7 @@ def test_the_first_column_that_is_not_finite_is_named(value, dtype):
     X = np.zeros((5, 4), dtype)
     X[1, 3] = X[4, 2] = X[3, 2] = value
     with pytest.raises(ValueError, match=f"column 2 has {value} .*row 3"):
-        data.as_rows(X)
+        standardize.as_rows(X)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_the_first_column_that_is_not_finite_is_named(value, dtype):
 )
 def test_shapes_that_are_refused(shape, message):
     with pytest.raises(ValueError, match=message):
-        data.as_rows(np.ones(shape))
+        standardize.as_rows(np.ones(shape))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_shapes_that_are_refused(shape, message):
 )
 def test_anything_but_real_numbers_is_refused(X):
     with pytest.raises(TypeError, match="must hold real numbers; got dtype"):
-        data.as_rows(X)
+        standardize.as_rows(X)
 
 
 @pytest.mark.parametrize("form", ["bsr", "coo", "csc", "csr", "dia", "dok", "lil"])
@@ -88,44 +89,44 @@ def test_anything_but_real_numbers_is_refused(X):
 def test_sparse_matrices_are_refused(form, kind):
     X = getattr(scipy.sparse, f"{form}_{kind}")(np.eye(3))
     with pytest.raises(TypeError, match=rf"dense.*sparse {form}_{kind}.*toarray\(\)"):
-        data.as_rows(X)
+        standardize.as_rows(X)
 
 
 def test_masked_entries_are_refused_and_a_mask_of_none_is_not():
     X = np.ma.array([[1.0, 2.0], [3.0, 4.0]], mask=[[False, True], [False, False]])
     with pytest.raises(ValueError, match="masked"):
-        data.as_rows(X)
-    np.testing.assert_array_equal(data.as_rows(np.ma.array([[1.0, 2.0]])), [[1.0, 2.0]])
+        standardize.as_rows(X)
+    np.testing.assert_array_equal(standardize.as_rows(np.ma.array([[1.0, 2.0]])), [[1.0, 2.0]])
 
 
 def test_rows_of_unequal_length_are_refused():
     with pytest.raises(ValueError, match="rows differ in length"):
-        data.as_rows([[1.0, 2.0], [3.0]])
+        standardize.as_rows([[1.0, 2.0], [3.0]])
 
 
 def test_another_number_of_columns_is_refused():
     with pytest.raises(ValueError, match=r"must have 3 columns.*got 2"):
-        data.as_rows(np.ones((4, 2)), features=3)
+        standardize.as_rows(np.ones((4, 2)), features=3)
 
 
 @pytest.mark.parametrize("value", [0, -1, np.int64(-3)])
 def test_counts_below_one_are_refused(value):
     with pytest.raises(ValueError, match=f"K must be at least 1; got {value}"):
-        data.as_count(value, "K")
+        standardize.as_count(value, "K")
 
 
 @pytest.mark.parametrize("value", [2.5, 3.0, True, np.True_, "3", None, [3]])
 def test_counts_that_are_no_integers_are_refused(value):
     with pytest.raises(TypeError, match="K must be an integer"):
-        data.as_count(value, "K")
+        standardize.as_count(value, "K")
 
 
 def test_counts():
-    assert data.as_count(np.int32(3), "K") == 3
-    assert type(data.as_count(np.int32(3), "K")) is int
-    assert data.as_count(7, "batch_size", most=7) == 7
+    assert standardize.as_count(np.int32(3), "K") == 3
+    assert type(standardize.as_count(np.int32(3), "K")) is int
+    assert standardize.as_count(7, "batch_size", most=7) == 7
     with pytest.raises(ValueError, match="batch_size must be from 1 to 7; got 8"):
-        data.as_count(8, "batch_size", most=7)
+        standardize.as_count(8, "batch_size", most=7)
 
 
 # --- What is taken ----------------------------------------------------------------------------
@@ -151,13 +152,13 @@ def test_counts():
 )
 def test_dtypes(given, kept):
     X = np.array([[0, 1], [1, 0], [1, 1]]).astype(given)
-    rows = data.as_rows(X)
+    rows = standardize.as_rows(X)
     assert rows.dtype == np.dtype(kept)  # in the machine's own byte order
     np.testing.assert_array_equal(rows, X)
 
 
 def test_a_list_of_rows():
-    np.testing.assert_array_equal(data.as_rows([[1, 2], (3, 4)]), [[1.0, 2.0], [3.0, 4.0]])
+    np.testing.assert_array_equal(standardize.as_rows([[1, 2], (3, 4)]), [[1.0, 2.0], [3.0, 4.0]])
 
 
 @pytest.mark.parametrize("layout", ["C", "F", "every other row", "backwards", "memory map"])
@@ -170,8 +171,8 @@ def test_layouts_give_the_same_rows_and_leave_x_alone(layout, tmp_path):
         "backwards": lambda: X[::-1].copy()[::-1],
         "memory map": lambda: memory_map(X, tmp_path),
     }[layout]()
-    found = data.centre_and_scale(data.as_rows(given))
-    expected = data.centre_and_scale(data.as_rows(X.copy()))
+    found = standardize.centre_and_scale(standardize.as_rows(given))
+    expected = standardize.centre_and_scale(standardize.as_rows(X.copy()))
     # Sums over another memory order round otherwise: 6 numbers, each half an ulp.
     np.testing.assert_allclose(found.rows.values, expected.rows.values, rtol=0, atol=1e-14)
     np.testing.assert_array_equal(given, X)
@@ -181,7 +182,7 @@ def test_layouts_give_the_same_rows_and_leave_x_alone(layout, tmp_path):
 def test_nothing_is_changed_in_place(dtype):
     X = np.arange(12).reshape(6, 2).astype(dtype)
     before = X.copy()
-    data.centre_and_scale(data.as_rows(X)).rows.values[:] = 7.0
+    standardize.centre_and_scale(standardize.as_rows(X)).rows.values[:] = 7.0
     np.testing.assert_array_equal(X, before)
 
 
@@ -225,8 +226,8 @@ NORMAL = np.random.default_rng(2).standard_normal((200, 2))
 )
 def test_centre_and_scale(X):
     """Against Python's statistics module, which computes with fractions."""
-    X = data.as_rows(X)
-    found = data.centre_and_scale(X)
+    X = standardize.as_rows(X)
+    found = standardize.centre_and_scale(X)
     columns = X.T.astype(np.float64).tolist()
     mean = np.array([statistics.mean(column) for column in columns])
     sd = np.array([statistics.pstdev(column) for column in columns])
@@ -243,7 +244,7 @@ def test_centre_and_scale(X):
     # One rounding to the dtype on top.
     allowed = (eps + 2 * N * EPS) * np.abs(expected) + 2 * mean_error / sd
     assert np.all(np.abs(found.rows.values - expected) <= allowed)
-    np.testing.assert_array_equal(data.to_units(X, found.units), found.rows.values)
+    np.testing.assert_array_equal(standardize.to_units(X, found.units), found.rows.values)
     # A sum of N equal numbers.
     np.testing.assert_allclose(
         found.log_volume, N * np.log(sd).sum(), rtol=N * EPS, atol=N * N * EPS
@@ -254,14 +255,14 @@ def test_centre_and_scale(X):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_constant_column_is_only_centred(value, dtype):
     X = np.stack([np.arange(5.0), np.full(5, value)], axis=1).astype(dtype)
-    found = data.centre_and_scale(X)
+    found = standardize.centre_and_scale(X)
     assert found.units.shift[1] == X[0, 1]
     assert found.units.scale[1] == 1
     np.testing.assert_array_equal(found.rows.values[:, 1], 0)
 
 
 def test_a_single_row_is_all_constant_columns():
-    found = data.centre_and_scale(np.array([[3.0, -7.0]]))
+    found = standardize.centre_and_scale(np.array([[3.0, -7.0]]))
     np.testing.assert_array_equal(found.rows.values, [[0.0, 0.0]])
     np.testing.assert_array_equal(found.units, [[3.0, -7.0], [1.0, 1.0]])
 
@@ -281,7 +282,7 @@ def test_a_spread_outside_the_range_of_the_dtype_is_refused(column, dtype):
     """Precisions are inverse squares of the spread: these would be zero or infinite."""
     X = np.stack([np.arange(2.0), column], axis=1).astype(dtype)
     with pytest.raises(ValueError, match=r"column 1 has .*outside the range of float"):
-        data.centre_and_scale(X)
+        standardize.centre_and_scale(X)
 
 
 def test_a_number_too_large_for_float64_is_refused():
@@ -289,7 +290,7 @@ def test_a_number_too_large_for_float64_is_refused():
     if not np.isfinite(large):
         pytest.skip("longdouble is float64 on this machine")
     with pytest.raises(ValueError, match="column 0 has inf"):
-        data.as_rows(np.array([[large]]))
+        standardize.as_rows(np.array([[large]]))
 
 
 # --- Row weights ------------------------------------------------------------------------------
@@ -299,12 +300,12 @@ WEIGHT = np.random.default_rng(3).integers(0, 4, 200)
 
 @pytest.mark.parametrize("given", [None, np.ones(5), [1] * 5, [True] * 5])
 def test_weights_of_one_are_no_weights(given):
-    assert data.as_weights(given, 5, np.dtype("float64")) is None
+    assert standardize.as_weights(given, 5, np.dtype("float64")) is None
 
 
 @pytest.mark.parametrize("given", [[0, 2, 1], np.array([0, 2, 1], ">i4"), np.float32([0, 2, 1])])
 def test_weights(given):
-    found = data.as_weights(given, 3, np.dtype("float64"))
+    found = standardize.as_weights(given, 3, np.dtype("float64"))
     assert found.dtype == np.float64
     np.testing.assert_array_equal(found, [0.0, 2.0, 1.0])
 
@@ -325,12 +326,12 @@ def test_weights(given):
 )
 def test_weights_that_are_refused(given, error, message):
     with pytest.raises(error, match=message):
-        data.as_weights(given, 3, np.dtype("float64"))
+        standardize.as_weights(given, 3, np.dtype("float64"))
 
 
 def test_integer_weights_are_rows_that_repeat():
-    found = data.centre_and_scale(NORMAL, WEIGHT.astype(np.float64))
-    repeated = data.centre_and_scale(np.repeat(NORMAL, WEIGHT, axis=0))
+    found = standardize.centre_and_scale(NORMAL, WEIGHT.astype(np.float64))
+    repeated = standardize.centre_and_scale(np.repeat(NORMAL, WEIGHT, axis=0))
     # Sums of a few hundred numbers.
     np.testing.assert_allclose(found.units.shift, repeated.units.shift, rtol=0, atol=1e-13)
     np.testing.assert_allclose(found.units.scale, repeated.units.scale, rtol=1e-13)
@@ -338,12 +339,12 @@ def test_integer_weights_are_rows_that_repeat():
     np.testing.assert_allclose(found.log_volume, repeated.log_volume, rtol=1e-12)
     # Rows of weight 0 are left out.
     np.testing.assert_array_equal(found.rows.weight, WEIGHT[WEIGHT > 0])
-    expected = data.to_units(NORMAL[WEIGHT > 0], found.units)
+    expected = standardize.to_units(NORMAL[WEIGHT > 0], found.units)
     np.testing.assert_array_equal(found.rows.values, expected)
 
 
 def test_rows_and_weights_are_in_the_dtype_of_x():
-    found = data.centre_and_scale(NORMAL.astype(np.float32), WEIGHT.astype(np.float64))
+    found = standardize.centre_and_scale(NORMAL.astype(np.float32), WEIGHT.astype(np.float64))
     assert found.rows.values.dtype == found.rows.weight.dtype == found.dtype == np.float32
 
 
@@ -351,7 +352,7 @@ def test_weights_outside_the_range_of_the_dtype_are_refused():
     """As the squares of a column are: no infinity may come of them."""
     weight = np.full(len(NORMAL), 1e39)
     with pytest.raises(ValueError, match=r"sample_weight .*range of float32"):
-        data.centre_and_scale(NORMAL.astype(np.float32), weight)
+        standardize.centre_and_scale(NORMAL.astype(np.float32), weight)
 
 
 # --- Missing entries --------------------------------------------------------------------------
@@ -365,12 +366,14 @@ def with_missing(X=NORMAL, share=0.3):
 
 def test_nan_and_masked_entries_are_missing_where_that_is_said():
     X = np.array([[1.0, np.nan], [3.0, 4.0]])
-    np.testing.assert_array_equal(data.as_rows(X, missing=True), X)
+    np.testing.assert_array_equal(standardize.as_rows(X, missing=True), X)
     masked = np.ma.array([[1, 2], [3, 4]], mask=[[False, True], [False, False]])
-    found = data.as_rows(masked, missing=True)
+    found = standardize.as_rows(masked, missing=True)
     np.testing.assert_array_equal(found, X)
     assert found.dtype == np.float64
-    assert data.as_rows(np.ma.masked_invalid(X.astype("f")), missing=True).dtype == np.float32
+    assert (
+        standardize.as_rows(np.ma.masked_invalid(X.astype("f")), missing=True).dtype == np.float32
+    )
 
 
 @pytest.mark.parametrize(
@@ -378,30 +381,30 @@ def test_nan_and_masked_entries_are_missing_where_that_is_said():
 )
 def test_missing_entries_are_refused_with_advice(given):
     with pytest.raises(ValueError, match="missing='sum_out'"):
-        data.as_rows(given)
+        standardize.as_rows(given)
 
 
 def test_infinity_is_never_a_missing_entry():
     with pytest.raises(ValueError, match=r"column 1 has inf \(first in row 0\)"):
-        data.as_rows([[np.nan, np.inf], [1.0, 2.0]], missing=True)
+        standardize.as_rows([[np.nan, np.inf], [1.0, 2.0]], missing=True)
 
 
 def test_a_column_without_any_value_is_refused():
     X = with_missing()
     X[:, 1] = np.nan
     with pytest.raises(ValueError, match="column 1 has no value at all"):
-        data.centre_and_scale(X)
+        standardize.centre_and_scale(X)
     X[5, 1] = 2.0
     weight = np.ones(len(X))
     weight[5] = 0.0
     with pytest.raises(ValueError, match="column 1 has no value at all"):
-        data.centre_and_scale(X, weight)
+        standardize.centre_and_scale(X, weight)
 
 
 @pytest.mark.parametrize("weight", [None, WEIGHT.astype(np.float64)])
 def test_moments_are_of_what_is_observed(weight):
     X = with_missing()
-    found = data.centre_and_scale(X, weight)
+    found = standardize.centre_and_scale(X, weight)
     repeated = X if weight is None else np.repeat(X, WEIGHT, axis=0)
     np.testing.assert_allclose(found.units.shift, np.nanmean(repeated, axis=0), atol=1e-13)
     np.testing.assert_allclose(found.units.scale, np.nanstd(repeated, axis=0), rtol=1e-13)
@@ -413,25 +416,25 @@ def test_moments_are_of_what_is_observed(weight):
 def test_rows_with_missing_entries():
     X = with_missing()
     X[3], X[4], X[5], X[6] = (np.nan, np.nan), (np.nan, 1.0), (1.0, np.nan), (1.0, 1.0)
-    found = data.centre_and_scale(X)
+    found = standardize.centre_and_scale(X)
     there = ~np.isnan(X)
     values, (observed, pattern) = found.rows.values, found.rows.missing
     np.testing.assert_array_equal(observed[pattern] > 0, there)
-    np.testing.assert_array_equal(values[there], data.to_units(X, found.units)[there])
+    np.testing.assert_array_equal(values[there], standardize.to_units(X, found.units)[there])
     np.testing.assert_array_equal(values[~there], 0)
     assert len(observed) == 4  # each pattern once
     assert observed.dtype == X.dtype
     assert pattern.dtype == np.int32
     logs = np.log(found.units.scale)
-    by_row = data.row_log_volume(found.rows, found.units)
+    by_row = standardize.row_log_volume(found.rows, found.units)
     np.testing.assert_allclose(by_row, there @ logs, rtol=1e-14, atol=1e-15)
 
 
 def test_rows_without_missing_entries_have_no_pattern():
-    rows = data.to_rows(NORMAL, UNEQUAL)
+    rows = standardize.to_rows(NORMAL, UNEQUAL)
     assert rows.missing is rows.weight is None
-    np.testing.assert_array_equal(rows.values, data.to_units(NORMAL, UNEQUAL))
-    by_row = data.row_log_volume(rows, UNEQUAL)
+    np.testing.assert_array_equal(rows.values, standardize.to_units(NORMAL, UNEQUAL))
+    by_row = standardize.row_log_volume(rows, UNEQUAL)
     np.testing.assert_allclose(by_row, np.full(len(NORMAL), np.log(UNEQUAL.scale).sum()))
 
 
@@ -442,7 +445,10 @@ UNEQUAL = Units(np.array([3.0, -1.0]), np.array([10.0, 0.2]))
 
 def test_a_common_scale_is_the_root_mean_square():
     X = UNEQUAL.shift + UNEQUAL.scale * NORMAL
-    own, common = data.centre_and_scale(X).units, data.centre_and_scale(X, common=True).units
+    own, common = (
+        standardize.centre_and_scale(X).units,
+        standardize.centre_and_scale(X, common=True).units,
+    )
     np.testing.assert_array_equal(common.shift, own.shift)
     expected = np.sqrt(np.mean(own.scale**2))
     np.testing.assert_allclose(common.scale, [expected, expected], rtol=1e-14)
@@ -450,18 +456,21 @@ def test_a_common_scale_is_the_root_mean_square():
 
 def test_a_constant_column_has_no_part_in_a_common_scale():
     X = np.column_stack([NORMAL[:, :1], np.full(len(NORMAL), 5.0), 3 * NORMAL[:, 1:]])
-    own, common = data.centre_and_scale(X).units, data.centre_and_scale(X, common=True).units
+    own, common = (
+        standardize.centre_and_scale(X).units,
+        standardize.centre_and_scale(X, common=True).units,
+    )
     expected = np.sqrt((own.scale[0] ** 2 + own.scale[2] ** 2) / 2)
     np.testing.assert_allclose(common.scale, np.full(3, expected), rtol=1e-14)
-    alone = data.centre_and_scale(np.full((4, 2), 7.0), common=True)
+    alone = standardize.centre_and_scale(np.full((4, 2), 7.0), common=True)
     np.testing.assert_array_equal(alone.units.scale, [1.0, 1.0])
 
 
 @pytest.mark.parametrize("size", [1e140, 1e-140])
 def test_a_common_scale_of_large_and_small_columns(size):
     """No square leaves the range on the way."""
-    units = data.centre_and_scale(size * NORMAL, common=True).units
-    expected = data.centre_and_scale(NORMAL, common=True).units.scale
+    units = standardize.centre_and_scale(size * NORMAL, common=True).units
+    expected = standardize.centre_and_scale(NORMAL, common=True).units.scale
     np.testing.assert_allclose(units.scale / size, expected, rtol=1e-12)
 
 
@@ -485,13 +494,13 @@ CUTS = [
 def epoch_of(batches, epoch, seed):
     """The rows of each batch of an epoch, by what the fit calls."""
     for step in range(epoch * batches.count, (epoch + 1) * batches.count):
-        indices, real = data.batch_indices(batches, tf.constant(step), tf.constant(seed))
+        indices, real = standardize.batch_indices(batches, tf.constant(step), tf.constant(seed))
         yield indices.numpy(), real.numpy()
 
 
 @pytest.mark.parametrize(("N", "B"), CUTS)
 def test_each_row_comes_once_an_epoch(N, B):
-    batches = data.cut_batches(N, B)
+    batches = standardize.cut_batches(N, B)
     for epoch in (0, 5):
         parts = list(epoch_of(batches, epoch, [3, 4]))
         assert all(len(indices) == batches.size <= B for indices, _ in parts)
@@ -506,7 +515,7 @@ def test_each_row_comes_once_an_epoch(N, B):
 def test_every_cut_of_up_to_forty_rows():
     for N in range(1, 41):
         for B in range(1, N + 1):
-            batches = data.cut_batches(N, B)
+            batches = standardize.cut_batches(N, B)
             assert batches.rows == N
             assert batches.size <= B
             assert batches.count * (batches.size - 1) < N <= batches.count * batches.size
@@ -514,7 +523,7 @@ def test_every_cut_of_up_to_forty_rows():
 
 
 def test_epochs_and_seeds_differ():
-    batches = data.cut_batches(100, 60)
+    batches = standardize.cut_batches(100, 60)
     orders = {
         tuple(np.concatenate([i for i, _ in epoch_of(batches, epoch, seed)]))
         for epoch in range(3)
@@ -527,22 +536,24 @@ def test_epochs_and_seeds_differ():
 @pytest.mark.parametrize("N", [1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 31, 100, 1023, 4096, 100_003])
 def test_shuffle_is_a_permutation(N):
     for seed in ([0, 0], [1, 2], [-5, 2**31 - 1]):
-        order = data.shuffle(tf.range(N), N, tf.constant(seed, tf.int32))
+        order = standardize.shuffle(tf.range(N), N, tf.constant(seed, tf.int32))
         assert order.dtype == tf.int32
         np.testing.assert_array_equal(np.sort(order), np.arange(N))
 
 
 def test_shuffle_of_some_places_is_a_part_of_the_order():
     seed = tf.constant([11, -7])
-    every = data.shuffle(tf.range(1000), 1000, seed)
-    np.testing.assert_array_equal(data.shuffle(tf.range(300, 400), 1000, seed), every[300:400])
+    every = standardize.shuffle(tf.range(1000), 1000, seed)
+    np.testing.assert_array_equal(
+        standardize.shuffle(tf.range(300, 400), 1000, seed), every[300:400]
+    )
 
 
 def test_batches_are_the_same_in_every_mode():
-    batches = data.cut_batches(1003, 130)
+    batches = standardize.cut_batches(1003, 130)
 
     def batch(step, seed):
-        return data.batch_indices(batches, step, seed)
+        return standardize.batch_indices(batches, step, seed)
 
     # The last of the second epoch, which has a filling entry.
     arguments = tf.constant(2 * batches.count - 1), tf.constant([11, -7])
@@ -559,7 +570,7 @@ def orders(N, count):
     def run():
         seed = tf.constant([5, 6], tf.int32)
         return tf.map_fn(
-            lambda epoch: data.shuffle(tf.range(N), N, draws.offset(seed, epoch)),
+            lambda epoch: standardize.shuffle(tf.range(N), N, random.offset(seed, epoch)),
             tf.range(count),
         )
 

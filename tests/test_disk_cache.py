@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import bgmm_jd
-from bgmm_jd import disk_cache
+from bgmm_jd.backend import compilation_cache
 
 FIT = """
 import json, sys
@@ -51,7 +51,7 @@ def test_a_second_process_compiles_nothing(tmp_path):
 @pytest.fixture
 def not_started(monkeypatch):
     """As in a process that has done nothing yet; the variable is put back."""
-    monkeypatch.setattr(disk_cache, "_has_started", lambda: False)
+    monkeypatch.setattr(compilation_cache, "_has_started", lambda: False)
     monkeypatch.setenv("TF_XLA_FLAGS", "--tf_xla_clustering_debug=false")
 
 
@@ -61,7 +61,7 @@ def test_other_flags_stay(not_started, tmp_path):
         kept, ours = os.environ["TF_XLA_FLAGS"].split()
         assert kept == "--tf_xla_clustering_debug=false"
         assert f"directory={tmp_path / name}/" in ours
-        assert disk_cache.is_on()
+        assert compilation_cache.is_on()
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o777])
@@ -71,7 +71,7 @@ def test_a_folder_that_others_can_write_to_is_refused(not_started, tmp_path, mod
     folder.chmod(mode)
     with pytest.raises(ValueError, match=r"writable by nobody else.*chmod go-w"):
         bgmm_jd.keep_compiled(folder)
-    assert not disk_cache.is_on()
+    assert not compilation_cache.is_on()
 
 
 def test_a_path_with_blanks_is_refused(not_started, tmp_path):
@@ -82,7 +82,7 @@ def test_a_path_with_blanks_is_refused(not_started, tmp_path):
 def test_a_second_call_with_the_same_folder_is_none(not_started, tmp_path, monkeypatch):
     """As in a notebook whose first cell is run again, after a fit."""
     bgmm_jd.keep_compiled(tmp_path)
-    monkeypatch.setattr(disk_cache, "_has_started", lambda: True)
+    monkeypatch.setattr(compilation_cache, "_has_started", lambda: True)
     bgmm_jd.keep_compiled(tmp_path)
     with pytest.raises(RuntimeError, match="before TensorFlow starts"):
         bgmm_jd.keep_compiled(tmp_path / "another")

@@ -5,8 +5,9 @@ import pytest
 from scipy import integrate, optimize, special, stats
 
 import bgmm_jd
-from bgmm_jd import sampling, state
-from bgmm_jd.posterior import log_densities
+from bgmm_jd.calibration import importance_sampling
+from bgmm_jd.posterior.posterior import log_densities
+from bgmm_jd.variational import approximation
 
 pytestmark = pytest.mark.slow
 
@@ -165,9 +166,9 @@ def test_the_mean_importance_ratio_is_the_evidence(exact, posterior, kind):
     """
     n = 20_000
     if kind == "surrogate":
-        draws = state.mean_field(posterior.inside, n, 5)
+        draws = approximation.mean_field(posterior.inside, n, 5)
     else:
-        draws = sampling.proposal(posterior.inside, n, np.random.default_rng(5))
+        draws = importance_sampling.proposal(posterior.inside, n, np.random.default_rng(5))
     log_joint, log_q = log_densities(posterior, draws)
     ratio = np.exp(log_joint - log_q - exact.log_evidence)
     error = ratio.std() / np.sqrt(n)

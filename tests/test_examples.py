@@ -3,7 +3,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from bgmm_jd import examples
+from bgmm_jd import datasets
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 
@@ -11,8 +11,8 @@ REFERENCE = pathlib.Path(__file__).parent / "reference"
 @pytest.mark.parametrize(
     ("example", "file", "skip"),
     [
-        (examples.three_clusters, "three_clusters.csv", 0),
-        (examples.old_faithful, "faithful_raw.csv", 1),
+        (datasets.three_clusters, "three_clusters.csv", 0),
+        (datasets.old_faithful, "faithful_raw.csv", 1),
     ],
 )
 def test_rows_are_the_reference_to_the_last_digit(example, file, skip):
@@ -23,11 +23,11 @@ def test_rows_are_the_reference_to_the_last_digit(example, file, skip):
 
 def test_three_clusters_leaves_the_global_random_state_alone():
     before = np.random.get_state()[1].copy()  # noqa: NPY002
-    examples.three_clusters()
+    datasets.three_clusters()
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
 
-@pytest.mark.parametrize("example", [examples.three_clusters, examples.old_faithful])
+@pytest.mark.parametrize("example", [datasets.three_clusters, datasets.old_faithful])
 def test_each_column_has_a_name(example):
     found = example()
     assert len(found.columns) == found.X.shape[1]

@@ -12,8 +12,10 @@ import tensorflow as tf
 from scipy import integrate, special
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd import sticks, wishart
-from bgmm_jd.families import (
+from bgmm_jd.data.units import Affine, Unit, Units, affine
+from bgmm_jd.distributions import stick_breaking, wishart
+from bgmm_jd.distributions.gamma import trigamma_excess
+from bgmm_jd.variational.families import (
     DIRICHLET,
     FIXED,
     GAMMA,
@@ -23,8 +25,6 @@ from bgmm_jd.families import (
     WISHART,
     tril_reach,
 )
-from bgmm_jd.gamma import trigamma_excess
-from bgmm_jd.units import Affine, Unit, Units, affine
 
 FAMILIES = {"normal": NORMAL, "gamma": GAMMA, "dirichlet": DIRICHLET}
 EPS = np.finfo(np.float64).eps
@@ -257,12 +257,12 @@ def test_twins_are_of_their_own_family():
         tfd.Normal: NORMAL,
         tfd.Gamma: GAMMA,
         tfd.Dirichlet: DIRICHLET,
-        sticks.StickBreaking: STICKS,
+        stick_breaking.StickBreaking: STICKS,
         tfd.WishartTriL: WISHART,
     } == TWINS
     # A Wishart by its mean is no subclass of TFP's: see below.
     assert isinstance(WISHART.distribution(wishart_at(3.0)), wishart.Wishart)
-    assert isinstance(STICKS.distribution(pairs()), sticks.StickBreaking)
+    assert isinstance(STICKS.distribution(pairs()), stick_breaking.StickBreaking)
     for stock in (tfd.Normal, tfd.Gamma, tfd.Dirichlet):
         family = TWINS[stock]
         free = free_parameters(stock.__name__.lower(), 3.0)

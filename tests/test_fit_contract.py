@@ -8,7 +8,8 @@ import scipy.sparse
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
-from bgmm_jd import Status, svi
+from bgmm_jd import Status
+from bgmm_jd.optimization import svi
 
 pytestmark = pytest.mark.contract
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from scipy import integrate, special, stats
 
-from bgmm_jd import gamma
+from bgmm_jd.distributions import gamma
 
 tfd = tfp.distributions
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bgmm_jd.arviz_line import arviz_line, import_arviz
-from bgmm_jd.importance import resample, smooth
+from bgmm_jd.calibration.psis import resample, smooth
+from bgmm_jd.reporting.arviz_version import arviz_line, import_arviz
 
 RATIOS = {
     "normal": lambda rng, S: rng.normal(size=S),

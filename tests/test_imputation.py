@@ -10,10 +10,10 @@ import pytest
 from known_components import make, select
 from scipy import stats
 
-from bgmm_jd import imputation
-from bgmm_jd.imputation import complete, impute
-from bgmm_jd.posterior import Components
-from bgmm_jd.predictive import predictive_mixture
+from bgmm_jd.posterior import imputation
+from bgmm_jd.posterior.imputation import complete, impute
+from bgmm_jd.posterior.posterior import Components
+from bgmm_jd.posterior.predictive_mixture import predictive_mixture
 
 FALSE_ALARM = 1e-6
 

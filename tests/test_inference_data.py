@@ -18,8 +18,8 @@ import xarray as xr
 from scipy import special, stats
 
 import bgmm_jd
-from bgmm_jd import inference_data
-from bgmm_jd.inference_data import import_arviz, replicate, to_inference_data
+from bgmm_jd.reporting import arviz_version, inference_data
+from bgmm_jd.reporting.inference_data import import_arviz, replicate, to_inference_data
 
 pytestmark = pytest.mark.contract
 
@@ -143,7 +143,7 @@ def row_log_likelihood(theta, rows):
 def test_container_of_the_line(idata):
     kind = import_arviz().InferenceData if OLD else xr.DataTree
     assert type(idata) is kind
-    assert inference_data.arviz_line() == (0 if OLD else 1)
+    assert arviz_version.arviz_line() == (0 if OLD else 1)
 
 
 def test_groups(posterior, idata):
@@ -559,11 +559,11 @@ def test_import_is_lazy_and_quiet(tmp_path):
 import sys, warnings
 absent = ["arviz", "arviz_base", "arviz_stats", "xarray", "h5netcdf", "matplotlib"]
 sys.modules.update(dict.fromkeys(absent))
-import bgmm_jd, bgmm_jd.inference_data
+import bgmm_jd, bgmm_jd.reporting.arviz_version
 for name in absent:
     del sys.modules[name]
 warnings.simplefilter("error")
-bgmm_jd.inference_data.import_arviz()
+bgmm_jd.reporting.arviz_version.import_arviz()
 """
     # An empty cache directory: the notice has not been given today.
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "MPLCONFIGDIR": str(tmp_path)}

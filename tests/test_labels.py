@@ -8,8 +8,9 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
-from bgmm_jd.covariance import FORMS
-from bgmm_jd.labels import (
+from bgmm_jd.data.units import as_tensors, unit
+from bgmm_jd.model.covariance_forms import FORMS
+from bgmm_jd.variational.labels import (
     align,
     arrange,
     arrange_values,
@@ -18,9 +19,8 @@ from bgmm_jd.labels import (
     preferred,
     separated,
 )
-from bgmm_jd.objective import log_prior, model_of
-from bgmm_jd.surrogate import joint, map_values, sites_of, variables
-from bgmm_jd.units import as_tensors, unit
+from bgmm_jd.variational.log_joint import log_prior, model_of
+from bgmm_jd.variational.surrogate import joint, map_values, sites_of, variables
 
 
 def test_separated_uses_the_feature_that_tells_apart():

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 import bgmm_jd
-from bgmm_jd import disk_cache, examples, svi
-from bgmm_jd.__main__ import main
-from bgmm_jd.csv_file import BadInput, read_csv
+from bgmm_jd import datasets
+from bgmm_jd.backend import compilation_cache
+from bgmm_jd.cli.commands import main
+from bgmm_jd.cli.csv_file import BadInput, read_csv
+from bgmm_jd.optimization import svi
 
 ROOT = pathlib.Path(bgmm_jd.__file__).parents[1]
 
@@ -78,7 +80,7 @@ def test_fit_keeps_programs_in_a_directory_of_ones_own(data, tmp_path, monkeypat
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o777)
-    monkeypatch.setattr(disk_cache, "_has_started", lambda: False)
+    monkeypatch.setattr(compilation_cache, "_has_started", lambda: False)
     monkeypatch.setenv("TF_XLA_FLAGS", "")
     outcome = run("fit", data, "-k", 2, "--keep-compiled", shared)
     assert outcome.code == 2
@@ -101,8 +103,8 @@ def test_fit_writes_the_figure(fitted):
 
 def test_demonstration(monkeypatch, tmp_path):
     for name in ("three_clusters", "old_faithful"):
-        example = getattr(examples, name)()._replace(X=clusters(), K=2)
-        monkeypatch.setattr(examples, name, lambda example=example: example)
+        example = getattr(datasets, name)()._replace(X=clusters(), K=2)
+        monkeypatch.setattr(datasets, name, lambda example=example: example)
     monkeypatch.chdir(tmp_path)
     outcome = run()
     assert (outcome.code, outcome.err) == (0, "")
@@ -137,8 +139,8 @@ def test_an_interrupted_fit_is_kept(monkeypatch, data, tmp_path):
 
 
 def test_an_interrupted_demonstration_ends(monkeypatch, tmp_path):
-    small = examples.old_faithful()._replace(X=clusters(), K=2)
-    monkeypatch.setattr(examples, "three_clusters", lambda: small)
+    small = datasets.old_faithful()._replace(X=clusters(), K=2)
+    monkeypatch.setattr(datasets, "three_clusters", lambda: small)
     interrupt(monkeypatch, at_block=3)
     outcome = run("--out", tmp_path / "demo")
     assert outcome.code == 1

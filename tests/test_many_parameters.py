@@ -1,14 +1,16 @@
 """Where an averaged curvature is out of reach: the curvature at the mean, and then none."""
 
+import dataclasses
 import numpy as np
 import pytest
 
 import bgmm_jd
-from bgmm_jd import dependence, state
-from bgmm_jd.calibrate import Normal, normal_of, shifted
-from bgmm_jd.coordinates import flatten
-from bgmm_jd.posterior import draw
-from bgmm_jd.state import AT_THE_MEAN, AVERAGED, MEAN_FIELD
+from bgmm_jd.calibration import calibrate
+from bgmm_jd.calibration.averaged_curvature import Normal, normal_of, shifted
+from bgmm_jd.posterior.posterior import draw
+from bgmm_jd.variational import approximation
+from bgmm_jd.variational.approximation import AT_THE_MEAN, AVERAGED, MEAN_FIELD
+from bgmm_jd.variational.coordinates import flatten
 
 pytestmark = pytest.mark.slow
 
@@ -27,9 +29,9 @@ def averaged():
 def again(posterior):
     """The same fit, calibrated anew under the limits of the moment."""
     inside = posterior.inside._replace(calibration=MEAN_FIELD, normal=None, weigh=False)
-    draws = state.mean_field(inside, 500, 0)
-    inside, khat = dependence.with_calibration(inside, draws, 0)
-    return bgmm_jd.posterior.replace(posterior, inside=inside, khat=khat)
+    draws = approximation.mean_field(inside, 500, 0)
+    inside, khat = calibrate.with_calibration(inside, draws, 0)
+    return dataclasses.replace(posterior, inside=inside, khat=khat)
 
 
 def sds(posterior, **settings):
@@ -45,7 +47,7 @@ def test_the_curvature_at_the_mean(averaged, monkeypatch):
     Both are corrected by weights here, so what is compared is the distribution before them too.
     """
     assert averaged.calibration == AVERAGED
-    monkeypatch.setattr(dependence, "_MOST_AVERAGED", 1)
+    monkeypatch.setattr(calibrate, "_MOST_AVERAGED", 1)
     found = again(averaged)
     assert found.calibration == AT_THE_MEAN
     assert found.calibrated
@@ -60,17 +62,17 @@ def test_draws_without_weights(averaged, monkeypatch):
     It is that of the mode's neighbourhood, whose curvature differs from the average by what is
     not normal: the weights mend it, and k-hat is good.
     """
-    monkeypatch.setattr(dependence, "_MOST_AVERAGED", 1)
+    monkeypatch.setattr(calibrate, "_MOST_AVERAGED", 1)
     found = again(averaged)
     assert found.inside.weigh
     assert found.khat < 0.7
-    plain = bgmm_jd.posterior.replace(found, inside=found.inside._replace(weigh=False))
+    plain = dataclasses.replace(found, inside=found.inside._replace(weigh=False))
     np.testing.assert_allclose(np.log(sds(plain) / sds(averaged)), 0.0, atol=0.15)
 
 
 def test_too_many_parameters(averaged, monkeypatch):
-    monkeypatch.setattr(dependence, "_MOST_AVERAGED", 1)
-    monkeypatch.setattr(dependence, "_MOST_PARAMETERS", 1)
+    monkeypatch.setattr(calibrate, "_MOST_AVERAGED", 1)
+    monkeypatch.setattr(calibrate, "_MOST_PARAMETERS", 1)
     found = again(averaged)
     assert found.calibration == MEAN_FIELD
     assert not found.calibrated
@@ -87,9 +89,9 @@ def test_a_sample_of_the_rows_tells_the_curvature(averaged, monkeypatch):
 
     Five times that, and the sds have half of it.
     """
-    monkeypatch.setattr(dependence, "_MOST_AVERAGED", 1)
+    monkeypatch.setattr(calibrate, "_MOST_AVERAGED", 1)
     whole = again(averaged).inside.normal
-    monkeypatch.setattr(dependence, "_CURVATURE_ROWS", 500)
+    monkeypatch.setattr(calibrate, "_CURVATURE_ROWS", 500)
     half = again(averaged).inside.normal
     widths = [np.sqrt(np.diag(n.factor @ n.factor.T)) for n in (whole, half)]
     assert np.abs(np.log(widths[0] / widths[1])).max() < 5 * 500**-0.5

@@ -9,12 +9,18 @@ import tensorflow as tf
 from scipy import special, stats
 
 import bgmm_jd
-from bgmm_jd import initial, mixture, objective, posterior, prior, spread, state, units
-from bgmm_jd.covariance import spread_shape
-from bgmm_jd.data import centre_and_scale, row_log_volume, to_rows
-from bgmm_jd.fit import _prepare, _start
-from bgmm_jd.posterior import log_densities, to_user
-from bgmm_jd.rows import gather, observed, to_tensors
+from bgmm_jd.data import units
+from bgmm_jd.data.rows import gather, observed, to_tensors
+from bgmm_jd.data.standardize import centre_and_scale, row_log_volume, to_rows
+from bgmm_jd.fitting.fit import _prepare, _start
+from bgmm_jd.model import covariances as covariances_module
+from bgmm_jd.model import likelihood as likelihood_module
+from bgmm_jd.model import priors
+from bgmm_jd.model.covariance_forms import spread_shape
+from bgmm_jd.optimization import initialization
+from bgmm_jd.posterior import posterior
+from bgmm_jd.posterior.posterior import log_densities, to_user
+from bgmm_jd.variational import approximation, log_joint
 
 pytestmark = pytest.mark.slow
 
@@ -90,12 +96,12 @@ def test_the_likelihood_is_that_of_the_observed_part(values, form, name):
     """Every pattern of three features."""
     theta, covariances = drawn(form, name, 3)
     expected = by_hand(theta, covariances, values)
-    found = mixture.log_joint_label(tensors(theta), rows_of(values), form)
+    found = likelihood_module.log_joint_label(tensors(theta), rows_of(values), form)
     # A matrix with a condition number of some dozens is inverted, a few eps of some 10 nats.
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-11)
-    likelihood = mixture.row_log_likelihood(tensors(theta), rows_of(values), form)
+    likelihood = likelihood_module.row_log_likelihood(tensors(theta), rows_of(values), form)
     np.testing.assert_allclose(likelihood, special.logsumexp(expected, 1), rtol=1e-10, atol=1e-11)
-    labels = mixture.responsibilities(tensors(theta), rows_of(values), form)
+    labels = likelihood_module.responsibilities(tensors(theta), rows_of(values), form)
     np.testing.assert_allclose(labels, special.softmax(expected, 1), rtol=1e-9)
     nothing = np.isnan(values).all(axis=1)
     assert nothing.sum() == 2
@@ -109,10 +115,12 @@ def test_rows_that_are_whole_are_what_they_are_without_others(values, form, name
     theta, _ = drawn(form, name, 3, seed=1)
     whole = ~np.isnan(values).any(axis=1)
     assert whole.sum() == 2
-    found = mixture.row_log_likelihood(tensors(theta), rows_of(values), form).numpy()[:, whole]
+    found = likelihood_module.row_log_likelihood(tensors(theta), rows_of(values), form).numpy()[
+        :, whole
+    ]
     alone = rows_of(values[whole])
     assert alone.missing is None
-    expected = mixture.row_log_likelihood(tensors(theta), alone, form)
+    expected = likelihood_module.row_log_likelihood(tensors(theta), alone, form)
     np.testing.assert_allclose(found, expected, rtol=1e-11)
 
 
@@ -126,10 +134,12 @@ def test_float32_keeps_its_digits(values, form, name):
     theta, covariances = drawn(form, name, 3, seed=2)
     narrow = {variable: value.astype(np.float32) for variable, value in theta.items()}
     few = values.astype(np.float32)
-    found = mixture.row_log_likelihood(tensors(narrow, tf.float32), rows_of(few), form)
+    found = likelihood_module.row_log_likelihood(tensors(narrow, tf.float32), rows_of(few), form)
     assert found.dtype == tf.float32
     wide = {variable: value.astype(np.float64) for variable, value in narrow.items()}
-    expected = mixture.row_log_likelihood(tensors(wide), rows_of(few.astype(np.float64)), form)
+    expected = likelihood_module.row_log_likelihood(
+        tensors(wide), rows_of(few.astype(np.float64)), form
+    )
     condition = np.linalg.cond(covariances).max()
     tolerance = 2 * D * condition * np.finfo(np.float32).eps
     # The label with the larger density decides, whose nats are the row's.
@@ -150,12 +160,14 @@ def test_gradients_are_those_of_the_observed_part(values, form):
 
         def total(h, start=start, step=step):
             theta = tensors({v: start[v] + h * step[v] for v in start})
-            return tf.reduce_sum(mixture.row_log_likelihood(theta, rows_of(values), form))
+            return tf.reduce_sum(likelihood_module.row_log_likelihood(theta, rows_of(values), form))
 
         h = tf.Variable(0.0, dtype=tf.float64)
         with tf.GradientTape() as tape:
             theta = {v: tf.constant(start[v]) + h * step[v] for v in start}
-            found = tf.reduce_sum(mixture.row_log_likelihood(theta, rows_of(values), form))
+            found = tf.reduce_sum(
+                likelihood_module.row_log_likelihood(theta, rows_of(values), form)
+            )
         slope = tape.gradient(found, h).numpy()
         small = 1e-5
         expected = (total(small) - total(-small)).numpy() / (2 * small)
@@ -166,8 +178,8 @@ def test_gradients_are_those_of_the_observed_part(values, form):
 def test_any_of_the_rows_keep_their_patterns(values):
     theta, _ = drawn("full", "precisions", 2, seed=4)
     rows, chosen = rows_of(values), [13, 2, 2, 7]
-    whole = mixture.row_log_likelihood(tensors(theta), rows, "full").numpy()
-    found = mixture.row_log_likelihood(tensors(theta), gather(rows, chosen), "full")
+    whole = likelihood_module.row_log_likelihood(tensors(theta), rows, "full").numpy()
+    found = likelihood_module.row_log_likelihood(tensors(theta), gather(rows, chosen), "full")
     np.testing.assert_allclose(found, whole[:, chosen], rtol=1e-12, atol=1e-14)
     np.testing.assert_array_equal(observed(rows), ~np.isnan(values))
 
@@ -189,7 +201,7 @@ def test_a_batch_takes_no_more_matrices_than_it_has_rows(form):
 
     @functools.partial(tf.function, autograph=False)
     def likelihood():
-        return mixture.row_log_likelihood(theta, gather(rows, tf.range(5)), form)
+        return likelihood_module.row_log_likelihood(theta, gather(rows, tf.range(5)), form)
 
     graph = likelihood.get_concrete_function().graph
     sizes = [
@@ -219,13 +231,13 @@ def clusters_of_rows(seed=6, share=0.2):
 @every_form
 def test_an_empty_row_adds_nothing_to_the_density(form):
     X = clusters_of_rows()
-    model = objective.model_of(prior.default_prior(K, D, form, "float64"), form)
+    model = log_joint.model_of(priors.default_prior(K, D, form, "float64"), form)
     theta, _ = drawn(form, "precisions", 4, seed=7)
     here = units.as_tensors(units.unit(D), tf.float64)
     found = []
     for values in (X, np.concatenate([X[:30], EMPTY, X[30:], EMPTY])):
         data = centre_and_scale(values, common=form == "spherical")
-        density = objective.log_joint(model, tensors(theta), here, to_tensors(data.rows))
+        density = log_joint.log_joint(model, tensors(theta), here, to_tensors(data.rows))
         found.append((density.numpy(), data.log_volume, *data.units))
     for mine, other in zip(*found, strict=True):
         np.testing.assert_allclose(other, mine, rtol=1e-13)
@@ -250,7 +262,7 @@ def test_the_start_has_the_moments_of_what_is_observed():
     """Clusters so far apart that any entry tells the one from the other."""
     centres = np.array([[-20.0] * D, [20.0] * D])
     X = clusters_of_rows() + np.repeat(centres, 60, axis=0)
-    found = initial.cluster(to_rows(X, units.unit(D)), K, np.random.default_rng(0), centres)
+    found = initialization.cluster(to_rows(X, units.unit(D)), K, np.random.default_rng(0), centres)
     np.testing.assert_array_equal(found.count, [60, 60])
     for k, rows in enumerate((X[:60], X[60:])):
         np.testing.assert_allclose(found.mean[k], np.nanmean(rows, axis=0), rtol=1e-12)
@@ -266,11 +278,11 @@ def test_the_start_is_a_covariance_however_little_is_there(share):
     values[rng.random(values.shape) < share] = np.nan
     rows = to_rows(values, units.unit(6))
     for form in FORMS:
-        clusters = initial.cluster(rows, K, np.random.default_rng(0))
-        for mean, sd in initial.moments(clusters, form).values():
+        clusters = initialization.cluster(rows, K, np.random.default_rng(0))
+        for mean, sd in initialization.moments(clusters, form).values():
             assert np.isfinite(mean).all()
             assert np.all(sd >= 0)
-        matrices = initial.moments(clusters, "full")["precisions"][0]
+        matrices = initialization.moments(clusters, "full")["precisions"][0]
         assert np.linalg.eigvalsh(matrices).min() > 0
 
 
@@ -318,13 +330,13 @@ def test_shift_and_scale_of_the_rows():
 
 
 def log_joint_label(found, theta, rows):
-    return by_hand(theta, spread.by_component(theta, found.covariance), rows)
+    return by_hand(theta, covariances_module.by_component(theta, found.covariance), rows)
 
 
 def test_densities_of_draws_are_those_written_out():
     """In units far from those inside."""
     found = fitted(True)
-    draws = state.mean_field(found.inside, 3, 3)
+    draws = approximation.mean_field(found.inside, 3, 3)
     theta = to_user(found, draws.theta)
     likelihood = special.logsumexp(log_joint_label(found, theta, ELSEWHERE), axis=1).sum(axis=1)
     expected = found.prior.log_prob(*theta.values()).numpy() + likelihood
@@ -365,7 +377,7 @@ def test_predictions_are_the_same_in_parts(monkeypatch):
     parts = list(
         posterior.over_rows(
             fitted(),
-            mixture.responsibilities,
+            likelihood_module.responsibilities,
             posterior.draw(fitted(), 10, 0).theta,
             to_rows(X, fitted().inside.data.units),
         )

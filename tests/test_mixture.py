@@ -8,9 +8,9 @@ import tensorflow as tf
 from scipy import special, stats
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd import mixture
-from bgmm_jd.covariance import FORMS, MATRIX_FORMS, spread_shape
-from bgmm_jd.rows import Missing, Rows
+from bgmm_jd.data.rows import Missing, Rows
+from bgmm_jd.model import likelihood as likelihood_module
+from bgmm_jd.model.covariance_forms import FORMS, MATRIX_FORMS, spread_shape
 
 N, K, D = 4, 3, 2
 
@@ -34,11 +34,11 @@ def tensors(theta, dtype=tf.float64):
 
 
 def likelihood(theta, rows, form="diag"):
-    return mixture.row_log_likelihood(tensors(theta), Rows(tf.constant(rows)), form)
+    return likelihood_module.row_log_likelihood(tensors(theta), Rows(tf.constant(rows)), form)
 
 
 def responsibilities(theta, rows, form="diag"):
-    return mixture.responsibilities(tensors(theta), Rows(tf.constant(rows)), form)
+    return likelihood_module.responsibilities(tensors(theta), Rows(tf.constant(rows)), form)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def log_joint_label(theta, rows, form="diag"):
 @pytest.mark.parametrize("spread", ["precisions", "scales"])
 def test_log_joint_label(rows, spread, form):
     theta = make_theta(spread=spread, form=form)
-    found = mixture.log_joint_label(tensors(theta), Rows(tf.constant(rows)), form)
+    found = likelihood_module.log_joint_label(tensors(theta), Rows(tf.constant(rows)), form)
     # A sum of D terms of a few dozen nats in float64; the same below.
     np.testing.assert_allclose(found, log_joint_label(theta, rows, form), rtol=1e-12)
 
@@ -95,15 +95,15 @@ def test_missing_entries_are_summed_out(spread, form):
         tf.constant(np.where(there, values, 0.0)),
         missing=Missing(tf.constant(every), tf.constant(pattern)),
     )
-    found = mixture.log_joint_label(tensors(theta), given, form)
+    found = likelihood_module.log_joint_label(tensors(theta), given, form)
     expected = log_joint_label(theta, np.where(there, values, np.nan), form)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     # And for several draws at once.
     several = make_theta(5, spread, form)
-    found = mixture.row_log_likelihood(tensors(several), given, form)
+    found = likelihood_module.row_log_likelihood(tensors(several), given, form)
     for s in range(5):
         one = {name: value[s] for name, value in several.items()}
-        alone = mixture.row_log_likelihood(tensors(one), given, form)
+        alone = likelihood_module.row_log_likelihood(tensors(one), given, form)
         # A row of which nothing is observed has the log of 1, to a rounding or two.
         np.testing.assert_allclose(found[s], alone, rtol=1e-12, atol=1e-14)
 
@@ -169,7 +169,9 @@ def test_responsibilities_are_bayes_rule(rows):
 def test_responsibilities_sum_to_one(rows, dtype):
     theta = tensors(make_theta(S=5), dtype)
     for size in (1.0, 1e6, 1e15):
-        found = mixture.responsibilities(theta, Rows(tf.constant(size * rows, dtype)), "diag")
+        found = likelihood_module.responsibilities(
+            theta, Rows(tf.constant(size * rows, dtype)), "diag"
+        )
         assert found.dtype == dtype
         # K terms, each rounded.
         eps = np.finfo(dtype.as_numpy_dtype).eps
@@ -205,7 +207,7 @@ def test_a_weight_that_underflows_counts_for_nothing(rows, dtype):
     def value_and_gradients(theta):
         with tf.GradientTape() as tape:
             tape.watch(theta)
-            value = tf.reduce_sum(mixture.row_log_likelihood(theta, X, "diag"))
+            value = tf.reduce_sum(likelihood_module.row_log_likelihood(theta, X, "diag"))
         return value, tape.gradient(value, theta)
 
     value, gradients = value_and_gradients(
@@ -232,11 +234,11 @@ def test_extreme_values_stay_finite_in_float32(precision, distance):
     X = Rows(tf.constant([[0.0, 0.0], [1.0, -1.0]]))
     with tf.GradientTape() as tape:
         tape.watch(theta)
-        value = mixture.row_log_likelihood(theta, X, "diag")
+        value = likelihood_module.row_log_likelihood(theta, X, "diag")
     assert np.all(np.isfinite(value))
     for gradient in tape.gradient(value, theta).values():
         assert np.all(np.isfinite(gradient))
-    assert np.all(np.isfinite(mixture.responsibilities(theta, X, "diag")))
+    assert np.all(np.isfinite(likelihood_module.responsibilities(theta, X, "diag")))
 
 
 def test_a_narrow_cluster_far_from_zero_keeps_its_digits_in_float32():
@@ -249,7 +251,7 @@ def test_a_narrow_cluster_far_from_zero_keeps_its_digits_in_float32():
     }
     rows = (1.0 + 0.01 * rng.standard_normal((50, 1))).astype(np.float32)
     X = Rows(tf.constant(rows))
-    found = mixture.row_log_likelihood(tensors(theta, tf.float32), X, "diag")
+    found = likelihood_module.row_log_likelihood(tensors(theta, tf.float32), X, "diag")
     expected = stats.norm(1.0, 0.01).logpdf(rows[:, 0].astype(np.float64))
     # The difference of neighbours is exact, the rest a few roundings of at most 5 nats each.
     np.testing.assert_allclose(found, expected, atol=5 * 8 * np.finfo(np.float32).eps)

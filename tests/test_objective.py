@@ -6,11 +6,14 @@ import tensorflow as tf
 from scipy import special, stats
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd import data, mixture_prior, objective
-from bgmm_jd.covariance import root_name, unit_of
-from bgmm_jd.objective import model_of
-from bgmm_jd.rows import Rows, gather
-from bgmm_jd.units import Unit, Units, as_tensors, log_volume, to_internal, to_user
+from bgmm_jd import mixture_prior
+from bgmm_jd.data import standardize
+from bgmm_jd.data.rows import Rows, gather
+from bgmm_jd.data.units import Unit, Units, as_tensors, log_volume, to_internal, to_user
+from bgmm_jd.model import likelihood as likelihood_module
+from bgmm_jd.model.covariance_forms import root_name, unit_of
+from bgmm_jd.variational import log_joint
+from bgmm_jd.variational.log_joint import model_of
 
 N, S, K, D = 23, 5, 3, 2
 SHIFT, SCALE = np.array([50.0, -3.0]), np.array([10.0, 0.2])
@@ -111,7 +114,7 @@ def test_log_prior(name):
     prior, density, volume = CASES[name]
     model = model_of(prior)
     theta = draws(model)
-    found = objective.log_prior(model, theta, UNITS)
+    found = log_joint.log_prior(model, theta, UNITS)
     # Some 20 terms in float64, of at most 100 nats.
     np.testing.assert_allclose(found, density(in_user_units(theta)) + volume, rtol=1e-12)
 
@@ -163,9 +166,9 @@ def test_log_prior_by_the_roots_of_matrices(name):
     for matrix in set(theta) - {"weights", "means"}:
         theta[root_name(matrix)] = tf.linalg.cholesky(theta[matrix])
     expected = prior.log_prob(**user) + volume
-    np.testing.assert_allclose(objective.log_prior(model, theta, UNITS), expected, rtol=1e-12)
+    np.testing.assert_allclose(log_joint.log_prior(model, theta, UNITS), expected, rtol=1e-12)
     theta["precisions"] *= np.nan  # nothing is asked of it
-    np.testing.assert_allclose(objective.log_prior(model, theta, UNITS), expected, rtol=1e-12)
+    np.testing.assert_allclose(log_joint.log_prior(model, theta, UNITS), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -177,7 +180,7 @@ def test_log_joint(name, rows):
     user = in_user_units(theta)
     likelihood = row_log_likelihood(user, SHIFT + SCALE * rows).sum(axis=1)
     expected = density(user) + volume + likelihood + N * np.log(SCALE).sum()
-    found = objective.log_joint(model, theta, UNITS, as_rows(rows))
+    found = log_joint.log_joint(model, theta, UNITS, as_rows(rows))
     assert found.shape == [S]
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
@@ -189,13 +192,13 @@ def test_a_prior_in_float32_takes_draws_in_float64(rows):
         for dtype in ("float32", "float64")
     )
     theta = draws(full)
-    found, expected = (objective.log_prior(model, theta, UNITS).numpy() for model in (half, full))
+    found, expected = (log_joint.log_prior(model, theta, UNITS).numpy() for model in (half, full))
     assert found.dtype == np.float64
     # Draws of means and precisions are rounded: eps times their size times the prior's slope,
     # tens of nats each.
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     likelihoods = [
-        objective.log_joint(model, theta, UNITS, as_rows(rows)) - prior
+        log_joint.log_joint(model, theta, UNITS, as_rows(rows)) - prior
         for model, prior in ((half, found), (full, expected))
     ]
     np.testing.assert_allclose(*likelihoods, rtol=1e-12)
@@ -209,7 +212,7 @@ def test_a_weight_that_the_priors_dtype_takes_for_zero_has_a_density():
     theta["weights"] = tf.constant([[1e-60, 0.4, 0.6]], tf.float64)
     with tf.GradientTape() as tape:
         tape.watch(theta)
-        found = objective.log_prior(model, theta, UNITS)
+        found = log_joint.log_prior(model, theta, UNITS)
     assert np.all(np.isfinite(found))
     for gradient in tape.gradient(found, theta).values():
         assert np.all(np.isfinite(gradient))
@@ -220,9 +223,9 @@ def test_a_row_weight_is_the_power_of_its_likelihood(rows):
     model = model_of(PUBLISHED)
     theta = draws(model)
     weight = np.array([2.0, 0.0] + [1.0] * (N - 2))
-    found = objective.log_joint(model, theta, UNITS, as_rows(rows, weight))
+    found = log_joint.log_joint(model, theta, UNITS, as_rows(rows, weight))
     repeated = as_rows(np.repeat(rows, weight.astype(int), axis=0))
-    expected = objective.log_joint(model, theta, UNITS, repeated)
+    expected = log_joint.log_joint(model, theta, UNITS, repeated)
     np.testing.assert_allclose(found, expected, rtol=1e-13)
 
 
@@ -231,15 +234,15 @@ def test_batches_average_to_all_rows_over_an_epoch(B, rows):
     """At fixed draws the minibatch estimate is unbiased, also where B does not divide N = 23."""
     model = model_of(PUBLISHED)
     theta = draws(model)
-    batches = data.cut_batches(N, B)
+    batches = standardize.cut_batches(N, B)
     seed = tf.constant([3, 4])
-    full = objective.log_joint(model, theta, UNITS, as_rows(rows))
+    full = log_joint.log_joint(model, theta, UNITS, as_rows(rows))
     for epoch in (0, 2):
         parts = []
         for step in range(epoch * batches.count, (epoch + 1) * batches.count):
-            indices, real = data.batch_indices(batches, tf.constant(step), seed)
+            indices, real = standardize.batch_indices(batches, tf.constant(step), seed)
             batch = gather(as_rows(rows), indices)._replace(weight=tf.cast(real, tf.float64))
-            parts.append(objective.log_joint(model, theta, UNITS, batch, batches.count).numpy())
+            parts.append(log_joint.log_joint(model, theta, UNITS, batch, batches.count).numpy())
         # Rounding of sums of 23 rows.
         np.testing.assert_allclose(np.mean(parts, axis=0), full, rtol=1e-13)
         if batches.count > 1:  # and no single batch is the whole
@@ -249,12 +252,12 @@ def test_batches_average_to_all_rows_over_an_epoch(B, rows):
 def test_order_of_rows_and_of_components_changes_nothing(rows):
     model = model_of(mixture_prior(K, D, mean_scale=[60.0, 4.0], dtype="float64"))
     theta = draws(model)
-    expected = objective.log_joint(model, theta, UNITS, as_rows(rows))
+    expected = log_joint.log_joint(model, theta, UNITS, as_rows(rows))
     shuffled = np.random.default_rng(2).permutation(rows)
-    found = objective.log_joint(model, theta, UNITS, as_rows(shuffled))
+    found = log_joint.log_joint(model, theta, UNITS, as_rows(shuffled))
     np.testing.assert_allclose(found, expected, rtol=1e-13)
     moved = {name: tf.gather(v, [2, 0, 1], axis=1) for name, v in theta.items()}
-    found = objective.log_joint(model, moved, UNITS, as_rows(rows))
+    found = log_joint.log_joint(model, moved, UNITS, as_rows(rows))
     np.testing.assert_allclose(found, expected, rtol=1e-13)
 
 
@@ -269,11 +272,13 @@ def test_a_sum_over_many_float32_rows_can_be_taken_in_float64():
         "precisions": tf.constant([[[1.7]]]),
     }
     rows = Rows(tf.zeros([2**22, 1]))
-    found = objective.log_joint(model, theta, units, rows, accumulate=tf.float64)
+    found = log_joint.log_joint(model, theta, units, rows, accumulate=tf.float64)
     assert found.dtype == tf.float64
     first = gather(rows, [0])
-    one = objective.row_log_likelihood(theta, first, "diag").numpy().astype(np.float64)[0, 0]
-    expected = 2**22 * one + objective.log_prior(model, theta, units).numpy()
+    one = (
+        likelihood_module.row_log_likelihood(theta, first, "diag").numpy().astype(np.float64)[0, 0]
+    )
+    expected = 2**22 * one + log_joint.log_prior(model, theta, units).numpy()
     # The row's value is given; adding it up in float64 is exact to eps times sqrt(N) or so.
     np.testing.assert_allclose(found, expected, rtol=1e-10)
 
@@ -283,7 +288,7 @@ def test_gradients_reach_every_draw(rows):
     theta = draws(model)
     with tf.GradientTape() as tape:
         tape.watch(theta)
-        value = objective.log_joint(model, theta, UNITS, as_rows(rows))
+        value = log_joint.log_joint(model, theta, UNITS, as_rows(rows))
     for name, gradient in tape.gradient(value, theta).items():
         assert np.all(np.isfinite(gradient)), name
         assert np.any(gradient != 0), name

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bgmm_jd import occupancy
-from bgmm_jd.occupancy import occupied, occupied_components
-from bgmm_jd.rows import Rows
+from bgmm_jd.data.rows import Rows
+from bgmm_jd.posterior import occupancy
+from bgmm_jd.posterior.occupancy import occupied, occupied_components
 
 FALSE_ALARM = 1e-6
 

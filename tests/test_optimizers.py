@@ -5,13 +5,13 @@ import pytest
 import tensorflow as tf
 
 import bgmm_jd
-from bgmm_jd import settle, svi
-from bgmm_jd.data import centre_and_scale, cut_batches
-from bgmm_jd.draws import stateless_seed
-from bgmm_jd.fit import _prepare, _start
-from bgmm_jd.natural import Stride
-from bgmm_jd.rows import to_tensors
-from bgmm_jd.status import Status
+from bgmm_jd.backend.random import stateless_seed
+from bgmm_jd.data.rows import to_tensors
+from bgmm_jd.data.standardize import centre_and_scale, cut_batches
+from bgmm_jd.fitting.fit import _prepare, _start
+from bgmm_jd.optimization import convergence, svi
+from bgmm_jd.optimization.status import Status
+from bgmm_jd.variational.natural_gradient import Stride
 
 pytestmark = pytest.mark.slow
 
@@ -107,7 +107,7 @@ def test_both_find_one_optimum(covariance, parameters):
     one, other = (bgmm_jd.fit(X, 2, optimizer=o, **settings) for o in svi.OPTIMIZERS)
     assert one.status is other.status is Status.CONVERGED
     sites = one.inside.model.sites
-    here, there = (settle.moments(sites, p.inside.values) for p in (one, other))
+    here, there = (convergence.moments(sites, p.inside.values) for p in (one, other))
     assert np.abs((here[0] - there[0]) / here[1]).max() < 0.1
     assert np.abs(np.log(here[1] / there[1])).max() < 0.1
     # Five standard errors, and what 0.1 sds of each parameter cost at most: 0.1^2 / 2 each.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bgmm_jd import pareto
+from bgmm_jd.calibration import pareto
 
 
 @pytest.mark.parametrize("shape", [-0.4, 0.0, 1e-9, 0.3, 1.2])

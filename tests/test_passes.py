@@ -8,16 +8,19 @@ import tensorflow as tf
 from scipy import stats
 
 import bgmm_jd
-from bgmm_jd import anderson, mixture, passes, settle, state, svi
-from bgmm_jd.data import centre_and_scale, cut_batches
-from bgmm_jd.draws import stateless_seed
-from bgmm_jd.fit import _prepare, _start
-from bgmm_jd.labels import align
-from bgmm_jd.natural import Stride, free_of, natural_step, values_of
-from bgmm_jd.objective import log_prior
-from bgmm_jd.rows import in_slices, to_tensors
-from bgmm_jd.status import Status
-from bgmm_jd.surrogate import joint_in_training, with_roots, without_roots
+from bgmm_jd.backend import random
+from bgmm_jd.backend.random import stateless_seed
+from bgmm_jd.data.rows import in_slices, to_tensors
+from bgmm_jd.data.standardize import centre_and_scale, cut_batches
+from bgmm_jd.fitting.fit import _prepare, _start
+from bgmm_jd.model import likelihood as likelihood_module
+from bgmm_jd.optimization import anderson, convergence, full_data, svi
+from bgmm_jd.optimization.status import Status
+from bgmm_jd.variational import approximation
+from bgmm_jd.variational.labels import align
+from bgmm_jd.variational.log_joint import log_prior
+from bgmm_jd.variational.natural_gradient import Stride, free_of, natural_step, values_of
+from bgmm_jd.variational.surrogate import joint_in_training, with_roots, without_roots
 
 pytestmark = pytest.mark.slow
 
@@ -66,14 +69,14 @@ def assert_same(one, other, rtol, atol):
 @pytest.fixture
 def seven_slices(monkeypatch):
     """Of 43 rows each: 301, one more than there are."""
-    monkeypatch.setattr(passes, "_SLICES", 7)
+    monkeypatch.setattr(full_data, "_SLICES", 7)
 
 
 @pytest.fixture
 def forty_slices(monkeypatch):
     """Of 8 rows, which do not divide N: the last has 4."""
-    monkeypatch.setattr(passes, "_LONGEST_SLICE", 8)
-    monkeypatch.setattr(passes, "_SLICES", 1)
+    monkeypatch.setattr(full_data, "_LONGEST_SLICE", 8)
+    monkeypatch.setattr(full_data, "_SLICES", 1)
 
 
 def direct(inside, free, slices, size):
@@ -86,10 +89,10 @@ def direct(inside, free, slices, size):
     with tf.GradientTape() as tape:
         tape.watch(free)
         values = values_of(sites, free)
-        surrogate = joint_in_training(sites, values, units, lambda: passes.fold_in(SEED, 0))
+        surrogate = joint_in_training(sites, values, units, lambda: random.fold_in(SEED, 0))
         theta, log_q = surrogate.experimental_sample_and_log_prob(2 * slices, seed=SEED)
         theta = without_roots(sites, with_roots(sites, theta))
-        likelihood = mixture.row_log_likelihood(theta, rows, inside.model.covariance)
+        likelihood = likelihood_module.row_log_likelihood(theta, rows, inside.model.covariance)
         rest = tf.reduce_mean(log_prior(inside.model, theta, units) - log_q)
         elbo = tf.reduce_sum(likelihood * counts) / 2.0 + rest
         loss = -elbo
@@ -113,12 +116,12 @@ def test_a_pass_is_the_gradient_at_its_draws(case):
     """In float64, where sums in another order differ by some 1e-13 of some hundred nats."""
     inside = started(**case)
     rows = inside.data.shape[0]
-    plan = passes._plan(inside)
+    plan = full_data._plan(inside)
     assert (plan.slices - 1) * plan.size < rows < plan.slices * plan.size
     # Of complete rows the square is expanded, which the table's likelihood is not.
     assert plan.expanded != case.get("missing", False)
     free = free_values(inside)
-    image, elbo = passes._evaluator(inside, SEED)(free, 0)
+    image, elbo = full_data._evaluator(inside, SEED)(free, 0)
     expected, expected_elbo = direct(inside, free, plan.slices, plan.size)
     assert_same(image, expected, rtol=1e-9, atol=1e-9)
     assert elbo == pytest.approx(expected_elbo, rel=1e-11)
@@ -131,18 +134,18 @@ def test_a_pass_is_the_gradient_at_its_draws(case):
 def test_terms_that_are_kept_change_nothing(form, monkeypatch):
     """Of too many rows they are made in each pass."""
     inside = started(form)
-    assert passes._plan(inside).kept
-    kept = passes._evaluator(inside, SEED)(free_values(inside), 0)[0]
-    monkeypatch.setattr(passes, "_MOST_KEPT", 0)
-    assert not passes._plan(inside).kept
-    made = passes._evaluator(inside, SEED)(free_values(inside), 0)[0]
+    assert full_data._plan(inside).kept
+    kept = full_data._evaluator(inside, SEED)(free_values(inside), 0)[0]
+    monkeypatch.setattr(full_data, "_MOST_KEPT", 0)
+    assert not full_data._plan(inside).kept
+    made = full_data._evaluator(inside, SEED)(free_values(inside), 0)[0]
     assert_same(kept, made, rtol=1e-8, atol=1e-9)
 
 
 @pytest.mark.usefixtures("forty_slices")
 def test_long_data_is_cut_into_slices_of_the_longest_size():
     inside = started()
-    plan = passes._plan(inside)
+    plan = full_data._plan(inside)
     assert (plan.slices, plan.size) == (38, 8)
     rows = in_slices(inside.data.rows, plan.slices, plan.size)
     assert rows.values.shape == (38, 8, 2)
@@ -151,9 +154,9 @@ def test_long_data_is_cut_into_slices_of_the_longest_size():
 
 
 def test_when_the_square_may_be_expanded():
-    assert state.can_expand(started())
-    assert state.can_expand(started("full"))
-    assert not state.can_expand(started(missing=True))
+    assert approximation.can_expand(started())
+    assert approximation.can_expand(started("full"))
+    assert not approximation.can_expand(started(missing=True))
 
 
 @pytest.mark.usefixtures("seven_slices")
@@ -162,7 +165,7 @@ def test_executions_find_one_image():
     found = []
     for execution in ("xla", "graph"):
         inside = started(execution=execution)
-        found.append(passes._evaluator(inside, SEED)(free_values(inside), 0)[0])
+        found.append(full_data._evaluator(inside, SEED)(free_values(inside), 0)[0])
     assert_same(*found, rtol=1e-8, atol=1e-9)
 
 
@@ -185,9 +188,9 @@ def test_elbo_is_that_of_many_draws():
     the errors that they state is F with 9 and 50 degrees, once in 5,000 outside its limits.
     """
     inside = started(weights=True, missing=True)
-    found = np.array([passes.elbo(inside, stateless_seed(100 + i)) for i in range(10)])
-    draws = state.mean_field(inside, 4_000, seed=1)
-    many = state.log_joint_of(inside, draws) - draws.log_q.numpy()
+    found = np.array([full_data.elbo(inside, stateless_seed(100 + i)) for i in range(10)])
+    draws = approximation.mean_field(inside, 4_000, seed=1)
+    many = approximation.log_joint_of(inside, draws) - draws.log_q.numpy()
     error = np.hypot(found[:, 0].std(ddof=1) / 10**0.5, many.std() / 4_000**0.5)
     assert abs(found[:, 0].mean() - many.mean()) < 6 * error
     ratio = found[:, 0].var(ddof=1) / (found[:, 1] ** 2).mean()
@@ -209,13 +212,15 @@ def full_batch_optimum(inside, blocks=14, steps=50, draws=16):
 
 def ends_of(inside, seeds):
     """Where passes end, each with draws of its own: means and sds [2, P]."""
-    runs = [passes.polish(inside, stateless_seed(s), quiet, np.array([-1e4]), 200) for s in seeds]
+    runs = [
+        full_data.polish(inside, stateless_seed(s), quiet, np.array([-1e4]), 200) for s in seeds
+    ]
     for found in runs:
         assert found.status is Status.CONVERGED
         assert found.elbos[0] == -1e4
         assert found.elbo == found.elbos[-1]
         assert len(found.elbos) < 60
-    return [np.stack(settle.moments(inside.model.sites, found.values)) for found in runs]
+    return [np.stack(convergence.moments(inside.model.sites, found.values)) for found in runs]
 
 
 def test_polish_ends_at_the_optimum():
@@ -230,12 +235,12 @@ def test_polish_ends_at_the_optimum():
     long = full_batch_optimum(inside)
     half = len(long) // 2
     early, late, whole = (
-        np.stack(settle.moments(sites, settle.average(sites, part)))
+        np.stack(convergence.moments(sites, convergence.average(sites, part)))
         for part in (long[:half], long[half:], long)
     )
-    noise = np.abs(settle.difference(early, late)).max() / 2.0
+    noise = np.abs(convergence.difference(early, late)).max() / 2.0
     assert noise < 0.03
-    apart = np.array([settle.difference(whole, end) for end in ends_of(inside, range(50, 58))])
+    apart = np.array([convergence.difference(whole, end) for end in ends_of(inside, range(50, 58))])
     error = apart.std(axis=0, ddof=1) / len(apart) ** 0.5
     assert (np.abs(apart.mean(axis=0)) < 9 * error + noise).all()
     assert np.abs(apart[:, : apart.shape[1] // 2]).max() < 0.1
@@ -247,7 +252,7 @@ def test_polish_starts_anywhere_near():
     off = {name: dict(v) for name, v in inside.values.items()}
     off["means"]["loc"] = off["means"]["loc"] + 2.0 * off["means"]["scale"]
     ends = ends_of(inside, [3]) + ends_of(inside._replace(values=off), [3])
-    assert np.abs(settle.difference(*ends)).max() < 0.1
+    assert np.abs(convergence.difference(*ends)).max() < 0.1
 
 
 def test_steps_that_overshoot_are_taken_back(monkeypatch):
@@ -256,8 +261,8 @@ def test_steps_that_overshoot_are_taken_back(monkeypatch):
     With these draws even the shortest step leads down once, from a point that was no good.
     """
     inside = started()
-    end = passes.polish(inside, SEED, quiet, np.zeros(1), 200)
-    honest = passes._evaluator
+    end = full_data.polish(inside, SEED, quiet, np.zeros(1), 200)
+    honest = full_data._evaluator
 
     def overshooting(inside, seed):
         evaluate = honest(inside, seed)
@@ -265,17 +270,17 @@ def test_steps_that_overshoot_are_taken_back(monkeypatch):
         def longer(free, number):
             image, elbo = evaluate(free, number)
             if number == 0:  # on the way, not those that are averaged at its end
-                image = passes._between(free, image, 8.0)
+                image = full_data._between(free, image, 8.0)
             return image, elbo
 
         return longer
 
-    monkeypatch.setattr(passes, "_evaluator", overshooting)
-    found = passes.polish(inside, SEED, quiet, np.zeros(1), 200)
+    monkeypatch.setattr(full_data, "_evaluator", overshooting)
+    found = full_data.polish(inside, SEED, quiet, np.zeros(1), 200)
     assert found.status is Status.CONVERGED
-    here, there = (settle.moments(inside.model.sites, run.values) for run in (end, found))
+    here, there = (convergence.moments(inside.model.sites, run.values) for run in (end, found))
     # Both tolerances, and a last step too long.
-    assert np.abs(settle.difference(here, there)).max() < 0.3
+    assert np.abs(convergence.difference(here, there)).max() < 0.3
 
 
 def test_interrupt_keeps_what_it_has():
@@ -288,12 +293,12 @@ def test_interrupt_keeps_what_it_has():
         if len(told) == 3:
             raise KeyboardInterrupt
 
-    found = passes.polish(inside, SEED, interrupted, np.array([-5e3, -1e3]), 200)
+    found = full_data.polish(inside, SEED, interrupted, np.array([-5e3, -1e3]), 200)
     assert found.status is Status.INTERRUPTED
     assert [stand.steps for stand in told] == [3, 4, 5]
     assert len(found.elbos) == 5
     assert found.elbo == found.elbos[-1] == told[-1].elbo
-    again, height = passes._evaluator(inside, SEED)(
+    again, height = full_data._evaluator(inside, SEED)(
         free_values(inside._replace(values=found.values)), 0
     )
     assert height == pytest.approx(found.elbo, rel=1e-12)
@@ -301,7 +306,7 @@ def test_interrupt_keeps_what_it_has():
 
 
 def test_passes_run_eagerly():
-    found = passes.polish(started(execution="eager"), SEED, quiet, np.zeros(1), 2)
+    found = full_data.polish(started(execution="eager"), SEED, quiet, np.zeros(1), 2)
     assert len(found.elbos) == 3
 
 
@@ -310,13 +315,13 @@ def test_divergence_is_told(monkeypatch):
     inside = started()
     nowhere = lambda memory: np.full_like(memory.images[-1], np.nan)  # noqa: E731
     monkeypatch.setattr(anderson, "accelerated", nowhere)
-    found = passes.polish(inside, SEED, quiet, np.array([-1e3]), 200)
+    found = full_data.polish(inside, SEED, quiet, np.array([-1e3]), 200)
     assert found.status is Status.DIVERGED
     assert np.isfinite(found.elbos).all()
 
 
 def test_limit_of_passes_is_told():
-    found = passes.polish(started(), SEED, quiet, np.zeros(1), 2)
+    found = full_data.polish(started(), SEED, quiet, np.zeros(1), 2)
     assert found.status is Status.STEP_LIMIT
     assert len(found.elbos) == 3
 
@@ -356,7 +361,9 @@ def test_a_large_fit_is_that_of_all_rows_at_once(large):
     5 % once in a hundred. Of draws with weights, somewhat more often: the seed is fixed.
     """
     assert large.status is Status.CONVERGED
-    assert large.calibration == state.AVERAGED  # 14 parameters, 126,000 numbers: within reach
+    assert (
+        large.calibration == approximation.AVERAGED
+    )  # 14 parameters, 126,000 numbers: within reach
     whole = bgmm_jd.fit(
         large_rows(), 3, batch_size=LARGE, restarts=1, progress=False, execution="graph"
     )
@@ -370,7 +377,7 @@ def test_a_large_fit_is_that_of_all_rows_at_once(large):
 
 def test_an_interrupted_start_is_told_after_all(monkeypatch):
     """Even if it was where the others are: those that should have followed did not begin."""
-    module, starts = sys.modules["bgmm_jd.fit"], []
+    module, starts = sys.modules["bgmm_jd.fitting.fit"], []
     whole = module.run
 
     def second_is_interrupted(*arguments):
@@ -389,7 +396,7 @@ def test_a_limit_of_steps_is_one_of_passes(monkeypatch, max_steps, passes_allowe
     def polish(inside, seed, report, started, most):
         raise InterruptedError(most)
 
-    monkeypatch.setattr(passes, "polish", polish)
+    monkeypatch.setattr(full_data, "polish", polish)
     with pytest.raises(InterruptedError, match=f"^{passes_allowed}$"):
         bgmm_jd.fit(large_rows(), 3, restarts=1, max_steps=max_steps, execution="graph")
 
@@ -419,7 +426,7 @@ def test_row_weights_on_a_large_fit():
     assert found.inside.data.shape[0] > 20_000
     copies = bgmm_jd.fit(repeated, **settings)
     for posterior in (found, copies):
-        assert posterior.calibration == state.MEAN_FIELD
+        assert posterior.calibration == approximation.MEAN_FIELD
         assert posterior.status in (Status.CONVERGED, Status.KHAT_TOO_HIGH)
     (mean, sd), (other, other_sd) = moments_of(found), moments_of(copies)
     assert np.abs((mean - other) / other_sd).max() < 0.1

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 import bgmm_jd
-from bgmm_jd import plots
-from bgmm_jd.plots import plot_density
-from bgmm_jd.posterior import Components
+from bgmm_jd.posterior.posterior import Components
+from bgmm_jd.reporting import density_plot
+from bgmm_jd.reporting.density_plot import plot_density
 
 
 def clusters(D, N=60):
@@ -59,18 +59,20 @@ def test_density_is_that_of_scipy():
         weight * stats.multivariate_normal(mean, covariance).pdf(points)
         for weight, mean, covariance in zip(*(v[0] for v in TWO), strict=True)
     ]
-    np.testing.assert_allclose(plots._densities(TWO, points), expected, rtol=1e-10)
+    np.testing.assert_allclose(density_plot._densities(TWO, points), expected, rtol=1e-10)
 
 
 def test_density_is_the_posterior_predictive_one(line):
     points = np.linspace(-3.0, 9.0, 40)[:, np.newaxis]
-    mine = plots._densities(plots._mixture(line, [0], draws=50, seed=3), points).sum(axis=0)
+    mine = density_plot._densities(density_plot._mixture(line, [0], draws=50, seed=3), points).sum(
+        axis=0
+    )
     expected = np.exp(bgmm_jd.log_density(line, points, draws=50, seed=3))
     np.testing.assert_allclose(mine, expected, rtol=1e-6)
 
 
 def test_predicted_rows_have_the_moments_of_the_mixture():
-    rows = plots._predicted(TWO, 100_000, np.random.default_rng(4))
+    rows = density_plot._predicted(TWO, 100_000, np.random.default_rng(4))
     weights, means, covariances = (v[0] for v in TWO)
     mean = weights @ means
     off = means - mean
@@ -83,13 +85,13 @@ def test_predicted_rows_have_the_moments_of_the_mixture():
 def test_regions_hold_what_they_say():
     predicted = np.random.default_rng(3).standard_normal((4_000, 2))
     # Of a standard normal in the plane, 2 pi density is uniform on (0, 1).
-    expected = (1.0 - np.array(plots._REGIONS)) / (2.0 * math.pi)
-    error = np.abs(plots._levels(STANDARD, predicted) - expected)
+    expected = (1.0 - np.array(density_plot._REGIONS)) / (2.0 * math.pi)
+    error = np.abs(density_plot._levels(STANDARD, predicted) - expected)
     assert (error < 5.0 * 0.5 / math.sqrt(4_000) / (2.0 * math.pi)).all()
 
 
 def test_ellipses_lie_at_one_and_two_standard_deviations():
-    one, two = plots._ellipses(TWO.means[0, :1], TWO.covariances[0, :1])
+    one, two = density_plot._ellipses(TWO.means[0, :1], TWO.covariances[0, :1])
     inverse = np.linalg.inv(TWO.covariances[0, 0])
     for outline, distance in ((one, 1.0), (two, 2.0)):
         residual = outline - TWO.means[0, 0]
@@ -99,12 +101,12 @@ def test_ellipses_lie_at_one_and_two_standard_deviations():
 
 def test_the_narrowest_component_has_grid_points():
     narrow = mixture([0.5, 0.5], [[0.0], [1e4]], [[[1e-6]], [[1.0]]])
-    points = plots._axis_points((-1.0, 2e4), narrow, 0)
+    points = density_plot._axis_points((-1.0, 2e4), narrow, 0)
     assert (np.abs(points) < 3e-3).sum() > 10
 
 
 def test_equal_values_still_have_a_view():
-    low, high = plots._view(np.full(5, 7.0), STANDARD, 0)
+    low, high = density_plot._view(np.full(5, 7.0), STANDARD, 0)
     assert low < 7.0 < high
 
 
@@ -166,7 +168,7 @@ def test_global_state_stays_as_it_is(space):
 
 
 def test_matplotlib_is_not_imported_with_the_package():
-    body = ast.parse(pathlib.Path(plots.__file__).read_text()).body
+    body = ast.parse(pathlib.Path(density_plot.__file__).read_text()).body
     imported = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
     assert not any("matplotlib" in ast.unparse(node) for node in imported)
 

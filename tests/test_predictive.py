@@ -11,9 +11,9 @@ import pytest
 from known_components import joint_density, make, select
 from scipy import integrate, optimize, stats
 
-from bgmm_jd import predictive
-from bgmm_jd.posterior import Components
-from bgmm_jd.predictive import mixture_quantile, predictive_mixture
+from bgmm_jd.posterior import predictive_mixture as predictive_mixture_module
+from bgmm_jd.posterior.posterior import Components
+from bgmm_jd.posterior.predictive_mixture import mixture_quantile, predictive_mixture
 
 FALSE_ALARM = 1e-6
 EPS = np.finfo(float).eps
@@ -342,7 +342,7 @@ def test_blocks_join_without_a_seam(monkeypatch, chunk, M):
         "sample": lambda: found.sample(5, seed=1),
     }
     whole = {name: answer() for name, answer in asked.items()}
-    monkeypatch.setattr(predictive, "_CHUNK", chunk)
+    monkeypatch.setattr(predictive_mixture_module, "_CHUNK", chunk)
     for name, answer in asked.items():
         np.testing.assert_allclose(answer(), whole[name], rtol=ROUNDING, err_msg=name)
 

@@ -7,11 +7,12 @@ from scipy import stats
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd import mixture_prior, prior
-from bgmm_jd.covariance import FORMS, MATRIX_FORMS, is_of_form, spread_shape, unit_of
-from bgmm_jd.prior import stick_breaking_prior
-from bgmm_jd.sticks import StickBreaking
-from bgmm_jd.units import Units, log_volume, to_user
+from bgmm_jd import mixture_prior
+from bgmm_jd.data.units import Units, log_volume, to_user
+from bgmm_jd.distributions.stick_breaking import StickBreaking
+from bgmm_jd.model import priors
+from bgmm_jd.model.covariance_forms import FORMS, MATRIX_FORMS, is_of_form, spread_shape, unit_of
+from bgmm_jd.model.priors import stick_breaking_prior
 
 K, D = 3, 2
 Root = tfd.JointDistributionCoroutine.Root
@@ -52,7 +53,7 @@ def test_structure(dtype, form, maker):
     found = MAKERS[maker](K, D, covariance=form, dtype=dtype)
     spread = spread_shape(form, K, D)
     assert isinstance(found, tfd.JointDistributionCoroutine)
-    assert prior.variable_shapes(found) == {
+    assert priors.variable_shapes(found) == {
         "weights": (K,),
         "means": (K, D),
         "precisions": spread,
@@ -62,14 +63,14 @@ def test_structure(dtype, form, maker):
     assert [v.dtype for v in draws] == [dtype] * 3
     assert [v.shape for v in draws] == [(5, K), (5, K, D), (5, *spread)]
     assert found.log_prob(draws).shape == [5]
-    assert prior.check_prior(found, K, D) == form
-    assert prior.check_prior(found, K, D, form) == form
+    assert priors.check_prior(found, K, D) == form
+    assert priors.check_prior(found, K, D, form) == form
 
 
 @pytest.mark.parametrize("maker", MAKERS)
 def test_of_one_component_the_weight_is_one(maker):
     found = MAKERS[maker](1, D, dtype="float64")
-    prior.check_prior(found, 1, D)
+    priors.check_prior(found, 1, D)
     theta = found.sample(5, seed=(0, 0))
     assert theta._fields == ("weights", "means", "precisions")
     np.testing.assert_array_equal(theta.weights, np.ones((5, 1)))
@@ -296,13 +297,13 @@ def test_forms_and_dtypes_that_are_not_known():
 def test_default_prior_moves_with_the_units():
     """Of draws in other units, the density inside less the log of the change of volume."""
     where = Units(np.array([5000.0, -3.0]), np.array([1000.0, 0.5]))
-    inside = prior.default_prior(K, D, "diag", "float64")
+    inside = priors.default_prior(K, D, "diag", "float64")
     theta = inside.sample(4, seed=(1, 2))
     moved = theta._replace(
         means=where.shift + where.scale * theta.means, precisions=theta.precisions / where.scale**2
     )
     log_volume = K * np.log(where.scale).sum() - 2 * K * np.log(where.scale).sum()
-    found = prior.default_prior(K, D, "diag", "float64", where).log_prob(moved)
+    found = priors.default_prior(K, D, "diag", "float64", where).log_prob(moved)
     # means - 5000 loses 5 eps relative to the scale.
     np.testing.assert_allclose(found, inside.log_prob(theta) - log_volume, rtol=1e-12)
 
@@ -312,19 +313,19 @@ def test_default_prior_of_each_form_moves_with_the_units(form):
     """As above, by the changes of units that test_units holds to their Jacobians."""
     scale = [30.0, 30.0] if form == "spherical" else [1000.0, 0.5]
     where = Units(np.array([150.0, -3.0]), np.array(scale))
-    inside = prior.default_prior(K, D, form, "float64")
+    inside = priors.default_prior(K, D, form, "float64")
     theta = inside.sample(4, seed=(1, 2))
     units = {name: unit_of(name, form) for name in theta._fields}
     moved = {name: to_user(units[name], v.numpy(), where) for name, v in theta._asdict().items()}
     volume = log_volume([(units[n], tuple(v.shape[1:])) for n, v in moved.items()], where)
-    found = prior.default_prior(K, D, form, "float64", where).log_prob(**moved)
+    found = priors.default_prior(K, D, form, "float64", where).log_prob(**moved)
     # TFP's Wishart goes by the Cholesky factor of what may be nearly singular.
     np.testing.assert_allclose(found, inside.log_prob(theta) - volume, rtol=1e-9, atol=1e-9)
 
 
 def test_default_prior_is_weak():
     """In data with sd 1: means reach 2 sds, precisions from far below to far above K^(2/D)."""
-    draws = prior.default_prior(K, D, "diag", "float64").sample(4000, seed=(1, 2))
+    draws = priors.default_prior(K, D, "diag", "float64").sample(4000, seed=(1, 2))
     low, high = np.quantile(draws.precisions, (0.05, 0.95))
     assert low < K ** (2 / D) < high / 5
     # The standard error of an sd from 24,000 draws is 0.5 %; 4.9 of them: a false alarm of 1e-6.
@@ -350,7 +351,7 @@ WEIGHTS, MEANS, PRECISIONS = (
     ids=["precisions", "scales in another order", "a hyperparameter"],
 )
 def test_priors_that_are_taken(own):
-    assert prior.check_prior(own, K, D) == "diag"
+    assert priors.check_prior(own, K, D) == "diag"
 
 
 def wishart(name, *batch):
@@ -379,10 +380,10 @@ def lower(name, *batch):
 )
 def test_the_shape_says_the_form(spread, form):
     own = joint(WEIGHTS, MEANS, spread)
-    assert prior.check_prior(own, K, D) == prior.check_prior(own, K, D, form) == form
+    assert priors.check_prior(own, K, D) == priors.check_prior(own, K, D, form) == form
     for other in set(FORMS) - {form, "diag"}:
         with pytest.raises(ValueError, match=rf"covariance='{other}' needs .*which is '{form}'"):
-            prior.check_prior(own, K, D, other)
+            priors.check_prior(own, K, D, other)
 
 
 def test_matrices_are_symmetric_to_the_rounding_of_their_diagonal():
@@ -395,11 +396,11 @@ def test_matrices_are_symmetric_to_the_rounding_of_their_diagonal():
 def test_the_form_decides_where_a_shape_fits_two():
     two = dirichlet("weights", 2), normal("means", 2, 2)
     vectors, matrix = joint(*two, gamma("precisions", 2, 2)), joint(*two, wishart("precisions"))
-    assert prior.check_prior(vectors, 2, 2) == "diag"
-    assert prior.check_prior(matrix, 2, 2, "tied") == "tied"
+    assert priors.check_prior(vectors, 2, 2) == "diag"
+    assert priors.check_prior(matrix, 2, 2, "tied") == "tied"
     one = joint(dirichlet("weights", K), normal("means", K, 1), gamma("precisions", K, 1))
-    assert prior.check_prior(one, K, 1) == "diag"
-    assert prior.check_prior(one, K, 1, "spherical") == "spherical"
+    assert priors.check_prior(one, K, 1) == "diag"
+    assert priors.check_prior(one, K, 1, "spherical") == "spherical"
 
 
 @pytest.mark.parametrize(
@@ -448,7 +449,7 @@ def test_the_form_decides_where_a_shape_fits_two():
 )
 def test_priors_that_are_refused(own, message):
     with pytest.raises(ValueError, match=message):
-        prior.check_prior(own, K, D)
+        priors.check_prior(own, K, D)
 
 
 def test_a_prior_that_vectorizes_itself_is_refused():
@@ -457,7 +458,7 @@ def test_a_prior_that_vectorizes_itself_is_refused():
         yield from (WEIGHTS, MEANS, PRECISIONS)
 
     with pytest.raises(ValueError, match=r"AutoBatched.*plain tfd.JointDistributionCoroutine"):
-        prior.check_prior(own, K, D)
+        priors.check_prior(own, K, D)
 
 
 @pytest.mark.parametrize(
@@ -467,15 +468,15 @@ def test_a_prior_that_vectorizes_itself_is_refused():
 )
 def test_anything_but_a_coroutine_is_refused(own):
     with pytest.raises(TypeError, match=r"must be a tfd\.JointDistributionCoroutine; got"):
-        prior.check_prior(own, K, D)
+        priors.check_prior(own, K, D)
 
 
 def test_another_k_or_d_is_refused():
     found = mixture_prior(K, D)
     with pytest.raises(ValueError, match=r"'weights' must have shape \[4\] for K=4"):
-        prior.check_prior(found, K + 1, D)
+        priors.check_prior(found, K + 1, D)
     with pytest.raises(ValueError, match=r"'means' must have shape \[3, 5\].*5 columns"):
-        prior.check_prior(found, K, 5)
+        priors.check_prior(found, K, 5)
 
 
 # --- Where variables that the data do not start begin -----------------------------------------
@@ -493,17 +494,17 @@ def test_prior_moments():
         tfd.Sample(tfd.Gamma(np.float64(2.0), 5.0), 3, name="b"),
         tfd.Cauchy(np.float64(1.0), 0.5, name="c"),
     )
-    found = prior.prior_moments(own)
+    found = priors.prior_moments(own)
     for (name, shape), law in zip([("a", (2, 2)), ("b", (3,)), ("c", ())], laws, strict=True):
         middle, spread = found[name]
         assert middle.shape == spread.shape == shape
         low, median, high = law.ppf([0.25, 0.5, 0.75])
-        n = prior._PRIOR_DRAWS
+        n = priors._PRIOR_DRAWS
         assert np.all(np.abs(middle - median) < 6 * 0.5 / np.sqrt(n) / law.pdf(median))
         error = np.sqrt(3 / 16 / n) * (1 / law.pdf(low) + 1 / law.pdf(high))
         assert np.all(np.abs(13.49 * spread - (high - low)) < 6 * error)
 
 
 def test_prior_moments_are_the_same_each_time():
-    found = [prior.prior_moments(mixture_prior(K, D)) for _ in range(2)]
+    found = [priors.prior_moments(mixture_prior(K, D)) for _ in range(2)]
     tf.nest.map_structure(np.testing.assert_array_equal, *found)

@@ -3,8 +3,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from bgmm_jd import progress
-from bgmm_jd.progress import Report, reporter
+from bgmm_jd.fitting import progress
+from bgmm_jd.fitting.progress import Report, reporter
 
 
 class Terminal(io.StringIO):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bgmm_jd import mixture, quadratic
-from bgmm_jd.covariance import FORMS, MATRIX_FORMS, spread_shape
-from bgmm_jd.rows import Rows
+from bgmm_jd.data.rows import Rows
+from bgmm_jd.model import likelihood, quadratic_likelihood
+from bgmm_jd.model.covariance_forms import FORMS, MATRIX_FORMS, spread_shape
 
 S, K, N = 4, 3, 50
 
@@ -29,9 +29,11 @@ def theta_of(form, spread, D, seed=0, dtype="float64"):
 
 
 def labels_of(theta, values, form):
-    terms = quadratic.terms_of(tf.transpose(values), form)
-    assert terms.shape == (quadratic.number_of_terms(values.shape[1], form), len(values))
-    return quadratic.log_joint_label(quadratic.coefficients_of(theta, form), terms)
+    terms = quadratic_likelihood.terms_of(tf.transpose(values), form)
+    assert terms.shape == (quadratic_likelihood.number_of_terms(values.shape[1], form), len(values))
+    return quadratic_likelihood.log_joint_label(
+        quadratic_likelihood.coefficients_of(theta, form), terms
+    )
 
 
 @pytest.mark.parametrize("D", [1, 2, 4])
@@ -42,7 +44,7 @@ def test_equals_the_differences(form, spread, D):
     theta = theta_of(form, spread, D)
     values = np.random.default_rng(1).normal(size=(N, D))
     found = labels_of(theta, tf.constant(values), form)
-    expected = mixture.log_joint_label(theta, Rows(tf.constant(values)), form)
+    expected = likelihood.log_joint_label(theta, Rows(tf.constant(values)), form)
     assert found.shape == expected.shape == (S, K, N)
     np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
 
@@ -52,7 +54,7 @@ def test_an_empty_component_is_finite():
     theta["weights"] = tf.constant(np.tile([0.0, 0.4, 0.6], (S, 1)))
     values = tf.constant(np.random.default_rng(1).normal(size=(N, 2)))
     found = labels_of(theta, tf.constant(values), "diag").numpy()
-    expected = mixture.log_joint_label(theta, Rows(values), "diag").numpy()
+    expected = likelihood.log_joint_label(theta, Rows(values), "diag").numpy()
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found, expected, rtol=1e-11)
 
@@ -90,12 +92,14 @@ def test_yes_is_kept(form, D):
     two factors that are rounded twice each, with the sum that many times: 4 D (D + 3) roundings
     of eps / 2, each of 2 t / eps.
     """
-    bound = 4 * D * (D + 3) * quadratic.TOLERANCE
+    bound = 4 * D * (D + 3) * quadratic_likelihood.TOLERANCE
     answers = []
     for sd in 10.0 ** np.arange(-4.0, 0.5, 0.5):
         theta, rows = narrow(form, D, sd, 1.5)
         single = {name: v.astype(np.float32) for name, v in theta.items()}
-        said = quadratic.has_digits(diagonal(theta, form, D), theta["means"], np.dtype("float32"))
+        said = quadratic_likelihood.has_digits(
+            diagonal(theta, form, D), theta["means"], np.dtype("float32")
+        )
         answers.append(said)
         if not said:
             continue
@@ -104,7 +108,7 @@ def test_yes_is_kept(form, D):
         same = {name: tf.constant(v.astype(np.float64)) for name, v in single.items()}
         found = labels_of(given, tf.constant(rows), form).numpy()
         exact = Rows(tf.constant(rows.astype(np.float64)))
-        expected = mixture.log_joint_label(same, exact, form).numpy()
+        expected = likelihood.log_joint_label(same, exact, form).numpy()
         assert np.abs(found - expected).max() < bound
     # Sure of wide ones and not of narrow ones, with one change of mind.
     assert answers == sorted(answers)
@@ -116,13 +120,13 @@ def test_a_narrow_far_component_is_refused():
     """By the terms it subtracts: (distance / sd)^2 eps, where differences lose its root."""
     narrow_ones = np.full((1, 1, 2), 1e-2**-2)
     near, far = np.zeros((1, 1, 2)), np.full((1, 1, 2), 3.0)
-    assert not quadratic.has_digits(narrow_ones, far, np.dtype("float32"))
-    assert quadratic.has_digits(narrow_ones, far, np.dtype("float64"))
-    assert quadratic.has_digits(np.ones((1, 1, 2)), far, np.dtype("float32"))
+    assert not quadratic_likelihood.has_digits(narrow_ones, far, np.dtype("float32"))
+    assert quadratic_likelihood.has_digits(narrow_ones, far, np.dtype("float64"))
+    assert quadratic_likelihood.has_digits(np.ones((1, 1, 2)), far, np.dtype("float32"))
     # One of many components decides, and one of many draws.
     precisions = np.ones((5, 3, 2))
-    assert quadratic.has_digits(precisions, np.ones((5, 3, 2)), np.dtype("float32"))
+    assert quadratic_likelihood.has_digits(precisions, np.ones((5, 3, 2)), np.dtype("float32"))
     precisions[3, 1, 0] = 1e4
-    assert not quadratic.has_digits(precisions, np.ones((5, 3, 2)), np.dtype("float32"))
+    assert not quadratic_likelihood.has_digits(precisions, np.ones((5, 3, 2)), np.dtype("float32"))
     # Narrow at zero: rows of other components are some sds of the data away.
-    assert not quadratic.has_digits(np.full((1, 1, 2), 1e4), near, np.dtype("float32"))
+    assert not quadratic_likelihood.has_digits(np.full((1, 1, 2), 1e4), near, np.dtype("float32"))

@@ -7,7 +7,7 @@ import pytest
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
-from bgmm_jd.labels import align
+from bgmm_jd.variational.labels import align
 
 pytestmark = pytest.mark.slow
 

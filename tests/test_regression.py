@@ -5,7 +5,7 @@ import pytest
 from known_components import make
 from scipy import stats
 
-from bgmm_jd.regression import cut, log_normal, normalised, pick, regress
+from bgmm_jd.posterior.normal_regression import cut, log_normal, normalised, pick, regress
 
 EPS = np.finfo(float).eps
 # Some tens of operations on numbers of at most some hundreds, and on factors whose condition is at

@@ -5,15 +5,15 @@ import pytest
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
-from bgmm_jd import run, settle
-from bgmm_jd.data import centre_and_scale, cut_batches
-from bgmm_jd.draws import stateless_seed
-from bgmm_jd.fit import _prepare, _start
-from bgmm_jd.labels import arrange_values
-from bgmm_jd.objective import model_of
-from bgmm_jd.restarts import compare, met
-from bgmm_jd.run import Run
-from bgmm_jd.status import Status
+from bgmm_jd.backend.random import stateless_seed
+from bgmm_jd.data.standardize import centre_and_scale, cut_batches
+from bgmm_jd.fitting.fit import _prepare, _start
+from bgmm_jd.optimization import convergence, single_run
+from bgmm_jd.optimization.restarts import compare, met
+from bgmm_jd.optimization.single_run import Run
+from bgmm_jd.optimization.status import Status
+from bgmm_jd.variational.labels import arrange_values
+from bgmm_jd.variational.log_joint import model_of
 
 MODEL = model_of(bgmm_jd.mixture_prior(2, 1, dtype="float64"))
 SWAPPED = np.array([1, 0])
@@ -160,13 +160,13 @@ def test_a_run_ends_where_another_has_settled():
     """With values of its own, the evidence of the other, and its own trace."""
     inside = _prepare(centre_and_scale(two_clusters()), 2, "diag", None, "xla")
     begin = _start(inside, None, 1, [0, 0])
-    plan = run.schedule(begin, cut_batches(400, 400))
+    plan = single_run.schedule(begin, cut_batches(400, 400))
 
     def quiet(stand):
         pass
 
-    lead = run.run(begin, plan, stateless_seed(3), 20_000, quiet)
-    found = run.run(
+    lead = single_run.run(begin, plan, stateless_seed(3), 20_000, quiet)
+    found = single_run.run(
         begin,
         plan,
         stateless_seed(4),
@@ -179,8 +179,8 @@ def test_a_run_ends_where_another_has_settled():
     assert found.joined
     assert not lead.joined
     assert 20 <= len(found.elbos) < len(lead.elbos)
-    here, there = (settle.moments(begin.model.sites, r.values) for r in (lead, found))
-    apart = np.abs(settle.difference(here, there)).max()
+    here, there = (convergence.moments(begin.model.sites, r.values) for r in (lead, found))
+    apart = np.abs(convergence.difference(here, there)).max()
     assert 0.0 < apart < 0.15
 
 
@@ -189,8 +189,8 @@ def test_starts_that_end_early_change_nothing_but_the_time():
     X = two_clusters()
     alone, several = (bgmm_jd.fit(X, 2, restarts=n) for n in (1, 4))
     for one, other in zip(
-        settle.moments(alone.inside.model.sites, alone.inside.values),
-        settle.moments(several.inside.model.sites, several.inside.values),
+        convergence.moments(alone.inside.model.sites, alone.inside.values),
+        convergence.moments(several.inside.model.sites, several.inside.values),
         strict=True,
     ):
         np.testing.assert_array_equal(one, other)

@@ -9,13 +9,18 @@ import tensorflow as tf
 from scipy import special, stats
 
 import bgmm_jd
-from bgmm_jd import initial, objective, prior, run, state, svi, units
-from bgmm_jd.covariance import spread_shape
-from bgmm_jd.data import as_weights, centre_and_scale, cut_batches
-from bgmm_jd.draws import stateless_seed
-from bgmm_jd.fit import _prepare, _start
-from bgmm_jd.posterior import draw, expected_counts, log_densities, to_user
-from bgmm_jd.rows import to_tensors
+from bgmm_jd.backend.random import stateless_seed
+from bgmm_jd.data import units
+from bgmm_jd.data.rows import to_tensors
+from bgmm_jd.data.standardize import as_weights, centre_and_scale, cut_batches
+from bgmm_jd.fitting.fit import _prepare, _start
+from bgmm_jd.model import likelihood as likelihood_module
+from bgmm_jd.model import priors
+from bgmm_jd.model.covariance_forms import spread_shape
+from bgmm_jd.optimization import initialization, single_run, svi
+from bgmm_jd.posterior.posterior import draw, expected_counts, log_densities, to_user
+from bgmm_jd.variational import approximation, natural_gradient
+from bgmm_jd.variational import log_joint as log_joint_module
 
 pytestmark = pytest.mark.slow
 
@@ -75,15 +80,17 @@ def test_integer_weights_are_rows_that_repeat(form):
     theta = draws_of(form)
     user = {
         site.name: units.to_user(site.unit, theta[site.name].numpy(), found.units)
-        for site in objective.model_of(prior.default_prior(K, D, form, "float64"), form).sites
+        for site in log_joint_module.model_of(
+            priors.default_prior(K, D, form, "float64"), form
+        ).sites
     }
     densities, joints = [], []
     for data in (found, expected):
-        density = prior.default_prior(K, D, form, "float64", data.units)
+        density = priors.default_prior(K, D, form, "float64", data.units)
         densities.append(density.log_prob(*user.values()))
-        model = objective.model_of(prior.default_prior(K, D, form, "float64"), form)
+        model = log_joint_module.model_of(priors.default_prior(K, D, form, "float64"), form)
         here = units.as_tensors(units.unit(D), tf.float64)
-        joints.append(objective.log_joint(model, theta, here, to_tensors(data.rows)))
+        joints.append(log_joint_module.log_joint(model, theta, here, to_tensors(data.rows)))
     np.testing.assert_allclose(*densities, rtol=1e-11)
     np.testing.assert_allclose(*joints, rtol=1e-11)
 
@@ -127,7 +134,7 @@ def test_integer_weights_give_the_posterior_of_rows_that_repeat():
 def test_the_elbo_is_that_of_the_weighted_rows():
     """E[log p(X, theta) - log q], written out in the user's units, to 5 standard errors."""
     found = weighted()
-    draws = state.mean_field(found.inside, 400, 7)
+    draws = approximation.mean_field(found.inside, 400, 7)
     theta = to_user(found, draws.theta)
     sds = theta["precisions"] ** -0.5
     law = stats.norm(theta["means"][:, np.newaxis], sds[:, np.newaxis])
@@ -242,19 +249,19 @@ def test_a_series_goes_by_position():
 def test_each_row_has_the_power_of_its_weight(form, dtype):
     """log joint = log prior + sum_n w[n] log p(x_n)."""
     data = data_of(X.astype(dtype.as_numpy_dtype), UNEVEN, form)
-    model = objective.model_of(prior.default_prior(K, D, form, dtype.as_numpy_dtype), form)
+    model = log_joint_module.model_of(priors.default_prior(K, D, form, dtype.as_numpy_dtype), form)
     here = units.as_tensors(units.unit(D), dtype)
     theta = {name: tf.cast(v, dtype) for name, v in draws_of(form).items()}
     rows = to_tensors(data.rows)
-    by_row = objective.row_log_likelihood(theta, rows, form).numpy().astype(np.float64)
-    expected = objective.log_prior(model, theta, here) + by_row @ UNEVEN[UNEVEN > 0]
-    found = objective.log_joint(model, theta, here, rows)
+    by_row = likelihood_module.row_log_likelihood(theta, rows, form).numpy().astype(np.float64)
+    expected = log_joint_module.log_prior(model, theta, here) + by_row @ UNEVEN[UNEVEN > 0]
+    found = log_joint_module.log_joint(model, theta, here, rows)
     assert found.dtype == dtype
     # A sum of 70 numbers, of one sign for the most part.
     np.testing.assert_allclose(found, expected, rtol=70 * np.finfo(dtype.as_numpy_dtype).eps)
     twice = rows._replace(weight=2 * rows.weight)
-    more = objective.log_joint(model, theta, here, twice, accumulate=tf.float64) - tf.cast(
-        objective.log_joint(model, theta, here, rows, accumulate=tf.float64), tf.float64
+    more = log_joint_module.log_joint(model, theta, here, twice, accumulate=tf.float64) - tf.cast(
+        log_joint_module.log_joint(model, theta, here, rows, accumulate=tf.float64), tf.float64
     )
     eps = np.finfo(dtype.as_numpy_dtype).eps
     np.testing.assert_allclose(more, by_row @ UNEVEN[UNEVEN > 0], rtol=70 * eps)
@@ -268,7 +275,7 @@ def test_batches_of_weighted_rows_are_unbiased():
     data = data_of(X, UNEVEN)
     N = data.shape[0]
     inside = _start(_prepare(data, K, "diag", None, "graph"), None, 1, [0, 0])
-    still = svi.Stride(rate=0.0, longest_loc=3.0, longest_log=0.3)
+    still = natural_gradient.Stride(rate=0.0, longest_loc=3.0, longest_log=0.3)
     means = []
     for batch_size in (N, 24):
         schedule = svi.Schedule(cut_batches(N, batch_size), 4, 6, "float64", "graph")
@@ -293,9 +300,9 @@ def test_batches_of_weighted_rows_are_unbiased():
     # Without the weights the loss would be another: the test can see them.
     unweighted = to_tensors(data.rows)._replace(weight=None)
     model, here = inside.model, inside.tensor_units
-    theta = state.mean_field(inside, 50, 0).theta
-    apart = objective.log_joint(model, theta, here, to_tensors(data.rows))
-    apart -= objective.log_joint(model, theta, here, unweighted)
+    theta = approximation.mean_field(inside, 50, 0).theta
+    apart = log_joint_module.log_joint(model, theta, here, to_tensors(data.rows))
+    apart -= log_joint_module.log_joint(model, theta, here, unweighted)
     assert np.abs(apart.numpy().mean()) > 10 * error
     assert abs(means[0].mean() - means[1].mean()) < 5 * error
 
@@ -304,10 +311,10 @@ def test_steps_are_as_long_as_the_weights_are_worth():
     """Weights of 3 are rows that come three times, for the longest step too."""
     heavy = _prepare(data_of(X, np.full(len(X), 3.0)), K, "diag", None, "eager")
     repeated = _prepare(data_of(np.repeat(X, 3, axis=0)), K, "diag", None, "eager")
-    plan = run.schedule(heavy, cut_batches(len(X), len(X)))
-    assert plan.draws == run.schedule(repeated, cut_batches(len(X), len(X))).draws
+    plan = single_run.schedule(heavy, cut_batches(len(X), len(X)))
+    assert plan.draws == single_run.schedule(repeated, cut_batches(len(X), len(X))).draws
     for blocks in (0, 5, 50):
-        assert run._stride(heavy, plan, blocks) == run._stride(repeated, plan, blocks)
+        assert single_run._stride(heavy, plan, blocks) == single_run._stride(repeated, plan, blocks)
 
 
 def test_a_start_counts_by_weight():
@@ -315,7 +322,7 @@ def test_a_start_counts_by_weight():
     weight = 0.5 + UNEVEN
     data = data_of(X, weight)
     centres = (INIT - data.units.shift) / data.units.scale
-    found = initial.cluster(data.rows, K, np.random.default_rng(0), centres)
+    found = initialization.cluster(data.rows, K, np.random.default_rng(0), centres)
     label = X[:, 0] > 65.0
     for k, member in enumerate((~label, label)):
         rows, share = data.rows.values[member], weight[member]
@@ -333,7 +340,7 @@ def test_no_seeding_begins_with_a_row_of_no_weight():
     data = data_of(rows, weight)
     far = data.rows.values[-1]
     for seed in range(20):
-        found = initial.cluster(data.rows, K, np.random.default_rng(seed))
+        found = initialization.cluster(data.rows, K, np.random.default_rng(seed))
         assert np.abs(found.mean - far).max(axis=1).min() > 1.0
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import bgmm_jd
-from bgmm_jd.covariance import FORMS
+from bgmm_jd.model.covariance_forms import FORMS
 
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bgmm_jd import mixture_prior, settle, surrogate
+from bgmm_jd import mixture_prior
+from bgmm_jd.optimization import convergence
+from bgmm_jd.variational import surrogate
 
 SITES = surrogate.sites_of(mixture_prior(2, 1, dtype="float64"))
 
@@ -39,12 +41,12 @@ def noise(rng, size):
 def test_the_cloud_is_the_second_half(count, kept):
     """Of an even number of blocks, so that its halves are equal; of a short run the last one."""
     blocks = list(range(count))
-    assert settle.cloud(blocks) == blocks[-kept:]
+    assert convergence.cloud(blocks) == blocks[-kept:]
     assert kept == 1 or (kept % 2 == 0 and kept <= count / 2)
 
 
 def test_looks_are_about_eight_in_each_doubling():
-    looks = [n for n in range(1, 2000) if settle.is_due(n)]
+    looks = [n for n in range(1, 2000) if convergence.is_due(n)]
     assert looks[:16] == list(range(1, 17))
     for start in (16, 100, 500, 900):
         assert 4 <= sum(start <= n < 2 * start for n in looks) <= 16
@@ -55,22 +57,22 @@ def test_looks_are_about_eight_in_each_doubling():
 def test_average_is_the_mean_in_unconstrained_coordinates():
     """Of a positive parameter the geometric mean, of a location the mean."""
     blocks = [moved("precisions", "mean", 0.0), moved("precisions", "mean", np.log(9.0))]
-    found = settle.average(SITES, blocks)
+    found = convergence.average(SITES, blocks)
     np.testing.assert_allclose(found["precisions"]["mean"], [[3.0], [4.0]], rtol=1e-14)
     blocks = [moved("means", "loc", 0.0), moved("means", "loc", 4.0)]
-    found = settle.average(SITES, blocks)
+    found = convergence.average(SITES, blocks)
     np.testing.assert_allclose(found["means"]["loc"], [[1.0], [2.0]], rtol=1e-14)
     np.testing.assert_allclose(found["means"]["scale"], [[0.1], [0.2]], rtol=1e-14)
     assert all(isinstance(leaf, np.ndarray) for leaf in tf.nest.flatten(found))
 
 
 def test_a_run_that_stands_still_has_no_drift():
-    assert settle.drift(SITES, [CENTRE] * 8) == 0
+    assert convergence.drift(SITES, [CENTRE] * 8) == 0
 
 
 @pytest.mark.parametrize("count", [1, 4, 7])
 def test_a_short_run_has_not_settled(count):
-    assert settle.drift(SITES, [CENTRE] * count) == np.inf
+    assert convergence.drift(SITES, [CENTRE] * count) == np.inf
 
 
 @pytest.mark.parametrize(
@@ -88,30 +90,30 @@ def test_drift_is_in_posterior_sds(site, name, by, expected, sign):
     """The second half of the cloud moved as a whole, up or down."""
     away = moved(site, name, by)
     blocks = [CENTRE, away] if sign > 0 else [away, CENTRE]
-    found = settle.drift(SITES, [CENTRE] * 4 + [b for b in blocks for _ in range(2)])
+    found = convergence.drift(SITES, [CENTRE] * 4 + [b for b in blocks for _ in range(2)])
     if (site, name, sign) == ("precisions", "mean", -1):
         expected = (np.exp(0.02) - 1) * np.sqrt(20)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_what_the_first_half_did_does_not_matter():
-    assert settle.drift(SITES, [moved("means", "loc", 1e3)] * 8 + [CENTRE] * 8) == 0
+    assert convergence.drift(SITES, [moved("means", "loc", 1e3)] * 8 + [CENTRE] * 8) == 0
 
 
 def test_noise_around_the_optimum_averages_out():
     """A cloud of 64 blocks with noise of a tenth of an sd is steadier than its parts."""
     rng = np.random.default_rng(0)
-    found = settle.drift(SITES, [noise(rng, 0.01) for _ in range(128)])
+    found = convergence.drift(SITES, [noise(rng, 0.01) for _ in range(128)])
     # Halves of 32 blocks; the largest response is sqrt(30) sds per unit of log mean. 8 numbers at
     # 5 of their sds: a false alarm of 5e-6.
     assert found < 5 * np.sqrt(30) * 0.01 * np.sqrt(2 / 32)
-    average = settle.average(SITES, [noise(rng, 0.01) for _ in range(64)])
+    average = convergence.average(SITES, [noise(rng, 0.01) for _ in range(64)])
     assert np.all(np.abs(average["means"]["loc"] - CENTRE["means"]["loc"]) < 5 * 0.01 / 8)
 
 
 def test_moments_are_those_of_the_surrogate():
-    values = settle.average(SITES, [CENTRE])
-    mean, sd = settle.moments(SITES, values)
+    values = convergence.average(SITES, [CENTRE])
+    mean, sd = convergence.moments(SITES, values)
     weights = np.array([0.4, 0.6])
     np.testing.assert_allclose(mean, [*weights, -1.0, 2.0, 1.0, 4.0], rtol=1e-14)
     expected = [

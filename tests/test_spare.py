@@ -10,19 +10,20 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
-from bgmm_jd import dependence, placed, sampling, state
-from bgmm_jd.calibrate import Normal
-from bgmm_jd.coordinates import flatten, unflatten
-from bgmm_jd.covariance import FORMS
-from bgmm_jd.curvature import layout
-from bgmm_jd.data import centre_and_scale
-from bgmm_jd.objective import model_of
-from bgmm_jd.prior import prior_moments
-from bgmm_jd.rows import Missing, Rows
-from bgmm_jd.spare import _candidates, census, log_prob, spare_of
-from bgmm_jd.state import Inside
-from bgmm_jd.surrogate import joint, start_values
-from bgmm_jd.units import as_tensors, unit
+from bgmm_jd.calibration import calibrate, importance_sampling, relocation
+from bgmm_jd.calibration.averaged_curvature import Normal
+from bgmm_jd.calibration.empty_components import _candidates, census, log_prob, spare_of
+from bgmm_jd.calibration.observed_information import layout
+from bgmm_jd.data.rows import Missing, Rows
+from bgmm_jd.data.standardize import centre_and_scale
+from bgmm_jd.data.units import as_tensors, unit
+from bgmm_jd.model.covariance_forms import FORMS
+from bgmm_jd.model.priors import prior_moments
+from bgmm_jd.variational import approximation
+from bgmm_jd.variational.approximation import Inside
+from bgmm_jd.variational.coordinates import flatten, unflatten
+from bgmm_jd.variational.log_joint import model_of
+from bgmm_jd.variational.surrogate import joint, start_values
 
 K, D = 4, 2
 UNITS = as_tensors(unit(D), "float64")
@@ -75,9 +76,9 @@ def inside_of(name):
 
 def spare_in(inside, weights):
     """With draws of the mean field, but for these weights."""
-    draws = state.mean_field(inside, 64, seed=4)
+    draws = approximation.mean_field(inside, 64, seed=4)
     theta = draws.theta | {"weights": tf.constant(np.tile(weights, (64, 1)))}
-    mean, rng = state.points_of(inside, draws).mean(axis=0), np.random.default_rng(0)
+    mean, rng = approximation.points_of(inside, draws).mean(axis=0), np.random.default_rng(0)
     return spare_of(inside.model, inside.values, UNITS, mean, theta, inside.data, rng)
 
 
@@ -121,9 +122,9 @@ def test_none_where_components_cannot_be_told_apart():
     values = start_values(model.sites, prior_moments(ascending), units, "float64")
     data = centre_and_scale(np.tile([[0.0], [2.0]], (25, 1)))
     inside = Inside(model, unit(1), data, "graph", values, np.arange(K))
-    draws = state.mean_field(inside, 64, seed=4)
+    draws = approximation.mean_field(inside, 64, seed=4)
     theta = draws.theta | {"weights": tf.constant(np.tile([0.5, 1e-9, 0.5, 1e-9], (64, 1)))}
-    mean = state.points_of(inside, draws).mean(axis=0)
+    mean = approximation.points_of(inside, draws).mean(axis=0)
     assert spare_of(model, values, units, mean, theta, data, np.random.default_rng(0)) is None
 
 
@@ -172,8 +173,8 @@ def test_the_gradient_beside_them():
     points = rng.normal(size=(2, 2, 9))
     whole = np.repeat(beside[:, np.newaxis], 2, axis=1)
     whole[..., at] = points
-    expected = dependence._gradient(inside._replace(spare=None), beside)(whole)[..., at]
-    found = dependence._gradient(inside, beside)(points)
+    expected = calibrate._gradient(inside._replace(spare=None), beside)(whole)[..., at]
+    found = calibrate._gradient(inside, beside)(points)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
@@ -181,7 +182,7 @@ def test_the_gradient_beside_them():
 def test_census(form):
     """Of two far clusters, by what their rows count for, over slices as over all."""
     inside = inside_of(form if form in COVARIANCES else "dirichlet")
-    theta = dict(state.mean_field(inside, 1, seed=4).theta)
+    theta = dict(approximation.mean_field(inside, 1, seed=4).theta)
     theta["means"] = tf.constant([[[0.0, 0.0], [50.0, 0.0], [99.0, 0.0], [0.0, 99.0]]], tf.float64)
     theta["precisions"] = tf.eye(2, batch_shape=[1, K], dtype=tf.float64)
     if form in ("diag", "spherical"):
@@ -203,7 +204,7 @@ def test_the_density_of_all_is_that_of_the_surrogate(name):
     """If everything stays: the surrogate's own density, with the volume of the coordinates."""
     inside = inside_of(name)
     sites, values = inside.model.sites, tf.nest.map_structure(tf.constant, inside.values)
-    theta = state.mean_field(inside, 20, seed=1).theta
+    theta = approximation.mean_field(inside, 20, seed=1).theta
     spare = spare_in(inside, [0.6, 1e-9, 0.4, 1e-9])
     everything = spare._replace(components=np.ones(K, bool), breaks=np.ones(K - 1, bool))
     found = log_prob(inside.model, inside.values, UNITS, theta, everything)
@@ -223,10 +224,10 @@ def test_the_density_of_a_proposal_has_the_mass_one(name, to_weigh):
     """
     inside = inside_of(name)
     inside = inside._replace(spare=spare_in(inside, [0.6, 1e-9, 0.4, 1e-9]))
-    points = state.points_of(inside, state.mean_field(inside, 5_000, seed=2))
+    points = approximation.points_of(inside, approximation.mean_field(inside, 5_000, seed=2))
     points = points[:, inside.informed]
     normal = Normal(points.mean(axis=0), np.diag(1.5 * points.std(axis=0)))
-    found = sampling.proposal(
+    found = importance_sampling.proposal(
         inside._replace(normal=normal), 20_000, np.random.default_rng(3), to_weigh=to_weigh
     )
     values = tf.nest.map_structure(tf.constant, inside.values)
@@ -245,10 +246,10 @@ def test_the_gain_of_placing(name):
     """
     inside = inside_of(name)
     spare = spare_in(inside, [0.6, 1e-9, 1e-9, 1e-9])
-    draws = state.mean_field(inside, 20_000, seed=6).theta
+    draws = approximation.mean_field(inside, 20_000, seed=6).theta
     arrays = {key: v.numpy() for key, v in draws.items()}
     form, means = inside.model.covariance, inside.values["means"]
-    gain = np.exp(placed.log_gain(spare, arrays, form, means, share=0.7))
+    gain = np.exp(relocation.log_gain(spare, arrays, form, means, share=0.7))
     error = gain.std() / len(gain) ** 0.5
     assert abs(gain.mean() - 1.0) < 6.0 * error
     assert error < 0.05  # or it would say nothing
@@ -259,12 +260,14 @@ def test_placed_components_are_at_rows():
     """Where covariances are small, each is at one of the rows that it may be put at, by chance."""
     inside = inside_of("dirichlet")
     spare = spare_in(inside, [0.6, 1e-9, 0.4, 1e-9])
-    arrays = {k: v.numpy() for k, v in state.mean_field(inside, 8_000, seed=6).theta.items()}
+    arrays = {
+        k: v.numpy() for k, v in approximation.mean_field(inside, 8_000, seed=6).theta.items()
+    }
     arrays["precisions"][:] = 1e12
     rng = np.random.default_rng(7)
-    choice = placed.choose(spare, 8_000, 0.5, rng)
+    choice = relocation.choose(spare, 8_000, 0.5, rng)
     form, means = inside.model.covariance, inside.values["means"]
-    moved = placed.put(spare, choice, arrays, form, means, rng)
+    moved = relocation.put(spare, choice, arrays, form, means, rng)
     apart = np.abs(moved[tuple(choice)][:, np.newaxis] - spare.rows).max(axis=-1)
     assert apart.min(axis=1).max() < 1e-4  # a hundred sds
     counts = np.bincount(apart.argmin(axis=1), minlength=len(spare.rows))
@@ -279,15 +282,15 @@ def test_a_draw_that_is_no_covariance_stops_nothing():
     """A float32 precision matrix may not be positive definite, or out of range."""
     inside = inside_of("full")
     spare = spare_in(inside, [0.6, 1e-9, 0.4, 1e-9])
-    arrays = {k: v.numpy() for k, v in state.mean_field(inside, 100, seed=6).theta.items()}
+    arrays = {k: v.numpy() for k, v in approximation.mean_field(inside, 100, seed=6).theta.items()}
     arrays["precisions"][:30] = [[1e4, 1e4], [1e4, 1e4 - 1e-3]]
     arrays["precisions"][30:60] = np.inf
     rng = np.random.default_rng(7)
-    choice = placed.choose(spare, 100, 0.9, rng)
+    choice = relocation.choose(spare, 100, 0.9, rng)
     form, means = inside.model.covariance, inside.values["means"]
     with np.errstate(invalid="ignore", over="ignore"):
-        moved = placed.put(spare, choice, arrays, form, means, rng)
-        gain = placed.log_gain(spare, arrays | {"means": moved}, form, means, share=0.5)
+        moved = relocation.put(spare, choice, arrays, form, means, rng)
+        gain = relocation.log_gain(spare, arrays | {"means": moved}, form, means, share=0.5)
     assert np.isfinite(moved[:30]).all()
     assert np.isfinite(gain[60:]).all()
 
@@ -296,8 +299,8 @@ def test_breaks_of_a_chosen_component():
     """It has a row more, and what is left at each break before it, too: 1e-6 each."""
     inside = inside_of("sticks")
     spare = spare_in(inside, [0.6, 1e-9, 1e-9, 1e-9])
-    choice = placed.Choice(np.arange(20_000), np.full(20_000, 1))
-    breaks = special.expit(placed.break_sticks(spare, choice, 20_000, np.random.default_rng(8)))
+    choice = relocation.Choice(np.arange(20_000), np.full(20_000, 1))
+    breaks = special.expit(relocation.break_sticks(spare, choice, 20_000, np.random.default_rng(8)))
     pairs = spare.pairs + np.array([[0, 1], [1, 0], [0, 0]])
     for found, (a, b) in zip(breaks.T, pairs, strict=True):
         assert stats.kstest(found, stats.beta(a, b).cdf).pvalue > 1e-6
@@ -325,7 +328,7 @@ def test_breaks_of_the_mean_field(name):
     inside = inside_of(name)
     spare = spare_in(inside, [0.6, 1e-9, 0.4, 1e-9])
     rng = np.random.default_rng(8)
-    none = placed.choose(spare, 20_000, 0.0, rng)
-    breaks = special.expit(placed.break_sticks(spare, none, 20_000, rng))
+    none = relocation.choose(spare, 20_000, 0.0, rng)
+    breaks = special.expit(relocation.break_sticks(spare, none, 20_000, rng))
     for found, (a, b) in zip(breaks.T, spare.pairs, strict=True):
         assert stats.kstest(found, stats.beta(a, b).cdf).pvalue > 1e-6

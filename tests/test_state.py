@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bgmm_jd import mixture, state
-from bgmm_jd.data import centre_and_scale
-from bgmm_jd.fit import _prepare, _start
-from bgmm_jd.objective import log_prior
+from bgmm_jd.data import rows as rows_module
+from bgmm_jd.data.standardize import centre_and_scale
+from bgmm_jd.fitting.fit import _prepare, _start
+from bgmm_jd.model import likelihood
+from bgmm_jd.variational import approximation
+from bgmm_jd.variational.log_joint import log_prior
 
 N = 2_000
 
@@ -23,13 +25,13 @@ def exactly(inside, theta):
     """The log joint density by differences, the likelihood in float64."""
     rows = tf.constant(inside.data.rows.values, tf.float64)
     wide = {name: tf.cast(v, tf.float64) for name, v in theta.items()}
-    label = mixture.row_log_likelihood(wide, mixture.Rows(rows), inside.model.covariance)
+    label = likelihood.row_log_likelihood(wide, rows_module.Rows(rows), inside.model.covariance)
     prior = log_prior(inside.model, theta, inside.tensor_units)
     return tf.reduce_sum(label, axis=-1).numpy() + prior.numpy()
 
 
 def expands(inside, theta):
-    return state.can_expand(inside, state._rounding(inside), theta)
+    return approximation.can_expand(inside, approximation._rounding(inside), theta)
 
 
 @pytest.mark.parametrize("form", ["diag", "full"])
@@ -41,19 +43,19 @@ def test_rounding_is_small_where_a_matrix_product_is_taken(D, form):
     """
     for sd in (0.02, 0.05, 0.1, 0.2, 0.4, 0.8):
         inside = inside_of(D, sd, form)
-        draws = state.mean_field(inside, 60, seed=0)
+        draws = approximation.mean_field(inside, 60, seed=0)
         if expands(inside, draws.theta):
             break
     assert expands(inside, draws.theta)
     assert sd > 0.02  # or nothing narrower was refused
-    error = state.log_joint_of(inside, draws) - exactly(inside, draws.theta)
-    assert np.abs(error - np.median(error)).max() < state._ROUNDING
+    error = approximation.log_joint_of(inside, draws) - exactly(inside, draws.theta)
+    assert np.abs(error - np.median(error)).max() < approximation._ROUNDING
 
 
 def test_draws_that_are_too_narrow_are_read_by_differences():
     """The draws themselves are asked, and not the surrogate that they may be far from."""
     inside = inside_of(2, 0.8)
-    theta = dict(state.mean_field(inside, 20, seed=0).theta)
+    theta = dict(approximation.mean_field(inside, 20, seed=0).theta)
     assert expands(inside, theta)
     one = np.ones((20, 1, 1), np.float32)
     one[7] = 1e6
@@ -62,11 +64,11 @@ def test_draws_that_are_too_narrow_are_read_by_differences():
 
 def test_terms_that_take_too_much_room_are_not_made(monkeypatch):
     inside = inside_of(2, 0.8)
-    assert state.has_room(inside)
-    draws = state.mean_field(inside, 20, seed=0)
-    product = state.log_joint_of(inside, draws)
-    monkeypatch.setattr(state, "_MOST_TERMS", N)
-    assert not state.has_room(inside)
-    difference = state.log_joint_of(inside, draws)
+    assert approximation.has_room(inside)
+    draws = approximation.mean_field(inside, 20, seed=0)
+    product = approximation.log_joint_of(inside, draws)
+    monkeypatch.setattr(approximation, "_MOST_TERMS", N)
+    assert not approximation.has_room(inside)
+    difference = approximation.log_joint_of(inside, draws)
     assert not np.array_equal(product, difference)
-    np.testing.assert_allclose(product, difference, atol=state._ROUNDING)
+    np.testing.assert_allclose(product, difference, atol=approximation._ROUNDING)

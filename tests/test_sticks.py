@@ -12,13 +12,14 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from scipy import special, stats
 
-from bgmm_jd import families, gamma, sticks
-from bgmm_jd.sticks import (
+from bgmm_jd.distributions import gamma, stick_breaking
+from bgmm_jd.distributions.stick_breaking import (
     MirroredStickBreaking,
     StickBreaking,
     StickCoordinates,
     dirichlet_process,
 )
+from bgmm_jd.variational import families
 
 tfd = tfp.distributions
 
@@ -355,7 +356,9 @@ def test_gradient_of_the_divergence_from_a_prior(dtype, mode):
     apart, total = pairs - prior, pairs.sum(axis=1, keepdims=True)
     own = apart * special.polygamma(1, pairs)
     exact = own - apart.sum(axis=1, keepdims=True) * special.polygamma(1, total)
-    reached = np.mean(_log_left(pairs[:-1], REACHING) > sticks._LOG_WHOLE, axis=0)[:, np.newaxis]
+    reached = np.mean(_log_left(pairs[:-1], REACHING) > stick_breaking._LOG_WHOLE, axis=0)[
+        :, np.newaxis
+    ]
     unsure = np.abs(exact[1:]) * (reached * (1.0 - reached) / REACHING) ** 0.5
     exact[1:] *= reached
     error = found.std(axis=0, ddof=1) / 40**0.5

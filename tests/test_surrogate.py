@@ -6,11 +6,12 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd import mixture_prior, surrogate
-from bgmm_jd.covariance import FORMS, unit_of
-from bgmm_jd.families import DIRICHLET, FIXED, GAMMA, NORMAL, STICKS, WISHART
-from bgmm_jd.prior import stick_breaking_prior
-from bgmm_jd.units import MATRICES, Unit, Units, as_tensors, log_volume, to_user, unit
+from bgmm_jd import mixture_prior
+from bgmm_jd.data.units import MATRICES, Unit, Units, as_tensors, log_volume, to_user, unit
+from bgmm_jd.model.covariance_forms import FORMS, unit_of
+from bgmm_jd.model.priors import stick_breaking_prior
+from bgmm_jd.variational import surrogate
+from bgmm_jd.variational.families import DIRICHLET, FIXED, GAMMA, NORMAL, STICKS, WISHART
 
 K, D = 3, 2
 Root = tfd.JointDistributionCoroutine.Root

@@ -7,14 +7,15 @@ import pytest
 import tensorflow as tf
 
 import bgmm_jd
-from bgmm_jd import run, settle, svi
-from bgmm_jd.data import centre_and_scale, cut_batches
-from bgmm_jd.draws import stateless_seed
-from bgmm_jd.fit import _prepare, _start
-from bgmm_jd.rows import to_tensors
-from bgmm_jd.state import can_expand
+from bgmm_jd.backend.random import stateless_seed
+from bgmm_jd.data.rows import to_tensors
+from bgmm_jd.data.standardize import centre_and_scale, cut_batches
+from bgmm_jd.fitting.fit import _prepare, _start
+from bgmm_jd.optimization import convergence, single_run, svi
+from bgmm_jd.variational import natural_gradient
+from bgmm_jd.variational.approximation import can_expand
 
-STRIDE = svi.Stride(rate=0.3, longest_loc=3.0, longest_log=0.3)
+STRIDE = natural_gradient.Stride(rate=0.3, longest_loc=3.0, longest_log=0.3)
 STILL = STRIDE._replace(rate=0.0)
 
 
@@ -102,7 +103,7 @@ def test_row_weights_of_the_user_are_no_sample():
     Equal rows that repeat say the same of the posterior, and it must be found as exactly.
     """
     plans = [
-        run.schedule(_prepare(data, 2, "diag", None, "xla"), cut_batches(64, 64))
+        single_run.schedule(_prepare(data, 2, "diag", None, "xla"), cut_batches(64, 64))
         for data in (
             centre_and_scale(rows(64)),
             centre_and_scale(rows(64), np.full(64, 16.0)),
@@ -113,7 +114,7 @@ def test_row_weights_of_the_user_are_no_sample():
 
 def test_program_is_traced_once():
     inside = _start(_prepare(centre_and_scale(rows(64)), 2, "diag", None, "xla"), None, 1, [0, 0])
-    plan = run.schedule(inside, cut_batches(64, 64))
+    plan = single_run.schedule(inside, cut_batches(64, 64))
     program = svi.program(inside.model, plan)
     for stride in (STRIDE, STILL):
         program.run(
@@ -142,20 +143,20 @@ def narrow_from_wide():
 def test_what_becomes_too_narrow_for_the_expanded_square_is_done_again(monkeypatch):
     """Both ways settle to 0.05 sds between the halves of their iterates: four times that apart."""
     begin = narrow_from_wide()
-    assert can_expand(begin, run._ROUNDING / run._MARGIN)
-    plan = run.schedule(begin, cut_batches(3_000, 3_000))
+    assert can_expand(begin, single_run._ROUNDING / single_run._MARGIN)
+    plan = single_run.schedule(begin, cut_batches(3_000, 3_000))
     arguments = begin, plan, stateless_seed(3), 20_000, lambda stand: None
     seen, program = [], svi.program
     monkeypatch.setattr(
         svi, "program", lambda model, plan: seen.append(plan.expanded) or program(model, plan)
     )
-    found = run.run(*arguments)
+    found = single_run.run(*arguments)
     assert seen == [True, False]
-    monkeypatch.setattr(run, "can_expand", lambda inside, tolerance: False)
-    exact = run.run(*arguments)
+    monkeypatch.setattr(single_run, "can_expand", lambda inside, tolerance: False)
+    exact = single_run.run(*arguments)
     assert found.status is exact.status is bgmm_jd.Status.CONVERGED
     (mean, sd), (there, width) = (
-        settle.moments(begin.model.sites, r.values) for r in (found, exact)
+        convergence.moments(begin.model.sites, r.values) for r in (found, exact)
     )
     assert np.abs((mean - there) / width).max() < 0.2
     np.testing.assert_allclose(sd, width, rtol=0.2)
@@ -187,8 +188,8 @@ def test_interrupt_after_the_last_step_keeps_the_fit(monkeypatch, step):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    # Not by `bgmm_jd.fit`, which is the function.
-    monkeypatch.setattr(sys.modules["bgmm_jd.fit"], step, interrupted)
+    # Through sys.modules, as `bgmm_jd.fitting.fit` is a module and `bgmm_jd.fit` a function.
+    monkeypatch.setattr(sys.modules["bgmm_jd.fitting.fit"], step, interrupted)
     with pytest.warns(RuntimeWarning, match="interrupted"):
         posterior = bgmm_jd.fit(rows(64), 2)
     assert posterior.status is bgmm_jd.Status.INTERRUPTED
@@ -199,7 +200,7 @@ def test_interrupt_after_the_last_step_keeps_the_fit(monkeypatch, step):
 
 
 def test_an_elbo_that_is_no_number_is_a_divergence(monkeypatch):
-    monkeypatch.setattr(sys.modules["bgmm_jd.fit"], "_elbo", lambda *arguments: (np.nan, np.nan))
+    monkeypatch.setattr(sys.modules["bgmm_jd.fitting.fit"], "_elbo", lambda *arguments: (np.nan, np.nan))
     with pytest.warns(RuntimeWarning, match="diverged"):
         posterior = bgmm_jd.fit(rows(64), 2)
     assert posterior.status is bgmm_jd.Status.DIVERGED

@@ -5,10 +5,10 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
-from bgmm_jd import units
-from bgmm_jd.covariance import FORMS, spread_shape, unit_of
-from bgmm_jd.data import to_units
-from bgmm_jd.units import Unit
+from bgmm_jd.data import units
+from bgmm_jd.data.standardize import to_units
+from bgmm_jd.data.units import Unit
+from bgmm_jd.model.covariance_forms import FORMS, spread_shape, unit_of
 
 K, D = 3, 2
 WHERE = units.Units(np.array([5000.0, -0.2]), np.array([1000.0, 0.03]))

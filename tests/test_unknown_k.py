@@ -8,24 +8,24 @@ import numpy as np
 import pytest
 
 import bgmm_jd
-from bgmm_jd import initial
-from bgmm_jd.covariance import FORMS
-from bgmm_jd.data import centre_and_scale, to_rows
-from bgmm_jd.fit import _emptiest
-from bgmm_jd.inference_data import to_inference_data
-from bgmm_jd.objective import model_of
-from bgmm_jd.occupancy import occupied_components
-from bgmm_jd.posterior import restart_posteriors
-from bgmm_jd.prior import (
+from bgmm_jd.data.rows import Rows
+from bgmm_jd.data.standardize import centre_and_scale, to_rows
+from bgmm_jd.data.units import unit
+from bgmm_jd.fitting.fit import _emptiest
+from bgmm_jd.model.covariance_forms import FORMS
+from bgmm_jd.model.priors import (
     DEFAULT_PRECISION_CONCENTRATION,
     DEFAULT_PRECISION_RATE,
     smallest_weight,
     stick_breaking_prior,
 )
-from bgmm_jd.rows import Rows
-from bgmm_jd.state import mean_field
-from bgmm_jd.status import Status
-from bgmm_jd.units import unit
+from bgmm_jd.optimization import initialization
+from bgmm_jd.optimization.status import Status
+from bgmm_jd.posterior.occupancy import occupied_components
+from bgmm_jd.posterior.posterior import restart_posteriors
+from bgmm_jd.reporting.inference_data import to_inference_data
+from bgmm_jd.variational.approximation import mean_field
+from bgmm_jd.variational.log_joint import model_of
 
 pytestmark = pytest.mark.slow
 
@@ -227,7 +227,7 @@ def test_wider_rows_than_the_prior_is(name, execution, request):
 def test_as_many_clusters_as_needed(form):
     """Four, the largest first, whatever the form: the least gain of a fourth is some 400 nats."""
     rows = to_rows(four_clusters(), centre_and_scale(four_clusters()).units)
-    found = initial.cluster_as_needed(rows, K_MAX, form, np.random.default_rng(0))
+    found = initialization.cluster_as_needed(rows, K_MAX, form, np.random.default_rng(0))
     assert found.count.shape == (K_MAX,)
     assert found.mean.shape == (K_MAX, D)
     assert found.covariance.shape == (K_MAX, D, D)
@@ -241,7 +241,7 @@ def test_clusters_of_weighted_rows():
     X, weight = four_clusters(), np.repeat([4.0, 1.0, 1.0, 1.0], SIZES).astype(np.float32)
     rows = to_rows(X, centre_and_scale(X, weight).units)._replace(weight=weight)
     found = [
-        initial.cluster_as_needed(rows, K_MAX, "diag", np.random.default_rng(seed)).count
+        initialization.cluster_as_needed(rows, K_MAX, "diag", np.random.default_rng(seed)).count
         for seed in range(20)
     ]
     expected = np.zeros(K_MAX)
@@ -252,20 +252,20 @@ def test_clusters_of_weighted_rows():
 
 def test_one_cluster_and_equal_rows():
     rng = np.random.default_rng(0)
-    one = initial.cluster_as_needed(Rows(rng.normal(size=(200, D))), 5, "diag", rng)
+    one = initialization.cluster_as_needed(Rows(rng.normal(size=(200, D))), 5, "diag", rng)
     assert (one.count > 0).sum() == 1
-    equal = initial.cluster_as_needed(Rows(np.zeros((30, D))), 5, "full", rng)
+    equal = initialization.cluster_as_needed(Rows(np.zeros((30, D))), 5, "full", rng)
     assert equal.count.sum() == 30
     assert np.isfinite(equal.covariance).all()
-    start = initial.moments(equal, "full")
+    start = initialization.moments(equal, "full")
     assert all(np.isfinite(m).all() and np.isfinite(s).all() for m, s in start.values())
 
 
 def test_a_start_from_needed_clusters_has_room_for_all():
     """Empty components have small weights and a spread of their own, never a singular one."""
     rows = to_rows(four_clusters(), unit(D))
-    found = initial.cluster_as_needed(rows, K_MAX, "diag", np.random.default_rng(0))
-    start = initial.moments(found, "diag")
+    found = initialization.cluster_as_needed(rows, K_MAX, "diag", np.random.default_rng(0))
+    start = initialization.moments(found, "diag")
     weights, _ = start["weights"]
     np.testing.assert_allclose(weights[4:], 1.0 / (N + K_MAX))
     np.testing.assert_allclose(start["precisions"][0][4:], K_MAX ** (2.0 / D))

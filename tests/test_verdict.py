@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 import bgmm_jd
-from bgmm_jd.posterior import draw, expected_counts
-from bgmm_jd.prior import smallest_weight
-from bgmm_jd.restarts import Restart
-from bgmm_jd.run import Run
-from bgmm_jd.status import Status
-from bgmm_jd.verdict import verdict
+from bgmm_jd.fitting.verdict import verdict
+from bgmm_jd.model.priors import smallest_weight
+from bgmm_jd.optimization.restarts import Restart
+from bgmm_jd.optimization.single_run import Run
+from bgmm_jd.optimization.status import Status
+from bgmm_jd.posterior.posterior import draw, expected_counts
 
 GOOD = Status.CONVERGED
 

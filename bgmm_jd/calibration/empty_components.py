@@ -1,0 +1,208 @@
+"""Components that hold no rows: their coordinates stay as the mean field has them.
+
+The rows tell nothing of a component that a sparse or a stick-breaking prior has left empty. Its
+variables are nearly those of the prior, which the mean field has, and nearly independent of all
+others; but its weight, of 1e-30 or 1e-3, is far from normal in any coordinates. A normal
+distribution is sought for the coordinates that the rows tell of, and the others are drawn beside
+it. They are the component's own, and each break of the stick of weights that has an empty
+component, or nothing but empty ones, on one side: breaks are independent under the mean field.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from scipy.special import logsumexp
+
+from bgmm_jd.calibration.observed_information import is_by_component, layout
+from bgmm_jd.data.rows import Rows, gather, weights
+from bgmm_jd.data.standardize import Data
+from bgmm_jd.data.units import Units
+from bgmm_jd.distributions.stick_breaking import log_prob_of_breaks, pairs_of_dirichlet
+from bgmm_jd.model import likelihood
+from bgmm_jd.model.likelihood import Theta
+from bgmm_jd.variational.families import DIRICHLET, STICKS
+from bgmm_jd.variational.log_joint import Model
+from bgmm_jd.variational.surrogate import Site, Values, coordinate_map, is_normal
+
+_FEWEST_ROWS = 0.5  # that a component is expected to hold
+_FEWEST_SHARE = 0.05  # of an equal part, where the rows are worth little
+_SUSPECT_ROWS = 10.0  # a mean weight worth more is never that of an empty component
+_MOST_ROWS = 2_048  # that one may be put at
+_DRAWS = 16
+_NUMBERS = 2**23  # in the largest array of a call
+
+
+class Spare(NamedTuple):
+    """What stays as the mean field has it.
+
+    components [K], breaks [K - 1] : bool.
+    places : of these breaks among the P coordinates of a point.
+    informed : the places of all coordinates that do not stay.
+    pairs [K - 1, 2] : (a, b) of each break under the mean field.
+    rows [M, D], chance [M] : what an empty component may be put at: see `placed`. No rows if the
+        mean field of the means is not normal.
+    """
+
+    components: np.ndarray
+    breaks: np.ndarray
+    places: np.ndarray
+    informed: np.ndarray
+    pairs: np.ndarray
+    rows: np.ndarray
+    chance: np.ndarray
+
+
+def spare_of(
+    model: Model,
+    values: Values,
+    units: Units,
+    mean: np.ndarray,
+    theta: Theta,
+    data: Data,
+    rng: np.random.Generator,
+) -> Spare | None:
+    """The components that are expected to hold less than half a row; None where all hold more.
+
+    None too where the variables of a component depend on those of others, by their support or
+    their prior.
+
+    Parameters
+    ----------
+    values, mean [P] : of the mean field.
+    theta : draws of it.
+    """
+    least = theta["weights"].numpy().mean(axis=0, dtype=np.float64).min()
+    site = model.site("weights")
+    if least * data.total > _SUSPECT_ROWS or not _breaks(site):
+        return None
+    held, log_density = census(model, theta, data.rows)
+    empty = held < min(_FEWEST_ROWS, _FEWEST_SHARE * data.total / model.components)
+    apart = empty.any() and is_by_component(model, units, mean)
+    if not (apart and _is_independent(model)):
+        return None
+    breaks = empty[:-1] | np.logical_and.accumulate(empty[::-1])[::-1][1:]
+    plan = layout(model, units)
+    informed = np.ones(plan.size, bool)
+    informed[plan.own[empty]] = False
+    informed[plan.weights[breaks]] = False
+    rows, chance = _candidates(data.rows, log_density, rng)
+    if not is_normal(model.site("means")):
+        rows, chance = rows[:0], chance[:0]
+    return Spare(
+        components=empty,
+        breaks=breaks,
+        places=plan.weights[breaks],
+        informed=np.flatnonzero(informed),
+        pairs=_pairs(site, values).numpy().astype(np.float64),
+        rows=rows,
+        chance=chance,
+    )
+
+
+def census(model: Model, theta: Theta, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """How many rows each component holds, by their weights [K], and each row's log density [N].
+
+    Both on average over a few draws.
+    """
+    N, D = rows.values.shape
+    by_row = model.components * D * (D if model.matrices and rows.missing else 1)
+    draws = int(np.clip(_NUMBERS // (by_row * N), 1, _DRAWS))
+    few = {name: v[:draws] for name, v in theta.items()}
+    size = max(1, _NUMBERS // (by_row * draws))
+    weight, held, log_density = weights(rows), np.zeros(model.components), np.empty(N)
+    for first in range(0, N, size):
+        part = np.arange(first, min(first + size, N))
+        there = gather(rows, part)
+        label = likelihood.log_joint_label(few, there, model.covariance).numpy().astype(np.float64)
+        total = logsumexp(label, axis=1)
+        held += np.exp(label - total[:, np.newaxis]).mean(axis=0) @ weight[part]
+        log_density[part] = total.mean(axis=0)
+    return held, log_density
+
+
+def _candidates(
+    rows: Rows, log_density: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Complete rows [M, D], not too many, and their chances.
+
+    Half by their weights, half by these over their density too: a component with next to no weight
+    takes the rows that the others leave nearly alone.
+    """
+    weight = weights(rows)
+    if rows.missing is not None:
+        weight = weight * rows.missing.observed.all(axis=1)[rows.missing.pattern]
+    values = rows.values.astype(np.float64)
+    if not weight.any():
+        return values[:0], weight[:0]
+    values, weight, log_density = (v[weight > 0.0] for v in (values, weight, log_density))
+    alone = weight * np.exp(log_density.min() - log_density)
+    chance = 0.5 * weight / weight.sum() + 0.5 * alone / alone.sum()
+    most = min(_MOST_ROWS, _NUMBERS // values.shape[1] ** 2)
+    if len(values) > most:
+        chosen = rng.choice(len(values), most, p=chance)
+        return values[chosen], np.full(most, 1.0 / most)
+    return values, chance
+
+
+def _breaks(site: Site) -> bool:
+    """Whether the surrogate breaks a stick, with breaks that are independent of each other."""
+    return site.family is DIRICHLET or site.family is STICKS
+
+
+def _is_independent(model: Model) -> bool:
+    """Whether no variable's prior depends on another variable: tried on two draws."""
+    draws = model.prior.sample(2, seed=(0, 0))._asdict()
+    first, second = ({name: v[i] for name, v in draws.items()} for i in range(2))
+    expected = model.prior.log_prob_parts(list(first.values()))._asdict()
+    for name in draws:
+        mixed = second | {name: first[name]}
+        found = model.prior.log_prob_parts(list(mixed.values()))._asdict()
+        if not np.allclose(found[name], expected[name], rtol=1e-5, atol=1e-5):
+            return False
+    return True
+
+
+def log_prob(model: Model, values: Values, units: Units, theta: Theta, spare: Spare) -> tf.Tensor:
+    """Log density [S] of the coordinates that stay, under the mean field.
+
+    Parameters
+    ----------
+    values : of the mean field.
+    theta : draws in internal units.
+    """
+    total = tf.zeros([], units.scale.dtype)
+    for site in model.sites:
+        if not site.by_component or site.fixed is not None:
+            continue
+        if site.name == "weights":
+            found, stays = _of_breaks(site, values, theta[site.name]), spare.breaks
+        else:
+            found, stays = _of_components(site, values, units, theta[site.name]), spare.components
+        total += tf.reduce_sum(tf.boolean_mask(found, stays, axis=1), axis=1)
+    return total
+
+
+def _of_breaks(site: Site, values: Values, weights: tf.Tensor) -> tf.Tensor:
+    """Of the coordinate of each break: [S, K - 1]."""
+    return log_prob_of_breaks(_pairs(site, values), weights)
+
+
+def _pairs(site: Site, values: Values) -> tf.Tensor:
+    concentration = tf.convert_to_tensor(values[site.name]["concentration"])
+    return pairs_of_dirichlet(concentration) if site.family is DIRICHLET else concentration
+
+
+def _of_components(site: Site, values: Values, units: Units, draws: tf.Tensor) -> tf.Tensor:
+    """Of the coordinates of each component: [S, K]."""
+    bijector = coordinate_map(site, units)
+    points = bijector.inverse(draws)
+    parameters = {name: tf.convert_to_tensor(v) for name, v in values[site.name].items()}
+    member = site.family.distribution(parameters)
+    if site.bijector is not None:
+        found = member.log_prob(points)
+    else:
+        ndims = bijector.forward_min_event_ndims
+        volume = bijector.forward_log_det_jacobian(points, event_ndims=ndims)
+        found = member.log_prob(draws) + volume
+    return tf.reduce_sum(found, axis=tf.range(2, tf.rank(found)))

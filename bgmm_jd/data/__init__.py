@@ -1,0 +1,1 @@
+"""The rows of X: validation, standardisation, missing entries, weights and minibatches."""

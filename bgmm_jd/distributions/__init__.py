@@ -1,0 +1,1 @@
+"""Distributions whose draws and densities stay right for the posterior of a large data set."""

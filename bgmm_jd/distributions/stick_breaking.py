@@ -1,0 +1,341 @@
+"""Stick-breaking proportions: a generalised Dirichlet distribution, draws and densities.
+
+A stick of length 1 is broken K - 1 times. The k-th break takes the share v[k] of what remains:
+
+    v[k] ~ Beta(a[k], b[k]), independent,    w[k] = v[k] R[k],    R[k] = prod_{j<k} (1 - v[j]),
+
+and the last piece w[K] is what then remains. In this file v[k] and 1 - v[k] are kept as a pair,
+each with its own digits, and so are the sums R[k] = w[k] + ... + w[K]: no tail is a difference.
+
+References
+----------
+R. J. Connor, J. E. Mosimann (1969). Concepts of independence for proportions with a generalization
+    of the Dirichlet distribution. Journal of the American Statistical Association 64(325).
+H. Ishwaran, L. F. James (2001). Gibbs sampling methods for stick-breaking priors. Journal of the
+    American Statistical Association 96(453).
+"""
+
+import math
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
+
+from bgmm_jd.backend import random
+from bgmm_jd.distributions import gamma
+
+__all__ = ["MirroredStickBreaking", "StickBreaking", "StickCoordinates", "dirichlet_process"]
+
+
+# What must be left of a stick for its break to have a gradient: the least proportion is a rounding.
+_LOG_WHOLE = math.log(gamma.LEAST_PROPORTION / np.finfo(np.float32).eps)
+
+
+def dirichlet_process(K: int, alpha: Any) -> tf.Tensor:
+    """Concentrations of the weights of a Dirichlet process, cut off at K components.
+
+    ::
+
+        a[k] = 1,    b[k] = alpha,    k = 1, ..., K - 1
+
+    (Ishwaran and James 2001, section 3).
+
+    Parameters
+    ----------
+    K : int
+        Number of components kept, more than are expected to be needed.
+    alpha : float or tensor [...], positive
+        The larger, the more components share the weight: for N rows about
+        alpha log(1 + N / alpha) of them are occupied. Its dtype is that of the result; float32 for
+        a Python number.
+
+    Returns
+    -------
+    tensor [..., K - 1, 2]
+        For `StickBreaking`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is out of its range. A tensor `alpha` is not looked into: it may be a draw.
+    """
+    if isinstance(K, bool) or not isinstance(K, Integral):
+        raise TypeError(f"K must be an integer; got {K!r} ({type(K).__name__}).")
+    if K < 1:
+        raise ValueError(f"K must be at least 1; got {K}.")
+    if not tf.is_tensor(alpha) and not np.all(np.isfinite(alpha) & (np.asarray(alpha) > 0)):
+        raise ValueError(f"alpha must be finite and positive; got {alpha!r}.")
+    alpha = _as_tensor(alpha)
+    b = tf.repeat(alpha[..., tf.newaxis], int(K) - 1, axis=-1)
+    return tf.stack([tf.ones_like(b), b], axis=-1)
+
+
+class StickBreaking(tfd.Distribution):
+    """Proportions [K] from breaking a stick K - 1 times: see the head of this file.
+
+    ::
+
+        log p(w) = sum_{k<K} (log Beta(v[k]; a[k], b[k]) - log R[k]),    v[k] = w[k] / R[k],
+
+    a density in the first K - 1 proportions, as a Dirichlet's is. Where b[k] = a[k+1] + b[k+1],
+    it is the Dirichlet with concentrations (a[1], ..., a[K-1], b[K-1]).
+
+    Draws are the same in eager mode, in a graph and under XLA, and reparameterized to first order,
+    for concentrations from 0.05 to 1e8: see `gamma.Dirichlet`. An integer `seed` is taken as it is
+    (see `draws.stateless_seed`).
+
+    A component below `gamma.LEAST_PROPORTION` is raised to it in a draw, and keeps its relative
+    gradient. How components so small share their part of the stick is lost, so a break has no
+    gradient where hardly more than that is left to break. What is left is independent of how it
+    breaks: the gradient that the other draws tell is the right one times their share. `log_prob`
+    raises components below the smallest normal float to it.
+
+    Parameters
+    ----------
+    concentration : tensor [..., K - 1, 2]
+        The pairs (a[k], b[k]), all positive. K = 1 is a point mass at 1, of log density 0.
+
+    Raises
+    ------
+    ValueError
+        If `concentration` has not the last two axes above.
+    """
+
+    _mirrored = False
+
+    def __init__(
+        self,
+        concentration: Any,
+        validate_args: bool = False,
+        allow_nan_stats: bool = True,
+        name: str = "StickBreaking",
+    ) -> None:
+        parameters = dict(locals())
+        with tf.name_scope(name) as scope:
+            # What can change stays what it is, to be read when it is used.
+            if not _can_change(concentration):
+                concentration = _as_tensor(concentration)
+            _check_shape(concentration.shape)
+            self._concentration = concentration
+            super().__init__(
+                dtype=concentration.dtype,
+                reparameterization_type=tfd.FULLY_REPARAMETERIZED,
+                validate_args=validate_args,
+                allow_nan_stats=allow_nan_stats,
+                parameters=parameters,
+                name=scope,
+            )
+
+    @property
+    def concentration(self) -> Any:
+        """The pairs (a[k], b[k]): [..., K - 1, 2]."""
+        return self._concentration
+
+    @classmethod
+    def _parameter_properties(cls, dtype: Any, num_classes: Any = None) -> dict[str, Any]:
+        def low() -> tfb.Bijector:
+            return tfb.Softplus(low=np.finfo(tf.as_dtype(dtype).as_numpy_dtype).eps)
+
+        def shape(event_shape: Any) -> tf.Tensor:
+            event_shape = tf.convert_to_tensor(event_shape, tf.int32)
+            return tf.concat([event_shape[:-1], [event_shape[-1] - 1, 2]], axis=0)
+
+        properties = tfp.util.ParameterProperties(
+            event_ndims=2, shape_fn=shape, default_constraining_bijector_fn=low
+        )
+        return {"concentration": properties}
+
+    def _event_shape(self) -> tf.TensorShape:
+        shape = self.concentration.shape
+        breaks = None if shape.rank is None else shape[-2]
+        return tf.TensorShape([None if breaks is None else breaks + 1])
+
+    def _event_shape_tensor(self) -> tf.Tensor:
+        return tf.shape(self.concentration)[-2:-1] + 1
+
+    def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
+        concentration = tf.convert_to_tensor(self.concentration)
+        shape = tf.concat([[n], tf.shape(concentration)], axis=0)
+        seed = random.stateless_seed(seed, salt="StickBreaking")
+        sticks, change = _draw_pairs(tf.broadcast_to(concentration, shape), seed, self._mirrored)
+        log_sticks = tf.math.log(sticks)
+        value = tf.exp(log_pieces(log_sticks))
+        value = tf.maximum(value, gamma.LEAST_PROPORTION)
+        log_remaining = tf.cumsum(log_sticks[..., 1:], axis=-2, exclusive=True)
+        change = tf.where(log_remaining > _LOG_WHOLE, change, tf.zeros_like(change))
+        return gamma._moving(value, log_pieces(change))
+
+    def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
+        log_sticks, log_remaining = log_sticks_of(x)
+        density = gamma.Dirichlet(self.concentration).log_prob(tf.exp(log_sticks))
+        return tf.reduce_sum(density - log_remaining, axis=-1)
+
+    def _mean(self) -> tf.Tensor:
+        return tf.exp(log_pieces(tf.math.log(self._stick_means())))
+
+    def _variance(self) -> tf.Tensor:
+        """E[w]^2 (E[w^2] / E[w]^2 - 1): a w[k] is a product of independent factors.
+
+        E[f^2] / E[f]^2 = 1 + Var[f] / E[f]^2 for each factor f; for v, Var / E^2 is
+        b / (a (a + b + 1)).
+        """
+        concentration = tf.convert_to_tensor(self.concentration)
+        total = tf.reduce_sum(concentration, axis=-1, keepdims=True)
+        spread = tf.reverse(concentration, axis=[-1]) / concentration / (total + 1.0)
+        return tf.square(self._mean()) * tf.math.expm1(log_pieces(tf.math.log1p(spread)))
+
+    def _stick_means(self) -> tf.Tensor:
+        """E[v] and E[1 - v]: [..., K - 1, 2]."""
+        concentration = tf.convert_to_tensor(self.concentration)
+        return concentration / tf.reduce_sum(concentration, axis=-1, keepdims=True)
+
+    def _default_event_space_bijector(self) -> tfb.Bijector:
+        return StickCoordinates(validate_args=self.validate_args)
+
+    def _parameter_control_dependencies(self, is_init: bool) -> list[Any]:
+        if not self.validate_args or is_init == _can_change(self.concentration):
+            return []
+        message = "Argument `concentration` must be positive."
+        return [tf.debugging.assert_positive(self.concentration, message=message)]
+
+    def _sample_control_dependencies(self, x: tf.Tensor) -> list[Any]:
+        if not self.validate_args:
+            return []
+        one, total = tf.ones([], self.dtype), tf.reduce_sum(x, axis=-1)
+        return [
+            tf.debugging.assert_non_negative(x, message="Samples must be non-negative."),
+            tf.debugging.assert_near(one, total, message="Samples must sum to 1."),
+        ]
+
+
+class MirroredStickBreaking(StickBreaking):
+    """`StickBreaking` whose draws come in pairs, from normal draws that are mirror images."""
+
+    _mirrored = True
+
+
+class StickCoordinates(tfb.Bijector):
+    """K - 1 real numbers y as K proportions: the sticks are v[k] = sigmoid(y[k]).
+
+    Volume is measured as a Dirichlet density does, in the first K - 1 proportions: the log of the
+    Jacobian is sum_k (log v[k] + log(1 - v[k]) + log R[k]). Proportions are raised to the least of
+    a draw; below the smallest normal float they are taken for it on the way back.
+    """
+
+    def __init__(self, validate_args: bool = False, name: str = "sticks") -> None:
+        super().__init__(
+            forward_min_event_ndims=1, parameters={}, validate_args=validate_args, name=name
+        )
+
+    def _forward(self, y: tf.Tensor) -> tf.Tensor:
+        return tf.maximum(tf.exp(log_pieces(_log_sigmoids(y))), gamma.LEAST_PROPORTION)
+
+    def _inverse(self, x: tf.Tensor) -> tf.Tensor:
+        log_sticks, _ = log_sticks_of(x)
+        return log_sticks[..., 0] - log_sticks[..., 1]
+
+    def _forward_log_det_jacobian(self, y: tf.Tensor) -> tf.Tensor:
+        log_sticks = _log_sigmoids(y)
+        log_remaining = tf.cumsum(log_sticks[..., 1], axis=-1, exclusive=True)
+        return tf.reduce_sum(tf.reduce_sum(log_sticks, axis=-1) + log_remaining, axis=-1)
+
+    def _forward_event_shape(self, shape: tf.TensorShape) -> tf.TensorShape:
+        return shape[:-1].concatenate(shape[-1] + 1)
+
+    def _inverse_event_shape(self, shape: tf.TensorShape) -> tf.TensorShape:
+        return shape[:-1].concatenate(shape[-1] - 1)
+
+    def _forward_event_shape_tensor(self, shape: tf.Tensor) -> tf.Tensor:
+        return tf.concat([shape[:-1], shape[-1:] + 1], axis=0)
+
+    def _inverse_event_shape_tensor(self, shape: tf.Tensor) -> tf.Tensor:
+        return tf.concat([shape[:-1], shape[-1:] - 1], axis=0)
+
+
+def pairs_of_dirichlet(concentration: tf.Tensor) -> tf.Tensor:
+    """The pairs (a[k], b[k]) [..., K - 1, 2] of a Dirichlet: b[k] = a[k+1] + ... + a[K]."""
+    rest = tf.cumsum(concentration, axis=-1, reverse=True)
+    return tf.stack([concentration[..., :-1], rest[..., 1:]], axis=-1)
+
+
+def log_prob_of_breaks(pairs: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Log density [..., K - 1] of each of the `StickCoordinates` of weights [..., K].
+
+    That of logit v[k] is Beta(v[k]; a[k], b[k]) v[k] (1 - v[k]).
+    """
+    log_sticks, _ = log_sticks_of(weights)
+    density = gamma.Dirichlet(pairs).log_prob(tf.exp(log_sticks))
+    return density + tf.reduce_sum(log_sticks, axis=-1)
+
+
+def _as_tensor(value: Any) -> tf.Tensor:
+    """Of its own dtype; float32 for Python numbers and integers."""
+    dtype = tf.as_dtype(getattr(value, "dtype", tf.float32))
+    return tf.convert_to_tensor(value, dtype if dtype.is_floating else tf.float32)
+
+
+def _can_change(parameter: Any) -> bool:
+    return isinstance(parameter, tf.Variable | tfp.util.DeferredTensor)
+
+
+def _check_shape(shape: tf.TensorShape) -> None:
+    known = shape.rank is not None
+    if known and (shape.rank < 2 or shape[-1] not in (2, None)):
+        raise ValueError(
+            "concentration must have shape [..., K - 1, 2], a pair (a, b) for each break; "
+            f"got {shape}. dirichlet_process(K, alpha) makes one."
+        )
+
+
+def _draw_pairs(
+    concentration: tf.Tensor, seed: tf.Tensor, mirrored: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Draws of (v, 1 - v), and the number 0 with the gradients of their logs: [..., 2] both."""
+    z = gamma._standard_draw(concentration, seed, mirrored)
+    # Relative to the larger factor, whose scale is at least 10: the sum cannot vanish.
+    largest = tf.reduce_max(z.log_factor, axis=-1, keepdims=True)
+    parts = z.scale * tf.exp(z.log_factor - largest)
+    value = parts / tf.reduce_sum(parts, axis=-1, keepdims=True)
+    # The change of log v is 1 - v times that of the log of v / (1 - v), which is the one below; of
+    # log(1 - v), -v times it.
+    apart = z.change[..., :1] - z.change[..., 1:]
+    return value, tf.reverse(value, axis=[-1]) * tf.concat([apart, -apart], axis=-1)
+
+
+def log_pieces(log_sticks: tf.Tensor) -> tf.Tensor:
+    """Logs of the pieces [..., K], or what adds up like them, from those of (v, 1 - v).
+
+    ::
+
+        log w[k] = log v[k] + sum_{j<k} log(1 - v[j]),    log w[K] = sum_{j<K} log(1 - v[j]).
+    """
+    taken, left = log_sticks[..., 0], log_sticks[..., 1]
+    zero = tf.zeros_like(tf.reduce_sum(taken, axis=-1, keepdims=True))  # also where K = 1
+    before = tf.concat([zero, tf.cumsum(left, axis=-1)], axis=-1)
+    return tf.concat([taken, zero], axis=-1) + before
+
+
+def log_sticks_of(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The logs of (v, 1 - v) [..., K - 1, 2] of proportions, and of what is left before a break.
+
+    Differences of logs: the gradient of a quotient divides twice by the whole, which XLA makes one
+    division by its square, and that of 1e-30 is zero in float32.
+    """
+    tiny = float(np.finfo(x.dtype.as_numpy_dtype).tiny)
+    x = tf.maximum(x, tiny)
+    # Sums from the far end: 1 - w[1] - ... - w[k] would have no digits of a short tail.
+    log_remaining = tf.math.log(tf.cumsum(x, axis=-1, reverse=True))
+    parts = tf.stack([tf.math.log(x[..., :-1]), log_remaining[..., 1:]], axis=-1)
+    whole = log_remaining[..., :-1]
+    # A share rounded to below the smallest float, or above 1, is out of a density's reach.
+    least = math.log(tiny) + 1e-4
+    return tf.clip_by_value(parts - whole[..., tf.newaxis], least, 0.0), whole
+
+
+def _log_sigmoids(y: tf.Tensor) -> tf.Tensor:
+    """log sigmoid(y) and log(1 - sigmoid(y)): [..., 2]."""
+    return tf.stack([tf.math.log_sigmoid(y), tf.math.log_sigmoid(-y)], axis=-1)

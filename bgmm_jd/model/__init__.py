@@ -1,0 +1,1 @@
+"""The Gaussian mixture: priors, covariance forms and the likelihood with labels summed out."""

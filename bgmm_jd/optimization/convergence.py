@@ -1,0 +1,79 @@
+"""When the parameters have settled, in units of their own posterior standard deviation.
+
+A stochastic optimizer ends in a cloud around the optimum. The run is cut into blocks of steps;
+the blocks of its second half are the cloud. The run has settled when the two halves of the cloud
+agree, and what it returns is the cloud's mean, which is far nearer to the optimum than the last
+step is (Polyak and Juditsky 1992; for variational inference Dhaka et al. 2020, *Robust, accurate
+stochastic optimization for variational inference*).
+"""
+
+from typing import Any
+
+import numpy as np
+from tensorflow_probability import bijectors as tfb
+
+from bgmm_jd.variational.surrogate import Site, Values, map_values
+
+Moments = tuple[np.ndarray, np.ndarray]  # means and sds of all coordinates, in a row each
+
+_FEWEST_BLOCKS = 4  # in the second half: two to compare with two
+_OF_ARRAYS: dict[type, Any] = {tfb.Identity: np.asarray, tfb.Exp: np.exp}
+
+
+def is_due(blocks: int) -> bool:
+    """Whether to look after that many blocks: about eight times in each doubling of the run."""
+    return blocks % max(1, 2 ** (blocks.bit_length() - 4)) == 0
+
+
+def cloud(blocks: list[Values]) -> list[Values]:
+    """The second half of the run, of an even number of blocks."""
+    return blocks[-2 * (len(blocks) // 4) :] if len(blocks) >= 4 else blocks[-1:]
+
+
+def drift(sites: tuple[Site, ...], blocks: list[Values]) -> float:
+    """How far the halves of the cloud are apart: the largest over all parameters of
+
+    |difference of posterior means| / sd and |difference of log sds|; infinite for short runs.
+    """
+    chosen = cloud(blocks)
+    if len(chosen) < _FEWEST_BLOCKS:
+        return np.inf
+    half = len(chosen) // 2
+    early, late = (moments(sites, average(sites, part)) for part in (chosen[:half], chosen[half:]))
+    return float(np.abs(difference(late, early)).max())
+
+
+def difference(here: Moments, there: Moments) -> np.ndarray:
+    """From here to there: of means in the sds here, and of logs of sds."""
+    return np.concatenate([(there[0] - here[0]) / here[1], np.log(there[1] / here[1])])
+
+
+def average(sites: tuple[Site, ...], blocks: list[Values]) -> Values:
+    """The parameters at the mean of the blocks, which are in unconstrained coordinates."""
+    return map_values(
+        lambda constraint, *leaves: _constrained(constraint, np.mean(leaves, axis=0)),
+        sites,
+        *blocks,
+    )
+
+
+def _constrained(constraint: tfb.Bijector, free: np.ndarray) -> np.ndarray:
+    """What `constraint.forward` gives, which takes a millisecond outside a compiled function."""
+    known = _OF_ARRAYS.get(type(constraint))
+    with np.errstate(over="ignore"):  # as TensorFlow does: a run may leave the dtype's range
+        return constraint.forward(free).numpy() if known is None else known(free)
+
+
+def moments(sites: tuple[Site, ...], values: Values) -> Moments:
+    """Means and sds of every coordinate of the surrogate, in a row each, in float64.
+
+    The weight of the last of many broken sticks has a variance below the smallest float32.
+    """
+    pairs = []
+    for site in sites:
+        wide = {name: np.asarray(v, np.float64) for name, v in values[site.name].items()}
+        pairs.append(site.family.moments(wide))
+    return (
+        np.concatenate([np.ravel(mean) for mean, _ in pairs]),
+        np.concatenate([np.ravel(sd) for _, sd in pairs]),
+    )

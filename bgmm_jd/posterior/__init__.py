@@ -1,0 +1,1 @@
+"""The fitted posterior and what is computed from its draws."""

@@ -1,0 +1,1 @@
+"""ArviZ export, comparison of fits and plots."""

@@ -1,0 +1,61 @@
+"""A step along the natural gradient, and how far it may go."""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from bgmm_jd.variational.families import tril_reach
+from bgmm_jd.variational.surrogate import Site, Values, map_values, natural_gradient
+
+
+class Stride(NamedTuple):
+    """How far a step goes: numbers outside the compiled loop, tensors inside.
+
+    rate : step size, 1 being a full natural-gradient step.
+    longest_loc : the most that a location moves, in its posterior sds.
+    longest_log : the most that the log of a scale, a concentration or a mean moves.
+    """
+
+    rate: Any
+    longest_loc: Any
+    longest_log: Any
+
+
+def natural_step(
+    sites: tuple[Site, ...], values: Values, gradient: Values, stride: Stride
+) -> Values:
+    """What each unconstrained parameter moves by: -rate F^-1 gradient, cut to its longest.
+
+    Parameters
+    ----------
+    values : parameters (constrained), as tensors.
+    gradient : of the loss, by the unconstrained parameters.
+    """
+    direction = natural_gradient(sites, values, gradient)
+
+    def step(site: Site, name: str) -> tf.Tensor:
+        wanted = -stride.rate * direction[site.name][name]
+        # One draw where the prior is out of the dtype's range must not end the run.
+        wanted = tf.where(tf.math.is_finite(wanted), wanted, 0.0)
+        longest = _longest(name, values[site.name], stride)
+        return tf.clip_by_value(wanted, -longest, longest)
+
+    return {site.name: {name: step(site, name) for name in direction[site.name]} for site in sites}
+
+
+def _longest(name: str, parameters: Any, stride: Stride) -> Any:
+    if name == "loc":
+        return stride.longest_loc * parameters["scale"]
+    if name == "mean_tril":
+        return stride.longest_log * tril_reach(parameters["mean_tril"])
+    return stride.longest_log
+
+
+def free_of(sites: tuple[Site, ...], values: Values) -> Values:
+    """Unconstrained coordinates of the parameters."""
+    return map_values(lambda constraint, v: constraint.inverse(v), sites, values)
+
+
+def values_of(sites: tuple[Site, ...], free: Values) -> Values:
+    """Parameters at unconstrained coordinates."""
+    return map_values(lambda constraint, v: constraint.forward(v), sites, free)
