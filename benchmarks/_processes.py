@@ -24,15 +24,16 @@ from bgmm_jd.backend.random import stateless_seed
 from bgmm_jd.data import units
 from bgmm_jd.data.standardize import centre_and_scale
 from bgmm_jd.model.covariance_forms import MATRIX_FORMS
-from bgmm_jd.model.priors import default_prior, prior_moments
-from bgmm_jd.optimization import full_data, initialization
+from bgmm_jd.model.prior_summaries import prior_moments
+from bgmm_jd.model.priors import default_prior
+from bgmm_jd.optimization import full_data as full_data_module
+from bgmm_jd.optimization import initialization
 from bgmm_jd.optimization.single_run import Run
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.variational.approximation import Inside
 from bgmm_jd.variational.labels import arrange_values
-from bgmm_jd.variational.log_joint import model_of
-from bgmm_jd.variational.natural_gradient import free_of
-from bgmm_jd.variational.surrogate import start_values
+from bgmm_jd.variational.parameters import free_of, start_values
+from bgmm_jd.variational.structure import model_of
 
 K, D = 10, 8
 DRAWS = 2  # of a slice in a pass
@@ -86,7 +87,7 @@ class Fitted(NamedTuple):
     """
 
     seconds: list[float]
-    full_data: int
+    full_data_module: int
     steps: list[int]
     agreeing: int
     status: str
@@ -172,9 +173,9 @@ def fit_task(
 ) -> Fitted:
     """Call `fit` some times with the same seed, then time passes where the last one came to."""
     if exact:
-        full_data._TOLERANCE *= CLOSER
-        full_data._AVERAGED *= LONGER
-        full_data._SLICES *= FINER
+        full_data_module._TOLERANCE *= CLOSER
+        full_data_module._AVERAGED *= LONGER
+        full_data_module._SLICES *= FINER
     X = rows_of(shape)
     counts, before, seconds, peaks = count_passes(), resident(), [], []
     for _ in range(calls):
@@ -215,14 +216,14 @@ def fit_task(
 def count_passes() -> list[int]:
     """A list that takes the number of passes of every fixed point from now on."""
     counts: list[int] = []
-    polish = full_data.polish
+    polish = full_data_module.polish
 
     def counted(inside: Inside, seed: Any, report: Any, started: np.ndarray, most: int) -> Run:
         found = polish(inside, seed, report, started, most)
         counts.append(len(found.elbos) - len(started))
         return found
 
-    full_data.polish = counted
+    full_data_module.polish = counted
     return counts
 
 
@@ -243,7 +244,7 @@ def moments_of(posterior: Posterior) -> Moments:
 
 def pass_seconds(inside: Inside, calls: int) -> float:
     """Median seconds of a pass over all rows, after one that compiles."""
-    evaluate = full_data._evaluator(inside, stateless_seed(0))
+    evaluate = full_data_module._evaluator(inside, stateless_seed(0))
     free = tf.nest.map_structure(lambda t: t.numpy(), free_of(inside.model.sites, inside.values))
     return median_seconds(lambda: evaluate(free, 0), calls)
 
@@ -262,7 +263,7 @@ def median_seconds(call: Callable[[], Any], calls: int) -> float:
 def pass_task(shape: Shape, seed: int, pass_calls: int) -> Pass:
     """A pass from where a fit would start, and the floor of its slices."""
     inside = start_of(shape, seed)
-    plan = full_data._plan(inside)
+    plan = full_data_module._plan(inside)
     return Pass(
         seconds=pass_seconds(inside, pass_calls),
         floor=floor_seconds(plan, shape, pass_calls),
@@ -286,7 +287,7 @@ def start_of(shape: Shape, seed: int) -> Inside:
     return Inside(model, internal, data, "xla", values, order=np.arange(shape.K))
 
 
-def floor_seconds(plan: full_data.Plan, shape: Shape, calls: int) -> float:
+def floor_seconds(plan: full_data_module.Plan, shape: Shape, calls: int) -> float:
     """Median seconds of the arithmetic that no pass of this plan can do without."""
     rng = np.random.default_rng(0)
 

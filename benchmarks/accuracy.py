@@ -60,7 +60,7 @@ from _common import (
 
 import bgmm_jd
 from bgmm_jd.calibration import importance_sampling
-from bgmm_jd.posterior.posterior import Posterior, to_user
+from bgmm_jd.posterior.posterior import Posterior, in_data_units
 from bgmm_jd.variational import approximation
 
 USER_DRAWS = 4_000  # as many as NUTS makes
@@ -180,7 +180,7 @@ def proposals(posterior: Posterior, seed: int) -> dict[str, np.ndarray]:
     draws = importance_sampling.proposal(
         inside, MANY_DRAWS, np.random.default_rng(seed), to_weigh=False
     )
-    return to_user(posterior, draws.theta)
+    return in_data_units(posterior, draws.theta)
 
 
 def worst(found: Sequence[Mapping[str, Errors]]) -> dict[str, Errors]:

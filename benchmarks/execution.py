@@ -49,14 +49,16 @@ from _common import (
 
 import bgmm_jd
 from bgmm_jd.backend.random import stateless_seed
+from bgmm_jd.data.minibatches import cut_batches
 from bgmm_jd.data.rows import to_tensors
-from bgmm_jd.data.standardize import Data, centre_and_scale, cut_batches
+from bgmm_jd.data.standardize import Data, centre_and_scale
 from bgmm_jd.data.units import Units, as_tensors, unit
-from bgmm_jd.model.priors import prior_moments
+from bgmm_jd.model.prior_summaries import prior_moments
 from bgmm_jd.optimization import convergence, initialization, svi
+from bgmm_jd.variational import parameters as parameters_module
 from bgmm_jd.variational import surrogate
-from bgmm_jd.variational.log_joint import Model, model_of
 from bgmm_jd.variational.natural_gradient import Stride
+from bgmm_jd.variational.structure import Model, model_of
 
 MODES = ("xla", "graph", "eager")
 PEERS = ("numpyro", "numpyro, tuned")
@@ -71,7 +73,7 @@ class Start(NamedTuple):
 
     model: Model
     data: Data
-    values: surrogate.Values
+    values: parameters_module.Values
 
 
 class Clock(NamedTuple):
@@ -107,7 +109,7 @@ def start_of(reference: Reference, seed: int) -> Start:
     clusters = initialization.cluster(data.rows, reference.K, np.random.default_rng(seed), trials=8)
     moments = prior_moments(prior) | initialization.moments(clusters, model.covariance)
     units = as_tensors(data.units, data.dtype)
-    values = surrogate.start_values(model.sites, moments, units, data.dtype)
+    values = parameters_module.start_values(model.sites, moments, units, data.dtype)
     return Start(model, data, values)
 
 
@@ -120,7 +122,7 @@ def timed_mode(start: Start, plan: svi.Schedule, calls: int, seed: int) -> tuple
     rows, draw_seed = to_tensors(start.data.rows), stateless_seed(seed)
     stride = stride_of(start, plan.batches.count)
 
-    def call(values: surrogate.Values, first: int) -> svi.Block:
+    def call(values: parameters_module.Values, first: int) -> svi.Block:
         return program.run(rows, start.data.units, values, draw_seed, first, stride)
 
     trace, first_call, block = _first_call(program, lambda: call(start.values, 0))
@@ -198,14 +200,18 @@ def mode_rows(
     return rows
 
 
-def apart(start: Start, values: surrogate.Values, others: surrogate.Values) -> tuple[float, float]:
+def apart(
+    start: Start, values: parameters_module.Values, others: parameters_module.Values
+) -> tuple[float, float]:
     """Largest |difference of posterior means| / sd, and of |log ratio of sds|."""
     here, there = (convergence.moments(start.model.sites, v) for v in (values, others))
     means = np.abs(here[0] - there[0]) / there[1]
     return float(means.max()), float(np.abs(np.log(here[1] / there[1])).max())
 
 
-def elbo_of(reference: Reference, start: Start, values: surrogate.Values, units: Units) -> Estimate:
+def elbo_of(
+    reference: Reference, start: Start, values: parameters_module.Values, units: Units
+) -> Estimate:
     """The elbo of the surrogate with these parameters, in the given units."""
     q = surrogate.joint(start.model.sites, values, units)
     return elbo(q, log_joint_of(reference.X, reference.K))

@@ -16,14 +16,8 @@ from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.conditionals import conditional, marginal
 from bgmm_jd.posterior.imputation import impute
 from bgmm_jd.posterior.occupancy import occupied_components
-from bgmm_jd.posterior.posterior import (
-    Posterior,
-    log_density,
-    predict,
-    predict_proba,
-    relabel,
-    sample_predictive,
-)
+from bgmm_jd.posterior.posterior import Posterior, relabel
+from bgmm_jd.posterior.prediction import log_density, predict, predict_proba, sample_predictive
 from bgmm_jd.posterior.predictive_mixture import PredictiveMixture
 from bgmm_jd.reporting.comparison import compare
 from bgmm_jd.reporting.density_plot import plot_density

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import stats
 
-from bgmm_jd.posterior.posterior import Components
+from bgmm_jd.posterior.normal_mixtures import Components
 
 
 def make(S, K, D, seed=0, apart=3.0):

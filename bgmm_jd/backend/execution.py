@@ -85,3 +85,25 @@ def in_chunks(function: Callable[[Any], Any], points: np.ndarray, size: int) -> 
     padded = np.resize(points, (chunks * size, points.shape[1]))
     parts = [function(tf.constant(part)).numpy() for part in np.split(padded, chunks)]
     return np.concatenate(parts)[:count]
+
+
+def cached_per_prior(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Answer once for each prior, or model of one; again where it has variables, which may change.
+
+    Parameters
+    ----------
+    function : of something hashable that has `variables`.
+    """
+    known = functools.lru_cache(maxsize=64)(function)
+
+    @functools.wraps(function)
+    def answer(subject: Any) -> Any:
+        return function(subject) if _has_variables(subject) else known(subject)
+
+    return answer
+
+
+@functools.lru_cache(maxsize=64)
+def _has_variables(subject: Any) -> bool:
+    """Looked for once: TensorFlow searches all attributes."""
+    return bool(subject.variables)

@@ -13,32 +13,14 @@ once: each call of the generator costs XLA a quarter of a second of compilation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
-from tensorflow_probability import distributions as tfd
 
-__all__ = [
-    "MirroredNormal",
-    "Normal",
-    "exponential",
-    "fold_in",
-    "half_of",
-    "in_pairs",
-    "normal",
-    "offset",
-    "polynomial",
-    "random_words",
-    "stateless_seed",
-    "to_exponential",
-    "to_normal",
-    "to_uniform",
-    "uniform",
-]
+from bgmm_jd.backend.numerics import polynomial
 
 # Philox4x32 (Salmon et al. 2011, *Parallel random numbers: as easy as 1, 2, 3*), named, as the
 # automatic choice differs: under XLA on a CPU, seeds with a negative first number give other words
@@ -312,37 +294,3 @@ def _rational(coefficients: tuple[tuple[float, float], ...], x: tf.Tensor) -> tf
     both = polynomial(coefficients[::-1], x[..., tf.newaxis])
     numerator, denominator = tf.unstack(both, num=2, axis=-1)
     return numerator / denominator
-
-
-def polynomial(coefficients: Sequence[Any], x: tf.Tensor) -> tf.Tensor:
-    """sum_k coefficients[k] x^k, by Horner's rule.
-
-    The coefficients are one constant in the graph: one each would be a tenth more of operations to
-    trace in a draw and its density.
-    """
-    descending = tf.constant(coefficients[::-1], x.dtype)
-    return tf.math.polyval(tf.unstack(descending, num=len(coefficients)), x)
-
-
-class Normal(tfd.Normal):
-    """`tfd.Normal` whose draws are the same in eager mode, in a graph and under XLA.
-
-    All else is inherited. Draws are loc + scale * normal(...), so reparameterized; an integer
-    `seed` is taken as it is (see `stateless_seed`).
-    """
-
-    _mirrored = False
-
-    def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
-        loc = tf.convert_to_tensor(self.loc)
-        scale = tf.convert_to_tensor(self.scale)
-        batch_shape = tf.broadcast_dynamic_shape(tf.shape(loc), tf.shape(scale))
-        shape = tf.concat([[n], batch_shape], axis=0)
-        seed = stateless_seed(seed, salt="Normal")
-        return loc + scale * normal(shape, seed, self.dtype, self._mirrored)
-
-
-class MirroredNormal(Normal):
-    """`Normal` whose draws come in pairs, as far above the mean as below."""
-
-    _mirrored = True

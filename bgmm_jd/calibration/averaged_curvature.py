@@ -24,8 +24,10 @@ import tensorflow as tf
 from bgmm_jd.backend.execution import compiled, in_chunks
 from bgmm_jd.data.rows import Rows
 from bgmm_jd.data.units import Units
+from bgmm_jd.variational.approximation import Normal
 from bgmm_jd.variational.coordinates import unflatten
-from bgmm_jd.variational.log_joint import Model, log_joint
+from bgmm_jd.variational.log_joint import log_joint
+from bgmm_jd.variational.structure import Model
 
 # Draws that a step averages the curvature over, half of them mirror images of the others; each
 # takes 2 P gradients. As many as keep its noise small, but never fewer than 8, nor than 32 where
@@ -45,13 +47,6 @@ _QUIET = 0.05  # the variance that noise may give
 _LEAST_CURVATURE, _MOST_CURVATURE = 0.25, 4.0
 _LONGEST_SHIFT = 2.0
 _FLATTEST = 0.01
-
-
-class Normal(NamedTuple):
-    """N(mean, factor factor^T) over P unconstrained coordinates: arrays [P] and [P, P]."""
-
-    mean: np.ndarray
-    factor: np.ndarray
 
 
 # Points [S, G, P] -> gradients of log joint [S, G, P]; what is not among the P coordinates is the

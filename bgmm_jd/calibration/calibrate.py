@@ -6,7 +6,6 @@ from bgmm_jd.calibration.averaged_curvature import (
     MEAN_DRAWS,
     MOST_GRADIENTS,
     Gradient,
-    Normal,
     calibrate,
     gradient_of_log_joint,
     normal_of,
@@ -14,7 +13,7 @@ from bgmm_jd.calibration.averaged_curvature import (
 )
 from bgmm_jd.calibration.empty_components import spare_of
 from bgmm_jd.calibration.importance_sampling import khat_of_surrogate, refine
-from bgmm_jd.calibration.observed_information import information, is_by_component
+from bgmm_jd.calibration.observed_information import information
 from bgmm_jd.data.rows import to_tensors
 from bgmm_jd.data.standardize import sample
 from bgmm_jd.variational.approximation import (
@@ -22,13 +21,12 @@ from bgmm_jd.variational.approximation import (
     AVERAGED,
     Draws,
     Inside,
-    can_expand,
-    has_room,
+    Normal,
     mean_field,
-    most_draws,
-    points_at_once,
     points_of,
 )
+from bgmm_jd.variational.coordinates import is_by_component
+from bgmm_jd.variational.evaluation import can_expand, has_room, most_draws, points_at_once
 
 # A full covariance of more parameters takes minutes of eigenvalues, and the draws of the first
 # steps of an averaged one, at 2 P points each, the time of their gradients.

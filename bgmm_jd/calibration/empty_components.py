@@ -8,22 +8,21 @@ it. They are the component's own, and each break of the stick of weights that ha
 component, or nothing but empty ones, on one side: breaks are independent under the mean field.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 import tensorflow as tf
 from scipy.special import logsumexp
 
-from bgmm_jd.calibration.observed_information import is_by_component, layout
 from bgmm_jd.data.rows import Rows, gather, weights
 from bgmm_jd.data.standardize import Data
 from bgmm_jd.data.units import Units
 from bgmm_jd.distributions.stick_breaking import log_prob_of_breaks, pairs_of_dirichlet
 from bgmm_jd.model import likelihood
 from bgmm_jd.model.likelihood import Theta
+from bgmm_jd.variational.approximation import Spare
+from bgmm_jd.variational.coordinates import coordinate_map, is_by_component, layout
 from bgmm_jd.variational.families import DIRICHLET, STICKS
-from bgmm_jd.variational.log_joint import Model
-from bgmm_jd.variational.surrogate import Site, Values, coordinate_map, is_normal
+from bgmm_jd.variational.parameters import Values
+from bgmm_jd.variational.structure import Model, Site, is_normal
 
 _FEWEST_ROWS = 0.5  # that a component is expected to hold
 _FEWEST_SHARE = 0.05  # of an equal part, where the rows are worth little
@@ -31,26 +30,6 @@ _SUSPECT_ROWS = 10.0  # a mean weight worth more is never that of an empty compo
 _MOST_ROWS = 2_048  # that one may be put at
 _DRAWS = 16
 _NUMBERS = 2**23  # in the largest array of a call
-
-
-class Spare(NamedTuple):
-    """What stays as the mean field has it.
-
-    components [K], breaks [K - 1] : bool.
-    places : of these breaks among the P coordinates of a point.
-    informed : the places of all coordinates that do not stay.
-    pairs [K - 1, 2] : (a, b) of each break under the mean field.
-    rows [M, D], chance [M] : what an empty component may be put at: see `placed`. No rows if the
-        mean field of the means is not normal.
-    """
-
-    components: np.ndarray
-    breaks: np.ndarray
-    places: np.ndarray
-    informed: np.ndarray
-    pairs: np.ndarray
-    rows: np.ndarray
-    chance: np.ndarray
 
 
 def spare_of(

@@ -11,19 +11,19 @@ import numpy as np
 import tensorflow as tf
 
 from bgmm_jd.calibration import relocation
-from bgmm_jd.calibration.averaged_curvature import Normal
-from bgmm_jd.calibration.empty_components import Spare, log_prob
+from bgmm_jd.calibration.empty_components import log_prob
 from bgmm_jd.calibration.psis import KHAT_LIMIT, resample, smooth
 from bgmm_jd.variational.approximation import (
     AT_THE_MEAN,
     Draws,
     Inside,
-    log_joint_of,
+    Normal,
+    Spare,
     mean_field,
-    most_draws,
     points_of,
 )
 from bgmm_jd.variational.coordinates import flatten, unflatten
+from bgmm_jd.variational.evaluation import log_joint_of, most_draws
 from bgmm_jd.variational.surrogate import without_roots
 
 # Draws of the proposal for each one that is kept: nearly all are then different.

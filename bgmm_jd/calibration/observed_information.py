@@ -25,26 +25,11 @@ from bgmm_jd.backend.execution import compiled
 from bgmm_jd.data.rows import Rows, in_slices, to_tensors
 from bgmm_jd.data.units import Units
 from bgmm_jd.model import likelihood
-from bgmm_jd.model.covariance_forms import SPREADS
-from bgmm_jd.variational.coordinates import unflatten
-from bgmm_jd.variational.log_joint import Model, log_prior
-from bgmm_jd.variational.surrogate import coordinate_map
+from bgmm_jd.variational.coordinates import Layout, layout, unflatten
+from bgmm_jd.variational.log_joint import log_prior
+from bgmm_jd.variational.structure import Model
 
 _SLICE_NUMBERS = 2**24  # in the largest array of a slice
-
-
-class Layout(NamedTuple):
-    """Where the coordinates of a point [P] belong.
-
-    own [K, m] : to each component, in the same order.
-    shared [s] : to the covariance that all components share.
-    weights : to the weights.
-    """
-
-    size: int
-    own: np.ndarray
-    shared: np.ndarray
-    weights: np.ndarray
 
 
 class Sums(NamedTuple):
@@ -58,42 +43,6 @@ class Sums(NamedTuple):
     products: Any
     scores: Any
     second: Any
-
-
-def layout(model: Model, units: Units) -> Layout:
-    """Find the coordinates of each component."""
-    K, first = model.components, 0
-    own, shared, weights = [np.empty((K, 0), int)], [np.empty(0, int)], np.empty(0, int)
-    for site in model.sites:
-        if site.fixed is not None:
-            continue
-        shape = tuple(coordinate_map(site, units).inverse_event_shape(site.shape))
-        places = first + np.arange(int(np.prod(shape)))
-        first += len(places)
-        if site.name == "weights":
-            weights = places
-        elif site.by_component:
-            own.append(places.reshape(K, -1))
-        elif site.name in SPREADS:
-            shared.append(places)
-    return Layout(first, np.concatenate(own, axis=1), np.concatenate(shared), weights)
-
-
-def is_by_component(model: Model, units: Units, mean: np.ndarray) -> bool:
-    """Whether each component's variables depend on its own coordinates alone.
-
-    They do not under a support that ties components together, such as ascending means.
-    """
-    own = [site for site in model.sites if site.by_component and site.fixed is None]
-    own = [site for site in own if site.name != "weights"]
-    for site in own:
-        shape = coordinate_map(site, units).inverse_event_shape(site.shape)
-        if len(shape) == 0 or shape[0] != model.components:
-            return False
-    moved = np.stack([mean, mean])
-    moved[1, layout(model, units).own[0]] += 1.0
-    theta, _ = unflatten(model.sites, tf.constant(moved, units.scale.dtype), units)
-    return all(np.array_equal(theta[s.name][0, 1:], theta[s.name][1, 1:]) for s in own)
 
 
 def information(

@@ -23,10 +23,9 @@ import numpy as np
 import tensorflow as tf
 from scipy.special import logsumexp
 
-from bgmm_jd.calibration.empty_components import Spare
-from bgmm_jd.distributions.stick_breaking import log_pieces, log_sticks_of
-from bgmm_jd.model.covariance_forms import MATRIX_FORMS, spread_of
-from bgmm_jd.model.covariances import Arrays
+from bgmm_jd.distributions.bijectors import log_pieces, log_sticks_of
+from bgmm_jd.model.covariances import Arrays, diagonal_matrices, selected_precisions
+from bgmm_jd.variational.approximation import Spare
 from bgmm_jd.variational.surrogate import Parameters
 
 _AT_ONCE = 2**22  # numbers in the largest array
@@ -80,7 +79,7 @@ def put(
     x = spare.rows[rng.choice(len(spare.rows), len(choice.draws), p=spare.chance)]
     for part in _parts(len(x), x.shape[1] ** 2):
         draws, components = (which[part] for which in choice)
-        precision = _precisions(theta, form, draws, components)
+        precision = selected_precisions(theta, form, draws, components)
         z = rng.standard_normal(x[part].shape)
         found[draws, components] = _given(
             x[part], precision, loc[components], square[components], z
@@ -92,7 +91,7 @@ def _given(
     x: np.ndarray, precision: np.ndarray, loc: np.ndarray, square: np.ndarray, z: np.ndarray
 ) -> np.ndarray:
     """Draws of means given a row x each [Q, D]: N(A^-1 (loc / S + P x), A^-1), A = 1 / S + P."""
-    A = precision + _diagonal(1.0 / square)
+    A = precision + diagonal_matrices(1.0 / square)
     # A draw out of the dtype's range has no density, and gets no weight wherever it is put.
     A[~np.isfinite(A).all(axis=(1, 2))] = np.eye(x.shape[1])
     values, vectors = np.linalg.eigh(A)
@@ -118,8 +117,8 @@ def log_gain(spare: Spare, theta: Arrays, form: str, means: Parameters, share: f
     log_rows = np.full(log_weights.shape, -np.inf)
     for part in _parts(len(draws), max(loc.shape[1] ** 2, len(columns))):
         n, j, k = draws[part], which[part], at[which[part]]
-        precision = _precisions(theta, form, n, k)
-        A = precision + _diagonal(1.0 / square[k])
+        precision = selected_precisions(theta, form, n, k)
+        A = precision + diagonal_matrices(1.0 / square[k])
         height = 0.5 * (np.linalg.slogdet(A)[1] + np.log(square[k]).sum(axis=1))
         counts = log_weights[n, j] + height + 0.5 * out[k] > _LEAST
         n, j, k, A, precision = (v[counts] for v in (n, j, k, A, precision))
@@ -138,7 +137,7 @@ def _coefficients(
     The precision of S + C is 1 / S - 1 / S A^-1 1 / S.
     """
     S = square[:, :, np.newaxis]
-    wide = _diagonal(1.0 / square) - np.linalg.inv(A) / (S * S.swapaxes(1, 2))
+    wide = diagonal_matrices(1.0 / square) - np.linalg.inv(A) / (S * S.swapaxes(1, 2))
     near, far = _times(precision, mean), _times(wide, loc)
     constant = (mean * near).sum(axis=1) - (loc * far).sum(axis=1)
     flat = (precision - wide).reshape(len(mean), -1)
@@ -151,16 +150,6 @@ def _columns(rows: np.ndarray) -> np.ndarray:
     return np.concatenate([products, rows, np.ones((len(rows), 1))], axis=1)
 
 
-def _precisions(theta: Arrays, form: str, draws: np.ndarray, components: np.ndarray) -> np.ndarray:
-    """Precision matrices of some components of some draws, whatever the form: [Q, D, D]."""
-    name = spread_of(theta)
-    value = theta[name][draws] if form == "tied" else theta[name][draws, components]
-    if form not in MATRIX_FORMS:
-        value = value if name == "precisions" else value**-2.0
-        return _diagonal(np.broadcast_to(value, (len(draws), theta["means"].shape[-1])))
-    return value if name == "precisions" else np.linalg.inv(value @ value.swapaxes(1, 2))
-
-
 def _moments(means: Parameters) -> tuple[np.ndarray, np.ndarray]:
     """loc and the squares of the scales S, each [K, D]."""
     loc, scale = (np.asarray(means[name], np.float64) for name in ("loc", "scale"))
@@ -171,10 +160,6 @@ def _parts(count: int, numbers: int) -> Iterator[slice]:
     """Slices of so many things of so many numbers, each of which fits."""
     size = max(1, _AT_ONCE // numbers)
     return (slice(first, first + size) for first in range(0, count, size))
-
-
-def _diagonal(values: np.ndarray) -> np.ndarray:
-    return values[..., np.newaxis] * np.eye(values.shape[-1])
 
 
 def _times(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:

@@ -26,13 +26,11 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.backend import random
-from bgmm_jd.distributions import gamma
-
-__all__ = ["MirroredStickBreaking", "StickBreaking", "StickCoordinates", "dirichlet_process"]
-
+from bgmm_jd.distributions import dirichlet, standard_gamma
+from bgmm_jd.distributions.bijectors import StickCoordinates, log_pieces, log_sticks_of
 
 # What must be left of a stick for its break to have a gradient: the least proportion is a rounding.
-_LOG_WHOLE = math.log(gamma.LEAST_PROPORTION / np.finfo(np.float32).eps)
+_LOG_WHOLE = math.log(dirichlet.LEAST_PROPORTION / np.finfo(np.float32).eps)
 
 
 def dirichlet_process(K: int, alpha: Any) -> tf.Tensor:
@@ -164,14 +162,14 @@ class StickBreaking(tfd.Distribution):
         sticks, change = _draw_pairs(tf.broadcast_to(concentration, shape), seed, self._mirrored)
         log_sticks = tf.math.log(sticks)
         value = tf.exp(log_pieces(log_sticks))
-        value = tf.maximum(value, gamma.LEAST_PROPORTION)
+        value = tf.maximum(value, dirichlet.LEAST_PROPORTION)
         log_remaining = tf.cumsum(log_sticks[..., 1:], axis=-2, exclusive=True)
         change = tf.where(log_remaining > _LOG_WHOLE, change, tf.zeros_like(change))
-        return gamma._moving(value, log_pieces(change))
+        return standard_gamma.with_relative_gradient(value, log_pieces(change))
 
     def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
         log_sticks, log_remaining = log_sticks_of(x)
-        density = gamma.Dirichlet(self.concentration).log_prob(tf.exp(log_sticks))
+        density = dirichlet.Dirichlet(self.concentration).log_prob(tf.exp(log_sticks))
         return tf.reduce_sum(density - log_remaining, axis=-1)
 
     def _mean(self) -> tf.Tensor:
@@ -218,44 +216,6 @@ class MirroredStickBreaking(StickBreaking):
     _mirrored = True
 
 
-class StickCoordinates(tfb.Bijector):
-    """K - 1 real numbers y as K proportions: the sticks are v[k] = sigmoid(y[k]).
-
-    Volume is measured as a Dirichlet density does, in the first K - 1 proportions: the log of the
-    Jacobian is sum_k (log v[k] + log(1 - v[k]) + log R[k]). Proportions are raised to the least of
-    a draw; below the smallest normal float they are taken for it on the way back.
-    """
-
-    def __init__(self, validate_args: bool = False, name: str = "sticks") -> None:
-        super().__init__(
-            forward_min_event_ndims=1, parameters={}, validate_args=validate_args, name=name
-        )
-
-    def _forward(self, y: tf.Tensor) -> tf.Tensor:
-        return tf.maximum(tf.exp(log_pieces(_log_sigmoids(y))), gamma.LEAST_PROPORTION)
-
-    def _inverse(self, x: tf.Tensor) -> tf.Tensor:
-        log_sticks, _ = log_sticks_of(x)
-        return log_sticks[..., 0] - log_sticks[..., 1]
-
-    def _forward_log_det_jacobian(self, y: tf.Tensor) -> tf.Tensor:
-        log_sticks = _log_sigmoids(y)
-        log_remaining = tf.cumsum(log_sticks[..., 1], axis=-1, exclusive=True)
-        return tf.reduce_sum(tf.reduce_sum(log_sticks, axis=-1) + log_remaining, axis=-1)
-
-    def _forward_event_shape(self, shape: tf.TensorShape) -> tf.TensorShape:
-        return shape[:-1].concatenate(shape[-1] + 1)
-
-    def _inverse_event_shape(self, shape: tf.TensorShape) -> tf.TensorShape:
-        return shape[:-1].concatenate(shape[-1] - 1)
-
-    def _forward_event_shape_tensor(self, shape: tf.Tensor) -> tf.Tensor:
-        return tf.concat([shape[:-1], shape[-1:] + 1], axis=0)
-
-    def _inverse_event_shape_tensor(self, shape: tf.Tensor) -> tf.Tensor:
-        return tf.concat([shape[:-1], shape[-1:] - 1], axis=0)
-
-
 def pairs_of_dirichlet(concentration: tf.Tensor) -> tf.Tensor:
     """The pairs (a[k], b[k]) [..., K - 1, 2] of a Dirichlet: b[k] = a[k+1] + ... + a[K]."""
     rest = tf.cumsum(concentration, axis=-1, reverse=True)
@@ -268,7 +228,7 @@ def log_prob_of_breaks(pairs: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     That of logit v[k] is Beta(v[k]; a[k], b[k]) v[k] (1 - v[k]).
     """
     log_sticks, _ = log_sticks_of(weights)
-    density = gamma.Dirichlet(pairs).log_prob(tf.exp(log_sticks))
+    density = dirichlet.Dirichlet(pairs).log_prob(tf.exp(log_sticks))
     return density + tf.reduce_sum(log_sticks, axis=-1)
 
 
@@ -295,7 +255,7 @@ def _draw_pairs(
     concentration: tf.Tensor, seed: tf.Tensor, mirrored: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Draws of (v, 1 - v), and the number 0 with the gradients of their logs: [..., 2] both."""
-    z = gamma._standard_draw(concentration, seed, mirrored)
+    z = standard_gamma.draw_standard_gamma(concentration, seed, mirrored)
     # Relative to the larger factor, whose scale is at least 10: the sum cannot vanish.
     largest = tf.reduce_max(z.log_factor, axis=-1, keepdims=True)
     parts = z.scale * tf.exp(z.log_factor - largest)
@@ -304,38 +264,3 @@ def _draw_pairs(
     # log(1 - v), -v times it.
     apart = z.change[..., :1] - z.change[..., 1:]
     return value, tf.reverse(value, axis=[-1]) * tf.concat([apart, -apart], axis=-1)
-
-
-def log_pieces(log_sticks: tf.Tensor) -> tf.Tensor:
-    """Logs of the pieces [..., K], or what adds up like them, from those of (v, 1 - v).
-
-    ::
-
-        log w[k] = log v[k] + sum_{j<k} log(1 - v[j]),    log w[K] = sum_{j<K} log(1 - v[j]).
-    """
-    taken, left = log_sticks[..., 0], log_sticks[..., 1]
-    zero = tf.zeros_like(tf.reduce_sum(taken, axis=-1, keepdims=True))  # also where K = 1
-    before = tf.concat([zero, tf.cumsum(left, axis=-1)], axis=-1)
-    return tf.concat([taken, zero], axis=-1) + before
-
-
-def log_sticks_of(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The logs of (v, 1 - v) [..., K - 1, 2] of proportions, and of what is left before a break.
-
-    Differences of logs: the gradient of a quotient divides twice by the whole, which XLA makes one
-    division by its square, and that of 1e-30 is zero in float32.
-    """
-    tiny = float(np.finfo(x.dtype.as_numpy_dtype).tiny)
-    x = tf.maximum(x, tiny)
-    # Sums from the far end: 1 - w[1] - ... - w[k] would have no digits of a short tail.
-    log_remaining = tf.math.log(tf.cumsum(x, axis=-1, reverse=True))
-    parts = tf.stack([tf.math.log(x[..., :-1]), log_remaining[..., 1:]], axis=-1)
-    whole = log_remaining[..., :-1]
-    # A share rounded to below the smallest float, or above 1, is out of a density's reach.
-    least = math.log(tiny) + 1e-4
-    return tf.clip_by_value(parts - whole[..., tf.newaxis], least, 0.0), whole
-
-
-def _log_sigmoids(y: tf.Tensor) -> tf.Tensor:
-    """log sigmoid(y) and log(1 - sigmoid(y)): [..., 2]."""
-    return tf.stack([tf.math.log_sigmoid(y), tf.math.log_sigmoid(-y)], axis=-1)

@@ -31,17 +31,9 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.backend import random
-from bgmm_jd.distributions.gamma import Gamma, MirroredGamma, trigamma_excess
-
-__all__ = [
-    "MirroredWishart",
-    "Wishart",
-    "WishartTriLOfFactors",
-    "coordinates",
-    "natural",
-    "outer",
-    "root_coordinates",
-]
+from bgmm_jd.distributions.bijectors import cholesky_coordinates, matrix_coordinates
+from bgmm_jd.distributions.gamma import Gamma, MirroredGamma
+from bgmm_jd.distributions.standard_gamma import trigamma_excess
 
 _FAR = 1 << 30  # from the numbers across which a joint distribution has its seeds
 
@@ -96,7 +88,7 @@ class Wishart(tfd.Distribution):
         return {
             "df": tfd.WishartTriL.parameter_properties(dtype)["df"],
             "mean_tril": tfp.util.ParameterProperties(
-                event_ndims=2, default_constraining_bijector_fn=root_coordinates
+                event_ndims=2, default_constraining_bijector_fn=cholesky_coordinates
             ),
         }
 
@@ -117,7 +109,7 @@ class Wishart(tfd.Distribution):
         return tf.constant(self._event_shape().as_list(), tf.int32)
 
     def _default_event_space_bijector(self) -> tfb.Bijector:
-        return root_coordinates() if self._of_factors else coordinates()
+        return cholesky_coordinates() if self._of_factors else matrix_coordinates()
 
     def _mean(self) -> tf.Tensor:
         _, C = self._values()
@@ -296,16 +288,6 @@ def _indices(D: int, dtype: tf.DType) -> tf.Tensor:
 def _below_diagonal(D: int, dtype: tf.DType) -> tf.Tensor:
     """Ones below the diagonal, [D, D]."""
     return tf.linalg.band_part(tf.ones([D, D], dtype), -1, 0) - tf.eye(D, dtype=dtype)
-
-
-def coordinates() -> tfb.Bijector:
-    """From a whole real space to positive definite matrices."""
-    return tfb.Chain([tfb.CholeskyOuterProduct(), root_coordinates()])
-
-
-def root_coordinates() -> tfb.Bijector:
-    """From the same space to the lower Cholesky factors of those matrices."""
-    return tfb.FillScaleTriL(diag_bijector=tfb.Exp(), diag_shift=None)
 
 
 def _as_tensor(value: Any, dtype: Any = None) -> Any:

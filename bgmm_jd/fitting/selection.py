@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.data.standardize import as_count, as_rows, as_seed, as_weights, check_rows
+from bgmm_jd.data.validation import as_count, as_rows, as_seed, as_weights, check_rows
 from bgmm_jd.fitting.fit import fit
 from bgmm_jd.fitting.progress import reporter
 from bgmm_jd.model.covariance_forms import check_covariance
-from bgmm_jd.model.priors import check_prior
+from bgmm_jd.model.prior_checks import check_prior
 from bgmm_jd.optimization.status import Status
-from bgmm_jd.posterior.posterior import Posterior, new_rows
+from bgmm_jd.posterior.posterior import Posterior
+from bgmm_jd.posterior.prediction import as_new_rows
 from bgmm_jd.reporting.comparison import check_draws, table_of
 from bgmm_jd.reporting.leave_one_out import Loo, leave_one_out
 
@@ -164,7 +165,7 @@ def _sweep(
             for key, prior in priors.items():
                 report(_tell(key, len(priors), {k: fit.elbo for k, (fit, _) in found.items()}))
                 posterior = _fit_one(X, key, prior, options)
-                rows = new_rows(posterior, counted)
+                rows = as_new_rows(posterior, counted)
                 found[key] = posterior, leave_one_out(posterior, rows, draws, options["seed"])
     except KeyboardInterrupt:
         if not found:

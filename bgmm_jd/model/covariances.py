@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bgmm_jd.model.covariance_forms import MATRIX_FORMS
+from bgmm_jd.model.covariance_forms import MATRIX_FORMS, spread_of
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -77,3 +77,20 @@ def roots(theta: Arrays, form: str) -> np.ndarray:
 def noise(root: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Standard normal numbers z [..., D] with the spread of a root [..., D] or [..., D, D]."""
     return root * z if root.ndim == z.ndim else np.einsum("...ij,...j->...i", root, z)
+
+
+def selected_precisions(
+    theta: Arrays, form: str, draws: np.ndarray, components: np.ndarray
+) -> np.ndarray:
+    """Precision matrices of some components of some draws, whatever the form: [Q, D, D]."""
+    name = spread_of(theta)
+    value = theta[name][draws] if form == "tied" else theta[name][draws, components]
+    if form not in MATRIX_FORMS:
+        value = value if name == "precisions" else value**-2.0
+        return diagonal_matrices(np.broadcast_to(value, (len(draws), theta["means"].shape[-1])))
+    return value if name == "precisions" else np.linalg.inv(value @ value.swapaxes(1, 2))
+
+
+def diagonal_matrices(values: np.ndarray) -> np.ndarray:
+    """Diagonal matrices [..., D, D] of their diagonals [..., D]."""
+    return values[..., np.newaxis] * np.eye(values.shape[-1])

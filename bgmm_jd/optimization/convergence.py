@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from tensorflow_probability import bijectors as tfb
 
-from bgmm_jd.variational.surrogate import Site, Values, map_values
+from bgmm_jd.variational.parameters import Values, map_values
+from bgmm_jd.variational.structure import Site
 
 Moments = tuple[np.ndarray, np.ndarray]  # means and sds of all coordinates, in a row each
 

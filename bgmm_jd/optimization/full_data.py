@@ -26,10 +26,13 @@ from bgmm_jd.model import quadratic_likelihood
 from bgmm_jd.optimization import anderson, convergence
 from bgmm_jd.optimization.single_run import Run, Stand, frozen
 from bgmm_jd.optimization.status import Status
-from bgmm_jd.variational.approximation import Inside, can_expand
-from bgmm_jd.variational.log_joint import Model, log_prior
-from bgmm_jd.variational.natural_gradient import Stride, free_of, natural_step, values_of
-from bgmm_jd.variational.surrogate import Values, joint_in_training, with_roots
+from bgmm_jd.variational.approximation import Inside
+from bgmm_jd.variational.evaluation import can_expand
+from bgmm_jd.variational.log_joint import log_prior
+from bgmm_jd.variational.natural_gradient import Stride, natural_step
+from bgmm_jd.variational.parameters import Values, free_of, values_of
+from bgmm_jd.variational.structure import Model
+from bgmm_jd.variational.surrogate import joint_in_training, with_roots
 
 _SLICES = 128  # at least: their draws together tell the scales
 _LONGEST_SLICE = 8_192  # rows: what a slice takes stays in the cache

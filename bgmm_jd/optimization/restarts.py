@@ -16,8 +16,8 @@ from bgmm_jd.variational.labels import (
     has_own_parameters,
     is_exchangeable,
 )
-from bgmm_jd.variational.log_joint import Model
-from bgmm_jd.variational.surrogate import Site, Values
+from bgmm_jd.variational.parameters import Values
+from bgmm_jd.variational.structure import Model, Site
 
 # Posterior sds within which two runs are at the same optimum: ten times the noise that a settled
 # run may have, and a small part of what lies between two optima.
@@ -110,3 +110,7 @@ def component_means(sites: tuple[Site, ...], values: Values) -> tuple[np.ndarray
 
 def _means_site(sites: tuple[Site, ...]) -> Site:
     return next(site for site in sites if site.name == "means")
+
+
+# Nats of elbo: a mode further below the best holds less than a twentieth of its mass.
+RIVAL_NATS = 3.0

@@ -8,14 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from bgmm_jd.data.minibatches import Batches
 from bgmm_jd.data.rows import to_tensors
-from bgmm_jd.data.standardize import Batches
 from bgmm_jd.optimization import convergence, svi
 from bgmm_jd.optimization.status import Status
-from bgmm_jd.variational.approximation import Inside, can_expand
-from bgmm_jd.variational.log_joint import Model
+from bgmm_jd.variational.approximation import Inside
+from bgmm_jd.variational.evaluation import can_expand
 from bgmm_jd.variational.natural_gradient import Stride
-from bgmm_jd.variational.surrogate import Values
+from bgmm_jd.variational.parameters import Values
+from bgmm_jd.variational.structure import Model
 
 # Nats of a row's log density that the rounding of a step may take: its sign changes with the draws,
 # and so the averaged parameters see little of it.

@@ -5,11 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from bgmm_jd.data.standardize import as_columns, as_count
+from bgmm_jd.data.validation import as_columns, as_count
 from bgmm_jd.posterior.posterior import Posterior, component_draws
 from bgmm_jd.posterior.predictive_mixture import PredictiveMixture, as_real, predictive_mixture
-
-__all__ = ["conditional", "marginal"]
 
 
 def marginal(

@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from bgmm_jd.data.standardize import as_count, as_rows
-from bgmm_jd.posterior.normal_regression import Parts, cut, normalised, pick, regress
-from bgmm_jd.posterior.posterior import Components, Posterior, component_draws
-
-__all__ = ["impute"]
+from bgmm_jd.data.validation import as_count, as_rows
+from bgmm_jd.posterior.normal_mixtures import Components, draw_labels_by_cdf
+from bgmm_jd.posterior.normal_regression import Parts, cut, normalised, regress
+from bgmm_jd.posterior.posterior import Posterior, component_draws
 
 _CHUNK = 2**18  # numbers in the largest array of a block of rows; some ten such exist at once
 
@@ -79,7 +78,7 @@ def _fill_in(parts: Parts, S: int, x: np.ndarray, rng: np.random.Generator) -> n
     """Draw y [S, R, d] for rows x [R, g], once under each of S draws of K normals."""
     log_joint_label, means = regress(parts, x)
     log_share = normalised(log_joint_label.reshape(len(x), S, -1), x)
-    label = pick(np.exp(log_share), rng.random((len(x), S)))
+    label = draw_labels_by_cdf(np.exp(log_share), rng.random((len(x), S)))
     picked = label + log_share.shape[-1] * np.arange(S)
     noise = rng.standard_normal((*picked.shape, means.shape[-1]))
     y = np.take_along_axis(means, picked[..., np.newaxis], axis=1)

@@ -16,14 +16,13 @@ Cholesky factor, taken with x before y:
 No covariance is inverted, and C cannot lose its sign to rounding. It does not depend on x.
 """
 
-import math
 from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp
 
-_LOG_2PI = math.log(2.0 * math.pi)
+from bgmm_jd.posterior.normal_mixtures import normal_log_density
 
 
 class Parts(NamedTuple):
@@ -89,7 +88,7 @@ def regress(parts: Parts, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         Of y given x.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # told by `normalised`
-        log_density, z = log_normal(parts.x_factors, x[:, np.newaxis] - parts.x_means)
+        log_density, z = normal_log_density(parts.x_factors, x[:, np.newaxis] - parts.x_means)
         means = parts.y_means + np.einsum("rjg,jdg->rjd", z, parts.slopes)
     return parts.log_weights + log_density, means
 
@@ -119,43 +118,3 @@ def normalised(log_joint_label: np.ndarray, x: np.ndarray) -> np.ndarray:
             "density cannot be told from zero. Check them, and their units."
         )
     return log_joint_label - total
-
-
-def pick(probabilities: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """Draw labels by the inverse of their distribution function.
-
-    Parameters
-    ----------
-    probabilities : [..., J]
-    u : [...], uniform numbers between 0 and 1; broadcast against the probabilities.
-
-    Returns
-    -------
-    int array [...], from 0 to J - 1.
-    """
-    below = np.cumsum(probabilities, axis=-1)
-    passed = u[..., np.newaxis] * below[..., -1:] >= below[..., :-1]
-    return np.count_nonzero(passed, axis=-1)
-
-
-def log_normal(factors: np.ndarray, residual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Log densities of J centred normals, and the residuals in their sds.
-
-    By forward substitution, for all J at once.
-
-    Parameters
-    ----------
-    factors : [J, g, g], lower Cholesky factors L of covariances.
-    residual : [..., J, g]
-
-    Returns
-    -------
-    log_density : [..., J], log N(residual; 0, L L^T) in nats
-    z : [..., J, g], L^-1 residual
-    """
-    z = np.empty_like(residual)
-    for i in range(z.shape[-1]):
-        known = np.einsum("...jk,jk->...j", z[..., :i], factors[:, i, :i])
-        z[..., i] = (residual[..., i] - known) / factors[:, i, i]
-    log_scale = np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
-    return -0.5 * (z**2).sum(axis=-1) - log_scale - 0.5 * z.shape[-1] * _LOG_2PI, z

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from bgmm_jd.data.standardize import as_count, as_seed
+from bgmm_jd.data.validation import as_count, as_seed
 from bgmm_jd.model import likelihood
-from bgmm_jd.posterior.posterior import Posterior, draw, over_rows
-
-__all__ = ["occupied_components"]
+from bgmm_jd.posterior.densities import map_rows
+from bgmm_jd.posterior.normal_mixtures import draw_labels
+from bgmm_jd.posterior.posterior import Posterior, draw_standardized
 
 _DRAWS = 200
 
@@ -58,9 +58,9 @@ def _label_probabilities(posterior: Posterior, draws: int, seed: int) -> Iterato
 
     Yields arrays [S, K, n], some rows at a time.
     """
-    theta = draw(posterior, draws, seed).theta
+    theta = draw_standardized(posterior, draws, seed).theta
     rows = posterior.inside.data.rows
-    for part, block in over_rows(posterior, likelihood.responsibilities, theta, rows):
+    for part, block in map_rows(posterior, likelihood.responsibilities, theta, rows):
         yield block if rows.weight is None else block[:, :, rows.weight[part] > 0]
 
 
@@ -81,23 +81,8 @@ def occupied(blocks: Iterable[np.ndarray], S: int, K: int, seed: int) -> np.ndar
     for block in blocks:
         uniform = rng.random((block.shape[2], S)).T  # row by row: however they are cut
         waiting = np.flatnonzero(~found.all(axis=1))
-        labels = _draw_labels(block[waiting], uniform[waiting])
+        labels = draw_labels(block[waiting], uniform[waiting])
         found[waiting[:, np.newaxis], labels] = True
         if found.all():
             break
     return found
-
-
-def _draw_labels(probability: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """Labels [S, N] by the inverse of the distribution function; probability is [S, K, N].
-
-    The sums are in float64. In float32 they would round a probability of 1e-8 away, or make more
-    of it; over a hundred million rows it adds up to one, and a spare component may have no more.
-    """
-    reach = uniform * probability.sum(axis=1, dtype=np.float64)
-    below, labels = np.zeros_like(reach), np.zeros(reach.shape, int)
-    # A component at a time: ten times as fast as sums along the axis in the middle.
-    for k in range(probability.shape[1] - 1):
-        below += probability[:, k]
-        labels += reach >= below
-    return labels

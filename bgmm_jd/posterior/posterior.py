@@ -1,39 +1,26 @@
 """The posterior: draws, predictions and densities from a fit, as a value that does not change."""
 
-import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from scipy.special import logsumexp
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.backend.execution import alone
 from bgmm_jd.calibration import importance_sampling
 from bgmm_jd.calibration.calibrate import with_calibration
 from bgmm_jd.data import units
-from bgmm_jd.data.rows import Missing, Rows, weights
-from bgmm_jd.data.standardize import (
-    as_count,
-    as_rows,
-    as_seed,
-    check_missing,
-    row_log_volume,
-    to_rows,
-)
+from bgmm_jd.data.validation import as_count, as_seed
 from bgmm_jd.model import covariances as covariances_module
-from bgmm_jd.model import likelihood
-from bgmm_jd.model.likelihood import Theta
 from bgmm_jd.optimization.restarts import Restart
 from bgmm_jd.optimization.status import Status
-from bgmm_jd.variational.approximation import MEAN_FIELD, Draws, Inside, log_joint_of, mean_field
+from bgmm_jd.posterior.normal_mixtures import Components
+from bgmm_jd.variational.approximation import MEAN_FIELD, Draws, Inside, mean_field
 from bgmm_jd.variational.labels import arrange, arrange_values, can_arrange, check_permutation
 from bgmm_jd.variational.surrogate import joint
 
-_PREDICTIVE_DRAWS = 200
-_CHUNK = 2**23  # numbers in the largest intermediate array of a prediction: 32 MiB in float32
+PREDICTIVE_DRAWS = 200
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -131,7 +118,7 @@ class Posterior:
         -------
         dict of arrays [n, ...] by the prior's names, in the units and dtype of X.
         """
-        return to_user(self, draw(self, as_count(n, "n"), seed, calibrate).theta)
+        return in_data_units(self, draw_standardized(self, as_count(n, "n"), seed, calibrate).theta)
 
     def __repr__(self) -> str:
         rows = self.inside.data.shape[0]
@@ -163,7 +150,7 @@ def relabel(posterior: Posterior, order: Any) -> Posterior:
     if isinstance(order, str):
         if order != "weights":
             raise ValueError(f"order must be 'weights' or a permutation; got {order!r}.")
-        order = np.argsort(-posterior.sample(_PREDICTIVE_DRAWS)["weights"].mean(axis=0))
+        order = np.argsort(-posterior.sample(PREDICTIVE_DRAWS)["weights"].mean(axis=0))
     chosen = inside.order[check_permutation(order, posterior.K)]
     return replace(posterior, inside=inside._replace(order=chosen))
 
@@ -179,13 +166,15 @@ def restart_posteriors(posterior: Posterior) -> list[Posterior]:
             order = restart.order[posterior.inside.order]
             inside = posterior.inside._replace(values=restart.values, order=order)
             if posterior.calibrated:
-                draws = mean_field(inside, _PREDICTIVE_DRAWS, seed=0)
+                draws = mean_field(inside, PREDICTIVE_DRAWS, seed=0)
                 inside, _ = with_calibration(inside, draws, seed=0)
             found.append(replace(posterior, inside=inside))
     return found or [posterior]
 
 
-def draw(posterior: Posterior, n: int, seed: int, calibrate: bool | None = None) -> Draws:
+def draw_standardized(
+    posterior: Posterior, n: int, seed: int, calibrate: bool | None = None
+) -> Draws:
     """Draws in internal units, with the log density there of the distribution they came from.
 
     Raises
@@ -203,13 +192,15 @@ def draw(posterior: Posterior, n: int, seed: int, calibrate: bool | None = None)
     return source(inside, n, seed)
 
 
-def to_user(posterior: Posterior, theta: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
+def in_data_units(posterior: Posterior, theta: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
     """Draws in the user's units and order, as arrays in the dtype of X."""
-    exact = _to_user_exactly(posterior, theta)
+    exact = in_data_units_exactly(posterior, theta)
     return {name: np.asarray(v, posterior.dtype) for name, v in exact.items()}
 
 
-def _to_user_exactly(posterior: Posterior, theta: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
+def in_data_units_exactly(
+    posterior: Posterior, theta: Mapping[str, tf.Tensor]
+) -> dict[str, np.ndarray]:
     """The same in float64: far from zero, float32 has no digits to spare."""
     inside = posterior.inside
     where, unit = inside.data.units, inside.model.units
@@ -220,204 +211,8 @@ def _to_user_exactly(posterior: Posterior, theta: Mapping[str, tf.Tensor]) -> di
     }
 
 
-class Components(NamedTuple):
-    """Draws of the components in the units of X, whatever the form of the covariance: float64.
-
-    weights [S, K], means [S, K, D], covariances [S, K, D, D]
-    """
-
-    weights: np.ndarray
-    means: np.ndarray
-    covariances: np.ndarray
-
-
 def component_draws(posterior: Posterior, draws: int, seed: int) -> Components:
     """Draws of all components; those of `posterior.sample(draws, seed)`."""
-    theta = _to_user_exactly(posterior, draw(posterior, draws, seed).theta)
+    theta = in_data_units_exactly(posterior, draw_standardized(posterior, draws, seed).theta)
     matrices = covariances_module.by_component(theta, posterior.covariance)
     return Components(theta["weights"], theta["means"], matrices)
-
-
-class LogDensities(NamedTuple):
-    """Of draws, in nats and in the user's units: arrays [S]."""
-
-    log_joint: np.ndarray
-    log_q: np.ndarray
-
-
-def log_densities(posterior: Posterior, draws: Draws) -> LogDensities:
-    """Log joint density of each draw with all the rows of the fit, and log q of the draw."""
-    inside = posterior.inside
-    volume = units.log_volume(inside.model.volumes, inside.data.units)
-    log_joint = log_joint_of(inside, draws) - inside.data.log_volume - volume
-    return LogDensities(log_joint, draws.log_q.numpy().astype(np.float64) - volume)
-
-
-def row_log_likelihood(posterior: Posterior, draws: Draws, X: np.ndarray) -> np.ndarray:
-    """log p(x_n given theta_s), the label summed out, in nats and the user's units: [S, N]."""
-    result = np.empty((len(draws.log_q), len(X)), posterior.dtype)
-    for part, block in _likelihood_blocks(posterior, draws, X):
-        result[:, part] = block
-    return result
-
-
-def _likelihood_blocks(
-    posterior: Posterior, draws: Draws, X: np.ndarray
-) -> Iterator[tuple[slice, np.ndarray]]:
-    """The same of some rows at a time; -inf for a row whose distance squared is no number."""
-    where = posterior.inside.data.units
-    rows = to_rows(X, where)
-    volume = row_log_volume(rows, where).astype(posterior.dtype)
-    for part, block in over_rows(posterior, likelihood.row_log_likelihood, draws.theta, rows):
-        # Beyond the dtype's range infinities may have cancelled.
-        yield part, np.where(np.isnan(block), -np.inf, block) - volume[part]
-
-
-def over_rows(
-    posterior: Posterior, function: Callable[..., tf.Tensor], theta: Theta, rows: Rows
-) -> Iterator[tuple[slice, np.ndarray]]:
-    """Call a function of `mixture` on any number of draws and rows, some rows at a time.
-
-    As a graph, not under XLA, which would compile anew for each of these numbers.
-    """
-    covariance = posterior.covariance
-    ranks = tuple((name, len(v.shape)) for name, v in theta.items())
-    incomplete = rows.missing is not None
-    program = _program(function, covariance, ranks, posterior.dtype.name, incomplete)
-    by_row = int(tf.size(theta["means"])) * (posterior.D if incomplete else 1)
-    size = max(1, _CHUNK // by_row)
-    for first in range(0, len(rows.values), size):
-        part = slice(first, first + size)
-        missing: tuple[np.ndarray, ...] = ()
-        if rows.missing is not None:
-            own, pattern = np.unique(rows.missing.pattern[part], return_inverse=True)
-            missing = (rows.missing.observed[own], pattern.astype(np.int32))
-        yield part, program(dict(theta), rows.values[part], *missing).numpy()
-
-
-@functools.lru_cache(maxsize=32)
-def _program(
-    function: Callable[..., tf.Tensor],
-    covariance: str,
-    ranks: tuple[tuple[str, int], ...],
-    dtype: str,
-    incomplete: bool,
-) -> Callable[..., tf.Tensor]:
-    theta = {name: tf.TensorSpec([None] * rank, dtype) for name, rank in ranks}
-    values = tf.TensorSpec([None, None], dtype)
-    missing = [values, tf.TensorSpec([None], tf.int32)] if incomplete else []
-
-    def call(theta: Theta, values: tf.Tensor, *missing: tf.Tensor) -> tf.Tensor:
-        rows = Rows(values, missing=Missing(*missing) if missing else None)
-        return function(theta, rows, covariance)
-
-    signature = [theta, values, *missing]
-    return tf.function(alone(call), input_signature=signature, autograph=False)
-
-
-def log_density(
-    posterior: Posterior, X: Any, draws: int = _PREDICTIVE_DRAWS, seed: int = 0
-) -> np.ndarray:
-    """Log of the posterior predictive density of each row, in nats per row and the units of X.
-
-    ::
-
-        log p(x) = log (1/S) sum_s p(x given theta_s)
-
-    averaged over draws, not a plug-in at the posterior mean, which is too narrow.
-
-    Parameters
-    ----------
-    X : array-like [N, D]
-    draws : int
-        S, how many draws to average over.
-
-    Returns
-    -------
-    array [N], in the dtype of the fit; -inf for a row so far away that its dtype has no number for
-    the square of the distance.
-    """
-    X = new_rows(posterior, X)
-    chosen = draw(posterior, as_count(draws, "draws"), seed)
-    result = np.empty(len(X), posterior.dtype)
-    for part, block in _likelihood_blocks(posterior, chosen, X):
-        result[part] = logsumexp(block, axis=0) - np.log(len(block))
-    return result
-
-
-def predict_proba(
-    posterior: Posterior, X: Any, draws: int = _PREDICTIVE_DRAWS, seed: int = 0
-) -> np.ndarray:
-    """Posterior probability of each component for each row, averaged over draws.
-
-    Returns
-    -------
-    array [N, K], rows summing to 1.
-
-    Raises
-    ------
-    ValueError
-        If a row is so far from all components that its density in each is zero, even as a
-        logarithm: beyond some 1e19 sds in float32.
-    """
-    X = new_rows(posterior, X)
-    rows = to_rows(X, posterior.inside.data.units)
-    theta = draw(posterior, as_count(draws, "draws"), seed).theta
-    result = np.empty((len(X), posterior.K), posterior.dtype)
-    for part, block in over_rows(posterior, likelihood.responsibilities, theta, rows):
-        result[part] = block.mean(axis=0).T
-    lost = np.flatnonzero(~np.isfinite(result).all(axis=1))
-    if len(lost):
-        raise ValueError(
-            f"X's row {lost[0]}, {X[lost[0]].tolist()}, is so far from all components that its "
-            "density cannot be told from zero. Drop such rows, or check their units."
-        )
-    return result[:, posterior.inside.order]
-
-
-def expected_counts(posterior: Posterior, theta: Theta) -> np.ndarray:
-    """Expected number of the fit's rows in each component, by their weights: [K], float64.
-
-    Parameters
-    ----------
-    theta : draws to average over, in internal units.
-    """
-    rows = posterior.inside.data.rows
-    weight = weights(rows)
-    total = np.zeros(posterior.K)
-    for part, block in over_rows(posterior, likelihood.responsibilities, theta, rows):
-        total += block.mean(axis=0) @ weight[part]
-    return total[posterior.inside.order]
-
-
-def predict(
-    posterior: Posterior, X: Any, draws: int = _PREDICTIVE_DRAWS, seed: int = 0
-) -> np.ndarray:
-    """The most probable component of each row: int array [N]; see `predict_proba`."""
-    return predict_proba(posterior, X, draws, seed).argmax(axis=1)
-
-
-def sample_predictive(posterior: Posterior, n: int, seed: int = 0) -> np.ndarray:
-    """Draw new rows, each under parameters drawn anew from the posterior.
-
-    Returns
-    -------
-    array [n, D], in the units and dtype of X.
-    """
-    n = as_count(n, "n")
-    theta = _to_user_exactly(posterior, draw(posterior, n, seed).theta)
-    rng = np.random.default_rng([seed, 1])
-    below = np.cumsum(theta["weights"], axis=1)
-    label = (rng.random((n, 1)) * below[:, -1:] >= below).sum(axis=1)
-    pick = (np.arange(n), label)
-    z = rng.standard_normal((n, posterior.D))
-    root = covariances_module.roots(theta, posterior.covariance)
-    return (theta["means"][pick] + covariances_module.noise(root[pick], z)).astype(posterior.dtype)
-
-
-def new_rows(posterior: Posterior, X: Any) -> np.ndarray:
-    """X at the door of a prediction, in the dtype of the fit."""
-    with np.errstate(over="ignore"):  # float64 that float32 cannot hold is told as infinity
-        missing = check_missing(posterior.missing)
-        rows = as_rows(X, posterior.D, missing).astype(posterior.dtype)
-        return as_rows(rows, missing=missing)

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp, ndtr, ndtri
 
-from bgmm_jd.data.standardize import as_count, as_seed
-from bgmm_jd.posterior.normal_regression import Parts, cut, log_normal, normalised, pick, regress
-from bgmm_jd.posterior.posterior import Components
+from bgmm_jd.data.validation import as_count, as_seed
+from bgmm_jd.posterior.normal_mixtures import Components, draw_labels_by_cdf, normal_log_density
+from bgmm_jd.posterior.normal_regression import Parts, cut, normalised, regress
 
 _CHUNK = 2**18  # numbers in the largest array of a block; some ten such exist at once
 
@@ -117,7 +117,7 @@ class PredictiveMixture:
         found = np.empty(points.shape[:2])
         for some, rows, log_weights, means in self._blocks(len(points), self.parts.y_means.size):
             residual = points[some, rows, np.newaxis] - means
-            log_density, _ = log_normal(self.parts.y_factors, residual)
+            log_density, _ = normal_log_density(self.parts.y_factors, residual)
             found[some, rows] = logsumexp(log_weights + log_density, axis=-1)
         return found.reshape(lead)[()]
 
@@ -216,7 +216,7 @@ class PredictiveMixture:
         M = len(self._x)
         u, found = rng.random((M, n)).T, rng.standard_normal((M, n, d)).swapaxes(0, 1)
         for some, rows, log_weights, means in self._blocks(n, max(J, d * d)):
-            label = pick(np.exp(log_weights), u[some, rows])
+            label = draw_labels_by_cdf(np.exp(log_weights), u[some, rows])
             moved = np.einsum("qrik,qrk->qri", self.parts.y_factors[label], found[some, rows])
             found[some, rows] = means[np.arange(len(means)), label] + moved
         return found.reshape(n, *self._batch, d)

@@ -11,8 +11,10 @@ from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from bgmm_jd.calibration.psis import KHAT_LIMIT
-from bgmm_jd.data.standardize import as_count, as_seed, to_rows
-from bgmm_jd.posterior.posterior import Posterior, new_rows
+from bgmm_jd.data.standardize import to_rows
+from bgmm_jd.data.validation import as_count, as_seed
+from bgmm_jd.posterior.posterior import Posterior
+from bgmm_jd.posterior.prediction import as_new_rows
 from bgmm_jd.reporting.arviz_version import arviz_line, import_arviz
 from bgmm_jd.reporting.leave_one_out import FEWEST_DRAWS, Loo, leave_one_out, quiet
 from bgmm_jd.variational.labels import is_exchangeable
@@ -143,7 +145,7 @@ def check_draws(draws: Any) -> int:
 
 def _rows_of_fit(name: Any, posterior: Posterior, X: Any) -> np.ndarray:
     """X in the dtype of the fit, if these are the rows it was fitted to."""
-    rows, data = new_rows(posterior, X), posterior.inside.data
+    rows, data = as_new_rows(posterior, X), posterior.inside.data
     if len(rows) != data.shape[0]:
         raise ValueError(
             f"posteriors[{name!r}] was fitted to {data.shape[0]} rows; X has {len(rows)}. Pass the "

@@ -9,8 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bgmm_jd.data.standardize import as_columns, as_count, as_rows, check_missing
-from bgmm_jd.posterior.posterior import Components, Posterior, component_draws, predict_proba
+from bgmm_jd.data.validation import as_columns, as_count, as_rows, check_missing
+from bgmm_jd.posterior.normal_mixtures import (
+    Components,
+    average_component_densities,
+    component_densities,
+    sample_mixture,
+)
+from bgmm_jd.posterior.posterior import Posterior, component_draws
+from bgmm_jd.posterior.prediction import predict_proba
 
 if TYPE_CHECKING:  # matplotlib costs half a second: it is imported when a figure is wanted
     from matplotlib.axes import Axes
@@ -98,7 +105,7 @@ def plot_density(
         ax = _new_axes(_height(view)) if ax is None else ax
         shown = rng.permutation(len(rows))[:_SHOWN_ROWS]
         colours = predict_proba(posterior, rows[shown], draws, seed) @ _colours(posterior.K)
-        _draw_plane(ax, view, mixture, _predicted(mixture, _REGION_ROWS, rng))
+        _draw_plane(ax, view, mixture, sample_mixture(mixture, _REGION_ROWS, rng))
         _scatter(ax, values[shown], colours, len(rows))
         ax.set_ylabel(labels[chosen[1]])
     ax.set_xlabel(labels[chosen[0]])
@@ -128,37 +135,6 @@ def _mixture(posterior: Posterior, features: list[int], draws: int, seed: int) -
     whole = component_draws(posterior, draws, seed)
     covariances = whole.covariances[..., features, :][..., features]
     return Components(whole.weights, whole.means[..., features], covariances)
-
-
-def _densities(mixture: Components, points: np.ndarray) -> np.ndarray:
-    """Each component's share of each draw's density at points [G, d], summed over draws / S.
-
-    Returns
-    -------
-    array [K, G]
-    """
-    S = len(mixture.weights)
-    return sum(_shares(mixture, s, points) for s in range(S)) / S  # type: ignore[return-value]
-
-
-def _shares(mixture: Components, s: int, points: np.ndarray) -> np.ndarray:
-    """weights[k] Normal(points given component k) of draw s: [K, G]."""
-    factor = np.linalg.cholesky(mixture.covariances[s])
-    residual = (points - mixture.means[s][:, np.newaxis]).swapaxes(1, 2)
-    squares = (np.linalg.solve(factor, residual) ** 2).sum(axis=1)
-    sds = np.diagonal(factor, axis1=1, axis2=2) * np.sqrt(2.0 * np.pi)
-    return (mixture.weights[s] / sds.prod(axis=1))[:, np.newaxis] * np.exp(-0.5 * squares)
-
-
-def _predicted(mixture: Components, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Draws [n, d] from the posterior predictive distribution."""
-    S, _, d = mixture.means.shape
-    draw = np.arange(n) % S
-    below = np.cumsum(mixture.weights, axis=1)[draw]
-    label = (rng.random((n, 1)) * below[:, -1:] >= below[:, :-1]).sum(axis=1)
-    factor = np.linalg.cholesky(mixture.covariances[draw, label])
-    noise = rng.standard_normal((n, d, 1))
-    return mixture.means[draw, label] + (factor @ noise)[..., 0]
 
 
 def _view(values: np.ndarray, mixture: Components, i: int) -> tuple[float, float]:
@@ -191,7 +167,9 @@ def _draw_line(ax: Axes, values: np.ndarray, mixture: Components) -> None:
     label = f"{len(values):,} rows"
     ax.hist(values, bars, density=True, color=_SHADE[1], edgecolor="white", label=label)
     points = _axis_points(view, mixture, 0)
-    shares = np.stack([_shares(mixture, s, points[:, None]) for s in range(len(mixture.weights))])
+    shares = np.stack(
+        [component_densities(mixture, s, points[:, None]) for s in range(len(mixture.weights))]
+    )
     low, high = np.quantile(shares.sum(axis=1), _BAND, axis=0)
     ax.fill_between(points, low, high, color=_INK, alpha=0.25, lw=0, label="90% credible band")
     for share, colour in zip(shares.mean(axis=0), _colours(shares.shape[1]), strict=True):
@@ -222,7 +200,11 @@ def _draw_regions(
 ) -> None:
     x, y = (_axis_points(view[i], mixture, i) for i in range(2))
     grid = np.stack(np.meshgrid(x, y), axis=-1)
-    density = _densities(mixture, grid.reshape(-1, 2)).sum(axis=0).reshape(grid.shape[:2])
+    density = (
+        average_component_densities(mixture, grid.reshape(-1, 2))
+        .sum(axis=0)
+        .reshape(grid.shape[:2])
+    )
     levels = _levels(mixture, predicted)
     seen = (levels > density.min()) & (levels < density.max())
     if not seen.any():  # rows far from all that the posterior predicts
@@ -238,7 +220,7 @@ def _levels(mixture: Components, predicted: np.ndarray) -> np.ndarray:
     A region {density > level} has the probability p if level is the (1 - p) quantile of the
     density at draws from it (Hyndman 1996, *The American Statistician* 50).
     """
-    density = _densities(mixture, predicted).sum(axis=0)
+    density = average_component_densities(mixture, predicted).sum(axis=0)
     return np.quantile(density, 1.0 - np.array(_REGIONS))
 
 

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bgmm_jd._version import __version__
 from bgmm_jd.backend.random import stateless_seed
-from bgmm_jd.data.standardize import as_count, as_seed
+from bgmm_jd.data.validation import as_count, as_seed
 from bgmm_jd.model import covariances
 from bgmm_jd.model.covariance_forms import MATRIX_FORMS, SPREADS
+from bgmm_jd.posterior.densities import log_densities, row_log_likelihood
+from bgmm_jd.posterior.normal_mixtures import replicate_data
 from bgmm_jd.posterior.posterior import (
     Posterior,
-    draw,
-    log_densities,
-    new_rows,
+    draw_standardized,
+    in_data_units,
     restart_posteriors,
-    row_log_likelihood,
-    to_user,
 )
+from bgmm_jd.posterior.prediction import as_new_rows
 from bgmm_jd.reporting.arviz_version import arviz_line, import_arviz
 from bgmm_jd.variational.labels import arrange
 
@@ -157,7 +157,7 @@ def to_inference_data(
     draws, seed = as_count(draws, "draws"), as_seed(seed)
     if chains not in ("one", "restarts"):
         raise ValueError(f"chains must be 'one' or 'restarts'; got {chains!r}.")
-    rows = None if X is None else new_rows(posterior, X)
+    rows = None if X is None else as_new_rows(posterior, X)
     members = [posterior] if chains == "one" else restart_posteriors(posterior)
     groups = _groups(posterior, members, rows, draws, seed)
     library, fit = _library_attributes(), _fit_attributes(posterior)
@@ -170,8 +170,8 @@ def _groups(
     posterior: Posterior, members: list[Posterior], rows: np.ndarray | None, draws: int, seed: int
 ) -> dict[str, Group]:
     """All groups; each member is one chain."""
-    sampled = [draw(member, draws, seed) for member in members]
-    theta = _stack([to_user(m, s.theta) for m, s in zip(members, sampled, strict=True)])
+    sampled = [draw_standardized(member, draws, seed) for member in members]
+    theta = _stack([in_data_units(m, s.theta) for m, s in zip(members, sampled, strict=True)])
     stats = _stack([log_densities(m, s)._asdict() for m, s in zip(members, sampled, strict=True)])
     prior = {name: v[np.newaxis] for name, v in _prior_draws(posterior, draws, seed).items()}
     groups = {
@@ -190,7 +190,7 @@ def _groups(
     root = covariances.roots(theta, posterior.covariance)
     replicated = np.stack(
         [
-            replicate(
+            replicate_data(
                 theta["weights"][c, kept], theta["means"][c, kept], root[c, kept], len(rows), rng
             )
             for c in range(len(members))
@@ -240,40 +240,6 @@ def _prior_draws(posterior: Posterior, draws: int, seed: int) -> dict[str, np.nd
     sampled = posterior.prior.sample(draws, seed=stateless_seed(seed, salt="prior"))._asdict()
     arranged = arrange(posterior.inside.model.sites, sampled, posterior.inside.order)
     return {name: v.numpy().astype(posterior.dtype) for name, v in arranged.items()}
-
-
-def replicate(
-    weights: np.ndarray,
-    means: np.ndarray,
-    roots: np.ndarray,
-    rows: int,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """Draw a data set under each draw of the parameters.
-
-    Parameters
-    ----------
-    weights : array [S, K], rows summing to 1 to rounding.
-    means : array [S, K, D]
-    roots : array [S, K, D] of standard deviations or [S, K, D, D] of lower Cholesky factors.
-    rows : int
-        N, how many rows each data set has.
-    rng : np.random.Generator
-
-    Returns
-    -------
-    array [S, N, D], in the dtype of `means`.
-    """
-    S, K, D = means.shape
-    below = np.cumsum(weights, axis=1, dtype=np.float64)
-    place = rng.random((S, rows)) * below[:, -1:]
-    label = np.zeros((S, rows), np.intp)
-    for k in range(K - 1):  # an array [S, N, K] could be many times the result
-        label += place >= below[:, k, np.newaxis]
-    result = rng.standard_normal((S, rows, D), dtype=means.dtype)
-    for s in range(S):  # matrices [S, N, D, D] could be as many times it
-        result[s] = means[s, label[s]] + covariances.noise(roots[s, label[s]], result[s])
-    return result
 
 
 def _library_attributes() -> dict[str, str]:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bgmm_jd.calibration import importance_sampling
-from bgmm_jd.posterior.posterior import Posterior, row_log_likelihood
+from bgmm_jd.posterior.densities import row_log_likelihood
+from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.reporting.arviz_version import arviz_line, import_arviz
 
 _NUMBERS = 20_000_000  # at most, draws x rows, in the log likelihood: 80 MB in float32

@@ -1,13 +1,103 @@
 """All variables of the model as one point in unconstrained coordinates, and back."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
 
-from bgmm_jd.data.units import Units, to_internal
-from bgmm_jd.model.covariance_forms import root_name
-from bgmm_jd.variational.surrogate import Site, coordinate_map
+from bgmm_jd.data.units import MATRICES, Affine, Units, affine, to_internal
+from bgmm_jd.distributions.bijectors import InDtype, ScaleMatrix
+from bgmm_jd.model.covariance_forms import SPREADS, root_name
+from bgmm_jd.variational.structure import Model, Site, is_unrestricted
+
+
+def bijector_to_data_units(site: Site, units: Units) -> tfb.Bijector:
+    """Map the real line to a variable without a twin, in the units of X."""
+    change = affine(site.unit, units)
+    if change is None or not is_unrestricted(site):
+        return _in_dtype(site, units.scale.dtype)
+    return _affine(site, change)
+
+
+def bijector_to_standardized(site: Site, units: Units) -> tfb.Bijector:
+    """Map the real line to a variable without a twin, in standardised units."""
+    change = affine(site.unit, units)
+    bijector = _in_dtype(site, units.scale.dtype)
+    if change is None or is_unrestricted(site):
+        return bijector
+    return tfb.Chain([tfb.Invert(_affine(site, change)), bijector])
+
+
+def _in_dtype(site: Site, dtype: tf.DType) -> tfb.Bijector:
+    return site.bijector if site.dtype == dtype else InDtype(site.bijector, site.dtype)
+
+
+def _affine(site: Site, change: Affine) -> tfb.Bijector:
+    if site.unit in MATRICES:
+        return ScaleMatrix(change.factor, change.log_volume)
+    scale = tfb.Scale(change.factor)
+    return scale if change.shift is None else tfb.Chain([tfb.Shift(change.shift), scale])
+
+
+def coordinate_map(site: Site, units: Units) -> tfb.Bijector:
+    """From a whole real space to the variable in internal units, in one batch dimension."""
+    return (
+        site.family.coordinates()
+        if site.bijector is None
+        else bijector_to_standardized(site, units)
+    )
+
+
+class Layout(NamedTuple):
+    """Where the coordinates of a point [P] belong.
+
+    own [K, m] : to each component, in the same order.
+    shared [s] : to the covariance that all components share.
+    weights : to the weights.
+    """
+
+    size: int
+    own: np.ndarray
+    shared: np.ndarray
+    weights: np.ndarray
+
+
+def layout(model: Model, units: Units) -> Layout:
+    """Find the coordinates of each component."""
+    K, first = model.components, 0
+    own, shared, weights = [np.empty((K, 0), int)], [np.empty(0, int)], np.empty(0, int)
+    for site in model.sites:
+        if site.fixed is not None:
+            continue
+        shape = tuple(coordinate_map(site, units).inverse_event_shape(site.shape))
+        places = first + np.arange(int(np.prod(shape)))
+        first += len(places)
+        if site.name == "weights":
+            weights = places
+        elif site.by_component:
+            own.append(places.reshape(K, -1))
+        elif site.name in SPREADS:
+            shared.append(places)
+    return Layout(first, np.concatenate(own, axis=1), np.concatenate(shared), weights)
+
+
+def is_by_component(model: Model, units: Units, mean: np.ndarray) -> bool:
+    """Whether each component's variables depend on its own coordinates alone.
+
+    They do not under a support that ties components together, such as ascending means.
+    """
+    own = [site for site in model.sites if site.by_component and site.fixed is None]
+    own = [site for site in own if site.name != "weights"]
+    for site in own:
+        shape = coordinate_map(site, units).inverse_event_shape(site.shape)
+        if len(shape) == 0 or shape[0] != model.components:
+            return False
+    moved = np.stack([mean, mean])
+    moved[1, layout(model, units).own[0]] += 1.0
+    theta, _ = unflatten(model.sites, tf.constant(moved, units.scale.dtype), units)
+    return all(np.array_equal(theta[s.name][0, 1:], theta[s.name][1, 1:]) for s in own)
 
 
 def flatten(sites: tuple[Site, ...], theta: Mapping[str, tf.Tensor], units: Units) -> tf.Tensor:

@@ -16,16 +16,12 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.backend.random import MirroredNormal, Normal
 from bgmm_jd.data.units import Affine, Unit
-from bgmm_jd.distributions import stick_breaking, wishart
-from bgmm_jd.distributions.gamma import (
-    Dirichlet,
-    Gamma,
-    MirroredDirichlet,
-    MirroredGamma,
-    trigamma_excess,
-)
+from bgmm_jd.distributions import bijectors, stick_breaking, wishart
+from bgmm_jd.distributions.dirichlet import Dirichlet, MirroredDirichlet
+from bgmm_jd.distributions.gamma import Gamma, MirroredGamma
+from bgmm_jd.distributions.normal import MirroredNormal, Normal
+from bgmm_jd.distributions.standard_gamma import trigamma_excess
 
 Parameters = Mapping[str, Any]  # by name, in the constrained space: tensors or variables
 Shape = tuple[int, ...]
@@ -159,7 +155,7 @@ DIRICHLET = Family(
     constraints={"concentration": tfb.Exp()},
     shapes=_alike("concentration"),
     # Independent of each other, as logs of ratios are not.
-    coordinates=stick_breaking.StickCoordinates,
+    coordinates=bijectors.StickCoordinates,
     distribution=lambda p: Dirichlet(p["concentration"]),
     in_training=lambda p: MirroredDirichlet(p["concentration"]),
     start=_dirichlet_start,
@@ -182,7 +178,7 @@ def _sticks_start(mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
 STICKS = Family(
     constraints={"concentration": tfb.Exp()},
     shapes=lambda shape: {"concentration": (*shape[:-1], shape[-1] - 1, 2)},
-    coordinates=stick_breaking.StickCoordinates,
+    coordinates=bijectors.StickCoordinates,
     distribution=lambda p: stick_breaking.StickBreaking(p["concentration"]),
     in_training=lambda p: stick_breaking.MirroredStickBreaking(p["concentration"]),
     start=_sticks_start,
@@ -226,20 +222,11 @@ def _wishart_natural(p: Parameters, g: Parameters) -> Parameters:
     return {"excess": excess, "mean_tril": tril}
 
 
-def tril_reach(tril: tf.Tensor) -> tf.Tensor:
-    """What counts as a change by 1 of each entry of a Cholesky factor trained in log diagonal.
-
-    1 on the diagonal, and below it the length of the row: a change that turns it.
-    """
-    length = tf.norm(tril, axis=-1, keepdims=True) * tf.ones_like(tril)
-    return tf.linalg.set_diag(length, tf.ones_like(tf.linalg.diag_part(tril)))
-
-
 WISHART = Family(
     constraints={"excess": tfb.Exp(), "mean_tril": tfb.TransformDiagonal(tfb.Exp())},
     shapes=lambda shape: {"excess": shape[:-2], "mean_tril": shape},
-    coordinates=wishart.coordinates,
-    root_coordinates=wishart.root_coordinates,
+    coordinates=bijectors.matrix_coordinates,
+    root_coordinates=bijectors.cholesky_coordinates,
     distribution=lambda p: wishart.Wishart(_degrees(p), p["mean_tril"]),
     in_training=lambda p: wishart.MirroredWishart(
         _degrees(p), p["mean_tril"], input_output_cholesky=True

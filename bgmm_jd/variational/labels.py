@@ -12,12 +12,13 @@ import numpy as np
 import tensorflow as tf
 from scipy.optimize import linear_sum_assignment
 
-from bgmm_jd.backend.remembered import remembered
+from bgmm_jd.backend.execution import cached_per_prior
 from bgmm_jd.data.units import Units
 from bgmm_jd.model.likelihood import Theta
 from bgmm_jd.variational.families import DIRICHLET
-from bgmm_jd.variational.log_joint import Model, log_prior
-from bgmm_jd.variational.surrogate import Site, Values
+from bgmm_jd.variational.log_joint import log_prior
+from bgmm_jd.variational.parameters import Values
+from bgmm_jd.variational.structure import Model, Site
 
 _EXCHANGE_DRAWS = 8
 _BETTER = 0.01  # nats of log prior: more than rounding
@@ -92,7 +93,7 @@ def has_own_parameters(site: Site) -> bool:
     return site.fixed is None and (site.name != "weights" or site.family is DIRICHLET)
 
 
-@remembered
+@cached_per_prior
 def is_exchangeable(model: Model) -> bool:
     """Whether the prior density stays the same when the components change places.
 

@@ -1,8 +1,5 @@
 """The target of the fit: log prior plus the batch's log likelihood, scaled up to all rows."""
 
-import functools
-from dataclasses import dataclass
-
 import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
@@ -11,66 +8,9 @@ from bgmm_jd.data.rows import Rows
 from bgmm_jd.data.units import Unit, Units, log_volume, root_to_user, to_user
 from bgmm_jd.distributions.wishart import WishartTriLOfFactors
 from bgmm_jd.model import quadratic_likelihood
-from bgmm_jd.model.covariance_forms import MATRIX_FORMS, root_name
+from bgmm_jd.model.covariance_forms import root_name
 from bgmm_jd.model.likelihood import Theta, row_log_likelihood
-from bgmm_jd.variational.families import STICKS
-from bgmm_jd.variational.surrogate import SHAPERS, Site, sites_of
-
-
-@dataclass(frozen=True, eq=False)
-class Model:
-    """What a program is made for: the prior, the form of covariance, the site of each variable.
-
-    One object for each prior and form (`model_of`), by which compiled programs are kept.
-    """
-
-    prior: tfd.JointDistributionCoroutine
-    covariance: str
-    sites: tuple[Site, ...]
-
-    @property
-    def components(self) -> int:
-        """K."""
-        return self.site("weights").shape[0]
-
-    def site(self, name: str) -> Site:
-        """That of one variable."""
-        return next(site for site in self.sites if site.name == name)
-
-    @property
-    def variables(self) -> tuple[tf.Variable, ...]:
-        """That the prior reads."""
-        return self.prior.variables
-
-    @property
-    def breaks_sticks(self) -> bool:
-        """Whether the weights are those of a stick-breaking prior, which are not exchangeable."""
-        return any(site.family is STICKS for site in self.sites)
-
-    @property
-    def matrices(self) -> bool:
-        """Whether a covariance is a matrix."""
-        return self.covariance in MATRIX_FORMS
-
-    @property
-    def units(self) -> dict[str, Unit]:
-        """What each variable is measured in, by name."""
-        return {site.name: site.unit for site in self.sites}
-
-    @property
-    def volumes(self) -> list[tuple[Unit, tuple[int, ...]]]:
-        """Unit and shape of each variable that has a density."""
-        return [(site.unit, site.shape) for site in self.sites if site.fixed is None]
-
-
-def model_of(prior: tfd.JointDistributionCoroutine, covariance: str = "diag") -> Model:
-    """The model of a prior whose `precisions` or `scales` are of that form."""
-    return _model_of(prior, covariance)
-
-
-@functools.lru_cache(maxsize=64)
-def _model_of(prior: tfd.JointDistributionCoroutine, covariance: str) -> Model:
-    return Model(prior, covariance, sites_of(prior, covariance))
+from bgmm_jd.variational.structure import SHAPE_WRAPPERS, Model, Site
 
 
 def log_prior(model: Model, theta: Theta, units: Units) -> tf.Tensor:
@@ -105,7 +45,7 @@ def _log_density(
 
 def _over_roots(member: tfd.Distribution) -> tfd.Distribution:
     """A `tfd.WishartTriL`, whatever shapes it, as the density of matrices by their roots."""
-    if isinstance(member, SHAPERS):
+    if isinstance(member, SHAPE_WRAPPERS):
         return member.copy(distribution=_over_roots(member.distribution))
     return WishartTriLOfFactors(**{**member.parameters, "input_output_cholesky": True})
 

@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from bgmm_jd.variational.families import tril_reach
-from bgmm_jd.variational.surrogate import Site, Values, map_values, natural_gradient
+from bgmm_jd.variational.parameters import Values
+from bgmm_jd.variational.structure import Site
 
 
 class Stride(NamedTuple):
@@ -51,11 +51,21 @@ def _longest(name: str, parameters: Any, stride: Stride) -> Any:
     return stride.longest_log
 
 
-def free_of(sites: tuple[Site, ...], values: Values) -> Values:
-    """Unconstrained coordinates of the parameters."""
-    return map_values(lambda constraint, v: constraint.inverse(v), sites, values)
+def tril_reach(tril: tf.Tensor) -> tf.Tensor:
+    """What counts as a change by 1 of each entry of a Cholesky factor trained in log diagonal.
+
+    1 on the diagonal, and below it the length of the row: a change that turns it.
+    """
+    length = tf.norm(tril, axis=-1, keepdims=True) * tf.ones_like(tril)
+    return tf.linalg.set_diag(length, tf.ones_like(tf.linalg.diag_part(tril)))
 
 
-def values_of(sites: tuple[Site, ...], free: Values) -> Values:
-    """Parameters at unconstrained coordinates."""
-    return map_values(lambda constraint, v: constraint.forward(v), sites, free)
+def natural_gradient(sites: tuple[Site, ...], values: Values, gradient: Values) -> Values:
+    """Inverse Fisher information of the surrogate times the gradient, site by site.
+
+    Parameters
+    ----------
+    values : parameters (constrained).
+    gradient : derivatives by the unconstrained parameters, and so is what comes back.
+    """
+    return {s.name: s.family.natural(values[s.name], gradient[s.name]) for s in sites}

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import bgmm_jd
 from bgmm_jd.calibration import importance_sampling
-from bgmm_jd.calibration.averaged_curvature import Normal, calibrate, gradient_of_log_joint
+from bgmm_jd.calibration.averaged_curvature import calibrate, gradient_of_log_joint
 from bgmm_jd.calibration.importance_sampling import Weighted, khat_of_surrogate, proposal, weighted
 from bgmm_jd.data.rows import to_tensors
 from bgmm_jd.data.standardize import to_rows
@@ -17,9 +17,10 @@ from bgmm_jd.model import likelihood as likelihood_module
 from bgmm_jd.model.covariance_forms import FORMS, MATRIX_FORMS
 from bgmm_jd.model.priors import stick_breaking_prior
 from bgmm_jd.variational import approximation
-from bgmm_jd.variational.approximation import log_joint_of, mean_field
+from bgmm_jd.variational.approximation import Normal, mean_field
 from bgmm_jd.variational.coordinates import flatten, unflatten
-from bgmm_jd.variational.log_joint import model_of
+from bgmm_jd.variational.evaluation import log_joint_of
+from bgmm_jd.variational.structure import model_of
 from bgmm_jd.variational.surrogate import without_roots
 
 

@@ -1,15 +1,16 @@
 """Where an averaged curvature is out of reach: the curvature at the mean, and then none."""
 
 import dataclasses
+
 import numpy as np
 import pytest
 
 import bgmm_jd
 from bgmm_jd.calibration import calibrate
-from bgmm_jd.calibration.averaged_curvature import Normal, normal_of, shifted
-from bgmm_jd.posterior.posterior import draw
+from bgmm_jd.calibration.averaged_curvature import normal_of, shifted
+from bgmm_jd.posterior.posterior import draw_standardized
 from bgmm_jd.variational import approximation
-from bgmm_jd.variational.approximation import AT_THE_MEAN, AVERAGED, MEAN_FIELD
+from bgmm_jd.variational.approximation import AT_THE_MEAN, AVERAGED, MEAN_FIELD, Normal
 from bgmm_jd.variational.coordinates import flatten
 
 pytestmark = pytest.mark.slow
@@ -37,7 +38,7 @@ def again(posterior):
 def sds(posterior, **settings):
     """Of all parameters in unconstrained coordinates: [P]."""
     inside = posterior.inside
-    theta = draw(posterior, SAMPLES, 1, **settings).theta
+    theta = draw_standardized(posterior, SAMPLES, 1, **settings).theta
     return flatten(inside.model.sites, theta, inside.tensor_units).numpy().std(axis=0)
 
 

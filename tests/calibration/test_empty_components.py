@@ -11,19 +11,18 @@ from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
 from bgmm_jd.calibration import calibrate, importance_sampling, relocation
-from bgmm_jd.calibration.averaged_curvature import Normal
 from bgmm_jd.calibration.empty_components import _candidates, census, log_prob, spare_of
-from bgmm_jd.calibration.observed_information import layout
 from bgmm_jd.data.rows import Missing, Rows
 from bgmm_jd.data.standardize import centre_and_scale
 from bgmm_jd.data.units import as_tensors, unit
 from bgmm_jd.model.covariance_forms import FORMS
-from bgmm_jd.model.priors import prior_moments
+from bgmm_jd.model.prior_summaries import prior_moments
 from bgmm_jd.variational import approximation
-from bgmm_jd.variational.approximation import Inside
-from bgmm_jd.variational.coordinates import flatten, unflatten
-from bgmm_jd.variational.log_joint import model_of
-from bgmm_jd.variational.surrogate import joint, start_values
+from bgmm_jd.variational.approximation import Inside, Normal
+from bgmm_jd.variational.coordinates import flatten, layout, unflatten
+from bgmm_jd.variational.parameters import start_values
+from bgmm_jd.variational.structure import model_of
+from bgmm_jd.variational.surrogate import joint
 
 K, D = 4, 2
 UNITS = as_tensors(unit(D), "float64")

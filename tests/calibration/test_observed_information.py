@@ -11,9 +11,9 @@ from bgmm_jd.calibration import observed_information
 from bgmm_jd.calibration.observed_information import information
 from bgmm_jd.data.rows import to_tensors
 from bgmm_jd.data.standardize import centre_and_scale
-from bgmm_jd.fitting.fit import _prepare, _start
+from bgmm_jd.fitting.search import problem_of, start_at
 from bgmm_jd.model.priors import stick_breaking_prior
-from bgmm_jd.variational import approximation
+from bgmm_jd.variational import approximation, coordinates
 from bgmm_jd.variational.coordinates import flatten, unflatten
 from bgmm_jd.variational.log_joint import log_joint
 
@@ -118,8 +118,8 @@ def at_start(case, execution="eager"):
     prior = case.pop("prior", lambda: None)()
     X, weight = rows(**case)
     data = centre_and_scale(X, weight, common=covariance == "spherical")
-    inside = _prepare(data, components, covariance, prior, execution)
-    inside = _start(inside, None, 1, [0, 0])
+    inside = problem_of(data, components, covariance, prior, execution)
+    inside = start_at(inside, None, 1, [0, 0])
     draws = approximation.mean_field(inside, 100, seed=0)
     points = flatten(inside.model.sites, draws.theta, inside.tensor_units).numpy()
     return inside, points.mean(axis=0), points.std(axis=0)
@@ -155,7 +155,7 @@ def test_information_is_minus_the_hessian(name):
     np.testing.assert_allclose(matrix, expected, rtol=0, atol=TOLERANCE * largest)
     # Components overlap: what one says of another is there to be found.
     if inside.model.components > 1:
-        plan = observed_information.layout(inside.model, inside.tensor_units)
+        plan = coordinates.layout(inside.model, inside.tensor_units)
         assert np.abs(expected[np.ix_(plan.own[0], plan.own[1])]).max() > 10 * TOLERANCE * largest
 
 
@@ -174,7 +174,7 @@ def test_slices_need_not_divide_the_rows(rows_at_once, monkeypatch):
 def test_what_the_prior_fixes_has_no_coordinates():
     """One component has no weights: two means and three entries of a matrix."""
     inside, mean, _ = at_start(CASES["one component"])
-    plan = observed_information.layout(inside.model, inside.tensor_units)
+    plan = coordinates.layout(inside.model, inside.tensor_units)
     assert plan.size == len(mean) == 5
     assert plan.own.shape == (1, 5)
     fixed = tfd.Independent(tfd.Deterministic(np.ones((K, D))), 2, name="scales")
@@ -190,7 +190,7 @@ def test_what_the_prior_fixes_has_no_coordinates():
 def test_layout():
     """Weights first, then means and matrices by component; what is tied is shared."""
     inside, _, _ = at_start(CASES["tied"])
-    plan = observed_information.layout(inside.model, inside.tensor_units)
+    plan = coordinates.layout(inside.model, inside.tensor_units)
     assert plan.size == 2 + 6 + 3
     np.testing.assert_array_equal(plan.own, [[2, 3], [4, 5], [6, 7]])
     np.testing.assert_array_equal(plan.shared, [8, 9, 10])
@@ -212,7 +212,7 @@ def test_float32_at_a_whole_sd():
     expected = information(inside.model, data, units, mean, sd, "eager")
     X, _ = rows()
     prior = bgmm_jd.model.priors.default_prior(K, D, "diag", "float32")
-    single = _prepare(centre_and_scale(X.astype(np.float32)), K, "diag", prior, "eager")
+    single = problem_of(centre_and_scale(X.astype(np.float32)), K, "diag", prior, "eager")
     single = single._replace(prior_units=inside.prior_units)
     matrix = information(single.model, single.data.rows, single.tensor_units, mean, sd, "eager")
     np.testing.assert_allclose(matrix, expected, rtol=0, atol=1e-4 * np.abs(expected).max())

@@ -13,7 +13,7 @@ import tensorflow as tf
 from scipy import stats
 
 from bgmm_jd.backend import random
-from bgmm_jd.data import standardize
+from bgmm_jd.data import minibatches, standardize, validation
 from bgmm_jd.data.units import Units
 
 FALSE_ALARM = 1e-6
@@ -34,7 +34,7 @@ def test_the_first_column_that_is_not_finite_is_named(value, dtype):
     X = np.zeros((5, 4), dtype)
     X[1, 3] = X[4, 2] = X[3, 2] = value
     with pytest.raises(ValueError, match=f"column 2 has {value} .*row 3"):
-        standardize.as_rows(X)
+        validation.as_rows(X)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_the_first_column_that_is_not_finite_is_named(value, dtype):
 )
 def test_shapes_that_are_refused(shape, message):
     with pytest.raises(ValueError, match=message):
-        standardize.as_rows(np.ones(shape))
+        validation.as_rows(np.ones(shape))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_shapes_that_are_refused(shape, message):
 )
 def test_anything_but_real_numbers_is_refused(X):
     with pytest.raises(TypeError, match="must hold real numbers; got dtype"):
-        standardize.as_rows(X)
+        validation.as_rows(X)
 
 
 @pytest.mark.parametrize("form", ["bsr", "coo", "csc", "csr", "dia", "dok", "lil"])
@@ -89,44 +89,44 @@ def test_anything_but_real_numbers_is_refused(X):
 def test_sparse_matrices_are_refused(form, kind):
     X = getattr(scipy.sparse, f"{form}_{kind}")(np.eye(3))
     with pytest.raises(TypeError, match=rf"dense.*sparse {form}_{kind}.*toarray\(\)"):
-        standardize.as_rows(X)
+        validation.as_rows(X)
 
 
 def test_masked_entries_are_refused_and_a_mask_of_none_is_not():
     X = np.ma.array([[1.0, 2.0], [3.0, 4.0]], mask=[[False, True], [False, False]])
     with pytest.raises(ValueError, match="masked"):
-        standardize.as_rows(X)
-    np.testing.assert_array_equal(standardize.as_rows(np.ma.array([[1.0, 2.0]])), [[1.0, 2.0]])
+        validation.as_rows(X)
+    np.testing.assert_array_equal(validation.as_rows(np.ma.array([[1.0, 2.0]])), [[1.0, 2.0]])
 
 
 def test_rows_of_unequal_length_are_refused():
     with pytest.raises(ValueError, match="rows differ in length"):
-        standardize.as_rows([[1.0, 2.0], [3.0]])
+        validation.as_rows([[1.0, 2.0], [3.0]])
 
 
 def test_another_number_of_columns_is_refused():
     with pytest.raises(ValueError, match=r"must have 3 columns.*got 2"):
-        standardize.as_rows(np.ones((4, 2)), features=3)
+        validation.as_rows(np.ones((4, 2)), features=3)
 
 
 @pytest.mark.parametrize("value", [0, -1, np.int64(-3)])
 def test_counts_below_one_are_refused(value):
     with pytest.raises(ValueError, match=f"K must be at least 1; got {value}"):
-        standardize.as_count(value, "K")
+        validation.as_count(value, "K")
 
 
 @pytest.mark.parametrize("value", [2.5, 3.0, True, np.True_, "3", None, [3]])
 def test_counts_that_are_no_integers_are_refused(value):
     with pytest.raises(TypeError, match="K must be an integer"):
-        standardize.as_count(value, "K")
+        validation.as_count(value, "K")
 
 
 def test_counts():
-    assert standardize.as_count(np.int32(3), "K") == 3
-    assert type(standardize.as_count(np.int32(3), "K")) is int
-    assert standardize.as_count(7, "batch_size", most=7) == 7
+    assert validation.as_count(np.int32(3), "K") == 3
+    assert type(validation.as_count(np.int32(3), "K")) is int
+    assert validation.as_count(7, "batch_size", most=7) == 7
     with pytest.raises(ValueError, match="batch_size must be from 1 to 7; got 8"):
-        standardize.as_count(8, "batch_size", most=7)
+        validation.as_count(8, "batch_size", most=7)
 
 
 # --- What is taken ----------------------------------------------------------------------------
@@ -152,13 +152,13 @@ def test_counts():
 )
 def test_dtypes(given, kept):
     X = np.array([[0, 1], [1, 0], [1, 1]]).astype(given)
-    rows = standardize.as_rows(X)
+    rows = validation.as_rows(X)
     assert rows.dtype == np.dtype(kept)  # in the machine's own byte order
     np.testing.assert_array_equal(rows, X)
 
 
 def test_a_list_of_rows():
-    np.testing.assert_array_equal(standardize.as_rows([[1, 2], (3, 4)]), [[1.0, 2.0], [3.0, 4.0]])
+    np.testing.assert_array_equal(validation.as_rows([[1, 2], (3, 4)]), [[1.0, 2.0], [3.0, 4.0]])
 
 
 @pytest.mark.parametrize("layout", ["C", "F", "every other row", "backwards", "memory map"])
@@ -171,8 +171,8 @@ def test_layouts_give_the_same_rows_and_leave_x_alone(layout, tmp_path):
         "backwards": lambda: X[::-1].copy()[::-1],
         "memory map": lambda: memory_map(X, tmp_path),
     }[layout]()
-    found = standardize.centre_and_scale(standardize.as_rows(given))
-    expected = standardize.centre_and_scale(standardize.as_rows(X.copy()))
+    found = standardize.centre_and_scale(validation.as_rows(given))
+    expected = standardize.centre_and_scale(validation.as_rows(X.copy()))
     # Sums over another memory order round otherwise: 6 numbers, each half an ulp.
     np.testing.assert_allclose(found.rows.values, expected.rows.values, rtol=0, atol=1e-14)
     np.testing.assert_array_equal(given, X)
@@ -182,7 +182,7 @@ def test_layouts_give_the_same_rows_and_leave_x_alone(layout, tmp_path):
 def test_nothing_is_changed_in_place(dtype):
     X = np.arange(12).reshape(6, 2).astype(dtype)
     before = X.copy()
-    standardize.centre_and_scale(standardize.as_rows(X)).rows.values[:] = 7.0
+    standardize.centre_and_scale(validation.as_rows(X)).rows.values[:] = 7.0
     np.testing.assert_array_equal(X, before)
 
 
@@ -226,7 +226,7 @@ NORMAL = np.random.default_rng(2).standard_normal((200, 2))
 )
 def test_centre_and_scale(X):
     """Against Python's statistics module, which computes with fractions."""
-    X = standardize.as_rows(X)
+    X = validation.as_rows(X)
     found = standardize.centre_and_scale(X)
     columns = X.T.astype(np.float64).tolist()
     mean = np.array([statistics.mean(column) for column in columns])
@@ -290,7 +290,7 @@ def test_a_number_too_large_for_float64_is_refused():
     if not np.isfinite(large):
         pytest.skip("longdouble is float64 on this machine")
     with pytest.raises(ValueError, match="column 0 has inf"):
-        standardize.as_rows(np.array([[large]]))
+        validation.as_rows(np.array([[large]]))
 
 
 # --- Row weights ------------------------------------------------------------------------------
@@ -300,12 +300,12 @@ WEIGHT = np.random.default_rng(3).integers(0, 4, 200)
 
 @pytest.mark.parametrize("given", [None, np.ones(5), [1] * 5, [True] * 5])
 def test_weights_of_one_are_no_weights(given):
-    assert standardize.as_weights(given, 5, np.dtype("float64")) is None
+    assert validation.as_weights(given, 5, np.dtype("float64")) is None
 
 
 @pytest.mark.parametrize("given", [[0, 2, 1], np.array([0, 2, 1], ">i4"), np.float32([0, 2, 1])])
 def test_weights(given):
-    found = standardize.as_weights(given, 3, np.dtype("float64"))
+    found = validation.as_weights(given, 3, np.dtype("float64"))
     assert found.dtype == np.float64
     np.testing.assert_array_equal(found, [0.0, 2.0, 1.0])
 
@@ -326,7 +326,7 @@ def test_weights(given):
 )
 def test_weights_that_are_refused(given, error, message):
     with pytest.raises(error, match=message):
-        standardize.as_weights(given, 3, np.dtype("float64"))
+        validation.as_weights(given, 3, np.dtype("float64"))
 
 
 def test_integer_weights_are_rows_that_repeat():
@@ -366,14 +366,12 @@ def with_missing(X=NORMAL, share=0.3):
 
 def test_nan_and_masked_entries_are_missing_where_that_is_said():
     X = np.array([[1.0, np.nan], [3.0, 4.0]])
-    np.testing.assert_array_equal(standardize.as_rows(X, missing=True), X)
+    np.testing.assert_array_equal(validation.as_rows(X, missing=True), X)
     masked = np.ma.array([[1, 2], [3, 4]], mask=[[False, True], [False, False]])
-    found = standardize.as_rows(masked, missing=True)
+    found = validation.as_rows(masked, missing=True)
     np.testing.assert_array_equal(found, X)
     assert found.dtype == np.float64
-    assert (
-        standardize.as_rows(np.ma.masked_invalid(X.astype("f")), missing=True).dtype == np.float32
-    )
+    assert validation.as_rows(np.ma.masked_invalid(X.astype("f")), missing=True).dtype == np.float32
 
 
 @pytest.mark.parametrize(
@@ -381,12 +379,12 @@ def test_nan_and_masked_entries_are_missing_where_that_is_said():
 )
 def test_missing_entries_are_refused_with_advice(given):
     with pytest.raises(ValueError, match="missing='sum_out'"):
-        standardize.as_rows(given)
+        validation.as_rows(given)
 
 
 def test_infinity_is_never_a_missing_entry():
     with pytest.raises(ValueError, match=r"column 1 has inf \(first in row 0\)"):
-        standardize.as_rows([[np.nan, np.inf], [1.0, 2.0]], missing=True)
+        validation.as_rows([[np.nan, np.inf], [1.0, 2.0]], missing=True)
 
 
 def test_a_column_without_any_value_is_refused():
@@ -494,13 +492,13 @@ CUTS = [
 def epoch_of(batches, epoch, seed):
     """The rows of each batch of an epoch, by what the fit calls."""
     for step in range(epoch * batches.count, (epoch + 1) * batches.count):
-        indices, real = standardize.batch_indices(batches, tf.constant(step), tf.constant(seed))
+        indices, real = minibatches.batch_indices(batches, tf.constant(step), tf.constant(seed))
         yield indices.numpy(), real.numpy()
 
 
 @pytest.mark.parametrize(("N", "B"), CUTS)
 def test_each_row_comes_once_an_epoch(N, B):
-    batches = standardize.cut_batches(N, B)
+    batches = minibatches.cut_batches(N, B)
     for epoch in (0, 5):
         parts = list(epoch_of(batches, epoch, [3, 4]))
         assert all(len(indices) == batches.size <= B for indices, _ in parts)
@@ -515,7 +513,7 @@ def test_each_row_comes_once_an_epoch(N, B):
 def test_every_cut_of_up_to_forty_rows():
     for N in range(1, 41):
         for B in range(1, N + 1):
-            batches = standardize.cut_batches(N, B)
+            batches = minibatches.cut_batches(N, B)
             assert batches.rows == N
             assert batches.size <= B
             assert batches.count * (batches.size - 1) < N <= batches.count * batches.size
@@ -523,7 +521,7 @@ def test_every_cut_of_up_to_forty_rows():
 
 
 def test_epochs_and_seeds_differ():
-    batches = standardize.cut_batches(100, 60)
+    batches = minibatches.cut_batches(100, 60)
     orders = {
         tuple(np.concatenate([i for i, _ in epoch_of(batches, epoch, seed)]))
         for epoch in range(3)
@@ -536,24 +534,24 @@ def test_epochs_and_seeds_differ():
 @pytest.mark.parametrize("N", [1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 31, 100, 1023, 4096, 100_003])
 def test_shuffle_is_a_permutation(N):
     for seed in ([0, 0], [1, 2], [-5, 2**31 - 1]):
-        order = standardize.shuffle(tf.range(N), N, tf.constant(seed, tf.int32))
+        order = minibatches.shuffle(tf.range(N), N, tf.constant(seed, tf.int32))
         assert order.dtype == tf.int32
         np.testing.assert_array_equal(np.sort(order), np.arange(N))
 
 
 def test_shuffle_of_some_places_is_a_part_of_the_order():
     seed = tf.constant([11, -7])
-    every = standardize.shuffle(tf.range(1000), 1000, seed)
+    every = minibatches.shuffle(tf.range(1000), 1000, seed)
     np.testing.assert_array_equal(
-        standardize.shuffle(tf.range(300, 400), 1000, seed), every[300:400]
+        minibatches.shuffle(tf.range(300, 400), 1000, seed), every[300:400]
     )
 
 
 def test_batches_are_the_same_in_every_mode():
-    batches = standardize.cut_batches(1003, 130)
+    batches = minibatches.cut_batches(1003, 130)
 
     def batch(step, seed):
-        return standardize.batch_indices(batches, step, seed)
+        return minibatches.batch_indices(batches, step, seed)
 
     # The last of the second epoch, which has a filling entry.
     arguments = tf.constant(2 * batches.count - 1), tf.constant([11, -7])
@@ -570,7 +568,7 @@ def orders(N, count):
     def run():
         seed = tf.constant([5, 6], tf.int32)
         return tf.map_fn(
-            lambda epoch: standardize.shuffle(tf.range(N), N, random.offset(seed, epoch)),
+            lambda epoch: minibatches.shuffle(tf.range(N), N, random.offset(seed, epoch)),
             tf.range(count),
         )
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from scipy import integrate, special, stats
 
-from bgmm_jd.distributions import gamma
+from bgmm_jd.distributions import dirichlet, gamma, standard_gamma
 
 tfd = tfp.distributions
 
@@ -95,9 +95,9 @@ def test_gamma_moments(concentration):
 def test_dirichlet_law(concentration, dtype):
     n = 100_000
     a = np.array(concentration)
-    p = gamma.Dirichlet(tf.constant(a, dtype)).sample(n, seed=3).numpy().astype(float)
+    p = dirichlet.Dirichlet(tf.constant(a, dtype)).sample(n, seed=3).numpy().astype(float)
     # The sum of three rounded quotients; raising to the least proportion adds nothing.
-    least = float(np.array(gamma.LEAST_PROPORTION, dtype.as_numpy_dtype))
+    least = float(np.array(dirichlet.LEAST_PROPORTION, dtype.as_numpy_dtype))
     np.testing.assert_allclose(p.sum(axis=-1), 1, atol=4 * eps(dtype))
     assert np.all(p >= 0.999 * least)
     spread = np.random.default_rng(1).uniform(size=n)
@@ -124,7 +124,7 @@ def test_accepted_candidates_follow_the_gamma_law(concentration):
         spare = np.full_like(x, 0.1234)  # accepted against any exponential but 0
         normals = tf.constant(np.stack([first, spare, spare], axis=-1))
         exponentials = tf.constant(np.stack([exponential, np.ones_like(x)], axis=-1))
-        return gamma._marsaglia_tsang(tf.fill(x.shape, b), normals, exponentials).numpy()
+        return standard_gamma._marsaglia_tsang(tf.fill(x.shape, b), normals, exponentials).numpy()
 
     always, never = np.full_like(x, np.inf), np.full_like(x, -np.inf)
     t = chosen(x, always)
@@ -139,7 +139,7 @@ def test_accepted_candidates_follow_the_gamma_law(concentration):
 
 def test_three_candidates_suffice():
     """The probabilities that the module states, at the concentration where they are largest."""
-    d = gamma._RAISE - 1 / 3
+    d = standard_gamma._RAISE - 1 / 3
 
     def rejection(x):
         y = x / (3 * np.sqrt(d))
@@ -148,7 +148,7 @@ def test_three_candidates_suffice():
 
     rejected = integrate.quad(rejection, -9, 9, epsabs=1e-10, limit=200)[0]
     assert rejected < 3e-3
-    assert rejected**gamma._CANDIDATES < 3e-8
+    assert rejected**standard_gamma._CANDIDATES < 3e-8
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -157,7 +157,7 @@ def test_modes_agree(dtype):
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(concentration)
             z = gamma.Gamma(concentration, rate=tf.ones([], dtype)).sample(500, seed=SEED)
-            p = gamma.Dirichlet(concentration).sample(500, seed=SEED)
+            p = dirichlet.Dirichlet(concentration).sample(500, seed=SEED)
             log_z, log_p = tf.math.log(z), tf.math.log(p)[..., 0]
         # Row by row, as sums over draws would hide a difference.
         return z, p, tape.gradient(log_z, concentration), tape.gradient(log_p, concentration)
@@ -235,7 +235,7 @@ def test_gradient_is_that_of_the_stock_sampler(concentration):
 def test_path_elasticity_across_the_law(concentration, deviations):
     log_ratio = 3 * np.log1p(deviations / np.sqrt(9 * concentration))
     z = concentration * np.exp(log_ratio)
-    ours = gamma.path_elasticity(
+    ours = standard_gamma.path_elasticity(
         tf.constant(log_ratio, tf.float64), tf.constant(concentration, tf.float64)
     )
     # Far down the tail of large concentrations scipy's quantiles are only good to 5e-6.
@@ -246,7 +246,7 @@ def test_path_elasticity_across_the_law(concentration, deviations):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_path_elasticity_at_the_mean(dtype):
     a = tf.constant([10.0, 1e8], dtype)
-    ours = gamma.path_elasticity(tf.zeros([2], dtype), a).numpy()
+    ours = standard_gamma.path_elasticity(tf.zeros([2], dtype), a).numpy()
     # The expansion at t = 0: 1 + 1/(6a) + 1/(60 a^2) - 1/(105 a^3) + O(a^-4).
     truth = 1 + 1 / (6 * a) + 1 / (60 * a**2) - 1 / (105 * a**3)
     np.testing.assert_allclose(ours, truth, rtol=2 * eps(dtype))
@@ -291,7 +291,7 @@ def test_dirichlet_gradients_of_expectations():
     concentration = tf.tile(tf.constant(a[np.newaxis], tf.float32), [n, 1])
     with tf.GradientTape() as tape:
         tape.watch(concentration)
-        log_p = tf.math.log(gamma.Dirichlet(concentration).sample(seed=SEED))[:, 0]
+        log_p = tf.math.log(dirichlet.Dirichlet(concentration).sample(seed=SEED))[:, 0]
     gradient = tape.gradient(log_p, concentration).numpy().astype(float)
     assert np.all(np.isfinite(gradient))
     assert np.all(gradient != 0)
@@ -306,10 +306,10 @@ def test_dirichlet_gradient_stays_on_the_simplex():
     concentration = tf.constant([0.05, 3.0, 5e4])
     with tf.GradientTape() as tape:
         tape.watch(concentration)
-        p = gamma.Dirichlet(concentration).sample(20, seed=SEED)
+        p = dirichlet.Dirichlet(concentration).sample(20, seed=SEED)
     jacobian = tape.jacobian(p, concentration).numpy()
     # Those raised to the least proportion are apart: their gradient is its size times thousands.
-    proper = np.all(p > 1.001 * gamma.LEAST_PROPORTION, axis=-1)
+    proper = np.all(p > 1.001 * dirichlet.LEAST_PROPORTION, axis=-1)
     jacobian, p = jacobian[proper], p[proper]
     # dp_k = p_k (c_k - sum_j p_j c_j), c_j the relative change of z_j: rounding the bracket leaves
     # some eps of p_j c_j for each j, which is -dp_k/da_j / p_k for any k other than j.
@@ -428,7 +428,7 @@ def test_stirling_remainder(dtype):
         truth = [float(decimal_log_gamma(digits(x)) - s) for x, s in zip(a, stirling, strict=True)]
     # Eight terms near 1, of which 1 is taken.
     bound = ROUNDINGS * eps(dtype) * (1 + np.abs(truth))
-    assert np.all(np.abs(gamma.stirling_remainder(tf.constant(a)).numpy() - truth) < bound)
+    assert np.all(np.abs(standard_gamma.stirling_remainder(tf.constant(a)).numpy() - truth) < bound)
 
 
 DIRICHLETS = [
@@ -444,8 +444,8 @@ DIRICHLETS = [
 @pytest.mark.parametrize("concentration", DIRICHLETS)
 def test_dirichlet_log_prob(concentration, dtype):
     a = np.array(concentration, dtype.as_numpy_dtype)
-    p = gamma.Dirichlet(a).sample(30, seed=SEED)
-    ours = gamma.Dirichlet(a).log_prob(p).numpy()
+    p = dirichlet.Dirichlet(a).sample(30, seed=SEED)
+    ours = dirichlet.Dirichlet(a).log_prob(p).numpy()
     truth = np.array([decimal_dirichlet_log_prob(x, a) for x in p.numpy()])
     a, p = a.astype(float), p.numpy().astype(float)
     logs = np.abs(np.log(2 * np.pi * a)).sum() + 3 * np.abs(np.log(a.sum()))
@@ -457,10 +457,10 @@ def test_dirichlet_log_prob(concentration, dtype):
 @pytest.mark.parametrize("concentration", DIRICHLETS)
 def test_dirichlet_log_prob_gradients(concentration, dtype):
     a = tf.tile(tf.constant([concentration], dtype), [30, 1])
-    p = gamma.Dirichlet(a).sample(seed=SEED)
+    p = dirichlet.Dirichlet(a).sample(seed=SEED)
     with tf.GradientTape() as tape:
         tape.watch([a, p])
-        log_prob = gamma.Dirichlet(a).log_prob(p)
+        log_prob = dirichlet.Dirichlet(a).log_prob(p)
     by_a, by_p = (g.numpy() for g in tape.gradient(log_prob, [a, p]))
 
     a, p = a.numpy().astype(float), p.numpy().astype(float)
@@ -504,7 +504,7 @@ def test_outside_the_support():
     np.testing.assert_array_equal(law.log_prob([-1.0, -1.0]), [-np.inf, -np.inf])
     # At 0 the exponential law has a density, steeper laws have none.
     np.testing.assert_allclose(law.log_prob([0.0, 0.0]), [np.log(3.0), -np.inf], rtol=1e-6)
-    law = gamma.Dirichlet([1.0, 2.0], force_probs_to_zero_outside_support=True)
+    law = dirichlet.Dirichlet([1.0, 2.0], force_probs_to_zero_outside_support=True)
     inside = law.log_prob([[0.4, 0.6], [0.4, 0.5], [-0.4, 1.4]])
     bound = ROUNDINGS * eps(tf.float32)
     np.testing.assert_allclose(inside, [np.log(2 * 0.6), -np.inf, -np.inf], atol=bound)
@@ -534,7 +534,7 @@ def test_gamma_is_a_tfd_gamma():
 
 
 def test_dirichlet_is_a_tfd_dirichlet():
-    law = gamma.Dirichlet([2.0, 3.0, 4.0])
+    law = dirichlet.Dirichlet([2.0, 3.0, 4.0])
     stock = tfd.Dirichlet([2.0, 3.0, 4.0])
     assert isinstance(law, tfd.Dirichlet)
     assert type(law).__name__ == "Dirichlet"
@@ -547,11 +547,12 @@ def test_dirichlet_is_a_tfd_dirichlet():
         np.testing.assert_array_equal(getattr(law, moment)(), getattr(stock, moment)())
     flat = [1.0, 1.0, 1.0]
     np.testing.assert_array_equal(
-        tfd.kl_divergence(law, gamma.Dirichlet(flat)), tfd.kl_divergence(stock, tfd.Dirichlet(flat))
+        tfd.kl_divergence(law, dirichlet.Dirichlet(flat)),
+        tfd.kl_divergence(stock, tfd.Dirichlet(flat)),
     )
     np.testing.assert_allclose(law.prob([0.2, 0.3, 0.5]), stock.prob([0.2, 0.3, 0.5]), rtol=1e-5)
     copy = law.copy(concentration=flat)
-    assert type(copy) is gamma.Dirichlet
+    assert type(copy) is dirichlet.Dirichlet
     np.testing.assert_array_equal(copy.concentration, flat)
 
 
@@ -563,7 +564,7 @@ def test_seeds_and_shapes(seed):
     assert z.shape == [5, 4, 3]
     assert log_prob.shape == [5]
     np.testing.assert_allclose(log_prob, law.log_prob(z), rtol=1e-5)
-    assert gamma.Dirichlet(tf.ones([2, 3])).sample([5, 1], seed=seed).shape == [5, 1, 2, 3]
+    assert dirichlet.Dirichlet(tf.ones([2, 3])).sample([5, 1], seed=seed).shape == [5, 1, 2, 3]
 
 
 def test_broadcast_parameters_get_their_own_draws():
@@ -584,7 +585,7 @@ def test_deferred_parameters_receive_gradients():
     laws = [
         (gamma.Gamma(tfp.util.DeferredTensor(variable, tf.exp), 2.0), variable),
         (gamma.Gamma(concentration, rate=concentration), concentration.trainable_variables[0]),
-        (gamma.Dirichlet(concentration), concentration.trainable_variables[0]),
+        (dirichlet.Dirichlet(concentration), concentration.trainable_variables[0]),
     ]
     for law, parameter in laws:
         assert len(law.trainable_variables) >= 1
@@ -598,7 +599,7 @@ def test_deferred_parameters_receive_gradients():
 def test_joint_distribution_under_xla():
     def model():
         root = tfd.JointDistributionCoroutine.Root
-        weights = yield root(gamma.Dirichlet([2.0, 2.0, 2.0], name="weights"))
+        weights = yield root(dirichlet.Dirichlet([2.0, 2.0, 2.0], name="weights"))
         gammas = gamma.Gamma(5.0 * tf.ones([3, 2]), 5.0)
         precisions = yield root(tfd.Independent(gammas, 2, name="precisions"))
         yield tfd.Independent(gamma.Gamma(precisions, weights[..., tf.newaxis]), 2, name="last")

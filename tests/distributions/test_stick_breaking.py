@@ -12,11 +12,11 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from scipy import special, stats
 
-from bgmm_jd.distributions import gamma, stick_breaking
+from bgmm_jd.distributions import dirichlet, gamma, stick_breaking
+from bgmm_jd.distributions.bijectors import StickCoordinates
 from bgmm_jd.distributions.stick_breaking import (
     MirroredStickBreaking,
     StickBreaking,
-    StickCoordinates,
     dirichlet_process,
 )
 from bgmm_jd.variational import families
@@ -118,7 +118,7 @@ def test_two_proportions_are_a_dirichlet():
     p = tfd.Dirichlet(pair[0]).sample(20, seed=(0, 1))
     found = StickBreaking(pair).log_prob(p)
     np.testing.assert_allclose(found, tfd.Dirichlet(pair[0]).log_prob(p), rtol=1e-12)
-    np.testing.assert_allclose(found, gamma.Dirichlet(pair[0]).log_prob(p), rtol=1e-12)
+    np.testing.assert_allclose(found, dirichlet.Dirichlet(pair[0]).log_prob(p), rtol=1e-12)
 
 
 @pytest.mark.parametrize("a", [(0.3, 1.0, 2.5, 0.7), (12.0, 3.0, 100.0, 1.0, 30.0)])
@@ -311,14 +311,14 @@ def test_emptied_tails(dtype):
     priors = [
         StickBreaking(dirichlet_process(21, tf.constant(3.0, dtype))),
         StickBreaking(tf.constant(np.tile([50.0, 70.0], (20, 1)), dtype)),
-        gamma.Dirichlet(tf.fill([21], tf.constant(30.0, dtype))),
+        dirichlet.Dirichlet(tf.fill([21], tf.constant(30.0, dtype))),
     ]
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(pairs)
         w = StickBreaking(pairs).sample(200, seed=SEED)
         densities = [law.log_prob(w) for law in (*priors, StickBreaking(pairs))]
-    assert np.any(w == tf.constant(gamma.LEAST_PROPORTION, dtype))
-    assert np.all(w >= 0.999 * gamma.LEAST_PROPORTION)
+    assert np.any(w == tf.constant(dirichlet.LEAST_PROPORTION, dtype))
+    assert np.all(w >= 0.999 * dirichlet.LEAST_PROPORTION)
     for density in densities:
         assert np.all(np.isfinite(density))
         assert np.all(np.isfinite(tape.gradient(density, pairs)))
@@ -676,7 +676,7 @@ def test_seeds(seed):
     again = law.sample([5], seed=seed)
     assert np.array_equal(w, again) == (seed is not None)
     assert not np.array_equal(again, law.sample([5], seed=6))
-    sticks = gamma.Dirichlet(MIXED).sample([5], seed=seed)
+    sticks = dirichlet.Dirichlet(MIXED).sample([5], seed=seed)
     assert not np.any(np.isclose(sticks[:, 0, 0], again[:, 0]))  # draws of its own
 
 

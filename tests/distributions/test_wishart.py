@@ -18,7 +18,8 @@ import tensorflow_probability as tfp
 from scipy import special, stats
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.distributions.gamma import Gamma, trigamma_excess
+from bgmm_jd.distributions.gamma import Gamma
+from bgmm_jd.distributions.standard_gamma import trigamma_excess
 from bgmm_jd.distributions.wishart import MirroredWishart, Wishart, WishartTriLOfFactors, natural
 
 FALSE_ALARM = 1e-6

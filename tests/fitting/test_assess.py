@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 import bgmm_jd
-from bgmm_jd.fitting.verdict import verdict
-from bgmm_jd.model.priors import smallest_weight
+from bgmm_jd.fitting.assess import decide_status
+from bgmm_jd.model.prior_summaries import smallest_weight
 from bgmm_jd.optimization.restarts import Restart
 from bgmm_jd.optimization.single_run import Run
 from bgmm_jd.optimization.status import Status
-from bgmm_jd.posterior.posterior import draw, expected_counts
+from bgmm_jd.posterior.posterior import draw_standardized
+from bgmm_jd.posterior.prediction import expected_counts
 
 GOOD = Status.CONVERGED
 
@@ -18,7 +19,7 @@ def judge(khat=0.1, emptiest=50.0, status=GOOD, restarts=((True, -100.0, GOOD),)
     best = Run({}, np.zeros(20), -100.0, status)
     order = np.arange(2)
     ends = tuple(Restart({}, order, elbo, 160, end, agrees) for agrees, elbo, end in restarts)
-    return verdict(status, best, ends, khat, emptiest)
+    return decide_status(status, best, ends, khat, emptiest)
 
 
 ALONE = (False, -120.0, GOOD)
@@ -76,7 +77,7 @@ def test_a_prior_that_empties_components_may():
     assert smallest_weight(prior) * 200 < 0.05
     posterior = bgmm_jd.fit(two_tight_clusters(200), 4, prior=prior)
     assert posterior.status is Status.CONVERGED
-    assert expected_counts(posterior, draw(posterior, 200, seed=0).theta).min() < 1
+    assert expected_counts(posterior, draw_standardized(posterior, 200, seed=0).theta).min() < 1
     assert all(np.isfinite(v).all() for v in posterior.sample(100).values())
 
 

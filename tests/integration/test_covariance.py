@@ -17,17 +17,20 @@ import bgmm_jd
 from bgmm_jd.backend.random import stateless_seed
 from bgmm_jd.calibration import importance_sampling
 from bgmm_jd.data import units
+from bgmm_jd.data.minibatches import cut_batches
 from bgmm_jd.data.rows import Rows, to_tensors
-from bgmm_jd.data.standardize import centre_and_scale, cut_batches
-from bgmm_jd.fitting.fit import _prepare, _start
+from bgmm_jd.data.standardize import centre_and_scale
+from bgmm_jd.distributions import bijectors
+from bgmm_jd.fitting.search import problem_of, start_at
 from bgmm_jd.model import covariances as covariances_module
 from bgmm_jd.model import likelihood as likelihood_module
-from bgmm_jd.model import priors
+from bgmm_jd.model import prior_checks, priors
 from bgmm_jd.model.covariance_forms import spread_shape, unit_of
 from bgmm_jd.optimization import single_run, svi
-from bgmm_jd.posterior.posterior import log_densities, to_user
+from bgmm_jd.posterior.densities import log_densities
+from bgmm_jd.posterior.posterior import in_data_units
 from bgmm_jd.reporting.arviz_version import arviz_line
-from bgmm_jd.variational import approximation, natural_gradient, surrogate
+from bgmm_jd.variational import approximation, natural_gradient, structure, surrogate
 from bgmm_jd.variational import log_joint as log_joint_module
 
 pytestmark = pytest.mark.slow
@@ -374,7 +377,7 @@ def prior_of(form, name, components=K, features=D, shift=0.0, scale=1.0):
         numbers = np.zeros((*shape[:-2], features * (features + 1) // 2))
         # Scaled by row, as a factor of a covariance is.
         rows = np.broadcast_to(np.asarray(scale, np.float64), (features,))[:, np.newaxis]
-        scaled = surrogate.ScaleMatrix(
+        scaled = bijectors.ScaleMatrix(
             tf.constant(rows), tf.reduce_sum(np.log(rows[:, 0]) * np.arange(1, features + 1))
         )
         scales = tfd.TransformedDistribution(
@@ -404,7 +407,7 @@ def user_prior(form, name):
 def test_log_prior_is_the_density_of_the_variables_inside(form, name):
     """p(inside) = p(user) |d user / d inside|, the change found by differences."""
     density = user_prior(form, name)
-    model = log_joint_module.model_of(density, priors.check_prior(density, K, D, form))
+    model = structure.model_of(density, prior_checks.check_prior(density, K, D, form))
     draws = density.sample(5, seed=(0, 3))
     inside = {
         v: units.to_internal(unit_of(v, form), a.numpy(), where(form))
@@ -426,7 +429,7 @@ def test_the_surrogate_in_user_units_is_the_law_of_its_draws_moved(form, name):
     z = rng.normal(size=(40, D)) + np.repeat([[-3.0, 0, 0], [3.0, 0, 0]], 20, axis=0)
     rows = where(form).shift + where(form).scale * z
     data = centre_and_scale(rows, common=form == "spherical")
-    inside = _start(_prepare(data, K, form, user_prior(form, name), "eager"), None, 1, [0, 0])
+    inside = start_at(problem_of(data, K, form, user_prior(form, name), "eager"), None, 1, [0, 0])
     sites, here = inside.model.sites, inside.tensor_units
     mine = surrogate.joint_inside(sites, inside.values, here)
     theirs = surrogate.joint(sites, inside.values, here)
@@ -487,7 +490,7 @@ def log_density_of_precisions(form, value):
 @every_form
 def test_mixture_prior_against_scipy(form):
     found = unlike_prior(form)
-    assert priors.variable_shapes(found) == {
+    assert prior_checks.variable_shapes(found) == {
         "weights": (K,),
         "means": (K, D),
         "precisions": spread_shape(form, K, D),
@@ -581,7 +584,7 @@ def gamma(*shape, name="precisions"):
 )
 def test_what_no_form_has_is_refused(distributions, message):
     with pytest.raises(ValueError, match=message):
-        priors.check_prior(variables(*distributions), K, D)
+        prior_checks.check_prior(variables(*distributions), K, D)
 
 
 @pytest.mark.parametrize("wanted", FORMS)
@@ -591,10 +594,10 @@ def test_the_shape_of_the_prior_says_its_form(form, name, wanted):
     """Any other form that was asked for is refused; "diag" is the default, and asks for none."""
     own = prior_of(form, name)
     if wanted in (form, "diag"):
-        assert priors.check_prior(own, K, D, wanted) == form
+        assert prior_checks.check_prior(own, K, D, wanted) == form
     else:
         with pytest.raises(ValueError, match=f"covariance='{wanted}' needs a prior whose '{name}'"):
-            priors.check_prior(own, K, D, wanted)
+            prior_checks.check_prior(own, K, D, wanted)
 
 
 @pytest.mark.parametrize("covariance", ["Full", "banded", "", None, 1])
@@ -625,18 +628,18 @@ def test_what_does_not_broadcast_is_told(form, name, value):
 def test_where_the_shape_fits_several_forms_covariance_decides():
     """[2, 1] is [K, D] and [K, 1] of one feature; [2, 2] is [K, D] and [D, D]."""
     column, square = prior_of("diag", "scales", 2, 1), prior_of("diag", "scales", 2, 2)
-    assert priors.check_prior(column, 2, 1) == "diag"
-    assert priors.check_prior(column, 2, 1, "spherical") == "spherical"
-    assert priors.check_prior(square, 2, 2) == "diag"
+    assert prior_checks.check_prior(column, 2, 1) == "diag"
+    assert prior_checks.check_prior(column, 2, 1, "spherical") == "spherical"
+    assert prior_checks.check_prior(square, 2, 2) == "diag"
     with pytest.raises(ValueError, match="covariance='full'"):
-        priors.check_prior(square, 2, 2, "full")
+        prior_checks.check_prior(square, 2, 2, "full")
 
 
 @either_spread
 def test_matrices_are_not_taken_for_numbers_where_the_shape_fits_both(name):
     """A prior over matrices [D, D] is none over [K, D] numbers, which it would make negative."""
-    assert priors.check_prior(prior_of("tied", name, 2, 2), 2, 2) == "tied"
-    assert priors.check_prior(prior_of("tied", name, 2, 2), 2, 2, "tied") == "tied"
+    assert prior_checks.check_prior(prior_of("tied", name, 2, 2), 2, 2) == "tied"
+    assert prior_checks.check_prior(prior_of("tied", name, 2, 2), 2, 2, "tied") == "tied"
 
 
 def test_matrices_of_positive_numbers_are_matrices_nonetheless():
@@ -648,21 +651,21 @@ def test_matrices_of_positive_numbers_are_matrices_nonetheless():
         yield Root(independent(tfd.Normal(np.zeros((2, 2)), 1.0), "means"))
         yield Root(tfd.WishartTriL(np.float64(20), np.linalg.cholesky(scale), name="precisions"))
 
-    assert priors.check_prior(tfd.JointDistributionCoroutine(model), 2, 2) == "tied"
+    assert prior_checks.check_prior(tfd.JointDistributionCoroutine(model), 2, 2) == "tied"
 
 
 @either_spread
 def test_numbers_are_not_taken_for_a_matrix_where_the_shape_fits_both(name):
     """A prior over [K, D] numbers is none over matrices [D, D], which it would make asymmetric."""
     with pytest.raises(ValueError, match=r"covariance='tied'.*'diag'"):
-        priors.check_prior(prior_of("diag", name, 2, 2), 2, 2, "tied")
+        prior_checks.check_prior(prior_of("diag", name, 2, 2), 2, 2, "tied")
 
 
 @pytest.mark.parametrize("form", ["diag", "spherical"])
 def test_a_vague_prior_may_draw_what_underflows(form):
     """Gamma(0.001, 0.001), as BUGS has it: most draws are zero in float32."""
     vague = bgmm_jd.mixture_prior(K, D, form, precision_concentration=1e-3, precision_rate=1e-3)
-    assert priors.check_prior(vague, K, D, form) == form
+    assert prior_checks.check_prior(vague, K, D, form) == form
 
 
 # --- One component, where the answer can be computed ---------------------------------------------
@@ -958,7 +961,7 @@ def test_densities_of_draws_are_those_written_out(form):
     rows = SHIFT + FACTOR[form] * TWO
     draws = approximation.mean_field(posterior.inside, 5, 3)
     found = log_densities(posterior, draws)
-    theta = to_user(posterior, draws.theta)
+    theta = in_data_units(posterior, draws.theta)
     covariances = covariances_module.by_component(theta, form)
     for s in range(5):
         one_ = {name: v[s] for name, v in theta.items()}
@@ -1136,8 +1139,8 @@ def test_replicated_rows_have_the_law_of_their_draw(form):
 
 def blocks(form, execution):
     """The first block of the fit of `two`, and so no compilation of its own."""
-    inside = _prepare(centre_and_scale(TWO), 2, form, None, execution)
-    inside = _start(inside, None, 1, [0, 0])
+    inside = problem_of(centre_and_scale(TWO), 2, form, None, execution)
+    inside = start_at(inside, None, 1, [0, 0])
     plan = single_run.schedule(inside, cut_batches(len(TWO), len(TWO)))
     stride = natural_gradient.Stride(rate=0.3, longest_loc=3.0, longest_log=0.3)
     rows = to_tensors(inside.data.rows)

@@ -6,7 +6,7 @@ from scipy import integrate, optimize, special, stats
 
 import bgmm_jd
 from bgmm_jd.calibration import importance_sampling
-from bgmm_jd.posterior.posterior import log_densities
+from bgmm_jd.posterior.densities import log_densities
 from bgmm_jd.variational import approximation
 
 pytestmark = pytest.mark.slow

@@ -12,15 +12,16 @@ import bgmm_jd
 from bgmm_jd.data import units
 from bgmm_jd.data.rows import gather, observed, to_tensors
 from bgmm_jd.data.standardize import centre_and_scale, row_log_volume, to_rows
-from bgmm_jd.fitting.fit import _prepare, _start
+from bgmm_jd.fitting.search import problem_of, start_at
 from bgmm_jd.model import covariances as covariances_module
 from bgmm_jd.model import likelihood as likelihood_module
 from bgmm_jd.model import priors
 from bgmm_jd.model.covariance_forms import spread_shape
 from bgmm_jd.optimization import initialization
-from bgmm_jd.posterior import posterior
-from bgmm_jd.posterior.posterior import log_densities, to_user
-from bgmm_jd.variational import approximation, log_joint
+from bgmm_jd.posterior import densities, posterior
+from bgmm_jd.posterior.densities import log_densities
+from bgmm_jd.posterior.posterior import in_data_units
+from bgmm_jd.variational import approximation, log_joint, structure
 
 pytestmark = pytest.mark.slow
 
@@ -231,7 +232,7 @@ def clusters_of_rows(seed=6, share=0.2):
 @every_form
 def test_an_empty_row_adds_nothing_to_the_density(form):
     X = clusters_of_rows()
-    model = log_joint.model_of(priors.default_prior(K, D, form, "float64"), form)
+    model = structure.model_of(priors.default_prior(K, D, form, "float64"), form)
     theta, _ = drawn(form, "precisions", 4, seed=7)
     here = units.as_tensors(units.unit(D), tf.float64)
     found = []
@@ -249,11 +250,11 @@ def test_an_empty_row_changes_no_start(form, init):
     X = clusters_of_rows()
     starts = []
     for values in (X, np.concatenate([X, EMPTY])):
-        inside = _prepare(
+        inside = problem_of(
             centre_and_scale(values, common=form == "spherical"), K, form, None, "eager"
         )
         means = None if init is None else np.array(init)
-        starts.append(tf.nest.flatten(_start(inside, means, 1, [0, 0]).values))
+        starts.append(tf.nest.flatten(start_at(inside, means, 1, [0, 0]).values))
     for mine, other in zip(*starts, strict=True):
         np.testing.assert_allclose(other, mine, rtol=1e-12)
 
@@ -337,7 +338,7 @@ def test_densities_of_draws_are_those_written_out():
     """In units far from those inside."""
     found = fitted(True)
     draws = approximation.mean_field(found.inside, 3, 3)
-    theta = to_user(found, draws.theta)
+    theta = in_data_units(found, draws.theta)
     likelihood = special.logsumexp(log_joint_label(found, theta, ELSEWHERE), axis=1).sum(axis=1)
     expected = found.prior.log_prob(*theta.values()).numpy() + likelihood
     # x - mean loses 5000 / 1000 sds' worth of digits, in 120 rows of 10 nats each.
@@ -375,10 +376,10 @@ def test_predictions_are_the_same_in_parts(monkeypatch):
     whole = bgmm_jd.predict_proba(fitted(), X, draws=10)
     monkeypatch.setattr(posterior, "_CHUNK", 7 * 10 * K * D * D)
     parts = list(
-        posterior.over_rows(
+        densities.map_rows(
             fitted(),
             likelihood_module.responsibilities,
-            posterior.draw(fitted(), 10, 0).theta,
+            posterior.draw_standardized(fitted(), 10, 0).theta,
             to_rows(X, fitted().inside.data.units),
         )
     )
@@ -393,10 +394,10 @@ def patterns(theta, rows, covariance):
 
 def test_each_part_takes_its_own_patterns(monkeypatch):
     """Those of all rows, in every part, would take time as the square of the number of rows."""
-    theta = posterior.draw(fitted(), 10, 0).theta
+    theta = posterior.draw_standardized(fitted(), 10, 0).theta
     monkeypatch.setattr(posterior, "_CHUNK", 2 * 10 * K * D * D)
     rows = to_rows(X, fitted().inside.data.units)
-    for part, found in posterior.over_rows(fitted(), patterns, theta, rows):
+    for part, found in densities.map_rows(fitted(), patterns, theta, rows):
         assert found <= part.stop - part.start == 2
 
 

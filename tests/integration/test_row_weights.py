@@ -11,15 +11,19 @@ from scipy import special, stats
 import bgmm_jd
 from bgmm_jd.backend.random import stateless_seed
 from bgmm_jd.data import units
+from bgmm_jd.data.minibatches import cut_batches
 from bgmm_jd.data.rows import to_tensors
-from bgmm_jd.data.standardize import as_weights, centre_and_scale, cut_batches
-from bgmm_jd.fitting.fit import _prepare, _start
+from bgmm_jd.data.standardize import centre_and_scale
+from bgmm_jd.data.validation import as_weights
+from bgmm_jd.fitting.search import problem_of, start_at
 from bgmm_jd.model import likelihood as likelihood_module
 from bgmm_jd.model import priors
 from bgmm_jd.model.covariance_forms import spread_shape
 from bgmm_jd.optimization import initialization, single_run, svi
-from bgmm_jd.posterior.posterior import draw, expected_counts, log_densities, to_user
-from bgmm_jd.variational import approximation, natural_gradient
+from bgmm_jd.posterior.densities import log_densities
+from bgmm_jd.posterior.posterior import draw_standardized, in_data_units
+from bgmm_jd.posterior.prediction import expected_counts
+from bgmm_jd.variational import approximation, natural_gradient, structure
 from bgmm_jd.variational import log_joint as log_joint_module
 
 pytestmark = pytest.mark.slow
@@ -80,15 +84,13 @@ def test_integer_weights_are_rows_that_repeat(form):
     theta = draws_of(form)
     user = {
         site.name: units.to_user(site.unit, theta[site.name].numpy(), found.units)
-        for site in log_joint_module.model_of(
-            priors.default_prior(K, D, form, "float64"), form
-        ).sites
+        for site in structure.model_of(priors.default_prior(K, D, form, "float64"), form).sites
     }
     densities, joints = [], []
     for data in (found, expected):
         density = priors.default_prior(K, D, form, "float64", data.units)
         densities.append(density.log_prob(*user.values()))
-        model = log_joint_module.model_of(priors.default_prior(K, D, form, "float64"), form)
+        model = structure.model_of(priors.default_prior(K, D, form, "float64"), form)
         here = units.as_tensors(units.unit(D), tf.float64)
         joints.append(log_joint_module.log_joint(model, theta, here, to_tensors(data.rows)))
     np.testing.assert_allclose(*densities, rtol=1e-11)
@@ -102,7 +104,7 @@ def test_integer_weights_give_the_start_of_rows_that_repeat():
     for form in FORMS:
         starts = []
         for data in (data_of(X, TIMES, form), data_of(REPEATED, form=form)):
-            inside = _start(_prepare(data, K, form, None, "eager"), INIT, 1, [0, 0])
+            inside = start_at(problem_of(data, K, form, None, "eager"), INIT, 1, [0, 0])
             starts.append(tf.nest.flatten(inside.values))
         for mine, other in zip(*starts, strict=True):
             np.testing.assert_allclose(mine, other, rtol=1e-10, atol=1e-12)
@@ -126,7 +128,9 @@ def test_integer_weights_give_the_posterior_of_rows_that_repeat():
     mine, theirs = found.sample(100, seed=1), repeated.sample(100, seed=1)
     for name, value in mine.items():
         np.testing.assert_allclose(value, theirs[name], rtol=1e-6)
-    counts, same = (expected_counts(p, draw(p, 200, seed=0).theta) for p in (found, repeated))
+    counts, same = (
+        expected_counts(p, draw_standardized(p, 200, seed=0).theta) for p in (found, repeated)
+    )
     np.testing.assert_allclose(counts, same, rtol=1e-6)
     assert counts.sum() == pytest.approx(len(REPEATED), rel=1e-9)
 
@@ -135,7 +139,7 @@ def test_the_elbo_is_that_of_the_weighted_rows():
     """E[log p(X, theta) - log q], written out in the user's units, to 5 standard errors."""
     found = weighted()
     draws = approximation.mean_field(found.inside, 400, 7)
-    theta = to_user(found, draws.theta)
+    theta = in_data_units(found, draws.theta)
     sds = theta["precisions"] ** -0.5
     law = stats.norm(theta["means"][:, np.newaxis], sds[:, np.newaxis])
     joint = np.log(theta["weights"][:, np.newaxis]) + law.logpdf(X[:, np.newaxis]).sum(axis=-1)
@@ -249,7 +253,7 @@ def test_a_series_goes_by_position():
 def test_each_row_has_the_power_of_its_weight(form, dtype):
     """log joint = log prior + sum_n w[n] log p(x_n)."""
     data = data_of(X.astype(dtype.as_numpy_dtype), UNEVEN, form)
-    model = log_joint_module.model_of(priors.default_prior(K, D, form, dtype.as_numpy_dtype), form)
+    model = structure.model_of(priors.default_prior(K, D, form, dtype.as_numpy_dtype), form)
     here = units.as_tensors(units.unit(D), dtype)
     theta = {name: tf.cast(v, dtype) for name, v in draws_of(form).items()}
     rows = to_tensors(data.rows)
@@ -274,7 +278,7 @@ def test_batches_of_weighted_rows_are_unbiased():
     """
     data = data_of(X, UNEVEN)
     N = data.shape[0]
-    inside = _start(_prepare(data, K, "diag", None, "graph"), None, 1, [0, 0])
+    inside = start_at(problem_of(data, K, "diag", None, "graph"), None, 1, [0, 0])
     still = natural_gradient.Stride(rate=0.0, longest_loc=3.0, longest_log=0.3)
     means = []
     for batch_size in (N, 24):
@@ -309,8 +313,8 @@ def test_batches_of_weighted_rows_are_unbiased():
 
 def test_steps_are_as_long_as_the_weights_are_worth():
     """Weights of 3 are rows that come three times, for the longest step too."""
-    heavy = _prepare(data_of(X, np.full(len(X), 3.0)), K, "diag", None, "eager")
-    repeated = _prepare(data_of(np.repeat(X, 3, axis=0)), K, "diag", None, "eager")
+    heavy = problem_of(data_of(X, np.full(len(X), 3.0)), K, "diag", None, "eager")
+    repeated = problem_of(data_of(np.repeat(X, 3, axis=0)), K, "diag", None, "eager")
     plan = single_run.schedule(heavy, cut_batches(len(X), len(X)))
     assert plan.draws == single_run.schedule(repeated, cut_batches(len(X), len(X))).draws
     for blocks in (0, 5, 50):

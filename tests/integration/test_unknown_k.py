@@ -11,12 +11,12 @@ import bgmm_jd
 from bgmm_jd.data.rows import Rows
 from bgmm_jd.data.standardize import centre_and_scale, to_rows
 from bgmm_jd.data.units import unit
-from bgmm_jd.fitting.fit import _emptiest
+from bgmm_jd.fitting.assess import _emptiest
 from bgmm_jd.model.covariance_forms import FORMS
+from bgmm_jd.model.prior_summaries import smallest_weight
 from bgmm_jd.model.priors import (
     DEFAULT_PRECISION_CONCENTRATION,
     DEFAULT_PRECISION_RATE,
-    smallest_weight,
     stick_breaking_prior,
 )
 from bgmm_jd.optimization import initialization
@@ -25,7 +25,7 @@ from bgmm_jd.posterior.occupancy import occupied_components
 from bgmm_jd.posterior.posterior import restart_posteriors
 from bgmm_jd.reporting.inference_data import to_inference_data
 from bgmm_jd.variational.approximation import mean_field
-from bgmm_jd.variational.log_joint import model_of
+from bgmm_jd.variational.structure import model_of
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from tensorflow_probability import distributions as tfd
 from bgmm_jd import mixture_prior
 from bgmm_jd.data.units import Units, log_volume, to_user
 from bgmm_jd.distributions.stick_breaking import StickBreaking
-from bgmm_jd.model import priors
+from bgmm_jd.model import prior_checks, prior_summaries, priors
 from bgmm_jd.model.covariance_forms import FORMS, MATRIX_FORMS, is_of_form, spread_shape, unit_of
 from bgmm_jd.model.priors import stick_breaking_prior
 
@@ -53,7 +53,7 @@ def test_structure(dtype, form, maker):
     found = MAKERS[maker](K, D, covariance=form, dtype=dtype)
     spread = spread_shape(form, K, D)
     assert isinstance(found, tfd.JointDistributionCoroutine)
-    assert priors.variable_shapes(found) == {
+    assert prior_checks.variable_shapes(found) == {
         "weights": (K,),
         "means": (K, D),
         "precisions": spread,
@@ -63,14 +63,14 @@ def test_structure(dtype, form, maker):
     assert [v.dtype for v in draws] == [dtype] * 3
     assert [v.shape for v in draws] == [(5, K), (5, K, D), (5, *spread)]
     assert found.log_prob(draws).shape == [5]
-    assert priors.check_prior(found, K, D) == form
-    assert priors.check_prior(found, K, D, form) == form
+    assert prior_checks.check_prior(found, K, D) == form
+    assert prior_checks.check_prior(found, K, D, form) == form
 
 
 @pytest.mark.parametrize("maker", MAKERS)
 def test_of_one_component_the_weight_is_one(maker):
     found = MAKERS[maker](1, D, dtype="float64")
-    priors.check_prior(found, 1, D)
+    prior_checks.check_prior(found, 1, D)
     theta = found.sample(5, seed=(0, 0))
     assert theta._fields == ("weights", "means", "precisions")
     np.testing.assert_array_equal(theta.weights, np.ones((5, 1)))
@@ -351,7 +351,7 @@ WEIGHTS, MEANS, PRECISIONS = (
     ids=["precisions", "scales in another order", "a hyperparameter"],
 )
 def test_priors_that_are_taken(own):
-    assert priors.check_prior(own, K, D) == "diag"
+    assert prior_checks.check_prior(own, K, D) == "diag"
 
 
 def wishart(name, *batch):
@@ -380,10 +380,10 @@ def lower(name, *batch):
 )
 def test_the_shape_says_the_form(spread, form):
     own = joint(WEIGHTS, MEANS, spread)
-    assert priors.check_prior(own, K, D) == priors.check_prior(own, K, D, form) == form
+    assert prior_checks.check_prior(own, K, D) == prior_checks.check_prior(own, K, D, form) == form
     for other in set(FORMS) - {form, "diag"}:
         with pytest.raises(ValueError, match=rf"covariance='{other}' needs .*which is '{form}'"):
-            priors.check_prior(own, K, D, other)
+            prior_checks.check_prior(own, K, D, other)
 
 
 def test_matrices_are_symmetric_to_the_rounding_of_their_diagonal():
@@ -396,11 +396,11 @@ def test_matrices_are_symmetric_to_the_rounding_of_their_diagonal():
 def test_the_form_decides_where_a_shape_fits_two():
     two = dirichlet("weights", 2), normal("means", 2, 2)
     vectors, matrix = joint(*two, gamma("precisions", 2, 2)), joint(*two, wishart("precisions"))
-    assert priors.check_prior(vectors, 2, 2) == "diag"
-    assert priors.check_prior(matrix, 2, 2, "tied") == "tied"
+    assert prior_checks.check_prior(vectors, 2, 2) == "diag"
+    assert prior_checks.check_prior(matrix, 2, 2, "tied") == "tied"
     one = joint(dirichlet("weights", K), normal("means", K, 1), gamma("precisions", K, 1))
-    assert priors.check_prior(one, K, 1) == "diag"
-    assert priors.check_prior(one, K, 1, "spherical") == "spherical"
+    assert prior_checks.check_prior(one, K, 1) == "diag"
+    assert prior_checks.check_prior(one, K, 1, "spherical") == "spherical"
 
 
 @pytest.mark.parametrize(
@@ -449,7 +449,7 @@ def test_the_form_decides_where_a_shape_fits_two():
 )
 def test_priors_that_are_refused(own, message):
     with pytest.raises(ValueError, match=message):
-        priors.check_prior(own, K, D)
+        prior_checks.check_prior(own, K, D)
 
 
 def test_a_prior_that_vectorizes_itself_is_refused():
@@ -458,7 +458,7 @@ def test_a_prior_that_vectorizes_itself_is_refused():
         yield from (WEIGHTS, MEANS, PRECISIONS)
 
     with pytest.raises(ValueError, match=r"AutoBatched.*plain tfd.JointDistributionCoroutine"):
-        priors.check_prior(own, K, D)
+        prior_checks.check_prior(own, K, D)
 
 
 @pytest.mark.parametrize(
@@ -468,15 +468,15 @@ def test_a_prior_that_vectorizes_itself_is_refused():
 )
 def test_anything_but_a_coroutine_is_refused(own):
     with pytest.raises(TypeError, match=r"must be a tfd\.JointDistributionCoroutine; got"):
-        priors.check_prior(own, K, D)
+        prior_checks.check_prior(own, K, D)
 
 
 def test_another_k_or_d_is_refused():
     found = mixture_prior(K, D)
     with pytest.raises(ValueError, match=r"'weights' must have shape \[4\] for K=4"):
-        priors.check_prior(found, K + 1, D)
+        prior_checks.check_prior(found, K + 1, D)
     with pytest.raises(ValueError, match=r"'means' must have shape \[3, 5\].*5 columns"):
-        priors.check_prior(found, K, 5)
+        prior_checks.check_prior(found, K, 5)
 
 
 # --- Where variables that the data do not start begin -----------------------------------------
@@ -494,17 +494,17 @@ def test_prior_moments():
         tfd.Sample(tfd.Gamma(np.float64(2.0), 5.0), 3, name="b"),
         tfd.Cauchy(np.float64(1.0), 0.5, name="c"),
     )
-    found = priors.prior_moments(own)
+    found = prior_summaries.prior_moments(own)
     for (name, shape), law in zip([("a", (2, 2)), ("b", (3,)), ("c", ())], laws, strict=True):
         middle, spread = found[name]
         assert middle.shape == spread.shape == shape
         low, median, high = law.ppf([0.25, 0.5, 0.75])
-        n = priors._PRIOR_DRAWS
+        n = prior_summaries._PRIOR_DRAWS
         assert np.all(np.abs(middle - median) < 6 * 0.5 / np.sqrt(n) / law.pdf(median))
         error = np.sqrt(3 / 16 / n) * (1 / law.pdf(low) + 1 / law.pdf(high))
         assert np.all(np.abs(13.49 * spread - (high - low)) < 6 * error)
 
 
 def test_prior_moments_are_the_same_each_time():
-    found = [priors.prior_moments(mixture_prior(K, D)) for _ in range(2)]
+    found = [prior_summaries.prior_moments(mixture_prior(K, D)) for _ in range(2)]
     tf.nest.map_structure(np.testing.assert_array_equal, *found)

@@ -6,9 +6,9 @@ import tensorflow as tf
 
 from bgmm_jd import mixture_prior
 from bgmm_jd.optimization import convergence
-from bgmm_jd.variational import surrogate
+from bgmm_jd.variational import structure
 
-SITES = surrogate.sites_of(mixture_prior(2, 1, dtype="float64"))
+SITES = structure.sites_of(mixture_prior(2, 1, dtype="float64"))
 
 # Unconstrained coordinates of a settled surrogate: concentrations and precisions as logs.
 CENTRE = {

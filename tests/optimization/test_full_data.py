@@ -10,16 +10,18 @@ from scipy import stats
 import bgmm_jd
 from bgmm_jd.backend import random
 from bgmm_jd.backend.random import stateless_seed
+from bgmm_jd.data.minibatches import cut_batches
 from bgmm_jd.data.rows import in_slices, to_tensors
-from bgmm_jd.data.standardize import centre_and_scale, cut_batches
-from bgmm_jd.fitting.fit import _prepare, _start
+from bgmm_jd.data.standardize import centre_and_scale
+from bgmm_jd.fitting.search import problem_of, start_at
 from bgmm_jd.model import likelihood as likelihood_module
 from bgmm_jd.optimization import anderson, convergence, full_data, svi
 from bgmm_jd.optimization.status import Status
-from bgmm_jd.variational import approximation
+from bgmm_jd.variational import approximation, evaluation
 from bgmm_jd.variational.labels import align
 from bgmm_jd.variational.log_joint import log_prior
-from bgmm_jd.variational.natural_gradient import Stride, free_of, natural_step, values_of
+from bgmm_jd.variational.natural_gradient import Stride, natural_step
+from bgmm_jd.variational.parameters import free_of, values_of
 from bgmm_jd.variational.surrogate import joint_in_training, with_roots, without_roots
 
 pytestmark = pytest.mark.slow
@@ -47,8 +49,8 @@ def started(covariance="diag", weights=False, missing=False, execution="graph"):
         X[np.isnan(X).all(axis=1)] = 0.0
     weight = rng.uniform(0.0, 2.0, N) if weights else None
     data = centre_and_scale(X, weight, common=covariance == "spherical")
-    inside = _prepare(data, 2, covariance, None, execution)
-    return _start(inside, None, 1, [0, 0])
+    inside = problem_of(data, 2, covariance, None, execution)
+    return start_at(inside, None, 1, [0, 0])
 
 
 def arrays(values):
@@ -154,9 +156,9 @@ def test_long_data_is_cut_into_slices_of_the_longest_size():
 
 
 def test_when_the_square_may_be_expanded():
-    assert approximation.can_expand(started())
-    assert approximation.can_expand(started("full"))
-    assert not approximation.can_expand(started(missing=True))
+    assert evaluation.can_expand(started())
+    assert evaluation.can_expand(started("full"))
+    assert not evaluation.can_expand(started(missing=True))
 
 
 @pytest.mark.usefixtures("seven_slices")
@@ -190,7 +192,7 @@ def test_elbo_is_that_of_many_draws():
     inside = started(weights=True, missing=True)
     found = np.array([full_data.elbo(inside, stateless_seed(100 + i)) for i in range(10)])
     draws = approximation.mean_field(inside, 4_000, seed=1)
-    many = approximation.log_joint_of(inside, draws) - draws.log_q.numpy()
+    many = evaluation.log_joint_of(inside, draws) - draws.log_q.numpy()
     error = np.hypot(found[:, 0].std(ddof=1) / 10**0.5, many.std() / 4_000**0.5)
     assert abs(found[:, 0].mean() - many.mean()) < 6 * error
     ratio = found[:, 0].var(ddof=1) / (found[:, 1] ** 2).mean()

@@ -6,10 +6,11 @@ import tensorflow as tf
 
 import bgmm_jd
 from bgmm_jd.backend.random import stateless_seed
+from bgmm_jd.data.minibatches import cut_batches
 from bgmm_jd.data.rows import to_tensors
-from bgmm_jd.data.standardize import centre_and_scale, cut_batches
-from bgmm_jd.fitting.fit import _prepare, _start
-from bgmm_jd.optimization import convergence, svi
+from bgmm_jd.data.standardize import centre_and_scale
+from bgmm_jd.fitting.search import problem_of, start_at
+from bgmm_jd.optimization import convergence, optimizers, svi
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.variational.natural_gradient import Stride
 
@@ -25,7 +26,7 @@ def rows(N=N):
 
 
 def started():
-    return _start(_prepare(centre_and_scale(rows()), 2, "diag", None, "xla"), None, 1, [0, 0])
+    return start_at(problem_of(centre_and_scale(rows()), 2, "diag", None, "xla"), None, 1, [0, 0])
 
 
 def block(inside, steps, first=0, values=None, memory=(), execution="graph", batch_size=40):
@@ -79,14 +80,16 @@ def test_steps_are_those_of_the_paper():
     rng = np.random.default_rng(0)
     gradients = rng.normal(size=(5, 3)) * [1e-3, 1.0, 1e3]
     held, step = tf.Variable(np.ones(3)), tf.Variable(0)
-    memory = [svi.Moments(*(tf.Variable(np.zeros(3)) for _ in range(2)))]
+    memory = [optimizers.AdamMoments(*(tf.Variable(np.zeros(3)) for _ in range(2)))]
     stride = Stride(tf.constant(0.5, tf.float64), None, None)
-    adam = svi.Adam([held], memory, stride, step)
+    adam = optimizers.Adam([held], memory, stride, step)
     x, m, v = np.ones(3), np.zeros(3), np.zeros(3)
     for t, g in enumerate(gradients, start=1):
         adam.apply_gradients([(tf.constant(g), held)])
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
-        x = x - 0.5 * svi._ADAM_RATE * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        x = x - 0.5 * optimizers._ADAM_RATE * (m / (1 - 0.9**t)) / (
+            np.sqrt(v / (1 - 0.999**t)) + 1e-8
+        )
         np.testing.assert_allclose(held.numpy(), x, rtol=1e-12)
     assert int(step) == 5
     adam.apply_gradients([(tf.constant([np.nan, np.inf, 1.0], tf.float64), held)])
@@ -104,7 +107,7 @@ def test_both_find_one_optimum(covariance, parameters):
     settings["covariance"] = covariance
     X = np.repeat([[-4.0, 0.0], [4.0, 0.0]], 100, axis=0)
     X = X + np.random.default_rng(1).standard_normal((200, 2))
-    one, other = (bgmm_jd.fit(X, 2, optimizer=o, **settings) for o in svi.OPTIMIZERS)
+    one, other = (bgmm_jd.fit(X, 2, optimizer=o, **settings) for o in optimizers.OPTIMIZERS)
     assert one.status is other.status is Status.CONVERGED
     sites = one.inside.model.sites
     here, there = (convergence.moments(sites, p.inside.values) for p in (one, other))

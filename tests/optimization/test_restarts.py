@@ -6,14 +6,15 @@ from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
 from bgmm_jd.backend.random import stateless_seed
-from bgmm_jd.data.standardize import centre_and_scale, cut_batches
-from bgmm_jd.fitting.fit import _prepare, _start
+from bgmm_jd.data.minibatches import cut_batches
+from bgmm_jd.data.standardize import centre_and_scale
+from bgmm_jd.fitting.search import problem_of, start_at
 from bgmm_jd.optimization import convergence, single_run
 from bgmm_jd.optimization.restarts import compare, met
 from bgmm_jd.optimization.single_run import Run
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.variational.labels import arrange_values
-from bgmm_jd.variational.log_joint import model_of
+from bgmm_jd.variational.structure import model_of
 
 MODEL = model_of(bgmm_jd.mixture_prior(2, 1, dtype="float64"))
 SWAPPED = np.array([1, 0])
@@ -158,8 +159,8 @@ def two_clusters():
 
 def test_a_run_ends_where_another_has_settled():
     """With values of its own, the evidence of the other, and its own trace."""
-    inside = _prepare(centre_and_scale(two_clusters()), 2, "diag", None, "xla")
-    begin = _start(inside, None, 1, [0, 0])
+    inside = problem_of(centre_and_scale(two_clusters()), 2, "diag", None, "xla")
+    begin = start_at(inside, None, 1, [0, 0])
     plan = single_run.schedule(begin, cut_batches(400, 400))
 
     def quiet(stand):

@@ -8,12 +8,13 @@ import tensorflow as tf
 
 import bgmm_jd
 from bgmm_jd.backend.random import stateless_seed
+from bgmm_jd.data.minibatches import cut_batches
 from bgmm_jd.data.rows import to_tensors
-from bgmm_jd.data.standardize import centre_and_scale, cut_batches
-from bgmm_jd.fitting.fit import _prepare, _start
+from bgmm_jd.data.standardize import centre_and_scale
+from bgmm_jd.fitting.search import problem_of, start_at
 from bgmm_jd.optimization import convergence, single_run, svi
 from bgmm_jd.variational import natural_gradient
-from bgmm_jd.variational.approximation import can_expand
+from bgmm_jd.variational.evaluation import can_expand
 
 STRIDE = natural_gradient.Stride(rate=0.3, longest_loc=3.0, longest_log=0.3)
 STILL = STRIDE._replace(rate=0.0)
@@ -26,8 +27,8 @@ def rows(N, dtype="float64"):
 
 
 def block(execution, batch_size, dtype="float64", prior=None, seed=1):
-    inside = _prepare(centre_and_scale(rows(90, dtype)), 2, "diag", prior, execution)
-    inside = _start(inside, None, 1, [seed, 0])
+    inside = problem_of(centre_and_scale(rows(90, dtype)), 2, "diag", prior, execution)
+    inside = start_at(inside, None, 1, [seed, 0])
     schedule = svi.Schedule(cut_batches(90, batch_size), 4, 6, dtype, execution)
     program = svi.program(inside.model, schedule)
     return program.run(
@@ -66,7 +67,9 @@ def test_loss_is_the_negative_elbo_of_all_rows():
 
     Five standard errors: a false alarm once in two million runs.
     """
-    inside = _start(_prepare(centre_and_scale(rows(90)), 2, "diag", None, "xla"), None, 1, [0, 0])
+    inside = start_at(
+        problem_of(centre_and_scale(rows(90)), 2, "diag", None, "xla"), None, 1, [0, 0]
+    )
     means = []
     for batch_size in (90, 40):
         schedule = svi.Schedule(cut_batches(90, batch_size), 4, 6, "float64", "xla")
@@ -103,7 +106,7 @@ def test_row_weights_of_the_user_are_no_sample():
     Equal rows that repeat say the same of the posterior, and it must be found as exactly.
     """
     plans = [
-        single_run.schedule(_prepare(data, 2, "diag", None, "xla"), cut_batches(64, 64))
+        single_run.schedule(problem_of(data, 2, "diag", None, "xla"), cut_batches(64, 64))
         for data in (
             centre_and_scale(rows(64)),
             centre_and_scale(rows(64), np.full(64, 16.0)),
@@ -113,7 +116,9 @@ def test_row_weights_of_the_user_are_no_sample():
 
 
 def test_program_is_traced_once():
-    inside = _start(_prepare(centre_and_scale(rows(64)), 2, "diag", None, "xla"), None, 1, [0, 0])
+    inside = start_at(
+        problem_of(centre_and_scale(rows(64)), 2, "diag", None, "xla"), None, 1, [0, 0]
+    )
     plan = single_run.schedule(inside, cut_batches(64, 64))
     program = svi.program(inside.model, plan)
     for stride in (STRIDE, STILL):
@@ -134,8 +139,8 @@ def narrow_from_wide():
     for sd in (0.005, 0.2):
         noise = sd * np.random.default_rng(0).standard_normal((3_000, 2))
         X = (np.repeat([[-1.0, 1.0], [1.0, -1.0]], 1_500, axis=0) + noise).astype(np.float32)
-        inside = _prepare(centre_and_scale(X), 2, "diag", None, "xla")
-        found.append(_start(inside, None, 1, [0, 0]))
+        inside = problem_of(centre_and_scale(X), 2, "diag", None, "xla")
+        found.append(start_at(inside, None, 1, [0, 0]))
     narrow, wide = found
     return narrow._replace(values=wide.values)
 
@@ -200,7 +205,9 @@ def test_interrupt_after_the_last_step_keeps_the_fit(monkeypatch, step):
 
 
 def test_an_elbo_that_is_no_number_is_a_divergence(monkeypatch):
-    monkeypatch.setattr(sys.modules["bgmm_jd.fitting.fit"], "_elbo", lambda *arguments: (np.nan, np.nan))
+    monkeypatch.setattr(
+        sys.modules["bgmm_jd.fitting.fit"], "_elbo", lambda *arguments: (np.nan, np.nan)
+    )
     with pytest.warns(RuntimeWarning, match="diverged"):
         posterior = bgmm_jd.fit(rows(64), 2)
     assert posterior.status is bgmm_jd.Status.DIVERGED

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.optimization.svi import Problem, fit_in_loop
+from bgmm_jd.optimization.tfp_loop import Problem, fit_in_loop
 
 STEPS = 5
 

@@ -12,7 +12,7 @@ from scipy import stats
 
 from bgmm_jd.posterior import imputation
 from bgmm_jd.posterior.imputation import complete, impute
-from bgmm_jd.posterior.posterior import Components
+from bgmm_jd.posterior.normal_mixtures import Components
 from bgmm_jd.posterior.predictive_mixture import predictive_mixture
 
 FALSE_ALARM = 1e-6

@@ -5,7 +5,8 @@ import pytest
 from known_components import make
 from scipy import stats
 
-from bgmm_jd.posterior.normal_regression import cut, log_normal, normalised, pick, regress
+from bgmm_jd.posterior.normal_mixtures import draw_labels_by_cdf, normal_log_density
+from bgmm_jd.posterior.normal_regression import cut, normalised, regress
 
 EPS = np.finfo(float).eps
 # Some tens of operations on numbers of at most some hundreds, and on factors whose condition is at
@@ -54,7 +55,7 @@ def test_log_normal_and_standard_residuals():
     covariances = make(S=1, K=4, D=3).covariances[0]
     factors = np.linalg.cholesky(covariances)
     residual = np.random.default_rng(2).normal(scale=3.0, size=(5, 4, 3))
-    log_density, z = log_normal(factors, residual)
+    log_density, z = normal_log_density(factors, residual)
     for j, covariance in enumerate(covariances):
         law = stats.multivariate_normal(cov=covariance)
         np.testing.assert_allclose(log_density[:, j], law.logpdf(residual[:, j]), rtol=ROUNDING)
@@ -88,9 +89,9 @@ def test_a_component_of_weight_zero_has_no_label():
 def test_picked_labels_are_the_inverse_of_their_distribution_function():
     probabilities = np.array([0.0, 0.25, 0.0, 0.5, 0.25, 0.0])
     u = np.array([0.0, 0.1, 0.25, 0.74, 0.75, np.nextafter(1.0, 0.0)])
-    np.testing.assert_array_equal(pick(probabilities, u), [1, 1, 3, 3, 4, 4])
+    np.testing.assert_array_equal(draw_labels_by_cdf(probabilities, u), [1, 1, 3, 3, 4, 4])
     several = np.stack([probabilities, probabilities[::-1]])
     np.testing.assert_array_equal(
-        pick(several, u[:, np.newaxis]),
+        draw_labels_by_cdf(several, u[:, np.newaxis]),
         np.stack([[1, 1, 3, 3, 4, 4], [1, 1, 2, 2, 4, 4]], axis=1),
     )

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from bgmm_jd.data.rows import Rows
-from bgmm_jd.posterior import occupancy
+from bgmm_jd.posterior import normal_mixtures
 from bgmm_jd.posterior.occupancy import occupied, occupied_components
 
 FALSE_ALARM = 1e-6
@@ -88,7 +88,7 @@ def test_rare_labels_keep_their_probability(dtype):
     # Uniform draws at either side of the two edges.
     first, last = share[0], 1 - share[2]
     uniform = np.array([0.0, first - 1e-9, first + 1e-9, last - 1e-9, last + 1e-9, 1 - 2.0**-53])
-    labels = occupancy._draw_labels(
+    labels = normal_mixtures.draw_labels(
         np.repeat(r[np.newaxis, :, np.newaxis], len(uniform), axis=2), uniform[np.newaxis]
     )
     np.testing.assert_array_equal(labels, [[0, 0, 1, 1, 2, 2]])

@@ -12,7 +12,7 @@ from known_components import joint_density, make, select
 from scipy import integrate, optimize, stats
 
 from bgmm_jd.posterior import predictive_mixture as predictive_mixture_module
-from bgmm_jd.posterior.posterior import Components
+from bgmm_jd.posterior.normal_mixtures import Components
 from bgmm_jd.posterior.predictive_mixture import mixture_quantile, predictive_mixture
 
 FALSE_ALARM = 1e-6

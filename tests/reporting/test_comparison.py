@@ -23,12 +23,12 @@ from bgmm_jd.calibration import importance_sampling
 from bgmm_jd.data.standardize import centre_and_scale
 from bgmm_jd.fitting import selection as selection_module
 from bgmm_jd.fitting.selection import select
-from bgmm_jd.posterior.posterior import row_log_likelihood
+from bgmm_jd.posterior.densities import row_log_likelihood
 from bgmm_jd.reporting import comparison, leave_one_out
 from bgmm_jd.reporting.arviz_version import arviz_line, import_arviz
 from bgmm_jd.reporting.comparison import compare
 from bgmm_jd.variational import approximation
-from bgmm_jd.variational.log_joint import model_of
+from bgmm_jd.variational.structure import model_of
 
 Z_ALARM = stats.norm.isf(1e-6 / 2)
 S, SEED = 1000, 3

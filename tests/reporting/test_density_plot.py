@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 import bgmm_jd
-from bgmm_jd.posterior.posterior import Components
+from bgmm_jd.posterior import normal_mixtures
+from bgmm_jd.posterior.normal_mixtures import Components
 from bgmm_jd.reporting import density_plot
 from bgmm_jd.reporting.density_plot import plot_density
 
@@ -59,20 +60,22 @@ def test_density_is_that_of_scipy():
         weight * stats.multivariate_normal(mean, covariance).pdf(points)
         for weight, mean, covariance in zip(*(v[0] for v in TWO), strict=True)
     ]
-    np.testing.assert_allclose(density_plot._densities(TWO, points), expected, rtol=1e-10)
+    np.testing.assert_allclose(
+        normal_mixtures.average_component_densities(TWO, points), expected, rtol=1e-10
+    )
 
 
 def test_density_is_the_posterior_predictive_one(line):
     points = np.linspace(-3.0, 9.0, 40)[:, np.newaxis]
-    mine = density_plot._densities(density_plot._mixture(line, [0], draws=50, seed=3), points).sum(
-        axis=0
-    )
+    mine = normal_mixtures.average_component_densities(
+        density_plot._mixture(line, [0], draws=50, seed=3), points
+    ).sum(axis=0)
     expected = np.exp(bgmm_jd.log_density(line, points, draws=50, seed=3))
     np.testing.assert_allclose(mine, expected, rtol=1e-6)
 
 
 def test_predicted_rows_have_the_moments_of_the_mixture():
-    rows = density_plot._predicted(TWO, 100_000, np.random.default_rng(4))
+    rows = normal_mixtures.sample_mixture(TWO, 100_000, np.random.default_rng(4))
     weights, means, covariances = (v[0] for v in TWO)
     mean = weights @ means
     off = means - mean

@@ -18,8 +18,9 @@ import xarray as xr
 from scipy import special, stats
 
 import bgmm_jd
+from bgmm_jd.posterior.normal_mixtures import replicate_data
 from bgmm_jd.reporting import arviz_version, inference_data
-from bgmm_jd.reporting.inference_data import import_arviz, replicate, to_inference_data
+from bgmm_jd.reporting.inference_data import import_arviz, to_inference_data
 
 pytestmark = pytest.mark.contract
 
@@ -315,7 +316,7 @@ def test_replicate(dtype):
     means = np.array([[[0, 1], [100, 2], [200, 3]], [[-50, 4], [-150, 5], [-250, 6]]], dtype)
     sds = np.array([[[1, 2], [3, 4], [5, 6]], [[6, 5], [4, 3], [2, 1]]], dtype)
     N = 20_000
-    x = replicate(weights, means, sds, N, np.random.default_rng(1))
+    x = replicate_data(weights, means, sds, N, np.random.default_rng(1))
     assert x.shape == (2, N, 2)
     assert x.dtype == dtype
     for s in range(2):
@@ -341,7 +342,7 @@ def test_replicate_by_cholesky_factors():
     means = 100.0 * np.arange(8).reshape(2, 2, 2)
     roots = np.tril(rng.uniform(0.5, 1.5, size=(2, 2, 2, 2)))
     N = 20_000
-    x = replicate(weights, means, roots, N, np.random.default_rng(1))
+    x = replicate_data(weights, means, roots, N, np.random.default_rng(1))
     assert x.shape == (2, N, 2)
     for s in range(2):
         nearest = np.abs(x[s, :, :1] - means[s, :, 0]).argmin(axis=1)

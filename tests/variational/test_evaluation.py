@@ -6,9 +6,9 @@ import tensorflow as tf
 
 from bgmm_jd.data import rows as rows_module
 from bgmm_jd.data.standardize import centre_and_scale
-from bgmm_jd.fitting.fit import _prepare, _start
+from bgmm_jd.fitting.search import problem_of, start_at
 from bgmm_jd.model import likelihood
-from bgmm_jd.variational import approximation
+from bgmm_jd.variational import approximation, evaluation
 from bgmm_jd.variational.log_joint import log_prior
 
 N = 2_000
@@ -18,7 +18,7 @@ def inside_of(D, sd, form="diag", dtype=np.float32):
     """Two clusters of that sd, one to each side of the centre."""
     noise = sd * np.random.default_rng(0).standard_normal((N, D))
     X = (noise + np.repeat([[-1.0], [1.0]], N // 2, axis=0)).astype(dtype)
-    return _start(_prepare(centre_and_scale(X), 2, form, None, "xla"), None, 1, [0, 0])
+    return start_at(problem_of(centre_and_scale(X), 2, form, None, "xla"), None, 1, [0, 0])
 
 
 def exactly(inside, theta):
@@ -31,7 +31,7 @@ def exactly(inside, theta):
 
 
 def expands(inside, theta):
-    return approximation.can_expand(inside, approximation._rounding(inside), theta)
+    return evaluation.can_expand(inside, evaluation._rounding(inside), theta)
 
 
 @pytest.mark.parametrize("form", ["diag", "full"])
@@ -48,8 +48,8 @@ def test_rounding_is_small_where_a_matrix_product_is_taken(D, form):
             break
     assert expands(inside, draws.theta)
     assert sd > 0.02  # or nothing narrower was refused
-    error = approximation.log_joint_of(inside, draws) - exactly(inside, draws.theta)
-    assert np.abs(error - np.median(error)).max() < approximation._ROUNDING
+    error = evaluation.log_joint_of(inside, draws) - exactly(inside, draws.theta)
+    assert np.abs(error - np.median(error)).max() < evaluation._ROUNDING
 
 
 def test_draws_that_are_too_narrow_are_read_by_differences():
@@ -64,11 +64,11 @@ def test_draws_that_are_too_narrow_are_read_by_differences():
 
 def test_terms_that_take_too_much_room_are_not_made(monkeypatch):
     inside = inside_of(2, 0.8)
-    assert approximation.has_room(inside)
+    assert evaluation.has_room(inside)
     draws = approximation.mean_field(inside, 20, seed=0)
-    product = approximation.log_joint_of(inside, draws)
+    product = evaluation.log_joint_of(inside, draws)
     monkeypatch.setattr(approximation, "_MOST_TERMS", N)
-    assert not approximation.has_room(inside)
-    difference = approximation.log_joint_of(inside, draws)
+    assert not evaluation.has_room(inside)
+    difference = evaluation.log_joint_of(inside, draws)
     assert not np.array_equal(product, difference)
-    np.testing.assert_allclose(product, difference, atol=approximation._ROUNDING)
+    np.testing.assert_allclose(product, difference, atol=evaluation._ROUNDING)

@@ -14,17 +14,9 @@ from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.data.units import Affine, Unit, Units, affine
 from bgmm_jd.distributions import stick_breaking, wishart
-from bgmm_jd.distributions.gamma import trigamma_excess
-from bgmm_jd.variational.families import (
-    DIRICHLET,
-    FIXED,
-    GAMMA,
-    NORMAL,
-    STICKS,
-    TWINS,
-    WISHART,
-    tril_reach,
-)
+from bgmm_jd.distributions.standard_gamma import trigamma_excess
+from bgmm_jd.variational.families import DIRICHLET, FIXED, GAMMA, NORMAL, STICKS, TWINS, WISHART
+from bgmm_jd.variational.natural_gradient import tril_reach
 
 FAMILIES = {"normal": NORMAL, "gamma": GAMMA, "dirichlet": DIRICHLET}
 EPS = np.finfo(np.float64).eps

@@ -19,8 +19,10 @@ from bgmm_jd.variational.labels import (
     preferred,
     separated,
 )
-from bgmm_jd.variational.log_joint import log_prior, model_of
-from bgmm_jd.variational.surrogate import joint, map_values, sites_of, variables
+from bgmm_jd.variational.log_joint import log_prior
+from bgmm_jd.variational.parameters import map_values, variables
+from bgmm_jd.variational.structure import model_of, sites_of
+from bgmm_jd.variational.surrogate import joint
 
 
 def test_separated_uses_the_feature_that_tells_apart():

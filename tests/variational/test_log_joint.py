@@ -7,13 +7,13 @@ from scipy import special, stats
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd import mixture_prior
-from bgmm_jd.data import standardize
+from bgmm_jd.data import minibatches
 from bgmm_jd.data.rows import Rows, gather
 from bgmm_jd.data.units import Unit, Units, as_tensors, log_volume, to_internal, to_user
 from bgmm_jd.model import likelihood as likelihood_module
 from bgmm_jd.model.covariance_forms import root_name, unit_of
 from bgmm_jd.variational import log_joint
-from bgmm_jd.variational.log_joint import model_of
+from bgmm_jd.variational.structure import model_of
 
 N, S, K, D = 23, 5, 3, 2
 SHIFT, SCALE = np.array([50.0, -3.0]), np.array([10.0, 0.2])
@@ -234,13 +234,13 @@ def test_batches_average_to_all_rows_over_an_epoch(B, rows):
     """At fixed draws the minibatch estimate is unbiased, also where B does not divide N = 23."""
     model = model_of(PUBLISHED)
     theta = draws(model)
-    batches = standardize.cut_batches(N, B)
+    batches = minibatches.cut_batches(N, B)
     seed = tf.constant([3, 4])
     full = log_joint.log_joint(model, theta, UNITS, as_rows(rows))
     for epoch in (0, 2):
         parts = []
         for step in range(epoch * batches.count, (epoch + 1) * batches.count):
-            indices, real = standardize.batch_indices(batches, tf.constant(step), seed)
+            indices, real = minibatches.batch_indices(batches, tf.constant(step), seed)
             batch = gather(as_rows(rows), indices)._replace(weight=tf.cast(real, tf.float64))
             parts.append(log_joint.log_joint(model, theta, UNITS, batch, batches.count).numpy())
         # Rounding of sums of 23 rows.

@@ -10,7 +10,7 @@ from bgmm_jd import mixture_prior
 from bgmm_jd.data.units import MATRICES, Unit, Units, as_tensors, log_volume, to_user, unit
 from bgmm_jd.model.covariance_forms import FORMS, unit_of
 from bgmm_jd.model.priors import stick_breaking_prior
-from bgmm_jd.variational import surrogate
+from bgmm_jd.variational import coordinates, natural_gradient, parameters, structure, surrogate
 from bgmm_jd.variational.families import DIRICHLET, FIXED, GAMMA, NORMAL, STICKS, WISHART
 
 K, D = 3, 2
@@ -117,13 +117,13 @@ def prior(name):
 
 @pytest.fixture
 def sites(name):
-    return surrogate.sites_of(PRIORS[name], FORM_OF.get(name, "diag"))
+    return structure.sites_of(PRIORS[name], FORM_OF.get(name, "diag"))
 
 
 def values_of(sites, seed=0):
     """Parameters, each its own."""
     rng = np.random.default_rng(seed)
-    leaves = surrogate.variables(sites, tf.float64)
+    leaves = parameters.variables(sites, tf.float64)
 
     def value(constraint, leaf):
         free = rng.normal(0, 0.3, leaf.shape)
@@ -131,7 +131,7 @@ def values_of(sites, seed=0):
             free = np.tril(free)
         return tf.constant(constraint.forward(free))
 
-    return surrogate.map_values(value, sites, leaves)
+    return parameters.map_values(value, sites, leaves)
 
 
 # --- Structure --------------------------------------------------------------------------------
@@ -156,15 +156,15 @@ def test_draws_are_possible_under_the_prior(prior, sites):
 
 
 def families(prior):
-    return {s.name: s.family for s in surrogate.sites_of(prior)}
+    return {s.name: s.family for s in structure.sites_of(prior)}
 
 
 def test_families_of_the_published_prior_are_kept():
-    sites = surrogate.sites_of(PRIORS["published"])
+    sites = structure.sites_of(PRIORS["published"])
     assert [s.family for s in sites] == [DIRICHLET, NORMAL, GAMMA]
     assert all(s.bijector is None and s.fixed is None for s in sites)
     q = surrogate.joint(sites, values_of(sites), UNITS)
-    kinds = [surrogate._innermost(d) for d in q.sample_distributions(seed=(0, 0))[0]]
+    kinds = [structure._innermost(d) for d in q.sample_distributions(seed=(0, 0))[0]]
     for member, kind in zip(kinds, (tfd.Dirichlet, tfd.Normal, tfd.Gamma), strict=True):
         assert isinstance(member, kind)
 
@@ -172,7 +172,7 @@ def test_families_of_the_published_prior_are_kept():
 @pytest.mark.parametrize("form", FORMS)
 def test_families_units_and_components_of_each_form(form):
     """A Wishart of matrices; what is tied belongs to no component."""
-    sites = surrogate.sites_of(mixture_prior(K, D, form), form)
+    sites = structure.sites_of(mixture_prior(K, D, form), form)
     matrices = form in ("full", "tied")
     assert [s.family for s in sites] == [DIRICHLET, NORMAL, WISHART if matrices else GAMMA]
     spread = unit_of("precisions", form)
@@ -188,7 +188,7 @@ def test_a_prior_that_breaks_sticks_keeps_them():
 def test_the_form_decides_where_a_shape_fits_two():
     """[2, 2] is two features of two components, or one matrix for both."""
     prior = mixture_prior(2, 2, "tied", dtype="float64")
-    found = {form: surrogate.sites_of(prior, form)[2] for form in ("diag", "tied")}
+    found = {form: structure.sites_of(prior, form)[2] for form in ("diag", "tied")}
     assert [site.unit for site in found.values()] == [Unit.PRECISION, Unit.PRECISION_MATRIX]
     assert [site.by_component for site in found.values()] == [True, False]
 
@@ -203,7 +203,7 @@ def test_families_of_a_users_own_prior():
         "extra": NORMAL,
         "weights": DIRICHLET,
     }
-    sites = surrogate.sites_of(own_prior)
+    sites = structure.sites_of(own_prior)
     bijectors = {s.name: s.bijector for s in sites}
     assert {name for name, b in bijectors.items() if b is not None} == {"scales", "means"}
     assert isinstance(bijectors["means"], tfb.Identity)
@@ -217,7 +217,7 @@ def test_families_of_a_users_own_prior():
 def test_a_family_without_a_twin_is_a_normal_through_the_variables_bijector():
     """LogNormal scales, for one: the log of internal scales is normal, here by numpy."""
     prior = PRIORS["bounded"]
-    sites = surrogate.sites_of(prior)
+    sites = structure.sites_of(prior)
     values = values_of(sites)
     q = surrogate.joint(sites, values, UNITS)
     theta = q.sample(3, seed=(0, 1))
@@ -231,7 +231,7 @@ def test_a_family_without_a_twin_is_a_normal_through_the_variables_bijector():
 def test_positive_means_leave_their_family_as_their_units_have_a_shift():
     """A Gamma whose draws are shifted is no Gamma."""
     prior = prior_of(means=tfd.Gamma(2 * ONE, ONE))
-    (site,) = surrogate.sites_of(prior)
+    (site,) = structure.sites_of(prior)
     assert site.family is NORMAL
     values = values_of((site,))
     inside = surrogate.joint_inside((site,), values, UNITS)
@@ -246,7 +246,7 @@ def test_positive_means_leave_their_family_as_their_units_have_a_shift():
 def test_precisions_that_are_proportions_are_so_in_the_units_of_the_user():
     """Of a Dirichlet, which is one in no other units."""
     prior = prior_of(precisions=tfd.Dirichlet(3 * ONE))
-    (site,) = surrogate.sites_of(prior)
+    (site,) = structure.sites_of(prior)
     assert site.family is NORMAL
     (inside,) = surrogate.joint_inside((site,), values_of((site,)), UNITS).sample(50, seed=(0, 1))
     draws = surrogate.joint((site,), values_of((site,)), UNITS).sample(50, seed=(0, 1)).precisions
@@ -257,7 +257,7 @@ def test_precisions_that_are_proportions_are_so_in_the_units_of_the_user():
 def test_a_wishart_of_factors_is_not_taken_for_one_of_matrices():
     eye = np.eye(D, dtype=np.float32)  # in float64 TFP's own bijector for it mixes dtypes
     law = tfd.WishartTriL(np.float32(5), eye, input_output_cholesky=True)
-    (site,) = surrogate.sites_of(prior_of(factor=law))
+    (site,) = structure.sites_of(prior_of(factor=law))
     assert site.family is NORMAL
     draws = surrogate.joint((site,), values_of((site,)), UNITS).sample(8, seed=(0, 1)).factor
     np.testing.assert_array_equal(draws, np.tril(draws))
@@ -267,13 +267,13 @@ def test_a_subclass_is_not_taken_for_its_family():
     class Other(tfd.Normal):
         pass
 
-    found = surrogate.sites_of(prior_of(means=Other(0 * ONE, ONE)))[0]
+    found = structure.sites_of(prior_of(means=Other(0 * ONE, ONE)))[0]
     assert found.bijector is not None
 
 
 def test_a_discrete_variable_is_refused():
     with pytest.raises(ValueError, match=r"'label' .*Use a continuous distribution"):
-        surrogate.sites_of(prior_of(label=tfd.Categorical(logits=np.zeros(3))))
+        structure.sites_of(prior_of(label=tfd.Categorical(logits=np.zeros(3))))
 
 
 def test_a_variable_fixed_by_others_is_refused():
@@ -283,13 +283,13 @@ def test_a_variable_fixed_by_others_is_refused():
         yield tfd.Deterministic(2.0 * width, name="twice")
 
     with pytest.raises(ValueError, match="'twice' must not be fixed by other variables"):
-        surrogate.sites_of(prior)
+        structure.sites_of(prior)
 
 
 def test_a_variable_fixed_by_a_tensorflow_variable_is_refused():
     where = tf.Variable(np.zeros(3))
     with pytest.raises(ValueError, match=r"'means' must not be fixed by a tf\.Variable"):
-        surrogate.sites_of(prior_of(means=tfd.Independent(tfd.Deterministic(where), 1)))
+        structure.sites_of(prior_of(means=tfd.Independent(tfd.Deterministic(where), 1)))
 
 
 def test_a_support_that_depends_on_others_is_refused():
@@ -299,7 +299,7 @@ def test_a_support_that_depends_on_others_is_refused():
         yield tfd.Sample(tfd.Uniform(np.float64(0.0), top), 2, name="scales")
 
     with pytest.raises(ValueError, match="'scales' must have a support that does not depend"):
-        surrogate.sites_of(prior)
+        structure.sites_of(prior)
 
 
 def test_a_spread_that_depends_on_others_is_no_other_support():
@@ -312,7 +312,7 @@ def test_a_spread_that_depends_on_others_is_no_other_support():
         base = tfd.Sample(tfd.HalfNormal(np.float64(1.0)), 2)
         yield tfd.TransformedDistribution(base, tfb.Scale(width[..., tf.newaxis]), name="others")
 
-    assert len(surrogate.sites_of(prior)) == 3
+    assert len(structure.sites_of(prior)) == 3
 
 
 @pytest.mark.parametrize(
@@ -324,9 +324,9 @@ def test_a_spread_that_depends_on_others_is_no_other_support():
     ids=["near the end of a support", "entries that never vary"],
 )
 def test_starts_are_finite(law, mean, sd):
-    sites = surrogate.sites_of(prior_of(v=law))
+    sites = structure.sites_of(prior_of(v=law))
     units = as_tensors(unit(1), "float64")
-    found = surrogate.start_values(sites, {"v": (mean, sd)}, units, "float64")["v"]
+    found = parameters.start_values(sites, {"v": (mean, sd)}, units, "float64")["v"]
     assert np.isfinite(found["loc"]).all()
     assert np.isfinite(found["scale"]).all()
     assert np.all(found["scale"] > 0.0)
@@ -369,7 +369,7 @@ def test_a_prior_in_float32_serves_a_fit_in_float64(name):
             means=tfd.Sample(tfd.MultivariateNormalDiag([0.0, 0.0], [1.0, 1.0]), K)
         ),
     }[name]
-    sites = surrogate.sites_of(half)
+    sites = structure.sites_of(half)
     q = surrogate.joint(sites, values_of(sites), UNITS)
     for draw in q.sample(5, seed=(0, 1)):
         assert draw.dtype == tf.float64
@@ -381,7 +381,7 @@ def test_coordinates_come_back(sites, dtype):
         if site.fixed is not None or (dtype == tf.float32 and site.bijector is not None):
             continue
         units = as_tensors(UNITS, dtype)
-        bijector = surrogate.coordinate_map(site, units)
+        bijector = coordinates.coordinate_map(site, units)
         shape = bijector.inverse_event_shape(site.shape)
         point = tf.constant(np.random.default_rng(0).normal(size=(6, *shape)), dtype)
         back = bijector.inverse(tf.identity(bijector.forward(point)))
@@ -416,7 +416,7 @@ def moments_for(sites):
 
 def test_start_values_have_the_moments_asked_for(sites):
     moments = moments_for(sites)
-    values = surrogate.start_values(sites, moments, UNITS, tf.float64)
+    values = parameters.start_values(sites, moments, UNITS, tf.float64)
     draws = surrogate.joint_inside(sites, values, UNITS).sample(20_000, seed=(0, 1))
     for site, draw in zip(sites, draws, strict=True):
         if site.fixed is not None or site.name == "weights":  # see test_families
@@ -442,7 +442,7 @@ def test_start_values_at_zero_are_finite(sites):
     """As the only mean is of centred data."""
     moments = moments_for(sites)
     moments["means"] = np.zeros((K, D)), np.full((K, D), 0.1)
-    values = surrogate.start_values(sites, moments, UNITS, tf.float64)
+    values = parameters.start_values(sites, moments, UNITS, tf.float64)
     for leaf in tf.nest.flatten(values):
         assert np.all(np.isfinite(leaf))
 
@@ -456,10 +456,10 @@ def test_means_far_from_zero_keep_their_digits_in_float32(law):
         "student": lambda: tfd.StudentT(3.0, 1e6 * one, 5.0),
         "vector": lambda: tfd.Sample(tfd.MultivariateNormalDiag(1e6 * one[0], 5.0 * one[0]), K),
     }[law]()
-    (site,) = surrogate.sites_of(prior_of(means=means))
+    (site,) = structure.sites_of(prior_of(means=means))
     units = as_tensors(Units(np.array([1e6, 1e6]), np.ones(2)), tf.float32)
     moments = {"means": (zero, 0.01 * one)}
-    values = surrogate.start_values((site,), moments, units, tf.float32)
+    values = parameters.start_values((site,), moments, units, tf.float32)
     (draws,) = surrogate.joint_inside((site,), values, units).sample(1000, seed=(0, 1))
     # An sd from 1,000 draws is good to 1 / sqrt(2000); 6 of them, 6 entries: 1e-8.
     np.testing.assert_allclose(np.std(draws, axis=0), 0.01 * one, rtol=6 / np.sqrt(2000))
@@ -469,7 +469,7 @@ def test_means_far_from_zero_keep_their_digits_in_float32(law):
 
 
 def test_variables_are_transformed_and_trainable(sites):
-    leaves = surrogate.variables(sites, tf.float64)
+    leaves = parameters.variables(sites, tf.float64)
     assert list(leaves) == [s.name for s in sites]
     for site in sites:
         assert list(leaves[site.name]) == list(site.family.constraints)
@@ -482,8 +482,8 @@ def test_variables_are_transformed_and_trainable(sites):
 
 
 def training(sites):
-    leaves = surrogate.variables(sites, tf.float64)
-    surrogate.map_values(lambda _, v, new: v.assign(new), sites, leaves, values_of(sites))
+    leaves = parameters.variables(sites, tf.float64)
+    parameters.map_values(lambda _, v, new: v.assign(new), sites, leaves, values_of(sites))
     q = surrogate.joint_in_training(sites, leaves, UNITS, lambda: tf.constant([3, 4]))
     return leaves, q
 
@@ -524,7 +524,7 @@ def test_the_density_in_training_has_no_gradient_in_its_own_parameters(sites):
 
 def test_draws_in_training_come_from_the_step_and_not_from_tfps_seed():
     """TFP splits its seed by other means under XLA than outside it."""
-    sites = surrogate.sites_of(PRIORS["published"])
+    sites = structure.sites_of(PRIORS["published"])
     leaves, q = training(sites)
     for found, expected in zip(q.sample(8, seed=(0, 1)), q.sample(8, seed=(5, 6)), strict=True):
         np.testing.assert_array_equal(found, expected)
@@ -535,8 +535,8 @@ def test_draws_in_training_come_from_the_step_and_not_from_tfps_seed():
 def test_sites_draw_independently():
     """Each site has a seed of its own, or equal families would have equal draws."""
     prior = prior_of(a=tfd.Normal(0 * ONE, 1.0), b=tfd.Normal(0 * ONE, 1.0))
-    sites = surrogate.sites_of(prior)
-    leaves = surrogate.variables(sites, tf.float64)
+    sites = structure.sites_of(prior)
+    leaves = parameters.variables(sites, tf.float64)
     for seed in [(0, 1), (2, 3)]:
         q = surrogate.joint_in_training(sites, leaves, UNITS, lambda s=seed: tf.constant(s))
         a, b = q.sample(8, seed=(0, 1))
@@ -545,7 +545,7 @@ def test_sites_draw_independently():
 
 def test_natural_gradient_goes_site_by_site(sites):
     values, gradient = values_of(sites), values_of(sites, seed=1)
-    found = surrogate.natural_gradient(sites, values, gradient)
+    found = natural_gradient.natural_gradient(sites, values, gradient)
     assert list(found) == [s.name for s in sites]
     for site in sites:
         expected = site.family.natural(values[site.name], gradient[site.name])

@@ -1,0 +1,72 @@
+"""A Dirichlet distribution whose draws and gradients need no loops."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_probability import distributions as tfd
+
+from bgmm_jd.backend import random
+from bgmm_jd.distributions.standard_gamma import (
+    draw_standard_gamma,
+    log_density_at_mean,
+    log_kernel,
+    with_relative_gradient,
+)
+
+# Of a draw of proportions, in either dtype: a density in float32 could not tell smaller ones apart,
+# and its gradient, up to 1 / eps over the proportion, must still be a float.
+LEAST_PROPORTION = 1e-30
+
+
+class Dirichlet(tfd.Dirichlet):
+    """`tfd.Dirichlet` with loop-free draws and a log density right for large concentrations.
+
+    Constructor, properties, moments and divergences are inherited; for seeds and gradients see
+    `Gamma`. A component below `LEAST_PROPORTION` is raised to it, and keeps its relative gradient.
+
+    Off the simplex, where there is no density, `log_prob` exceeds that of `tfd.Dirichlet` by
+    A (1 - sum(x)), A the total concentration. That makes it level across the simplex: a draw whose
+    sum is an eps away from 1 is not charged A eps, and the gradient carries no constant of size A.
+    """
+
+    _mirrored = False
+
+    def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
+        concentration = tf.convert_to_tensor(self.concentration)
+        shape = tf.concat([[n], tf.shape(concentration)], axis=0)
+        concentration = tf.broadcast_to(concentration, shape)
+        seed = random.stateless_seed(seed, salt="Dirichlet")
+        z = draw_standard_gamma(concentration, seed, self._mirrored)
+        # Relative to the largest factor, whose scale is at least 10: the sum cannot vanish.
+        largest = tf.reduce_max(z.log_factor, axis=-1, keepdims=True)
+        parts = z.scale * tf.exp(z.log_factor - largest)
+        value = parts / tf.reduce_sum(parts, axis=-1, keepdims=True)
+        value = tf.maximum(value, LEAST_PROPORTION)
+        return with_relative_gradient(
+            value, z.change - tf.reduce_sum(value * z.change, axis=-1, keepdims=True)
+        )
+
+    def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
+        # Independent z_k ~ Gamma(a_k) have the density of x = z / sum(z), times that of
+        # sum(z) ~ Gamma(A), over the Jacobian sum(z)^(K-1). Read it at sum(z) = A.
+        concentration = tf.convert_to_tensor(self.concentration)
+        total = tf.reduce_sum(concentration, axis=-1)
+        mean = concentration / total[..., tf.newaxis]
+        parts = log_density_at_mean(concentration) + log_kernel(x, mean, concentration)
+        jacobian = tf.cast(tf.shape(concentration)[-1] - 1, self.dtype) * tf.math.log(total)
+        log_prob = tf.reduce_sum(parts, axis=-1) - log_density_at_mean(total) + jacobian
+        if self.force_probs_to_zero_outside_support:
+            tolerance = 10 * np.finfo(self.dtype.as_numpy_dtype).eps  # that of tfd.Dirichlet
+            on_simplex = tf.abs(tf.reduce_sum(x, axis=-1) - 1.0) < tolerance
+            return tf.where(on_simplex & tf.reduce_all(x >= 0, axis=-1), log_prob, -math.inf)
+        return log_prob
+
+
+class MirroredDirichlet(Dirichlet):
+    """`Dirichlet` whose draws come in pairs, from normal draws that are mirror images."""
+
+    _mirrored = True

@@ -1,0 +1,34 @@
+"""A normal distribution whose draws do not depend on the mode of execution."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+from tensorflow_probability import distributions as tfd
+
+from bgmm_jd.backend.random import normal, stateless_seed
+
+
+class Normal(tfd.Normal):
+    """`tfd.Normal` whose draws are the same in eager mode, in a graph and under XLA.
+
+    All else is inherited. Draws are loc + scale * normal(...), so reparameterized; an integer
+    `seed` is taken as it is (see `stateless_seed`).
+    """
+
+    _mirrored = False
+
+    def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
+        loc = tf.convert_to_tensor(self.loc)
+        scale = tf.convert_to_tensor(self.scale)
+        batch_shape = tf.broadcast_dynamic_shape(tf.shape(loc), tf.shape(scale))
+        shape = tf.concat([[n], batch_shape], axis=0)
+        seed = stateless_seed(seed, salt="Normal")
+        return loc + scale * normal(shape, seed, self.dtype, self._mirrored)
+
+
+class MirroredNormal(Normal):
+    """`Normal` whose draws come in pairs, as far above the mean as below."""
+
+    _mirrored = True
