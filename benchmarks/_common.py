@@ -167,8 +167,8 @@ def diagonal_log_likelihood(X: np.ndarray, theta: Any) -> tf.Tensor:
     tau = precisions[:, None, :, :]
     gap = tf.cast(X, tf.float64)[:, None, :] - means[:, None, :, :]  # [S, N, K, D]
     log_normal = 0.5 * (tf.math.log(tau / (2 * math.pi)) - tau * gap**2)
-    by_component = tf.math.log(weights)[:, None, :] + tf.reduce_sum(log_normal, axis=-1)
-    return tf.reduce_sum(tf.reduce_logsumexp(by_component, axis=-1), axis=-1)
+    has_component_axis = tf.math.log(weights)[:, None, :] + tf.reduce_sum(log_normal, axis=-1)
+    return tf.reduce_sum(tf.reduce_logsumexp(has_component_axis, axis=-1), axis=-1)
 
 
 def log_joint_of(X: np.ndarray, K: int) -> Callable[[Any], tf.Tensor]:

@@ -22,17 +22,16 @@ from _common import VARIABLES, Moments
 import bgmm_jd
 from bgmm_jd.backend.random import stateless_seed
 from bgmm_jd.data import units
-from bgmm_jd.data.standardize import centre_and_scale
+from bgmm_jd.data.standardize import standardize
 from bgmm_jd.model.covariance_forms import MATRIX_FORMS
 from bgmm_jd.model.prior_summaries import prior_moments
 from bgmm_jd.model.priors import default_prior
-from bgmm_jd.optimization import full_data as full_data_module
-from bgmm_jd.optimization import initialization
-from bgmm_jd.optimization.single_run import Run
+from bgmm_jd.optimization import full_data, initialization
+from bgmm_jd.optimization.single_run import RunResult
 from bgmm_jd.posterior.posterior import Posterior
-from bgmm_jd.variational.approximation import Inside
-from bgmm_jd.variational.labels import arrange_values
-from bgmm_jd.variational.parameters import free_of, start_values
+from bgmm_jd.variational.approximation import Approximation
+from bgmm_jd.variational.labels import permute_parameters
+from bgmm_jd.variational.parameters import parameters_from_moments, to_unconstrained
 from bgmm_jd.variational.structure import model_of
 
 K, D = 10, 8
@@ -87,7 +86,7 @@ class Fitted(NamedTuple):
     """
 
     seconds: list[float]
-    full_data_module: int
+    full_data: int
     steps: list[int]
     agreeing: int
     status: str
@@ -118,7 +117,7 @@ class Pass(NamedTuple):
 
     seconds: float
     floor: float
-    expanded: bool
+    use_statistics: bool
     slices: int
     slice_rows: int
 
@@ -173,9 +172,9 @@ def fit_task(
 ) -> Fitted:
     """Call `fit` some times with the same seed, then time passes where the last one came to."""
     if exact:
-        full_data_module._TOLERANCE *= CLOSER
-        full_data_module._AVERAGED *= LONGER
-        full_data_module._SLICES *= FINER
+        full_data._TOLERANCE *= CLOSER
+        full_data._AVERAGED *= LONGER
+        full_data._SLICES *= FINER
     X = rows_of(shape)
     counts, before, seconds, peaks = count_passes(), resident(), [], []
     for _ in range(calls):
@@ -216,14 +215,16 @@ def fit_task(
 def count_passes() -> list[int]:
     """A list that takes the number of passes of every fixed point from now on."""
     counts: list[int] = []
-    polish = full_data_module.polish
+    polish = full_data.optimize_full_data
 
-    def counted(inside: Inside, seed: Any, report: Any, started: np.ndarray, most: int) -> Run:
+    def counted(
+        inside: Approximation, seed: Any, report: Any, started: np.ndarray, most: int
+    ) -> RunResult:
         found = polish(inside, seed, report, started, most)
         counts.append(len(found.elbos) - len(started))
         return found
 
-    full_data_module.polish = counted
+    full_data.optimize_full_data = counted
     return counts
 
 
@@ -231,21 +232,23 @@ def moments_of(posterior: Posterior) -> Moments:
     """Posterior means and sds of the surrogate, exactly, in the units of X and float64."""
     inside = posterior.inside
     sites = inside.model.sites
-    values = arrange_values(sites, inside.values, inside.order)
+    values = permute_parameters(sites, inside.values, inside.order)
     mean, sd = {}, {}
     for site in sites:
         exact = {name: np.asarray(v, np.float64) for name, v in values[site.name].items()}
         here, spread = (np.asarray(m) for m in site.family.moments(exact))
-        change = units.affine(site.unit, inside.data.units)
-        mean[site.name] = units.to_user(site.unit, here, inside.data.units)
+        change = units.affine_map(site.unit, inside.data.standardization)
+        mean[site.name] = units.unstandardize(site.unit, here, inside.data.standardization)
         sd[site.name] = spread if change is None else spread * change.factor
     return Moments(mean, sd)
 
 
-def pass_seconds(inside: Inside, calls: int) -> float:
+def pass_seconds(inside: Approximation, calls: int) -> float:
     """Median seconds of a pass over all rows, after one that compiles."""
-    evaluate = full_data_module._evaluator(inside, stateless_seed(0))
-    free = tf.nest.map_structure(lambda t: t.numpy(), free_of(inside.model.sites, inside.values))
+    evaluate = full_data.pass_evaluator(inside, stateless_seed(0))
+    free = tf.nest.map_structure(
+        lambda t: t.numpy(), to_unconstrained(inside.model.sites, inside.values)
+    )
     return median_seconds(lambda: evaluate(free, 0), calls)
 
 
@@ -263,31 +266,33 @@ def median_seconds(call: Callable[[], Any], calls: int) -> float:
 def pass_task(shape: Shape, seed: int, pass_calls: int) -> Pass:
     """A pass from where a fit would start, and the floor of its slices."""
     inside = start_of(shape, seed)
-    plan = full_data_module._plan(inside)
+    plan = full_data.plan_passes(inside)
     return Pass(
         seconds=pass_seconds(inside, pass_calls),
         floor=floor_seconds(plan, shape, pass_calls),
-        expanded=plan.expanded,
+        use_statistics=plan.use_statistics,
         slices=plan.slices,
         slice_rows=plan.size,
     )
 
 
-def start_of(shape: Shape, seed: int) -> Inside:
+def start_of(shape: Shape, seed: int) -> Approximation:
     """k-means++ and a conjugate update under the default prior, as in a fit."""
     prior = default_prior(shape.K, shape.D, shape.covariance, shape.dtype)
     model = model_of(prior, shape.covariance)
-    data = centre_and_scale(rows_of(shape), common=shape.covariance == "spherical")
-    clusters = initialization.cluster(data.rows, shape.K, np.random.default_rng(seed))
-    moments = prior_moments(prior) | initialization.moments(clusters, shape.covariance)
-    internal = units.unit(shape.D)
-    values = start_values(
-        model.sites, moments, units.as_tensors(internal, shape.dtype), shape.dtype
+    data = standardize(rows_of(shape), common=shape.covariance == "spherical")
+    clusters = initialization.cluster_rows(data.rows, shape.K, np.random.default_rng(seed))
+    moments = prior_moments(prior) | initialization.moments_from_clusters(
+        clusters, shape.covariance
     )
-    return Inside(model, internal, data, "xla", values, order=np.arange(shape.K))
+    internal = units.identity_standardization(shape.D)
+    values = parameters_from_moments(
+        model.sites, moments, units.as_standardization_tensors(internal, shape.dtype), shape.dtype
+    )
+    return Approximation(model, internal, data, "xla", values, order=np.arange(shape.K))
 
 
-def floor_seconds(plan: full_data_module.Plan, shape: Shape, calls: int) -> float:
+def floor_seconds(plan: full_data.PassPlan, shape: Shape, calls: int) -> float:
     """Median seconds of the arithmetic that no pass of this plan can do without."""
     rng = np.random.default_rng(0)
 

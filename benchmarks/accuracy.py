@@ -168,8 +168,8 @@ def run_seed(reference: Reference, seed: int) -> Seed:
 
 def mean_field_khat(posterior: Posterior, seed: int) -> float:
     """k-hat of the surrogate's draws against the log joint density."""
-    draws = approximation.mean_field(posterior.inside, KHAT_DRAWS, seed)
-    return importance_sampling.khat_of_surrogate(posterior.inside, draws, seed)
+    draws = approximation.draw_mean_field(posterior.inside, KHAT_DRAWS, seed)
+    return importance_sampling.surrogate_khat(posterior.inside, draws, seed)
 
 
 def proposals(posterior: Posterior, seed: int) -> dict[str, np.ndarray]:
@@ -177,7 +177,7 @@ def proposals(posterior: Posterior, seed: int) -> dict[str, np.ndarray]:
     inside = posterior.inside
     if inside.normal is None:
         return posterior.sample(MANY_DRAWS, seed=seed)
-    draws = importance_sampling.proposal(
+    draws = importance_sampling.draw_proposal(
         inside, MANY_DRAWS, np.random.default_rng(seed), to_weigh=False
     )
     return in_data_units(posterior, draws.theta)

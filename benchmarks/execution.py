@@ -49,15 +49,19 @@ from _common import (
 
 import bgmm_jd
 from bgmm_jd.backend.random import stateless_seed
-from bgmm_jd.data.minibatches import cut_batches
-from bgmm_jd.data.rows import to_tensors
-from bgmm_jd.data.standardize import Data, centre_and_scale
-from bgmm_jd.data.units import Units, as_tensors, unit
+from bgmm_jd.data.minibatches import equal_batches
+from bgmm_jd.data.rows import as_row_tensors
+from bgmm_jd.data.standardize import Data, standardize
+from bgmm_jd.data.units import (
+    Standardization,
+    as_standardization_tensors,
+    identity_standardization,
+)
 from bgmm_jd.model.prior_summaries import prior_moments
 from bgmm_jd.optimization import convergence, initialization, svi
 from bgmm_jd.variational import parameters as parameters_module
 from bgmm_jd.variational import surrogate
-from bgmm_jd.variational.natural_gradient import Stride
+from bgmm_jd.variational.natural_gradient import StepSize
 from bgmm_jd.variational.structure import Model, model_of
 
 MODES = ("xla", "graph", "eager")
@@ -73,7 +77,7 @@ class Start(NamedTuple):
 
     model: Model
     data: Data
-    values: parameters_module.Values
+    values: parameters_module.VariationalParameters
 
 
 class Clock(NamedTuple):
@@ -105,11 +109,15 @@ def start_of(reference: Reference, seed: int) -> Start:
     """k-means++ and a conjugate update, under the published prior, as in a fit."""
     prior = bgmm_jd.mixture_prior(reference.K, reference.X.shape[1])
     model = model_of(prior, "diag")
-    data = centre_and_scale(reference.X)
-    clusters = initialization.cluster(data.rows, reference.K, np.random.default_rng(seed), trials=8)
-    moments = prior_moments(prior) | initialization.moments(clusters, model.covariance)
-    units = as_tensors(data.units, data.dtype)
-    values = parameters_module.start_values(model.sites, moments, units, data.dtype)
+    data = standardize(reference.X)
+    clusters = initialization.cluster_rows(
+        data.rows, reference.K, np.random.default_rng(seed), trials=8
+    )
+    moments = prior_moments(prior) | initialization.moments_from_clusters(
+        clusters, model.covariance
+    )
+    units = as_standardization_tensors(data.standardization, data.dtype)
+    values = parameters_module.parameters_from_moments(model.sites, moments, units, data.dtype)
     return Start(model, data, values)
 
 
@@ -119,11 +127,11 @@ def start_of(reference: Reference, seed: int) -> Start:
 def timed_mode(start: Start, plan: svi.Schedule, calls: int, seed: int) -> tuple[Clock, svi.Block]:
     """The clock of one mode, and where its first call came to."""
     program = svi.program(start.model, plan)
-    rows, draw_seed = to_tensors(start.data.rows), stateless_seed(seed)
+    rows, draw_seed = as_row_tensors(start.data.rows), stateless_seed(seed)
     stride = stride_of(start, plan.batches.count)
 
-    def call(values: parameters_module.Values, first: int) -> svi.Block:
-        return program.run(rows, start.data.units, values, draw_seed, first, stride)
+    def call(values: parameters_module.VariationalParameters, first: int) -> svi.Block:
+        return program.run(rows, start.data.standardization, values, draw_seed, first, stride)
 
     trace, first_call, block = _first_call(program, lambda: call(start.values, 0))
     values, seconds = block.values, []
@@ -137,10 +145,10 @@ def timed_mode(start: Start, plan: svi.Schedule, calls: int, seed: int) -> tuple
     return Clock(trace, compiling, _by_step(seconds, plan.steps)), block
 
 
-def stride_of(start: Start, batches: int) -> Stride:
+def stride_of(start: Start, batches: int) -> StepSize:
     """As in the first steps of a fit: a full step on all rows, a share of one on a batch."""
-    spread = (start.data.total / start.model.components) ** 0.5
-    return Stride(1.0 if batches == 1 else 0.25 / batches, 0.3 * spread, 0.3)
+    spread = (start.data.total_weight / start.model.K) ** 0.5
+    return StepSize(1.0 if batches == 1 else 0.25 / batches, 0.3 * spread, 0.3)
 
 
 def _first_call(
@@ -176,15 +184,17 @@ def mode_rows(
     rows: list[Row] = []
     blocks: list[svi.Block] = []
     for mode in MODES:
-        batches = cut_batches(start.data.shape[0], B)
+        batches = equal_batches(start.data.shape[0], B)
         # As a fit has it: of all rows the expanded square, for which these are wide enough.
-        dtype, expanded = start.data.dtype.name, batches.count == 1
-        plan = svi.Schedule(batches, DRAWS, settings.steps, dtype, mode, expanded=expanded)
+        dtype, use_statistics = start.data.dtype.name, batches.count == 1
+        plan = svi.Schedule(
+            batches, DRAWS, settings.steps, dtype, mode, use_statistics=use_statistics
+        )
         calls = EAGER_CALLS if mode == "eager" else settings.calls
         clock, block = timed_mode(start, plan, calls, settings.seed)
         blocks.append(block)
         means, sds = apart(start, block.values, blocks[0].values)
-        units = as_tensors(start.data.units, start.data.dtype)
+        units = as_standardization_tensors(start.data.standardization, start.data.dtype)
         rows.append(
             Row(
                 B=B,
@@ -201,19 +211,24 @@ def mode_rows(
 
 
 def apart(
-    start: Start, values: parameters_module.Values, others: parameters_module.Values
+    start: Start,
+    values: parameters_module.VariationalParameters,
+    others: parameters_module.VariationalParameters,
 ) -> tuple[float, float]:
     """Largest |difference of posterior means| / sd, and of |log ratio of sds|."""
-    here, there = (convergence.moments(start.model.sites, v) for v in (values, others))
+    here, there = (convergence.parameter_moments(start.model.sites, v) for v in (values, others))
     means = np.abs(here[0] - there[0]) / there[1]
     return float(means.max()), float(np.abs(np.log(here[1] / there[1])).max())
 
 
 def elbo_of(
-    reference: Reference, start: Start, values: parameters_module.Values, units: Units
+    reference: Reference,
+    start: Start,
+    values: parameters_module.VariationalParameters,
+    units: Standardization,
 ) -> Estimate:
     """The elbo of the surrogate with these parameters, in the given units."""
-    q = surrogate.joint(start.model.sites, values, units)
+    q = surrogate.surrogate_in_data_units(start.model.sites, values, units)
     return elbo(q, log_joint_of(reference.X, reference.K))
 
 
@@ -233,7 +248,12 @@ def peer_row(
         method=method,
         clock=clock,
         step=clock.step,
-        elbo=elbo_of(reference, start, found, as_tensors(unit(D), "float32")),
+        elbo=elbo_of(
+            reference,
+            start,
+            found,
+            as_standardization_tensors(identity_standardization(D), "float32"),
+        ),
         means_apart=None,
         sds_apart=None,
     )
@@ -242,7 +262,7 @@ def peer_row(
 def user_values(start: Start) -> dict[str, dict[str, np.ndarray]]:
     """The parameters of the start in the units of X."""
     q = start.values
-    scale, shift = start.data.units.scale, start.data.units.shift
+    scale, shift = start.data.standardization.scale, start.data.standardization.shift
     return {
         "weights": {"concentration": np.asarray(q["weights"]["concentration"])},
         "means": {

@@ -169,8 +169,8 @@ def row_log_likelihood(rows: tf.Tensor, q: dict[str, Any]) -> tf.Tensor:
     """log p(row given theta) [B], each row with a theta of its own, label summed out."""
     theta = {name: factor.sample(tf.shape(rows)[0]) for name, factor in q.items()}
     component = tfd.Independent(tfd.Normal(theta["means"], theta["precisions"] ** -0.5), 1)
-    by_component = tf.math.log(theta["weights"]) + component.log_prob(rows[:, None, :])
-    return tf.reduce_logsumexp(by_component, axis=-1)
+    has_component_axis = tf.math.log(theta["weights"]) + component.log_prob(rows[:, None, :])
+    return tf.reduce_logsumexp(has_component_axis, axis=-1)
 
 
 def published_loss(rows: tf.Tensor, p: Parameters, prior: dict[str, Any], N: int) -> tf.Tensor:

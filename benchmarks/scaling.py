@@ -181,7 +181,7 @@ def shape_cells(shape: Shape, found: Pass) -> list[str]:
         str(shape.K),
         str(shape.D),
         f"{shape.columns:,}",
-        "yes" if found.expanded else "no",
+        "yes" if found.use_statistics else "no",
         f"{1e3 * found.seconds:.1f}",
         f"{1e3 * found.floor:.1f}",
         f"{found.seconds / found.floor:.2f}",

@@ -2,7 +2,7 @@
 
 from bgmm_jd.backend import startup_log as _startup_log
 
-with _startup_log.set_aside():
+with _startup_log.filter_startup_log():
     import tensorflow as _tensorflow  # noqa: F401
     import tensorflow_probability as _tensorflow_probability  # noqa: F401
 

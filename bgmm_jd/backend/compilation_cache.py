@@ -38,7 +38,7 @@ def keep_compiled(folder: str | os.PathLike[str]) -> None:
         If TensorFlow has started without it.
     """
     path = Path(folder).expanduser().absolute()
-    inner = path / _kind()
+    inner = path / _platform_name()
     if " " in str(path):
         raise ValueError(f"folder must have no blanks in its path, for TensorFlow; got {path}.")
     flags = os.environ.get(_VARIABLE, "").split()
@@ -51,17 +51,17 @@ def keep_compiled(folder: str | os.PathLike[str]) -> None:
         )
     for part in (path, inner):
         part.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _check_own(part)
+        _check_ownership(part)
     others = [flag for flag in flags if not flag.startswith(_FLAG)]
     os.environ[_VARIABLE] = " ".join([*others, f"{_FLAG}{inner}"])
 
 
-def is_on() -> bool:
+def is_enabled() -> bool:
     """Whether programs are kept on disk."""
     return _FLAG in os.environ.get(_VARIABLE, "")
 
 
-def _check_own(folder: Path) -> None:
+def _check_ownership(folder: Path) -> None:
     found = folder.stat()
     if not hasattr(os, "getuid"):  # Windows, whose permissions are inherited from the user's own
         return
@@ -78,7 +78,7 @@ def _has_started() -> bool:
     return context.context()._context_handle is not None
 
 
-def _kind() -> str:
+def _platform_name() -> str:
     """A name for what programs are compiled by and for: TensorFlow and the processor's features."""
     table = Path("/proc/cpuinfo")
     lines = table.read_text().splitlines() if table.exists() else [platform.processor()]

@@ -10,21 +10,27 @@ import numpy as np
 import tensorflow as tf
 
 from bgmm_jd.backend import compilation_cache
-from bgmm_jd.backend.startup_log import set_aside
+from bgmm_jd.backend.startup_log import filter_startup_log
 
 EXECUTIONS = ("xla", "graph", "eager")
-_EAGERLY = threading.RLock()
+_EAGER_LOCK = threading.RLock()
 
 
 def compiled(function: Callable[..., Any], execution: str) -> Callable[..., Any]:
     """The function as a compiled one; traced once per shape of its arguments."""
     if execution == "eager":
-        return _eager(function)
-    program = tf.function(alone(function), jit_compile=execution == "xla", autograph=False)
-    return _loaded_quietly(program) if execution == "xla" and compilation_cache.is_on() else program
+        return _run_eagerly(function)
+    program = tf.function(
+        with_own_identity(function), jit_compile=execution == "xla", autograph=False
+    )
+    return (
+        _quiet_at_first_call(program)
+        if execution == "xla" and compilation_cache.is_enabled()
+        else program
+    )
 
 
-def alone(function: Callable[..., Any]) -> Callable[..., Any]:
+def with_own_identity(function: Callable[..., Any]) -> Callable[..., Any]:
     """The same, for TensorFlow to know it from others made by the same lines.
 
     It counts how often those lines are traced, and warns of careless retracing where there are
@@ -33,7 +39,7 @@ def alone(function: Callable[..., Any]) -> Callable[..., Any]:
     return functools.partial(function)
 
 
-def _loaded_quietly(program: Callable[..., Any]) -> Callable[..., Any]:
+def _quiet_at_first_call(program: Callable[..., Any]) -> Callable[..., Any]:
     """The same without a line on the screen at its first call.
 
     A program that comes from the disk is read with a warning, an empty one: it was compiled for
@@ -46,27 +52,27 @@ def _loaded_quietly(program: Callable[..., Any]) -> Callable[..., Any]:
         if called:
             return program(*arguments)
         called = True
-        with set_aside():
+        with filter_startup_log():
             return program(*arguments)
 
     return run
 
 
-def _eager(function: Callable[..., Any]) -> Callable[..., Any]:
+def _run_eagerly(function: Callable[..., Any]) -> Callable[..., Any]:
     def run(*arguments: Any) -> Any:
-        with _eagerly():
+        with _functions_run_eagerly():
             return function(*arguments)
 
     return run
 
 
 @contextmanager
-def _eagerly() -> Iterator[None]:
+def _functions_run_eagerly() -> Iterator[None]:
     """TensorFlow functions inside run as Python too, such as the step in TFP's loop.
 
     That is told to the whole process, and so by one thread at a time.
     """
-    with _EAGERLY:
+    with _EAGER_LOCK:
         before = tf.config.functions_run_eagerly()
         tf.config.run_functions_eagerly(True)
         try:
@@ -75,7 +81,7 @@ def _eagerly() -> Iterator[None]:
             tf.config.run_functions_eagerly(before)
 
 
-def in_chunks(function: Callable[[Any], Any], points: np.ndarray, size: int) -> np.ndarray:
+def map_chunks(function: Callable[[Any], Any], points: np.ndarray, size: int) -> np.ndarray:
     """Call on `size` points [size, P] at a time, so that one shape is compiled.
 
     The last chunk is filled up with points that came before.

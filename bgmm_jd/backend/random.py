@@ -74,7 +74,7 @@ def fold_in(seed: tf.Tensor, number: int) -> tf.Tensor:
     return tf.constant(mixed.view(np.int32))
 
 
-def offset(seed: tf.Tensor, along: Any = 0, across: Any = 0) -> tf.Tensor:
+def offset_seed(seed: tf.Tensor, along: Any = 0, across: Any = 0) -> tf.Tensor:
     """A seed for each pair of numbers, by adding them: for use in compiled functions.
 
     Seeds side by side have unrelated draws, as they are keys of a generator that mixes each bit of
@@ -128,12 +128,12 @@ def random_words(shape: Any, seed: tf.Tensor, dtype: tf.DType = tf.float32) -> t
     )
 
 
-def half_of(shape: Any) -> tf.Tensor:
+def half_shape(shape: Any) -> tf.Tensor:
     """The shape of the first half, the larger if odd, of draws that come in pairs."""
     return tf.concat([[(shape[0] + 1) // 2], shape[1:]], axis=0)
 
 
-def in_pairs(first: tf.Tensor, second: tf.Tensor, count: Any) -> tf.Tensor:
+def join_pairs(first: tf.Tensor, second: tf.Tensor, count: Any) -> tf.Tensor:
     """Draws [count, ...]: the first half, then their partners, which cost nothing to draw.
 
     Parameters
@@ -141,27 +141,6 @@ def in_pairs(first: tf.Tensor, second: tf.Tensor, count: Any) -> tf.Tensor:
     first, second : tensors of the shape that `half_of` tells.
     """
     return tf.concat([first, second], axis=0)[:count]
-
-
-def to_uniform(words: tf.Tensor) -> tf.Tensor:
-    """Map words to the open interval (0, 1).
-
-    The values are the midpoints (k + 1/2) / 2^n of 2^n equal cells, n = 23 in float32 and 52 in
-    float64: the finest such grid that the dtype holds exactly. It has neither 0 nor 1, and with
-    each u also 1 - u.
-
-    Parameters
-    ----------
-    words : uint32 or uint64 tensor [...]
-
-    Returns
-    -------
-    float32 or float64 tensor [...]
-    """
-    dtype = _FLOAT_OF[words.dtype]
-    n = np.finfo(dtype.as_numpy_dtype).nmant
-    surplus = tf.constant(8 * words.dtype.size - n, words.dtype)
-    return (tf.cast(tf.bitwise.right_shift(words, surplus), dtype) + 0.5) * 2.0**-n
 
 
 def to_exponential(words: tf.Tensor) -> tf.Tensor:
@@ -208,24 +187,8 @@ def to_normal(words: tf.Tensor) -> tf.Tensor:
     return sign * _upper_quantile(tail)
 
 
-def uniform(shape: Any, seed: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
-    """Draw uniformly from the open interval (0, 1): `to_uniform` of `random_words`.
-
-    Parameters and errors are those of `random_words`; returns a tensor of `shape` and `dtype`.
-    """
-    return to_uniform(random_words(shape, seed, dtype))
-
-
-def exponential(shape: Any, seed: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
-    """Draw from the exponential distribution of mean 1: `to_exponential` of `random_words`.
-
-    Parameters and errors are those of `random_words`; returns a tensor of `shape` and `dtype`.
-    """
-    return to_exponential(random_words(shape, seed, dtype))
-
-
 def normal(
-    shape: Any, seed: tf.Tensor, dtype: tf.DType = tf.float32, mirrored: bool = False
+    shape: Any, seed: tf.Tensor, dtype: tf.DType = tf.float32, antithetic: bool = False
 ) -> tf.Tensor:
     """Draw from the standard normal distribution: `to_normal` of `random_words`.
 
@@ -233,10 +196,10 @@ def normal(
     along the first axis is minus the first, so that means over the draws have no error from what
     is odd in them. Returns a tensor of `shape` and `dtype`.
     """
-    if not mirrored:
+    if not antithetic:
         return to_normal(random_words(shape, seed, dtype))
-    half = to_normal(random_words(half_of(shape), seed, dtype))
-    return in_pairs(half, -half, shape[0])
+    half = to_normal(random_words(half_shape(shape), seed, dtype))
+    return join_pairs(half, -half, shape[0])
 
 
 # Numerator and denominator, from the seventh power down to the constant, of the three rational

@@ -16,7 +16,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 
-_CHATTER = re.compile(
+_STARTUP_LINE = re.compile(
     rb"^(?:[IWE]\d{4} \d\d:\d\d:\d+\.\d+ .*"  # absl: severity and date, time, thread, file
     rb"|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IWE] .*"  # the older form of the same
     rb"|WARNING: All log messages before absl::InitializeLog\(\).*"
@@ -28,14 +28,14 @@ _LOCK = threading.RLock()
 
 
 @contextlib.contextmanager
-def set_aside() -> Iterator[None]:
+def filter_startup_log() -> Iterator[None]:
     """Hold back file descriptor 2; on leaving, write what came except TensorFlow's chatter."""
-    with _LOCK, _set_aside():
+    with _LOCK, _filter_startup_log():
         yield
 
 
 @contextlib.contextmanager
-def _set_aside() -> Iterator[None]:
+def _filter_startup_log() -> Iterator[None]:
     try:
         kept = os.dup(2)
     except OSError:  # no standard error at all, as under pythonw: nothing to keep quiet
@@ -52,7 +52,7 @@ def _set_aside() -> Iterator[None]:
             os.close(kept)
             held.seek(0)
             for line in held:
-                if not _CHATTER.match(line):
+                if not _STARTUP_LINE.match(line):
                     os.write(2, line)
 
 
@@ -61,6 +61,6 @@ def start_tensorflow() -> None:
     """Start TensorFlow's devices and XLA, once in a process, without their lines on the screen."""
     import tensorflow as tf  # here, as importing it is one of the moments of `set_aside`
 
-    with set_aside():
+    with filter_startup_log():
         # lgamma takes XLA through a part of it that has a line of its own.
         tf.function(tf.math.lgamma, jit_compile=True)(tf.ones([2]))

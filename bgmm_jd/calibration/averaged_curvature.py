@@ -21,10 +21,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from bgmm_jd.backend.execution import compiled, in_chunks
+from bgmm_jd.backend.execution import compiled, map_chunks
 from bgmm_jd.data.rows import Rows
-from bgmm_jd.data.units import Units
-from bgmm_jd.variational.approximation import Normal
+from bgmm_jd.data.units import Standardization
+from bgmm_jd.variational.approximation import MultivariateNormal
 from bgmm_jd.variational.coordinates import unflatten
 from bgmm_jd.variational.log_joint import log_joint
 from bgmm_jd.variational.structure import Model
@@ -55,14 +55,16 @@ Gradient = Callable[[np.ndarray], np.ndarray]
 
 
 @functools.lru_cache(maxsize=32)
-def _program(model: Model, rows: int, expanded: bool, execution: str) -> Callable[..., tf.Tensor]:
+def _program(
+    model: Model, rows: int, use_statistics: bool, execution: str
+) -> Callable[..., tf.Tensor]:
     """One for each number of rows: none is traced anew, which TensorFlow would call careless."""
 
-    def gradient(points: tf.Tensor, rows: Rows, units: Units) -> tf.Tensor:
+    def gradient(points: tf.Tensor, rows: Rows, units: Standardization) -> tf.Tensor:
         with tf.GradientTape() as tape:
             tape.watch(points)
             theta, volume = unflatten(model.sites, points, units)
-            density = log_joint(model, theta, units, rows, expanded=expanded) + volume
+            density = log_joint(model, theta, units, rows, use_statistics=use_statistics) + volume
         return tape.gradient(density, points)
 
     return compiled(gradient, execution)
@@ -71,9 +73,9 @@ def _program(model: Model, rows: int, expanded: bool, execution: str) -> Callabl
 def gradient_of_log_joint(
     model: Model,
     rows: Rows,
-    units: Units,
+    units: Standardization,
     points_at_once: int,
-    expanded: bool,
+    use_statistics: bool,
     execution: str,
 ) -> Gradient:
     """The gradient of the log joint density of all rows, in unconstrained coordinates.
@@ -82,23 +84,23 @@ def gradient_of_log_joint(
     ----------
     expanded : whether the likelihood may be a matrix product: see `quadratic`.
     """
-    program = _program(model, len(rows.values), expanded, execution)
+    program = _program(model, len(rows.values), use_statistics, execution)
     dtype = rows.values.dtype.as_numpy_dtype
 
     def gradient(points: np.ndarray) -> np.ndarray:
         flat = points.reshape(-1, points.shape[-1]).astype(dtype)
-        found = in_chunks(lambda part: program(part, rows, units), flat, points_at_once)
+        found = map_chunks(lambda part: program(part, rows, units), flat, points_at_once)
         return found.astype(np.float64).reshape(points.shape)
 
     return gradient
 
 
-def calibrate(
+def fit_normal(
     gradient: Gradient,
-    start: Normal,
+    start: MultivariateNormal,
     rng: np.random.Generator,
     most_gradients: int = MOST_GRADIENTS,
-) -> Normal:
+) -> MultivariateNormal:
     """Move a normal distribution to the posterior's location and dependence.
 
     Parameters
@@ -113,7 +115,7 @@ def calibrate(
         slope = _slope(gradient, normal, MEAN_DRAWS, rng)
         if not (np.isfinite(curvature.value).all() and np.isfinite(slope.value).all()):
             break  # the normal reaches out of the dtype's range: the weights will tell how bad
-        moved, changes = _moved(normal, curvature.value, slope.value)
+        moved, changes = _take_step(normal, curvature.value, slope.value)
         if not np.isfinite(moved.factor).all():
             break
         normal, wanted = moved, draws * curvature.noise / _QUIET
@@ -138,21 +140,23 @@ class Estimate(NamedTuple):
 
 
 def _curvature(
-    gradient: Gradient, normal: Normal, draws: int, rng: np.random.Generator
+    gradient: Gradient, normal: MultivariateNormal, draws: int, rng: np.random.Generator
 ) -> Estimate:
     """An error E of C^-1 adds z^T E z / 2 to log weights, whose variance is |E|^2 / 2."""
     P = len(normal.mean)
-    centres = _mirrored(draws, P, rng)
+    centres = _antithetic_normals(draws, P, rng)
     sides = np.concatenate([np.eye(P), -np.eye(P)])
-    slope = _at(gradient, normal, centres[:, np.newaxis] + sides)
+    slope = _whitened_gradient(gradient, normal, centres[:, np.newaxis] + sides)
     found = _average((slope[:, P:] - slope[:, :P]) / 2.0)
     return Estimate((found.value + found.value.T) / 2.0, found.noise / 2.0)
 
 
-def _slope(gradient: Gradient, normal: Normal, draws: int, rng: np.random.Generator) -> Estimate:
+def _slope(
+    gradient: Gradient, normal: MultivariateNormal, draws: int, rng: np.random.Generator
+) -> Estimate:
     """An error e of it moves the mean, and adds z^T e, whose variance is |e|^2."""
-    points = _mirrored(draws, len(normal.mean), rng)[:, np.newaxis]
-    return _average(_at(gradient, normal, points)[:, 0])
+    points = _antithetic_normals(draws, len(normal.mean), rng)[:, np.newaxis]
+    return _average(_whitened_gradient(gradient, normal, points)[:, 0])
 
 
 def _average(draws: np.ndarray) -> Estimate:
@@ -162,12 +166,14 @@ def _average(draws: np.ndarray) -> Estimate:
     return Estimate(pairs.mean(axis=0), pairs.var(axis=0, ddof=1).sum() / half)
 
 
-def _mirrored(draws: int, P: int, rng: np.random.Generator) -> np.ndarray:
+def _antithetic_normals(draws: int, P: int, rng: np.random.Generator) -> np.ndarray:
     half = rng.standard_normal((draws // 2, P))
     return np.concatenate([half, -half])
 
 
-def _at(gradient: Gradient, normal: Normal, whitened: np.ndarray) -> np.ndarray:
+def _whitened_gradient(
+    gradient: Gradient, normal: MultivariateNormal, whitened: np.ndarray
+) -> np.ndarray:
     return gradient(normal.mean + whitened @ normal.factor.T) @ normal.factor
 
 
@@ -178,7 +184,9 @@ def _limits(P: int, most_gradients: int) -> tuple[int, int]:
     return 2 * (int(min(cheap, most)) // 2), 2 * (int(most) // 2)
 
 
-def _moved(normal: Normal, curvature: np.ndarray, slope: np.ndarray) -> tuple[Normal, np.ndarray]:
+def _take_step(
+    normal: MultivariateNormal, curvature: np.ndarray, slope: np.ndarray
+) -> tuple[MultivariateNormal, np.ndarray]:
     """The distribution after a step, and how much it changes in each direction.
 
     Of C^-1 and of the mean [2 P]: the variance of log weights, in nats^2.
@@ -186,16 +194,18 @@ def _moved(normal: Normal, curvature: np.ndarray, slope: np.ndarray) -> tuple[No
     eigenvalues, vectors = np.linalg.eigh(curvature)
     bounded = np.clip(eigenvalues, _LEAST_CURVATURE, _MOST_CURVATURE)
     root = vectors / np.sqrt(bounded)
-    shift = _limited(root @ (root.T @ slope))
+    shift = _limit_shift(root @ (root.T @ slope))
     changes = np.concatenate([(eigenvalues - 1.0) ** 2 / 2.0, shift**2])
-    return Normal(normal.mean + normal.factor @ shift, normal.factor @ root), changes
+    return MultivariateNormal(normal.mean + normal.factor @ shift, normal.factor @ root), changes
 
 
-def _limited(shift: np.ndarray) -> np.ndarray:
+def _limit_shift(shift: np.ndarray) -> np.ndarray:
     return shift * min(1.0, _LONGEST_SHIFT / max(np.abs(shift).max(), 1e-30))
 
 
-def normal_of(mean: np.ndarray, sd: np.ndarray, information: np.ndarray) -> Normal:
+def normal_from_curvature(
+    mean: np.ndarray, sd: np.ndarray, information: np.ndarray
+) -> MultivariateNormal:
     """The normal distribution with that curvature at its mean.
 
     Parameters
@@ -207,12 +217,14 @@ def normal_of(mean: np.ndarray, sd: np.ndarray, information: np.ndarray) -> Norm
     # No direction is more than ten times wider than the mean field: where the curvature says so,
     # or that there is no maximum, it is not that of a normal distribution.
     bounded = np.maximum(eigenvalues, _FLATTEST)
-    return Normal(mean, sd[:, np.newaxis] * vectors / np.sqrt(bounded))
+    return MultivariateNormal(mean, sd[:, np.newaxis] * vectors / np.sqrt(bounded))
 
 
-def shifted(gradient: Gradient, normal: Normal, draws: int, rng: np.random.Generator) -> Normal:
+def shift_mean(
+    gradient: Gradient, normal: MultivariateNormal, draws: int, rng: np.random.Generator
+) -> MultivariateNormal:
     """The same distribution after one step of its mean: see the head of this file."""
     shift = _slope(gradient, normal, draws, rng).value
     if not np.isfinite(shift).all():
         return normal
-    return normal._replace(mean=normal.mean + normal.factor @ _limited(shift))
+    return normal._replace(mean=normal.mean + normal.factor @ _limit_shift(shift))

@@ -12,16 +12,23 @@ import numpy as np
 import tensorflow as tf
 from scipy.special import logsumexp
 
-from bgmm_jd.data.rows import Rows, gather, weights
+from bgmm_jd.data.rows import Rows, gather_rows, row_weights
 from bgmm_jd.data.standardize import Data
-from bgmm_jd.data.units import Units
-from bgmm_jd.distributions.stick_breaking import log_prob_of_breaks, pairs_of_dirichlet
+from bgmm_jd.data.units import Standardization
+from bgmm_jd.distributions.stick_breaking import (
+    beta_parameters_of_dirichlet,
+    log_prob_of_stick_coordinates,
+)
 from bgmm_jd.model import likelihood
 from bgmm_jd.model.likelihood import Theta
-from bgmm_jd.variational.approximation import Spare
-from bgmm_jd.variational.coordinates import coordinate_map, is_by_component, layout
-from bgmm_jd.variational.families import DIRICHLET, STICKS
-from bgmm_jd.variational.parameters import Values
+from bgmm_jd.variational.approximation import EmptyComponents
+from bgmm_jd.variational.coordinates import (
+    components_are_separate,
+    coordinate_layout,
+    coordinate_map,
+)
+from bgmm_jd.variational.families import DIRICHLET, STICK_BREAKING
+from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.structure import Model, Site, is_normal
 
 _FEWEST_ROWS = 0.5  # that a component is expected to hold
@@ -32,15 +39,15 @@ _DRAWS = 16
 _NUMBERS = 2**23  # in the largest array of a call
 
 
-def spare_of(
+def find_empty_components(
     model: Model,
-    values: Values,
-    units: Units,
+    values: VariationalParameters,
+    units: Standardization,
     mean: np.ndarray,
     theta: Theta,
     data: Data,
     rng: np.random.Generator,
-) -> Spare | None:
+) -> EmptyComponents | None:
     """The components that are expected to hold less than half a row; None where all hold more.
 
     None too where the variables of a component depend on those of others, by their support or
@@ -53,22 +60,22 @@ def spare_of(
     """
     least = theta["weights"].numpy().mean(axis=0, dtype=np.float64).min()
     site = model.site("weights")
-    if least * data.total > _SUSPECT_ROWS or not _breaks(site):
+    if least * data.total_weight > _SUSPECT_ROWS or not _has_independent_sticks(site):
         return None
-    held, log_density = census(model, theta, data.rows)
-    empty = held < min(_FEWEST_ROWS, _FEWEST_SHARE * data.total / model.components)
-    apart = empty.any() and is_by_component(model, units, mean)
+    held, log_density = expected_rows(model, theta, data.rows)
+    empty = held < min(_FEWEST_ROWS, _FEWEST_SHARE * data.total_weight / model.K)
+    apart = empty.any() and components_are_separate(model, units, mean)
     if not (apart and _is_independent(model)):
         return None
     breaks = empty[:-1] | np.logical_and.accumulate(empty[::-1])[::-1][1:]
-    plan = layout(model, units)
+    plan = coordinate_layout(model, units)
     informed = np.ones(plan.size, bool)
     informed[plan.own[empty]] = False
     informed[plan.weights[breaks]] = False
-    rows, chance = _candidates(data.rows, log_density, rng)
+    rows, chance = candidate_rows(data.rows, log_density, rng)
     if not is_normal(model.site("means")):
         rows, chance = rows[:0], chance[:0]
-    return Spare(
+    return EmptyComponents(
         components=empty,
         breaks=breaks,
         places=plan.weights[breaks],
@@ -79,20 +86,20 @@ def spare_of(
     )
 
 
-def census(model: Model, theta: Theta, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+def expected_rows(model: Model, theta: Theta, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     """How many rows each component holds, by their weights [K], and each row's log density [N].
 
     Both on average over a few draws.
     """
     N, D = rows.values.shape
-    by_row = model.components * D * (D if model.matrices and rows.missing else 1)
+    by_row = model.K * D * (D if model.has_covariance_matrices and rows.missing else 1)
     draws = int(np.clip(_NUMBERS // (by_row * N), 1, _DRAWS))
     few = {name: v[:draws] for name, v in theta.items()}
     size = max(1, _NUMBERS // (by_row * draws))
-    weight, held, log_density = weights(rows), np.zeros(model.components), np.empty(N)
+    weight, held, log_density = row_weights(rows), np.zeros(model.K), np.empty(N)
     for first in range(0, N, size):
         part = np.arange(first, min(first + size, N))
-        there = gather(rows, part)
+        there = gather_rows(rows, part)
         label = likelihood.log_joint_label(few, there, model.covariance).numpy().astype(np.float64)
         total = logsumexp(label, axis=1)
         held += np.exp(label - total[:, np.newaxis]).mean(axis=0) @ weight[part]
@@ -100,7 +107,7 @@ def census(model: Model, theta: Theta, rows: Rows) -> tuple[np.ndarray, np.ndarr
     return held, log_density
 
 
-def _candidates(
+def candidate_rows(
     rows: Rows, log_density: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Complete rows [M, D], not too many, and their chances.
@@ -108,7 +115,7 @@ def _candidates(
     Half by their weights, half by these over their density too: a component with next to no weight
     takes the rows that the others leave nearly alone.
     """
-    weight = weights(rows)
+    weight = row_weights(rows)
     if rows.missing is not None:
         weight = weight * rows.missing.observed.all(axis=1)[rows.missing.pattern]
     values = rows.values.astype(np.float64)
@@ -124,9 +131,9 @@ def _candidates(
     return values, chance
 
 
-def _breaks(site: Site) -> bool:
+def _has_independent_sticks(site: Site) -> bool:
     """Whether the surrogate breaks a stick, with breaks that are independent of each other."""
-    return site.family is DIRICHLET or site.family is STICKS
+    return site.family is DIRICHLET or site.family is STICK_BREAKING
 
 
 def _is_independent(model: Model) -> bool:
@@ -142,7 +149,13 @@ def _is_independent(model: Model) -> bool:
     return True
 
 
-def log_prob(model: Model, values: Values, units: Units, theta: Theta, spare: Spare) -> tf.Tensor:
+def log_prob_of_empty(
+    model: Model,
+    values: VariationalParameters,
+    units: Standardization,
+    theta: Theta,
+    spare: EmptyComponents,
+) -> tf.Tensor:
     """Log density [S] of the coordinates that stay, under the mean field.
 
     Parameters
@@ -152,7 +165,7 @@ def log_prob(model: Model, values: Values, units: Units, theta: Theta, spare: Sp
     """
     total = tf.zeros([], units.scale.dtype)
     for site in model.sites:
-        if not site.by_component or site.fixed is not None:
+        if not site.has_component_axis or site.fixed is not None:
             continue
         if site.name == "weights":
             found, stays = _of_breaks(site, values, theta[site.name]), spare.breaks
@@ -162,17 +175,21 @@ def log_prob(model: Model, values: Values, units: Units, theta: Theta, spare: Sp
     return total
 
 
-def _of_breaks(site: Site, values: Values, weights: tf.Tensor) -> tf.Tensor:
+def _of_breaks(site: Site, values: VariationalParameters, weights: tf.Tensor) -> tf.Tensor:
     """Of the coordinate of each break: [S, K - 1]."""
-    return log_prob_of_breaks(_pairs(site, values), weights)
+    return log_prob_of_stick_coordinates(_pairs(site, values), weights)
 
 
-def _pairs(site: Site, values: Values) -> tf.Tensor:
+def _pairs(site: Site, values: VariationalParameters) -> tf.Tensor:
     concentration = tf.convert_to_tensor(values[site.name]["concentration"])
-    return pairs_of_dirichlet(concentration) if site.family is DIRICHLET else concentration
+    return (
+        beta_parameters_of_dirichlet(concentration) if site.family is DIRICHLET else concentration
+    )
 
 
-def _of_components(site: Site, values: Values, units: Units, draws: tf.Tensor) -> tf.Tensor:
+def _of_components(
+    site: Site, values: VariationalParameters, units: Standardization, draws: tf.Tensor
+) -> tf.Tensor:
     """Of the coordinates of each component: [S, K]."""
     bijector = coordinate_map(site, units)
     points = bijector.inverse(draws)

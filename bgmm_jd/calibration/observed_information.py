@@ -22,10 +22,10 @@ import numpy as np
 import tensorflow as tf
 
 from bgmm_jd.backend.execution import compiled
-from bgmm_jd.data.rows import Rows, in_slices, to_tensors
-from bgmm_jd.data.units import Units
+from bgmm_jd.data.rows import Rows, as_row_tensors, pad_to_slices
+from bgmm_jd.data.units import Standardization
 from bgmm_jd.model import likelihood
-from bgmm_jd.variational.coordinates import Layout, layout, unflatten
+from bgmm_jd.variational.coordinates import CoordinateLayout, coordinate_layout, unflatten
 from bgmm_jd.variational.log_joint import log_prior
 from bgmm_jd.variational.structure import Model
 
@@ -45,8 +45,13 @@ class Sums(NamedTuple):
     second: Any
 
 
-def information(
-    model: Model, rows: Rows, units: Units, mean: np.ndarray, sd: np.ndarray, execution: str
+def observed_information(
+    model: Model,
+    rows: Rows,
+    units: Standardization,
+    mean: np.ndarray,
+    sd: np.ndarray,
+    execution: str,
 ) -> np.ndarray:
     """Minus the second derivatives of the log joint density [P, P], in units of `sd`.
 
@@ -56,11 +61,11 @@ def information(
     mean, sd : [P], the point in unconstrained coordinates, and what a unit of each is.
     """
     dtype = rows.values.dtype
-    plan = layout(model, units)
+    plan = coordinate_layout(model, units)
     probes = _probes(plan)
     points = mean + sd * np.concatenate([np.zeros((1, plan.size)), probes, -probes])
     size = _slice_size(model, rows, len(points))
-    cut = to_tensors(in_slices(rows, -(-len(rows.values) // size), size))
+    cut = as_row_tensors(pad_to_slices(rows, -(-len(rows.values) // size), size))
     program = _program(model, len(rows.values), size, execution)
     found = program(tf.constant(points.astype(dtype)), cut, units, tf.constant(sd.astype(dtype)))
     sums = Sums(*(t.numpy() for t in found))
@@ -69,7 +74,7 @@ def information(
     return -(_second(plan, sums) + _first(plan, sums, weight_slope) + rest)
 
 
-def _probes(plan: Layout) -> np.ndarray:
+def _probes(plan: CoordinateLayout) -> np.ndarray:
     """[m + s, P]: the same parameter of all components at once, then each shared one."""
     probes = np.zeros((plan.own.shape[1] + len(plan.shared), plan.size))
     for j, places in enumerate(plan.own.T):
@@ -81,7 +86,7 @@ def _probes(plan: Layout) -> np.ndarray:
 
 def _slice_size(model: Model, rows: Rows, points: int) -> int:
     D = rows.values.shape[1]
-    by_row = points * model.components * (D * D if model.matrices and rows.missing else D)
+    by_row = points * model.K * (D * D if model.has_covariance_matrices and rows.missing else D)
     return int(np.clip(_SLICE_NUMBERS // by_row, 1, len(rows.values)))
 
 
@@ -92,11 +97,11 @@ def _program(model: Model, N: int, size: int, execution: str) -> Callable[..., S
     One for each number of rows, in slices of that size.
     """
 
-    def run(points: tf.Tensor, rows: Rows, units: Units, sd: tf.Tensor) -> Sums:
+    def run(points: tf.Tensor, rows: Rows, units: Standardization, sd: tf.Tensor) -> Sums:
         with tf.GradientTape() as tape:
             tape.watch(points)
             theta, _ = unflatten(model.sites, points, units)
-        shared = layout(model, units).shared.size
+        shared = coordinate_layout(model, units).shared.size
         still = {name: tf.stop_gradient(v) for name, v in theta.items()}
         (products, scores), slope = _over_slices(
             lambda part: _slice_sums(model, still, part, shared), rows
@@ -158,7 +163,12 @@ def _slice_sums(model: Model, theta: likelihood.Theta, rows: Rows, shared: int) 
 
 
 def _rest(
-    model: Model, units: Units, mean: np.ndarray, sd: np.ndarray, counts: np.ndarray, dtype: Any
+    model: Model,
+    units: Standardization,
+    mean: np.ndarray,
+    sd: np.ndarray,
+    counts: np.ndarray,
+    dtype: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
     """What does not need the rows, but their expected number in each component.
 
@@ -180,7 +190,7 @@ def _rest(
     return (second + second.T) / 2.0, (slope[:P] - slope[P:]) / 2.0
 
 
-def _second(plan: Layout, sums: Sums) -> np.ndarray:
+def _second(plan: CoordinateLayout, sums: Sums) -> np.ndarray:
     """The sum of r l'' [P, P]: within each component, and with what is shared."""
     K, m = plan.own.shape
     found = np.zeros((plan.size, plan.size))
@@ -191,7 +201,7 @@ def _second(plan: Layout, sums: Sums) -> np.ndarray:
     return (found + found.T) / 2.0
 
 
-def _first(plan: Layout, sums: Sums, weight_slope: np.ndarray) -> np.ndarray:
+def _first(plan: CoordinateLayout, sums: Sums, weight_slope: np.ndarray) -> np.ndarray:
     """The sum of r l' l'^T - s s^T [P, P].
 
     Each l'[n, k] is a fixed linear map of e, since the slope of log weights[k] is the same for

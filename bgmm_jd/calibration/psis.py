@@ -60,7 +60,7 @@ KHAT_LIMIT = 0.7  # beyond it weights are of no use (Vehtari et al. 2024)
 _FEWEST_IN_TAIL = 5
 
 
-def smooth(log_ratio: np.ndarray) -> tuple[np.ndarray, float]:
+def pareto_smooth(log_ratio: np.ndarray) -> tuple[np.ndarray, float]:
     """Smooth importance weights and say how far they can be trusted.
 
     The largest min(S / 5, 3 sqrt(S)) of them become quantiles of a generalized Pareto distribution
@@ -98,7 +98,7 @@ def smooth(log_ratio: np.ndarray) -> tuple[np.ndarray, float]:
     return weights / weights.sum(), khat
 
 
-def resample(weights: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+def resample_systematically(weights: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
     """Indices [n] of a systematic resample, in random order.
 
     A weight w appears floor(n w) or ceil(n w) times: no draw is repeated whose weight is below

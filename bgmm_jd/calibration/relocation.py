@@ -23,31 +23,35 @@ import numpy as np
 import tensorflow as tf
 from scipy.special import logsumexp
 
-from bgmm_jd.distributions.bijectors import log_pieces, log_sticks_of
+from bgmm_jd.distributions.bijectors import log_sticks_from_weights, log_weights_from_sticks
 from bgmm_jd.model.covariances import Arrays, diagonal_matrices, selected_precisions
-from bgmm_jd.variational.approximation import Spare
+from bgmm_jd.variational.approximation import EmptyComponents
 from bgmm_jd.variational.surrogate import Parameters
 
 _AT_ONCE = 2**22  # numbers in the largest array
 _LEAST = math.log(1e-6)  # of what adds to a half or more
 
 
-class Choice(NamedTuple):
+class Relocations(NamedTuple):
     """Which draws [M] have which component [M] at a row."""
 
     draws: np.ndarray
     components: np.ndarray
 
 
-def choose(spare: Spare, n: int, share: float, rng: np.random.Generator) -> Choice:
+def choose_relocations(
+    spare: EmptyComponents, n: int, share: float, rng: np.random.Generator
+) -> Relocations:
     """A share of n draws, with a spare component each."""
     draws = np.flatnonzero(rng.random(n) < share)
     expected = np.exp(_log_weights(spare, _log_expected(spare)))
     components = np.flatnonzero(spare.components)
-    return Choice(draws, rng.choice(components, len(draws), p=expected / expected.sum()))
+    return Relocations(draws, rng.choice(components, len(draws), p=expected / expected.sum()))
 
 
-def break_sticks(spare: Spare, choice: Choice, n: int, rng: np.random.Generator) -> np.ndarray:
+def draw_stick_coordinates(
+    spare: EmptyComponents, choice: Relocations, n: int, rng: np.random.Generator
+) -> np.ndarray:
     """The `StickCoordinates` of n draws, each chosen component having one more row: [n, K - 1].
 
     logit v is the difference of the logs of two Gammas. That of a Gamma(a), which may be below all
@@ -60,9 +64,9 @@ def break_sticks(spare: Spare, choice: Choice, n: int, rng: np.random.Generator)
     return logs[..., 0] - logs[..., 1]
 
 
-def put(
-    spare: Spare,
-    choice: Choice,
+def relocate_means(
+    spare: EmptyComponents,
+    choice: Relocations,
     theta: Arrays,
     form: str,
     means: Parameters,
@@ -102,9 +106,11 @@ def _given(
     return _times(root, _times(root.swapaxes(1, 2), pull) + z)
 
 
-def log_gain(spare: Spare, theta: Arrays, form: str, means: Parameters, share: float) -> np.ndarray:
+def log_density_ratio(
+    spare: EmptyComponents, theta: Arrays, form: str, means: Parameters, share: float
+) -> np.ndarray:
     """Log of the density of all draws over that of the mean field (the head of this file): [n]."""
-    sticks, _ = log_sticks_of(tf.constant(theta["weights"]))
+    sticks, _ = log_sticks_from_weights(tf.constant(theta["weights"]))
     log_weights = _log_weights(spare, sticks.numpy())
     log_weights -= logsumexp(_log_weights(spare, _log_expected(spare)))
     loc, square = _moments(means)
@@ -166,12 +172,12 @@ def _times(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     return (matrices @ vectors[..., np.newaxis])[..., 0]
 
 
-def _log_expected(spare: Spare) -> np.ndarray:
+def _log_expected(spare: EmptyComponents) -> np.ndarray:
     """Logs of E v[k] and E[1 - v[k]]: [K - 1, 2]."""
     return np.log(spare.pairs / spare.pairs.sum(axis=-1, keepdims=True))
 
 
-def _log_weights(spare: Spare, log_sticks: np.ndarray) -> np.ndarray:
+def _log_weights(spare: EmptyComponents, log_sticks: np.ndarray) -> np.ndarray:
     """Of the spare components, as far as their breaks are the mean field's: [..., spare]."""
     kept = np.where(spare.breaks[:, np.newaxis], log_sticks, 0.0)
-    return log_pieces(tf.constant(kept)).numpy()[..., spare.components]
+    return log_weights_from_sticks(tf.constant(kept)).numpy()[..., spare.components]

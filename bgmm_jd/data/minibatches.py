@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from bgmm_jd.backend.random import offset, random_words
+from bgmm_jd.backend.random import offset_seed, random_words
 
 # Rounds of the swap-or-not shuffle. Each round sends a row to one of two places by a coin flip;
 # after 24 the batch that a row falls in is independent of its place in X for every practical N.
@@ -26,7 +26,7 @@ class Batches:
     count: int
 
 
-def cut_batches(rows: int, batch_size: int) -> Batches:
+def equal_batches(rows: int, batch_size: int) -> Batches:
     """Cut `rows` into the fewest batches of at most `batch_size` rows, as equal as can be."""
     count = math.ceil(rows / batch_size)
     return Batches(rows=rows, size=math.ceil(rows / count), count=count)
@@ -55,10 +55,10 @@ def batch_indices(
     place = first + tf.range(batches.size)
     real = tf.range(batches.size) < batches.size - tf.cast(batch >= longer, tf.int32)
     place = tf.where(real, place, 0)
-    return shuffle(place, batches.rows, offset(seed, epoch)), real
+    return permute(place, batches.rows, offset_seed(seed, epoch)), real
 
 
-def shuffle(place: tf.Tensor, rows: int, seed: tf.Tensor) -> tf.Tensor:
+def permute(place: tf.Tensor, rows: int, seed: tf.Tensor) -> tf.Tensor:
     """Send places 0..rows-1 through a random permutation, without making the whole of it.
 
     The swap-or-not shuffle of Hoang, Morris and Rogaway (CRYPTO 2012): round r pairs x with

@@ -30,12 +30,12 @@ class Rows(NamedTuple):
     missing: Missing | None = None
 
 
-def to_tensors(rows: Rows) -> Rows:
+def as_row_tensors(rows: Rows) -> Rows:
     """The same as tensors."""
     return tf.nest.map_structure(lambda v: None if v is None else tf.convert_to_tensor(v), rows)
 
 
-def gather(rows: Rows, indices: Any) -> Rows:
+def gather_rows(rows: Rows, indices: Any) -> Rows:
     """Some of the rows, which share the patterns of all."""
     missing = rows.missing
     return Rows(
@@ -45,14 +45,14 @@ def gather(rows: Rows, indices: Any) -> Rows:
     )
 
 
-def weights(rows: Rows) -> np.ndarray:
+def row_weights(rows: Rows) -> np.ndarray:
     """The power of each row's likelihood, of rows as arrays: [N], float64."""
     if rows.weight is None:
         return np.ones(len(rows.values))
     return rows.weight.astype(np.float64)
 
 
-def in_slices(rows: Rows, slices: int, size: int) -> Rows:
+def pad_to_slices(rows: Rows, slices: int, size: int) -> Rows:
     """Arrays of all rows as [slices, size, ...], filled up with rows of weight 0."""
     filling = slices * size - len(rows.values)
     weight = rows.weight
@@ -70,7 +70,7 @@ def in_slices(rows: Rows, slices: int, size: int) -> Rows:
     return Rows(cut(rows.values), cut(weight), missing)
 
 
-def observed(rows: Rows) -> Any:
+def observed_mask(rows: Rows) -> Any:
     """1 where an entry is observed, 0 where it is missing: [N, D]; None where nothing is."""
     if rows.missing is None:
         return None

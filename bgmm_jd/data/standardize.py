@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bgmm_jd.data.rows import Missing, Rows
-from bgmm_jd.data.units import Units
+from bgmm_jd.data.units import Standardization
 
 
 class Data(NamedTuple):
@@ -17,8 +17,8 @@ class Data(NamedTuple):
     """
 
     rows: Rows
-    units: Units
-    share: float = 1.0
+    standardization: Standardization
+    sampling_fraction: float = 1.0
 
     @property
     def dtype(self) -> np.dtype:
@@ -31,20 +31,20 @@ class Data(NamedTuple):
         return self.rows.values.shape
 
     @property
-    def total(self) -> float:
+    def total_weight(self) -> float:
         """How many rows they are worth: N, or the sum of the row weights."""
         weight = self.rows.weight
         return float(self.shape[0] if weight is None else weight.sum(dtype=np.float64))
 
     @property
-    def log_volume(self) -> float:
+    def log_det_jacobian(self) -> float:
         """log |d user / d internal| of all rows, in nats: what their log density loses."""
-        by_row = row_log_volume(self.rows, self.units)
+        by_row = row_log_det_jacobian(self.rows, self.standardization)
         weight = self.rows.weight
         return float(by_row.sum() if weight is None else by_row @ weight.astype(np.float64))
 
 
-def centre_and_scale(X: np.ndarray, weight: np.ndarray | None = None, common: bool = False) -> Data:
+def standardize(X: np.ndarray, weight: np.ndarray | None = None, common: bool = False) -> Data:
     """Centre each column and divide it by its standard deviation, so that float32 is enough.
 
     A sum over a million float32 rows loses the digits that matter when the data lie far from
@@ -77,7 +77,7 @@ def centre_and_scale(X: np.ndarray, weight: np.ndarray | None = None, common: bo
         spread = high - low
         step = np.where(spread > 0, spread, 1.0)
         unit = (np.asarray(X, np.float64) - low) / step  # in [0, 1]: no square can overflow
-        mean, sd = _moments(unit, weight)
+        mean, sd = _mean_and_sd(unit, weight)
         scale = np.where(spread > 0, step * sd, 1.0)
         shift = np.where(spread > 0, low + step * mean, low)
         if common and (spread > 0).any():
@@ -86,12 +86,14 @@ def centre_and_scale(X: np.ndarray, weight: np.ndarray | None = None, common: bo
             scale = np.full_like(scale, largest * np.sqrt(square))
         precision = 1.0 / (scale * scale)
     _check_range(scale, precision, X.dtype)
-    units = Units(shift, scale)
-    rows = to_rows(X, units)
-    return Data(rows if weight is None else rows._replace(weight=_in_range(weight, X.dtype)), units)
+    units = Standardization(shift, scale)
+    rows = as_standardized_rows(X, units)
+    return Data(
+        rows if weight is None else rows._replace(weight=_as_dtype_weights(weight, X.dtype)), units
+    )
 
 
-def _in_range(weight: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def _as_dtype_weights(weight: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Row weights in the dtype of the fit; their sum is to be a float of it too."""
     if not weight.sum() < np.finfo(dtype).max:
         raise ValueError(
@@ -101,21 +103,22 @@ def _in_range(weight: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return weight.astype(dtype)
 
 
-def sample(data: Data, most: int, rng: np.random.Generator) -> Data:
+def subsample(data: Data, most: int, rng: np.random.Generator) -> Data:
     """At most so many of the rows, drawn without replacement, each standing for several."""
     N = data.shape[0]
     chosen = np.sort(rng.choice(N, min(most, N), replace=False))
     rows, missing = data.rows, data.rows.missing
     weight = np.ones(len(chosen)) if rows.weight is None else rows.weight[chosen]
-    weight = (weight * (data.total / weight.sum(dtype=np.float64))).astype(data.dtype)
+    weight = (weight * (data.total_weight / weight.sum(dtype=np.float64))).astype(data.dtype)
     if missing is not None:
         missing = missing._replace(pattern=missing.pattern[chosen])
     return data._replace(
-        rows=Rows(rows.values[chosen], weight, missing), share=data.share * len(chosen) / N
+        rows=Rows(rows.values[chosen], weight, missing),
+        sampling_fraction=data.sampling_fraction * len(chosen) / N,
     )
 
 
-def _moments(unit: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def _mean_and_sd(unit: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Weighted mean and sd of each column, of the entries that are there."""
     if weight is None and not np.isnan(unit).any():
         return unit.mean(axis=0), unit.std(axis=0)
@@ -139,7 +142,7 @@ def _check_range(scale: np.ndarray, precision: np.ndarray, dtype: np.dtype) -> N
         )
 
 
-def to_units(X: np.ndarray, units: Units) -> np.ndarray:
+def standardize_values(X: np.ndarray, units: Standardization) -> np.ndarray:
     """Centre and scale new rows by the units of a fit; the dtype of X is kept.
 
     What the dtype cannot hold is infinite.
@@ -148,9 +151,9 @@ def to_units(X: np.ndarray, units: Units) -> np.ndarray:
         return ((np.asarray(X, np.float64) - units.shift) / units.scale).astype(X.dtype)
 
 
-def to_rows(X: np.ndarray, units: Units) -> Rows:
+def as_standardized_rows(X: np.ndarray, units: Standardization) -> Rows:
     """Centred and scaled rows, NaN told from what is observed."""
-    values = to_units(X, units)
+    values = standardize_values(X, units)
     absent = np.isnan(values)
     if not absent.any():
         return Rows(values)
@@ -159,7 +162,7 @@ def to_rows(X: np.ndarray, units: Units) -> Rows:
     return Rows(np.where(absent, values.dtype.type(0), values), missing=missing)
 
 
-def row_log_volume(rows: Rows, units: Units) -> np.ndarray:
+def row_log_det_jacobian(rows: Rows, units: Standardization) -> np.ndarray:
     """log |d user / d internal| of the observed entries of each row, in nats: float64 [N]."""
     logs = np.log(units.scale)
     if rows.missing is None:

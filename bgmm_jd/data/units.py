@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 
-class Units(NamedTuple):
+class Standardization(NamedTuple):
     """The user's units: `x = shift + scale * z` for the centred and scaled rows `z`.
 
     Both have shape [D] and `scale` is positive: float64 arrays outside the compiled loop, tensors
@@ -19,17 +19,17 @@ class Units(NamedTuple):
     scale: Any
 
 
-def unit(features: int) -> Units:
+def identity_standardization(features: int) -> Standardization:
     """The units in which nothing changes."""
-    return Units(np.zeros(features), np.ones(features))
+    return Standardization(np.zeros(features), np.ones(features))
 
 
-def as_tensors(units: Units, dtype: Any) -> Units:
+def as_standardization_tensors(units: Standardization, dtype: Any) -> Standardization:
     """The same as tensors."""
-    return Units(*(tf.convert_to_tensor(np.asarray(v), dtype) for v in units))
+    return Standardization(*(tf.convert_to_tensor(np.asarray(v), dtype) for v in units))
 
 
-class Unit(enum.Enum):
+class Transformation(enum.Enum):
     """What a variable of the model is measured in, and so how it goes to other units.
 
     The last axes of a variable are features, except those of a COMMON one, which has a single
@@ -46,81 +46,83 @@ class Unit(enum.Enum):
     PRECISION_MATRIX = "the inverse of a covariance matrix"
 
 
-MATRICES = (Unit.SCALE_MATRIX, Unit.PRECISION_MATRIX)
+MATRIX_TRANSFORMATIONS = (Transformation.SCALE_MATRIX, Transformation.PRECISION_MATRIX)
 
 
-class Affine(NamedTuple):
+class AffineMap(NamedTuple):
     """How one variable goes to the user's units: `user = shift + factor * internal`.
 
-    `shift` is None where the variable has none, as a precision does. `log_volume` is
+    `shift` is None where the variable has none, as a precision does. `log_det_jacobian` is
     log |d user / d internal| of the last axes of the variable: of a vector of features, of the
     single number of a COMMON one, or of the free entries of a matrix.
     """
 
     shift: Any
     factor: Any
-    log_volume: Any
+    log_det_jacobian: Any
 
 
-def affine(unit: Unit, units: Units) -> Affine | None:
+def affine_map(unit: Transformation, units: Standardization) -> AffineMap | None:
     """The change of units of a variable; None for one without units of X."""
-    if unit is Unit.NONE:
+    if unit is Transformation.NONE:
         return None
     scale = units.scale
     features = scale.shape[0]
     logs = _log(scale)
     total = _sum(logs)
-    if unit is Unit.LOCATION:
-        return Affine(units.shift, scale, total)
-    if unit is Unit.SCALE:
-        return Affine(None, scale, total)
-    if unit is Unit.PRECISION:
-        return Affine(None, scale**-2, -2.0 * total)
-    if unit is Unit.COMMON_SCALE:
-        return Affine(None, scale[:1], logs[0])
-    if unit is Unit.COMMON_PRECISION:
-        return Affine(None, scale[:1] ** -2, -2.0 * logs[0])
-    if unit is Unit.SCALE_MATRIX:  # row d has d + 1 free entries
+    if unit is Transformation.LOCATION:
+        return AffineMap(units.shift, scale, total)
+    if unit is Transformation.SCALE:
+        return AffineMap(None, scale, total)
+    if unit is Transformation.PRECISION:
+        return AffineMap(None, scale**-2, -2.0 * total)
+    if unit is Transformation.COMMON_SCALE:
+        return AffineMap(None, scale[:1], logs[0])
+    if unit is Transformation.COMMON_PRECISION:
+        return AffineMap(None, scale[:1] ** -2, -2.0 * logs[0])
+    if unit is Transformation.SCALE_MATRIX:  # row d has d + 1 free entries
         free = np.arange(1, features + 1)
-        return Affine(None, scale[:, None], _sum(logs * free.astype(_dtype(scale))))
+        return AffineMap(None, scale[:, None], _sum(logs * free.astype(_dtype(scale))))
     # A symmetric matrix: X -> F X F has the Jacobian |F|^(D + 1) (Muirhead 1982, theorem 2.1.6).
     inverse = 1.0 / scale
-    return Affine(None, inverse[:, None] * inverse, -(features + 1.0) * total)
+    return AffineMap(None, inverse[:, None] * inverse, -(features + 1.0) * total)
 
 
-def to_user(unit: Unit, value: Any, units: Units) -> Any:
+def unstandardize(unit: Transformation, value: Any, units: Standardization) -> Any:
     """A value (draws, say) of a variable, in the user's units."""
-    change = affine(unit, units)
+    change = affine_map(unit, units)
     if change is None:
         return value
     scaled = value * change.factor
     return scaled if change.shift is None else scaled + change.shift
 
 
-def root_to_user(unit: Unit, root: Any, units: Units) -> Any:
+def unstandardize_cholesky(unit: Transformation, root: Any, units: Standardization) -> Any:
     """The lower Cholesky factor of what `to_user` makes of a matrix: X -> F X F, root -> F root.
 
     Of a precision matrix, or of one that has no units of X.
     """
-    return root / units.scale[:, None] if unit is Unit.PRECISION_MATRIX else root
+    return root / units.scale[:, None] if unit is Transformation.PRECISION_MATRIX else root
 
 
-def to_internal(unit: Unit, value: Any, units: Units) -> Any:
+def standardize_value(unit: Transformation, value: Any, units: Standardization) -> Any:
     """The inverse of `to_user`."""
-    change = affine(unit, units)
+    change = affine_map(unit, units)
     if change is None:
         return value
     return (value if change.shift is None else value - change.shift) / change.factor
 
 
-def log_volume(variables: Iterable[tuple[Unit, tuple[int, ...]]], units: Units) -> Any:
+def log_det_jacobian(
+    variables: Iterable[tuple[Transformation, tuple[int, ...]]], units: Standardization
+) -> Any:
     """log |d user / d internal| over variables (unit, shape), in nats: what a density gains."""
     total = 0.0
     for unit, shape in variables:
-        change = affine(unit, units)
+        change = affine_map(unit, units)
         if change is not None:
-            own = 2 if unit in MATRICES else 1
-            total += np.prod(shape[: len(shape) - own]) * change.log_volume
+            own = 2 if unit in MATRIX_TRANSFORMATIONS else 1
+            total += np.prod(shape[: len(shape) - own]) * change.log_det_jacobian
     return total
 
 

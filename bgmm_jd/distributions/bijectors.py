@@ -25,10 +25,12 @@ class StickCoordinates(tfb.Bijector):
         )
 
     def _forward(self, y: tf.Tensor) -> tf.Tensor:
-        return tf.maximum(tf.exp(log_pieces(_log_sigmoids(y))), dirichlet.LEAST_PROPORTION)
+        return tf.maximum(
+            tf.exp(log_weights_from_sticks(_log_sigmoids(y))), dirichlet.LEAST_PROPORTION
+        )
 
     def _inverse(self, x: tf.Tensor) -> tf.Tensor:
-        log_sticks, _ = log_sticks_of(x)
+        log_sticks, _ = log_sticks_from_weights(x)
         return log_sticks[..., 0] - log_sticks[..., 1]
 
     def _forward_log_det_jacobian(self, y: tf.Tensor) -> tf.Tensor:
@@ -49,7 +51,7 @@ class StickCoordinates(tfb.Bijector):
         return tf.concat([shape[:-1], shape[-1:] - 1], axis=0)
 
 
-def log_pieces(log_sticks: tf.Tensor) -> tf.Tensor:
+def log_weights_from_sticks(log_sticks: tf.Tensor) -> tf.Tensor:
     """Logs of the pieces [..., K], or what adds up like them, from those of (v, 1 - v).
 
     ::
@@ -62,7 +64,7 @@ def log_pieces(log_sticks: tf.Tensor) -> tf.Tensor:
     return tf.concat([taken, zero], axis=-1) + before
 
 
-def log_sticks_of(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def log_sticks_from_weights(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The logs of (v, 1 - v) [..., K - 1, 2] of proportions, and of what is left before a break.
 
     Differences of logs: the gradient of a quotient divides twice by the whole, which XLA makes one
@@ -134,12 +136,12 @@ class ScaleMatrix(tfb.Bijector):
     `tfb.Scale` would count the volume of all D^2 entries, as if they were free.
     """
 
-    def __init__(self, factor: tf.Tensor, log_volume: tf.Tensor):
-        self._factor, self._log_volume = factor, log_volume
+    def __init__(self, factor: tf.Tensor, log_det_jacobian: tf.Tensor):
+        self._factor, self._log_det_jacobian = factor, log_det_jacobian
         super().__init__(
             forward_min_event_ndims=2,
             is_constant_jacobian=True,
-            parameters={"factor": factor, "log_volume": log_volume},
+            parameters={"factor": factor, "log_volume": log_det_jacobian},
             validate_args=False,
             name="scale_matrix",
         )
@@ -151,4 +153,4 @@ class ScaleMatrix(tfb.Bijector):
         return y / self._factor
 
     def _forward_log_det_jacobian(self, x: tf.Tensor) -> tf.Tensor:
-        return self._log_volume
+        return self._log_det_jacobian

@@ -33,14 +33,14 @@ class Dirichlet(tfd.Dirichlet):
     sum is an eps away from 1 is not charged A eps, and the gradient carries no constant of size A.
     """
 
-    _mirrored = False
+    _antithetic = False
 
     def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
         concentration = tf.convert_to_tensor(self.concentration)
         shape = tf.concat([[n], tf.shape(concentration)], axis=0)
         concentration = tf.broadcast_to(concentration, shape)
         seed = random.stateless_seed(seed, salt="Dirichlet")
-        z = draw_standard_gamma(concentration, seed, self._mirrored)
+        z = draw_standard_gamma(concentration, seed, self._antithetic)
         # Relative to the largest factor, whose scale is at least 10: the sum cannot vanish.
         largest = tf.reduce_max(z.log_factor, axis=-1, keepdims=True)
         parts = z.scale * tf.exp(z.log_factor - largest)
@@ -66,7 +66,7 @@ class Dirichlet(tfd.Dirichlet):
         return log_prob
 
 
-class MirroredDirichlet(Dirichlet):
+class AntitheticDirichlet(Dirichlet):
     """`Dirichlet` whose draws come in pairs, from normal draws that are mirror images."""
 
-    _mirrored = True
+    _antithetic = True

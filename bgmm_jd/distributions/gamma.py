@@ -55,7 +55,7 @@ class Gamma(tfd.Gamma):
     A draw below the smallest normal float is raised to it, and keeps its relative gradient.
     """
 
-    _mirrored = False
+    _antithetic = False
 
     def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
         concentration = tf.convert_to_tensor(self.concentration)
@@ -63,7 +63,7 @@ class Gamma(tfd.Gamma):
         batch_shape = tf.broadcast_dynamic_shape(tf.shape(concentration), tf.shape(rate))
         concentration = tf.broadcast_to(concentration, tf.concat([[n], batch_shape], axis=0))
         seed = random.stateless_seed(seed, salt="Gamma")
-        z = draw_standard_gamma(concentration, seed, self._mirrored)
+        z = draw_standard_gamma(concentration, seed, self._antithetic)
         value = z.scale * tf.exp(z.log_factor) / rate
         return with_relative_gradient(value, z.change - relative_change(rate))
 
@@ -85,7 +85,7 @@ class Gamma(tfd.Gamma):
         return tf.convert_to_tensor(self.rate)
 
 
-class MirroredGamma(Gamma):
+class AntitheticGamma(Gamma):
     """`Gamma` whose draws come in pairs, from normal draws that are mirror images."""
 
-    _mirrored = True
+    _antithetic = True

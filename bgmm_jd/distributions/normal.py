@@ -17,7 +17,7 @@ class Normal(tfd.Normal):
     `seed` is taken as it is (see `stateless_seed`).
     """
 
-    _mirrored = False
+    _antithetic = False
 
     def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
         loc = tf.convert_to_tensor(self.loc)
@@ -25,10 +25,10 @@ class Normal(tfd.Normal):
         batch_shape = tf.broadcast_dynamic_shape(tf.shape(loc), tf.shape(scale))
         shape = tf.concat([[n], batch_shape], axis=0)
         seed = stateless_seed(seed, salt="Normal")
-        return loc + scale * normal(shape, seed, self.dtype, self._mirrored)
+        return loc + scale * normal(shape, seed, self.dtype, self._antithetic)
 
 
-class MirroredNormal(Normal):
+class AntitheticNormal(Normal):
     """`Normal` whose draws come in pairs, as far above the mean as below."""
 
-    _mirrored = True
+    _antithetic = True

@@ -109,7 +109,7 @@ class StandardGammaDraw(NamedTuple):
 
 
 def draw_standard_gamma(
-    concentration: tf.Tensor, seed: tf.Tensor, mirrored: bool
+    concentration: tf.Tensor, seed: tf.Tensor, antithetic: bool
 ) -> StandardGammaDraw:
     """Draw one z ~ Gamma(a) for each element a of a tensor [...].
 
@@ -122,12 +122,12 @@ def draw_standard_gamma(
     a = tf.stop_gradient(concentration)
     # One call of the generator: each takes XLA longer to compile than all the arithmetic below.
     shape = tf.concat([tf.shape(a), [_CANDIDATES + _TESTS + _RAISE]], axis=0)
-    words = random.random_words(random.half_of(shape) if mirrored else shape, seed, a.dtype)
+    words = random.random_words(random.half_shape(shape) if antithetic else shape, seed, a.dtype)
     candidates = random.to_normal(words[..., :_CANDIDATES])
     exponentials = random.to_exponential(words[..., _CANDIDATES:])
-    if mirrored:
-        candidates = random.in_pairs(candidates, -candidates, shape[0])
-        exponentials = random.in_pairs(exponentials, exponentials, shape[0])
+    if antithetic:
+        candidates = random.join_pairs(candidates, -candidates, shape[0])
+        exponentials = random.join_pairs(exponentials, exponentials, shape[0])
 
     small = a < _RAISE
     b = tf.where(small, a + _RAISE, a)

@@ -27,10 +27,14 @@ from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.backend import random
 from bgmm_jd.distributions import dirichlet, standard_gamma
-from bgmm_jd.distributions.bijectors import StickCoordinates, log_pieces, log_sticks_of
+from bgmm_jd.distributions.bijectors import (
+    StickCoordinates,
+    log_sticks_from_weights,
+    log_weights_from_sticks,
+)
 
 # What must be left of a stick for its break to have a gradient: the least proportion is a rounding.
-_LOG_WHOLE = math.log(dirichlet.LEAST_PROPORTION / np.finfo(np.float32).eps)
+_LOG_LEAST_STICK = math.log(dirichlet.LEAST_PROPORTION / np.finfo(np.float32).eps)
 
 
 def dirichlet_process(K: int, alpha: Any) -> tf.Tensor:
@@ -103,7 +107,7 @@ class StickBreaking(tfd.Distribution):
         If `concentration` has not the last two axes above.
     """
 
-    _mirrored = False
+    _antithetic = False
 
     def __init__(
         self,
@@ -159,21 +163,21 @@ class StickBreaking(tfd.Distribution):
         concentration = tf.convert_to_tensor(self.concentration)
         shape = tf.concat([[n], tf.shape(concentration)], axis=0)
         seed = random.stateless_seed(seed, salt="StickBreaking")
-        sticks, change = _draw_pairs(tf.broadcast_to(concentration, shape), seed, self._mirrored)
+        sticks, change = _draw_pairs(tf.broadcast_to(concentration, shape), seed, self._antithetic)
         log_sticks = tf.math.log(sticks)
-        value = tf.exp(log_pieces(log_sticks))
+        value = tf.exp(log_weights_from_sticks(log_sticks))
         value = tf.maximum(value, dirichlet.LEAST_PROPORTION)
         log_remaining = tf.cumsum(log_sticks[..., 1:], axis=-2, exclusive=True)
-        change = tf.where(log_remaining > _LOG_WHOLE, change, tf.zeros_like(change))
-        return standard_gamma.with_relative_gradient(value, log_pieces(change))
+        change = tf.where(log_remaining > _LOG_LEAST_STICK, change, tf.zeros_like(change))
+        return standard_gamma.with_relative_gradient(value, log_weights_from_sticks(change))
 
     def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
-        log_sticks, log_remaining = log_sticks_of(x)
+        log_sticks, log_remaining = log_sticks_from_weights(x)
         density = dirichlet.Dirichlet(self.concentration).log_prob(tf.exp(log_sticks))
         return tf.reduce_sum(density - log_remaining, axis=-1)
 
     def _mean(self) -> tf.Tensor:
-        return tf.exp(log_pieces(tf.math.log(self._stick_means())))
+        return tf.exp(log_weights_from_sticks(tf.math.log(self._stick_means())))
 
     def _variance(self) -> tf.Tensor:
         """E[w]^2 (E[w^2] / E[w]^2 - 1): a w[k] is a product of independent factors.
@@ -184,7 +188,9 @@ class StickBreaking(tfd.Distribution):
         concentration = tf.convert_to_tensor(self.concentration)
         total = tf.reduce_sum(concentration, axis=-1, keepdims=True)
         spread = tf.reverse(concentration, axis=[-1]) / concentration / (total + 1.0)
-        return tf.square(self._mean()) * tf.math.expm1(log_pieces(tf.math.log1p(spread)))
+        return tf.square(self._mean()) * tf.math.expm1(
+            log_weights_from_sticks(tf.math.log1p(spread))
+        )
 
     def _stick_means(self) -> tf.Tensor:
         """E[v] and E[1 - v]: [..., K - 1, 2]."""
@@ -210,24 +216,24 @@ class StickBreaking(tfd.Distribution):
         ]
 
 
-class MirroredStickBreaking(StickBreaking):
+class AntitheticStickBreaking(StickBreaking):
     """`StickBreaking` whose draws come in pairs, from normal draws that are mirror images."""
 
-    _mirrored = True
+    _antithetic = True
 
 
-def pairs_of_dirichlet(concentration: tf.Tensor) -> tf.Tensor:
+def beta_parameters_of_dirichlet(concentration: tf.Tensor) -> tf.Tensor:
     """The pairs (a[k], b[k]) [..., K - 1, 2] of a Dirichlet: b[k] = a[k+1] + ... + a[K]."""
     rest = tf.cumsum(concentration, axis=-1, reverse=True)
     return tf.stack([concentration[..., :-1], rest[..., 1:]], axis=-1)
 
 
-def log_prob_of_breaks(pairs: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+def log_prob_of_stick_coordinates(pairs: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     """Log density [..., K - 1] of each of the `StickCoordinates` of weights [..., K].
 
     That of logit v[k] is Beta(v[k]; a[k], b[k]) v[k] (1 - v[k]).
     """
-    log_sticks, _ = log_sticks_of(weights)
+    log_sticks, _ = log_sticks_from_weights(weights)
     density = dirichlet.Dirichlet(pairs).log_prob(tf.exp(log_sticks))
     return density + tf.reduce_sum(log_sticks, axis=-1)
 
@@ -252,10 +258,10 @@ def _check_shape(shape: tf.TensorShape) -> None:
 
 
 def _draw_pairs(
-    concentration: tf.Tensor, seed: tf.Tensor, mirrored: bool
+    concentration: tf.Tensor, seed: tf.Tensor, antithetic: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Draws of (v, 1 - v), and the number 0 with the gradients of their logs: [..., 2] both."""
-    z = standard_gamma.draw_standard_gamma(concentration, seed, mirrored)
+    z = standard_gamma.draw_standard_gamma(concentration, seed, antithetic)
     # Relative to the larger factor, whose scale is at least 10: the sum cannot vanish.
     largest = tf.reduce_max(z.log_factor, axis=-1, keepdims=True)
     parts = z.scale * tf.exp(z.log_factor - largest)

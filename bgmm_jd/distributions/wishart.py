@@ -31,11 +31,12 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.backend import random
+from bgmm_jd.backend.numerics import inverse_of_lower_triangular
 from bgmm_jd.distributions.bijectors import cholesky_coordinates, matrix_coordinates
-from bgmm_jd.distributions.gamma import Gamma, MirroredGamma
+from bgmm_jd.distributions.gamma import AntitheticGamma, Gamma
 from bgmm_jd.distributions.standard_gamma import trigamma_excess
 
-_FAR = 1 << 30  # from the numbers across which a joint distribution has its seeds
+_SEED_OFFSET = 1 << 30  # from the numbers across which a joint distribution has its seeds
 
 
 class Wishart(tfd.Distribution):
@@ -61,7 +62,7 @@ class Wishart(tfd.Distribution):
         variance are theirs.
     """
 
-    _mirrored = False
+    _antithetic = False
 
     def __init__(
         self,
@@ -130,19 +131,19 @@ class Wishart(tfd.Distribution):
         squares = self._squares(df).sample(n, seed=seed)
         # A single square, D = 1, may be so small that C^2 times it would be zero.
         squares = tf.maximum(squares, math.sqrt(np.finfo(self.dtype.as_numpy_dtype).tiny))
-        below = self._below(n, df, C, random.offset(seed, across=_FAR))
+        below = self._below(n, df, C, random.offset_seed(seed, across=_SEED_OFFSET))
         root = C * tf.sqrt(squares)[..., tf.newaxis, :] + below
-        return root if self._of_factors else outer(root, D)
+        return root if self._of_factors else product_with_transpose(root, D)
 
     def _below(self, n: Any, df: tf.Tensor, C: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """C times what of L is below its diagonal: [n, ..., D, D]."""
         shape = tf.concat([[n], tf.shape(C)], axis=0)
         # Of all D^2, as half of them left unused costs less than to put the others in their places.
-        drawn = random.half_of(shape) if self._mirrored else shape
+        drawn = random.half_shape(shape) if self._antithetic else shape
         below = _below_diagonal(self._event_shape()[-1], self.dtype)
         normals = random.normal(drawn, seed, self.dtype) * below
         turned = tf.matmul(C, normals / tf.sqrt(df)[..., tf.newaxis, tf.newaxis])
-        return random.in_pairs(turned, -turned, n) if self._mirrored else turned
+        return random.join_pairs(turned, -turned, n) if self._antithetic else turned
 
     def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
         """The density of L over the Jacobian of x, dx = 2^D prod_i C_ii^(D + 1) L_ii^(D - i) dL.
@@ -152,7 +153,9 @@ class Wishart(tfd.Distribution):
         df, C = tf.convert_to_tensor(self.df), tf.convert_to_tensor(self.mean_tril)
         D = self._event_shape()[-1]
         below = _below_diagonal(D, self.dtype)
-        L = tf.matmul(_inverse(C), x if self._of_factors else tf.linalg.cholesky(x))
+        L = tf.matmul(
+            inverse_of_lower_triangular(C), x if self._of_factors else tf.linalg.cholesky(x)
+        )
         roots = tf.linalg.diag_part(L)
 
         powers = tf.range(D - 1, -1, -1, dtype=self.dtype)
@@ -164,7 +167,7 @@ class Wishart(tfd.Distribution):
 
     def _squares(self, df: tf.Tensor) -> Gamma:
         """The distribution of the L_ii^2, batch shape [..., D]."""
-        family = MirroredGamma if self._mirrored else Gamma
+        family = AntitheticGamma if self._antithetic else Gamma
         df = df[..., tf.newaxis]
         return family(0.5 * (df - _indices(self._event_shape()[-1], df.dtype)), rate=0.5 * df)
 
@@ -176,24 +179,26 @@ class Wishart(tfd.Distribution):
         return tf.broadcast_to(df, batch), tf.broadcast_to(C, full)
 
 
-class MirroredWishart(Wishart):
+class AntitheticWishart(Wishart):
     """`Wishart` whose draws come in pairs, from normal draws that are mirror images."""
 
-    _mirrored = True
+    _antithetic = True
 
 
-class WishartTriLOfFactors(tfd.WishartTriL):
+class WishartTriLOfCholesky(tfd.WishartTriL):
     """`tfd.WishartTriL` with `input_output_cholesky=True`, its density in fewer operations."""
 
     def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
         """For V = S S^T, the trace of V^-1 x x^T is the sum of squares of S^-1 x."""
-        squares = tf.reduce_sum(tf.square(tf.matmul(_inverse(self.scale_tril), x)), axis=[-2, -1])
+        squares = tf.reduce_sum(
+            tf.square(tf.matmul(inverse_of_lower_triangular(self.scale_tril), x)), axis=[-2, -1]
+        )
         log_roots = tf.reduce_sum(tf.math.log(tf.linalg.diag_part(x)), axis=-1)
         log_roots *= self.df - (self.event_shape[-1] + 1.0)
         return log_roots - 0.5 * squares - self.log_normalization()
 
 
-def natural(
+def wishart_natural_gradient(
     df: tf.Tensor, mean_tril: tf.Tensor, gradient_df: tf.Tensor, gradient_tril: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Inverse Fisher information of a Wishart times a gradient, in unconstrained coordinates.
@@ -249,7 +254,7 @@ def _information_of_log_excess(df: tf.Tensor, D: int) -> tf.Tensor:
     return tf.reduce_sum(share**2 * (trigamma_excess(0.5 * v) + 0.5 * i * (v / df)), axis=-1)
 
 
-def outer(root: tf.Tensor, D: int) -> tf.Tensor:
+def product_with_transpose(root: tf.Tensor, D: int) -> tf.Tensor:
     """X = root root^T, raised on the diagonal by D eps X_ii where X might round to singular.
 
     Scaled to a unit diagonal, X has the determinant p = prod_i root_ii^2 / X_ii, and no eigenvalue
@@ -270,15 +275,6 @@ def outer(root: tf.Tensor, D: int) -> tf.Tensor:
     singular = tf.reduce_prod(shares, axis=-1, keepdims=True) < math.e * ridge
     raised = tf.where(singular, ridge * size, tf.zeros_like(size))
     return tf.matmul(root, root, transpose_b=True) + tf.linalg.diag(raised)
-
-
-def _inverse(C: tf.Tensor) -> tf.Tensor:
-    """Of a lower triangular matrix.
-
-    One for many draws: a solution for each takes XLA a second longer to compile.
-    """
-    identity = tf.eye(C.shape[-1], dtype=C.dtype)
-    return tf.linalg.triangular_solve(C, tf.broadcast_to(identity, tf.shape(C)))
 
 
 def _indices(D: int, dtype: tf.DType) -> tf.Tensor:

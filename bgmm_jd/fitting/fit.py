@@ -6,7 +6,7 @@ import numpy as np
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.backend.execution import EXECUTIONS
-from bgmm_jd.data.standardize import centre_and_scale
+from bgmm_jd.data.standardize import standardize
 from bgmm_jd.data.validation import (
     as_count,
     as_rows,
@@ -142,28 +142,28 @@ def fit(
     )
     _check_choice(execution, "execution", EXECUTIONS)
 
-    data = centre_and_scale(X, weight, common=covariance == "spherical")
+    data = standardize(X, weight, common=covariance == "spherical")
     inside = problem_of(data, K, covariance, prior, execution)
     with reporter(progress) as report:
         found = find_optimum(inside, plan, report)
         inside = found.inside if plan.init is not None else with_separated_order(found.inside)
         report("calibrating ..." if calibrate else "estimating the elbo ...")
         inside, worth = assess(inside, found.best, plan, calibrate)
-    trace = found.best.elbos - data.log_volume
+    trace = found.best.elbos - data.log_det_jacobian
     trace.setflags(write=False)
     posterior = Posterior(
-        prior=prior or default_prior(K, D, covariance, X.dtype, data.units),
+        prior=prior or default_prior(K, D, covariance, X.dtype, data.standardization),
         K=K,
         D=D,
         covariance=covariance,
         missing=missing,
-        elbo=worth.elbo - data.log_volume,
+        elbo=worth.elbo - data.log_det_jacobian,
         elbo_se=worth.elbo_se,
         khat=worth.khat,
         elbo_trace=trace,
         status=worth.status,
         batch_size=found.batch_size,
-        restarts=tuple(r._replace(elbo=r.elbo - data.log_volume) for r in found.restarts),
+        restarts=tuple(r._replace(elbo=r.elbo - data.log_det_jacobian) for r in found.restarts),
         inside=inside,
     )
     return with_verdict(posterior, found)

@@ -50,7 +50,7 @@ def reporter(progress: bool | None) -> Iterator[Callable[[Report | str], None]]:
     if not (_is_terminal(stream) if progress is None else progress and stream is not None):
         yield lambda report: None
         return
-    line = Line(stream)
+    line = ProgressLine(stream)
     line.show("compiling ...")
     try:
         yield lambda report: _show(line, report)
@@ -58,14 +58,14 @@ def reporter(progress: bool | None) -> Iterator[Callable[[Report | str], None]]:
         line.clear()
 
 
-def _show(line: "Line", report: Report | str) -> None:
+def _show(line: "ProgressLine", report: Report | str) -> None:
     if isinstance(report, str):
         line.show(report)
     else:
         line.show(_describe(report), seldom=True)
 
 
-class Line:
+class ProgressLine:
     """One line of a terminal, written over and over.
 
     Only carriage returns and spaces: these also work in notebooks and where escape codes do not.

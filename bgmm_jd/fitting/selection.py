@@ -16,7 +16,7 @@ from bgmm_jd.model.prior_checks import check_prior
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.prediction import as_new_rows
-from bgmm_jd.reporting.comparison import check_draws, table_of
+from bgmm_jd.reporting.comparison import check_draws, comparison_table
 from bgmm_jd.reporting.leave_one_out import Loo, leave_one_out
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ _ADVICE = "|".join(re.escape(str(status)) for status in Status)
 
 
 def _selection(found: Mapping[Form, tuple[Posterior, Loo]]) -> Selection:
-    table = table_of(
+    table = comparison_table(
         {_name(key): posterior for key, (posterior, _) in found.items()},
         {_name(key): loo for key, (_, loo) in found.items()},
     )

@@ -4,26 +4,26 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bgmm_jd.data.units import Unit
+from bgmm_jd.data.units import Transformation
 
 FORMS = ("diag", "full", "tied", "spherical")
 MATRIX_FORMS = ("full", "tied")
 
 # The variable of the prior that says how wide the components are, whichever it has.
-SPREADS = ("precisions", "scales")
+SCALE_VARIABLES = ("precisions", "scales")
 
 _UNITS = {
     "precisions": {
-        "diag": Unit.PRECISION,
-        "full": Unit.PRECISION_MATRIX,
-        "tied": Unit.PRECISION_MATRIX,
-        "spherical": Unit.COMMON_PRECISION,
+        "diag": Transformation.PRECISION,
+        "full": Transformation.PRECISION_MATRIX,
+        "tied": Transformation.PRECISION_MATRIX,
+        "spherical": Transformation.COMMON_PRECISION,
     },
     "scales": {
-        "diag": Unit.SCALE,
-        "full": Unit.SCALE_MATRIX,
-        "tied": Unit.SCALE_MATRIX,
-        "spherical": Unit.COMMON_SCALE,
+        "diag": Transformation.SCALE,
+        "full": Transformation.SCALE_MATRIX,
+        "tied": Transformation.SCALE_MATRIX,
+        "spherical": Transformation.COMMON_SCALE,
     },
 }
 
@@ -34,17 +34,17 @@ def check_covariance(covariance: str) -> None:
         raise ValueError(f"covariance must be one of {FORMS}; got {covariance!r}.")
 
 
-def spread_shape(covariance: str, K: int, D: int) -> tuple[int, ...]:
+def scale_shape(covariance: str, K: int, D: int) -> tuple[int, ...]:
     """The shape of `precisions` or `scales` in that form."""
     return {"diag": (K, D), "full": (K, D, D), "tied": (D, D), "spherical": (K, 1)}[covariance]
 
 
-def forms_of(shape: tuple[int, ...], K: int, D: int) -> list[str]:
+def forms_with_shape(shape: tuple[int, ...], K: int, D: int) -> list[str]:
     """The forms that a `precisions` or `scales` of that shape may have; [2, 2] has two."""
-    return [form for form in FORMS if spread_shape(form, K, D) == shape]
+    return [form for form in FORMS if scale_shape(form, K, D) == shape]
 
 
-def is_of_form(name: str, draws: np.ndarray, form: str) -> bool:
+def fits_form(name: str, draws: np.ndarray, form: str) -> bool:
     """Whether draws of `precisions` or `scales` can be what the form takes them for.
 
     Positive numbers, positive definite matrices or, for `scales` of a matrix form, lower
@@ -61,12 +61,12 @@ def is_of_form(name: str, draws: np.ndarray, form: str) -> bool:
     return bool(symmetric and (np.linalg.eigvalsh(draws) > 0).all())
 
 
-def spread_of(theta: Mapping[str, object]) -> str:
+def scale_variable(theta: Mapping[str, object]) -> str:
     """Which of `precisions` and `scales` there is."""
-    return next(name for name in SPREADS if name in theta)
+    return next(name for name in SCALE_VARIABLES if name in theta)
 
 
-def root_name(name: str) -> str:
+def cholesky_name(name: str) -> str:
     """The name, in a theta, of the lower Cholesky factors of a variable's matrices.
 
     They are there where they are known. Under XLA on a CPU a decomposition and its gradient take
@@ -75,13 +75,13 @@ def root_name(name: str) -> str:
     return f"{name}, root"
 
 
-def unit_of(name: str, covariance: str) -> Unit:
+def transformation_of(name: str, covariance: str) -> Transformation:
     """What the variable of that name is measured in; hyperparameters of the user's own stay."""
     if name == "means":
-        return Unit.LOCATION
-    return _UNITS[name][covariance] if name in SPREADS else Unit.NONE
+        return Transformation.LOCATION
+    return _UNITS[name][covariance] if name in SCALE_VARIABLES else Transformation.NONE
 
 
-def is_by_component(name: str, covariance: str) -> bool:
+def has_component_axis(name: str, covariance: str) -> bool:
     """Whether the variable has one entry for each component, along its first axis."""
-    return name in ("weights", "means") or (name in SPREADS and covariance != "tied")
+    return name in ("weights", "means") or (name in SCALE_VARIABLES and covariance != "tied")

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from bgmm_jd.data.rows import Missing, Rows, observed
-from bgmm_jd.model.covariance_forms import MATRIX_FORMS, root_name, spread_of
+from bgmm_jd.backend.numerics import inverse_of_lower_triangular
+from bgmm_jd.data.rows import Missing, Rows, observed_mask
+from bgmm_jd.model.covariance_forms import MATRIX_FORMS, cholesky_name, scale_variable
 
 Theta = Mapping[str, tf.Tensor]
 
@@ -70,7 +71,7 @@ def _by_feature(theta: Theta, rows: Rows) -> tf.Tensor:
     # but in float32 it loses the spread of a cluster that lies 100 of its own sds from zero.
     residual = tf.transpose(rows.values) - means[..., tf.newaxis]
     scaled = tau[..., tf.newaxis] * residual * residual
-    there = observed(rows)
+    there = observed_mask(rows)
     if there is None:
         constant = tf.reduce_sum(log_scale, axis=-1)[..., tf.newaxis]
         return constant - 0.5 * tf.reduce_sum(scaled, axis=-2)
@@ -92,7 +93,7 @@ def _by_matrix(theta: Theta, rows: Rows) -> tf.Tensor:
     and components. What that costs in digits grows with the distance of a cluster from zero in
     its own sds, and not with the square of it, as in the expanded form.
     """
-    root, log_det = _root(theta)
+    root, log_det = _whitening_matrix(theta)
     features = tf.shape(rows.values)[-1]
     flat = tf.reshape(root, [-1, features])
     turned = tf.matmul(flat, rows.values, transpose_b=True)
@@ -116,8 +117,8 @@ def _by_pattern(theta: Theta, rows: Rows, missing: Missing) -> tf.Tensor:
     patterns, pattern = missing
     N = rows.values.shape[0]
     if N is not None and patterns.shape[0] is not None and patterns.shape[0] > N:
-        patterns, pattern = observed(rows), tf.range(N)  # of a batch: no more than it has rows
-    covariance = covariances_of(theta)
+        patterns, pattern = observed_mask(rows), tf.range(N)  # of a batch: no more than it has rows
+    covariance = covariance_tensors(theta)
     if not _is_full(theta):
         covariance = covariance[..., tf.newaxis, :, :]
     both = patterns[:, :, tf.newaxis] * patterns[:, tf.newaxis, :]
@@ -125,50 +126,44 @@ def _by_pattern(theta: Theta, rows: Rows, missing: Missing) -> tf.Tensor:
     factor = tf.linalg.cholesky(padded)  # [..., K or 1, M, D, D]
     log_det = -tf.reduce_sum(tf.math.log(tf.linalg.diag_part(factor)), axis=-1)
     constant = log_det - 0.5 * _LOG_2PI * tf.reduce_sum(patterns, axis=-1)
-    root = _inverse(factor)
-    residual = (rows.values - theta["means"][..., tf.newaxis, :]) * observed(rows)
+    root = inverse_of_lower_triangular(factor)
+    residual = (rows.values - theta["means"][..., tf.newaxis, :]) * observed_mask(rows)
     turned = tf.linalg.matvec(tf.gather(root, pattern, axis=-3), residual)
     squares = tf.reduce_sum(turned * turned, axis=-1)
     return tf.gather(constant, pattern, axis=-1) - 0.5 * squares
 
 
 def _is_full(theta: Theta) -> bool:
-    return len(theta[spread_of(theta)].shape) > len(theta["means"].shape)
+    return len(theta[scale_variable(theta)].shape) > len(theta["means"].shape)
 
 
-def _root(theta: Theta) -> tuple[tf.Tensor, tf.Tensor]:
+def _whitening_matrix(theta: Theta) -> tuple[tf.Tensor, tf.Tensor]:
     """R with R^T R the precision matrix [..., D, D], and log |R|."""
     if "precisions" in theta:
-        factor = _factor(theta)
+        factor = _precision_cholesky(theta)
         log_diagonal = tf.math.log(tf.linalg.diag_part(factor))
         return tf.linalg.matrix_transpose(factor), tf.reduce_sum(log_diagonal, axis=-1)
     log_diagonal = tf.math.log(tf.linalg.diag_part(theta["scales"]))
-    return _inverse(theta["scales"]), -tf.reduce_sum(log_diagonal, axis=-1)
+    return inverse_of_lower_triangular(theta["scales"]), -tf.reduce_sum(log_diagonal, axis=-1)
 
 
-def _factor(theta: Theta) -> tf.Tensor:
+def _precision_cholesky(theta: Theta) -> tf.Tensor:
     """The lower Cholesky factor of the precision matrix [..., D, D]."""
-    known = theta.get(root_name("precisions"))
+    known = theta.get(cholesky_name("precisions"))
     return tf.linalg.cholesky(theta["precisions"]) if known is None else known
 
 
 def precision_matrices(theta: Theta) -> tuple[tf.Tensor, tf.Tensor]:
     """Precision matrices [..., D, D] of a matrix form, and half their log determinants."""
-    root, log_det = _root(theta)
+    root, log_det = _whitening_matrix(theta)
     if "precisions" in theta:
         return theta["precisions"], log_det
     return tf.matmul(root, root, transpose_a=True), log_det
 
 
-def _inverse(factor: tf.Tensor) -> tf.Tensor:
-    """Of a lower triangular matrix [..., D, D]."""
-    identity = tf.eye(tf.shape(factor)[-1], dtype=factor.dtype)
-    return tf.linalg.triangular_solve(factor, tf.broadcast_to(identity, tf.shape(factor)))
-
-
-def covariances_of(theta: Theta) -> tf.Tensor:
+def covariance_tensors(theta: Theta) -> tf.Tensor:
     """Covariance matrices [..., D, D] of a matrix form, one for each component or for all."""
     if "scales" in theta:
         return tf.matmul(theta["scales"], theta["scales"], transpose_b=True)
-    root = _inverse(_factor(theta))
+    root = inverse_of_lower_triangular(_precision_cholesky(theta))
     return tf.matmul(root, root, transpose_a=True)

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.model.covariance_forms import MATRIX_FORMS, forms_of, is_of_form, spread_shape
+from bgmm_jd.model.covariance_forms import MATRIX_FORMS, fits_form, forms_with_shape, scale_shape
 
 
 def check_prior(prior: Any, K: int, D: int, covariance: str = "diag") -> str:
@@ -65,13 +65,13 @@ def check_prior(prior: Any, K: int, D: int, covariance: str = "diag") -> str:
 def _check_form(name: str, draws: np.ndarray, K: int, D: int, covariance: str) -> str:
     """The form of covariance that draws of `precisions` or `scales` have, by shape and values."""
     shape = draws.shape[1:]
-    forms = forms_of(shape, K, D)
+    forms = forms_with_shape(shape, K, D)
     if not forms:
         raise ValueError(
             f"prior's variable '{name}' must have shape [K, D], [K, 1] (spherical), [D, D] (tied) "
             f"or [K, D, D] (full) for K={K} and X with {D} columns; it has {list(shape)}."
         )
-    forms = [form for form in forms if is_of_form(name, draws, form)]
+    forms = [form for form in forms if fits_form(name, draws, form)]
     if not forms:
         matrix = "symmetric positive definite" if name == "precisions" else "lower triangular"
         raise ValueError(
@@ -86,7 +86,7 @@ def _check_form(name: str, draws: np.ndarray, K: int, D: int, covariance: str) -
         return forms[0]
     raise ValueError(
         f"covariance={covariance!r} needs a prior whose '{name}' has shape "
-        f"{list(spread_shape(covariance, K, D))}"
+        f"{list(scale_shape(covariance, K, D))}"
         f"{' of symmetric matrices' if covariance in MATRIX_FORMS else ''}; it has {list(shape)}, "
         f"which is {forms[0]!r}."
     )

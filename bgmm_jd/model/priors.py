@@ -7,10 +7,10 @@ import numpy as np
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.backend.startup_log import start_tensorflow
-from bgmm_jd.data.units import Units
+from bgmm_jd.data.units import Standardization
 from bgmm_jd.data.validation import as_count
 from bgmm_jd.distributions.stick_breaking import StickBreaking, dirichlet_process
-from bgmm_jd.model.covariance_forms import MATRIX_FORMS, check_covariance, spread_shape
+from bgmm_jd.model.covariance_forms import MATRIX_FORMS, check_covariance, scale_shape
 
 # The default prior, in units where every column has mean 0 and standard deviation 1.
 DEFAULT_MEAN_SCALE = 2.0
@@ -80,7 +80,7 @@ def mixture_prior(
     return _mixture_prior(
         weight_concentration=_as_key(weight_concentration, "weight_concentration", (K,)),
         weights_shape=(K,),
-        **_components(
+        **_component_arguments(
             K, D, covariance, mean_loc, mean_scale, precision_concentration, precision_rate, dtype
         ),
     )
@@ -127,13 +127,13 @@ def stick_breaking_prior(
     return _mixture_prior(
         weight_concentration=dirichlet_process(K, np.float64(concentration)).numpy().tobytes(),
         weights_shape=(K - 1, 2),
-        **_components(
+        **_component_arguments(
             K, D, covariance, mean_loc, mean_scale, precision_concentration, precision_rate, dtype
         ),
     )
 
 
-def _components(
+def _component_arguments(
     K: int,
     D: Any,
     covariance: str,
@@ -149,7 +149,7 @@ def _components(
     kind = np.dtype(dtype)
     if kind not in (np.float32, np.float64):
         raise ValueError(f"dtype must be float32 or float64; got {dtype!r}.")
-    spread = spread_shape(covariance, K, D)
+    spread = scale_shape(covariance, K, D)
     matrices = covariance in MATRIX_FORMS
     if matrices and np.min(precision_concentration) < 0.5:
         raise ValueError(
@@ -205,9 +205,9 @@ def _mixture_prior(
     def tensor(key: bytes, shape: tuple[int, ...]) -> np.ndarray:
         return np.frombuffer(key).reshape(shape).astype(dtype)
 
-    weights = _weights(tensor(weight_concentration, weights_shape), shape[0])
+    weights = _weights_prior(tensor(weight_concentration, weights_shape), shape[0])
     loc, scale = tensor(mean_loc, shape), tensor(mean_scale, shape)
-    spread = _precisions(concentration, rate, covariance, shape, dtype)
+    spread = _precisions_prior(concentration, rate, covariance, shape, dtype)
     Root = tfd.JointDistributionCoroutine.Root
 
     def mixture():
@@ -218,7 +218,7 @@ def _mixture_prior(
     return tfd.JointDistributionCoroutine(mixture)
 
 
-def _weights(concentration: np.ndarray, K: int) -> tfd.Distribution:
+def _weights_prior(concentration: np.ndarray, K: int) -> tfd.Distribution:
     if K == 1:  # TFP's Dirichlet has at least two components
         one = np.ones(1, concentration.dtype)
         return tfd.Independent(tfd.Deterministic(one), 1, name="weights")
@@ -227,11 +227,11 @@ def _weights(concentration: np.ndarray, K: int) -> tfd.Distribution:
     return tfd.Dirichlet(concentration, name="weights")
 
 
-def _precisions(
+def _precisions_prior(
     concentration: bytes, rate: bytes, covariance: str, shape: tuple[int, int], dtype: str
 ) -> tfd.Distribution:
     D = shape[1]
-    spread = spread_shape(covariance, *shape)
+    spread = scale_shape(covariance, *shape)
     a, b = np.frombuffer(concentration), np.frombuffer(rate)
     if covariance not in MATRIX_FORMS:
         gamma = tfd.Gamma(a.reshape(spread).astype(dtype), b.reshape(spread).astype(dtype))
@@ -243,7 +243,7 @@ def _precisions(
 
 
 def default_prior(
-    K: int, D: int, covariance: str, dtype: Any, units: Units | None = None
+    K: int, D: int, covariance: str, dtype: Any, units: Standardization | None = None
 ) -> tfd.JointDistributionCoroutine:
     """Weakly informative values, in the given units (default: centred and scaled ones).
 
@@ -262,13 +262,13 @@ def default_prior(
         mean_loc=shift,
         mean_scale=DEFAULT_MEAN_SCALE * scale,
         precision_concentration=DEFAULT_PRECISION_CONCENTRATION,
-        precision_rate=DEFAULT_PRECISION_RATE * K ** (-2.0 / D) * _spread_scale(scale, covariance),
+        precision_rate=DEFAULT_PRECISION_RATE * K ** (-2.0 / D) * _squared_scale(scale, covariance),
         weight_concentration=DEFAULT_WEIGHT_CONCENTRATION,
         dtype=dtype,
     )
 
 
-def _spread_scale(scale: Any, covariance: str) -> Any:
+def _squared_scale(scale: Any, covariance: str) -> Any:
     """Squares of the units, one for each number that a rate has; spherical has one for all."""
     square = np.square(scale)
     return square[:1] if covariance == "spherical" and np.ndim(square) else square

@@ -15,10 +15,10 @@ from bgmm_jd.model.covariance_forms import MATRIX_FORMS
 from bgmm_jd.model.likelihood import Theta, diagonal_precisions, precision_matrices
 
 _LOG_2PI = math.log(2.0 * math.pi)
-TOLERANCE = 1e-4  # nats of a row's log density: far below what any row adds of its own
+ROUNDING_TOLERANCE = 1e-4  # nats of a row's log density: far below what any row adds of its own
 
 
-def coefficients_of(theta: Theta, covariance: str) -> tf.Tensor:
+def natural_parameters(theta: Theta, covariance: str) -> tf.Tensor:
     """Of the terms, under draws with one sample axis [S]: [S, K, F]."""
     quadratic, linear, log_det = _by_degree(theta, covariance)
     means = theta["means"]
@@ -28,7 +28,7 @@ def coefficients_of(theta: Theta, covariance: str) -> tf.Tensor:
     return tf.concat([quadratic, linear, constant[..., tf.newaxis]], axis=-1)
 
 
-def terms_of(features: tf.Tensor, covariance: str) -> tf.Tensor:
+def sufficient_statistics(features: tf.Tensor, covariance: str) -> tf.Tensor:
     """What rows are read as: the products of two features, the features, and 1.
 
     Parameters
@@ -48,12 +48,12 @@ def terms_of(features: tf.Tensor, covariance: str) -> tf.Tensor:
     return tf.concat([products, features, one], axis=-2)
 
 
-def number_of_terms(D: int, covariance: str) -> int:
+def number_of_statistics(D: int, covariance: str) -> int:
     """F."""
     return (len(_pairs(D)[0]) if covariance in MATRIX_FORMS else D) + D + 1
 
 
-def log_joint_label(coefficients: tf.Tensor, terms: tf.Tensor) -> tf.Tensor:
+def log_joint_label_from_statistics(coefficients: tf.Tensor, terms: tf.Tensor) -> tf.Tensor:
     """log p(x_n, label_n = k given theta_s) [S, K, N], as `mixture.log_joint_label` has it.
 
     Parameters
@@ -86,7 +86,7 @@ def _by_degree(theta: Theta, covariance: str) -> tuple[tf.Tensor, tf.Tensor, tf.
     return quadratic, linear, tf.broadcast_to(log_det, means.shape[:-1])
 
 
-def precisions_by_feature(theta: Theta, covariance: str) -> tf.Tensor:
+def precision_diagonals(theta: Theta, covariance: str) -> tf.Tensor:
     """The diagonals of the precision matrices [..., K, D]."""
     if covariance not in MATRIX_FORMS:
         return diagonal_precisions(theta)
@@ -100,8 +100,11 @@ def _pairs(D: int) -> tuple[np.ndarray, np.ndarray]:
     return np.tril_indices(D)
 
 
-def has_digits(
-    precisions: np.ndarray, means: np.ndarray, dtype: np.dtype, tolerance: float = TOLERANCE
+def is_accurate(
+    precisions: np.ndarray,
+    means: np.ndarray,
+    dtype: np.dtype,
+    tolerance: float = ROUNDING_TOLERANCE,
 ) -> bool:
     """Whether the expanded square keeps enough of them.
 

@@ -5,20 +5,20 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Memory(NamedTuple):
+class History(NamedTuple):
     """The last evaluations, the newest last: images [m, P] and residuals [m, R]."""
 
     images: tuple[np.ndarray, ...] = ()
     residuals: tuple[np.ndarray, ...] = ()
 
 
-def remember(memory: Memory, image: np.ndarray, residual: np.ndarray, most: int) -> Memory:
+def remember(memory: History, image: np.ndarray, residual: np.ndarray, most: int) -> History:
     """Add an evaluation, and forget the oldest beyond `most`."""
     images = (*memory.images, image)[-most:]
-    return Memory(images, (*memory.residuals, residual)[-most:])
+    return History(images, (*memory.residuals, residual)[-most:])
 
 
-def accelerated(memory: Memory) -> np.ndarray:
+def accelerated(memory: History) -> np.ndarray:
     """Where to evaluate next: the images, mixed as makes the same mixture of residuals smallest.
 
     Type II, without damping (Walker and Ni 2011, *Anderson acceleration for fixed-point

@@ -12,46 +12,51 @@ from typing import Any
 import numpy as np
 from tensorflow_probability import bijectors as tfb
 
-from bgmm_jd.variational.parameters import Values, map_values
+from bgmm_jd.variational.parameters import VariationalParameters, map_parameters
 from bgmm_jd.variational.structure import Site
 
-Moments = tuple[np.ndarray, np.ndarray]  # means and sds of all coordinates, in a row each
+MomentVectors = tuple[np.ndarray, np.ndarray]  # means and sds of all coordinates, in a row each
 
 _FEWEST_BLOCKS = 4  # in the second half: two to compare with two
 _OF_ARRAYS: dict[type, Any] = {tfb.Identity: np.asarray, tfb.Exp: np.exp}
 
 
-def is_due(blocks: int) -> bool:
+def is_check_due(blocks: int) -> bool:
     """Whether to look after that many blocks: about eight times in each doubling of the run."""
     return blocks % max(1, 2 ** (blocks.bit_length() - 4)) == 0
 
 
-def cloud(blocks: list[Values]) -> list[Values]:
+def second_half(blocks: list[VariationalParameters]) -> list[VariationalParameters]:
     """The second half of the run, of an even number of blocks."""
     return blocks[-2 * (len(blocks) // 4) :] if len(blocks) >= 4 else blocks[-1:]
 
 
-def drift(sites: tuple[Site, ...], blocks: list[Values]) -> float:
+def drift(sites: tuple[Site, ...], blocks: list[VariationalParameters]) -> float:
     """How far the halves of the cloud are apart: the largest over all parameters of
 
     |difference of posterior means| / sd and |difference of log sds|; infinite for short runs.
     """
-    chosen = cloud(blocks)
+    chosen = second_half(blocks)
     if len(chosen) < _FEWEST_BLOCKS:
         return np.inf
     half = len(chosen) // 2
-    early, late = (moments(sites, average(sites, part)) for part in (chosen[:half], chosen[half:]))
-    return float(np.abs(difference(late, early)).max())
+    early, late = (
+        parameter_moments(sites, average_parameters(sites, part))
+        for part in (chosen[:half], chosen[half:])
+    )
+    return float(np.abs(standardized_difference(late, early)).max())
 
 
-def difference(here: Moments, there: Moments) -> np.ndarray:
+def standardized_difference(here: MomentVectors, there: MomentVectors) -> np.ndarray:
     """From here to there: of means in the sds here, and of logs of sds."""
     return np.concatenate([(there[0] - here[0]) / here[1], np.log(there[1] / here[1])])
 
 
-def average(sites: tuple[Site, ...], blocks: list[Values]) -> Values:
+def average_parameters(
+    sites: tuple[Site, ...], blocks: list[VariationalParameters]
+) -> VariationalParameters:
     """The parameters at the mean of the blocks, which are in unconstrained coordinates."""
-    return map_values(
+    return map_parameters(
         lambda constraint, *leaves: _constrained(constraint, np.mean(leaves, axis=0)),
         sites,
         *blocks,
@@ -65,7 +70,7 @@ def _constrained(constraint: tfb.Bijector, free: np.ndarray) -> np.ndarray:
         return constraint.forward(free).numpy() if known is None else known(free)
 
 
-def moments(sites: tuple[Site, ...], values: Values) -> Moments:
+def parameter_moments(sites: tuple[Site, ...], values: VariationalParameters) -> MomentVectors:
     """Means and sds of every coordinate of the surrogate, in a row each, in float64.
 
     The weight of the last of many broken sticks has a variance below the smallest float32.

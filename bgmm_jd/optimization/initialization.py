@@ -13,18 +13,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bgmm_jd.data.rows import Rows, weights
-from bgmm_jd.model.covariance_forms import MATRIX_FORMS, spread_shape
+from bgmm_jd.data.rows import Rows, row_weights
+from bgmm_jd.model.covariance_forms import MATRIX_FORMS, scale_shape
 
 _SUBSAMPLE = 10_000  # rows: enough for a start, whatever N
 _LLOYD_ITERATIONS = 25
 _TRIALS = 16  # seedings for each number of clusters
 _IN_VAIN = 3  # larger numbers of clusters that are tried after the best
 
-Moments = tuple[np.ndarray, np.ndarray]  # mean and standard deviation, of a variable's shape
+MeanAndSd = tuple[np.ndarray, np.ndarray]  # mean and standard deviation, of a variable's shape
 
 
-class Sample(NamedTuple):
+class ClusteringSample(NamedTuple):
     """Rows in float64: values [n, D], 1 where one is observed [n, D], and row weights [n]."""
 
     values: np.ndarray
@@ -46,7 +46,7 @@ class Clusters:
     covariance: np.ndarray
 
 
-def cluster(
+def cluster_rows(
     rows: Rows,
     K: int,
     rng: np.random.Generator,
@@ -76,7 +76,7 @@ def cluster(
         centres = init.astype(np.float64)
     label = _squared_distances(sample, centres).argmin(axis=1)
     found = _summarise(sample, label, centres)
-    total = _counted(rows).sum()
+    total = _clustering_weights(rows).sum()
     return replace(found, count=found.count * (total / sample.weight.sum()))
 
 
@@ -93,10 +93,10 @@ def cluster_as_needed(
     ----------
     more : clusters beyond that number.
     """
-    found = [cluster(rows, 1, rng)]
+    found = [cluster_rows(rows, 1, rng)]
     scores = [_criterion(found[0], form)]
     while len(found) < K and len(found) - np.argmax(scores) <= _IN_VAIN + more:
-        found.append(cluster(rows, len(found) + 1, rng, trials=_TRIALS))
+        found.append(cluster_rows(rows, len(found) + 1, rng, trials=_TRIALS))
         scores.append(_criterion(found[-1], form))
     best = found[min(int(np.argmax(scores)) + more, K - 1)]
     order = np.argsort(-best.count)
@@ -121,24 +121,24 @@ def _criterion(clusters: Clusters, form: str) -> float:
     return float(likelihood - 0.5 * K * (1 + D + parameters) * np.log(N))
 
 
-def _subsample(rows: Rows, most: int, rng: np.random.Generator) -> Sample:
+def _subsample(rows: Rows, most: int, rng: np.random.Generator) -> ClusteringSample:
     N = len(rows.values)
     chosen = rng.choice(N, most, replace=False) if most < N else np.arange(N)
     values = rows.values[chosen].astype(np.float64)
     there = np.ones_like(values)
     if rows.missing is not None:
         there = rows.missing.observed[rows.missing.pattern[chosen]].astype(np.float64)
-    return Sample(values, there, _counted(rows)[chosen])
+    return ClusteringSample(values, there, _clustering_weights(rows)[chosen])
 
 
-def _counted(rows: Rows) -> np.ndarray:
+def _clustering_weights(rows: Rows) -> np.ndarray:
     """What each row counts for: its weight, and nothing where no entry is observed."""
     if rows.missing is None:
-        return weights(rows)
-    return weights(rows) * rows.missing.observed.any(axis=1)[rows.missing.pattern]
+        return row_weights(rows)
+    return row_weights(rows) * rows.missing.observed.any(axis=1)[rows.missing.pattern]
 
 
-def _squared_distances(sample: Sample, centres: np.ndarray) -> np.ndarray:
+def _squared_distances(sample: ClusteringSample, centres: np.ndarray) -> np.ndarray:
     """[n, K]; by the expanded form, whose rounding does not matter for a start."""
     values, there, _ = sample  # a missing value is 0
     cross = values @ centres.T
@@ -146,7 +146,7 @@ def _squared_distances(sample: Sample, centres: np.ndarray) -> np.ndarray:
     return np.maximum(squares, 0.0)
 
 
-def _kmeans_plus_plus(sample: Sample, K: int, rng: np.random.Generator) -> np.ndarray:
+def _kmeans_plus_plus(sample: ClusteringSample, K: int, rng: np.random.Generator) -> np.ndarray:
     """Seeds drawn by squared distance (Arthur and Vassilvitskii 2007): [K, D]."""
     weight = sample.weight / sample.weight.sum()
     chosen = [int(rng.choice(len(weight), p=weight))]
@@ -160,7 +160,7 @@ def _kmeans_plus_plus(sample: Sample, K: int, rng: np.random.Generator) -> np.nd
     return sample.values[chosen]
 
 
-def _lloyd(sample: Sample, centres: np.ndarray) -> np.ndarray:
+def _lloyd(sample: ClusteringSample, centres: np.ndarray) -> np.ndarray:
     label = None
     for _ in range(_LLOYD_ITERATIONS):
         previous, label = label, _squared_distances(sample, centres).argmin(axis=1)
@@ -170,19 +170,19 @@ def _lloyd(sample: Sample, centres: np.ndarray) -> np.ndarray:
     return centres
 
 
-def _member(sample: Sample, label: np.ndarray, K: int) -> np.ndarray:
+def _member(sample: ClusteringSample, label: np.ndarray, K: int) -> np.ndarray:
     """The weight of each row in its cluster, 0 elsewhere: [n, K]."""
     return (label[:, None] == np.arange(K)) * sample.weight[:, None]
 
 
-def _means(sample: Sample, member: np.ndarray, centres: np.ndarray) -> np.ndarray:
+def _means(sample: ClusteringSample, member: np.ndarray, centres: np.ndarray) -> np.ndarray:
     """Means of what is observed; where nothing is, the centre stays."""
     count = member.T @ sample.there
     total = member.T @ (sample.values * sample.there)
     return np.where(count > 0, total / np.maximum(count, 1e-300), centres)
 
 
-def _summarise(sample: Sample, label: np.ndarray, centres: np.ndarray) -> Clusters:
+def _summarise(sample: ClusteringSample, label: np.ndarray, centres: np.ndarray) -> Clusters:
     """Counts, means and covariances by label; an empty cluster keeps its centre."""
     K, D = centres.shape
     member = _member(sample, label, K)
@@ -200,7 +200,7 @@ def _summarise(sample: Sample, label: np.ndarray, centres: np.ndarray) -> Cluste
     return Clusters(count, mean, covariance)
 
 
-def moments(clusters: Clusters, form: str) -> dict[str, Moments]:
+def moments_from_clusters(clusters: Clusters, form: str) -> dict[str, MeanAndSd]:
     """Mean and standard deviation of each variable of the model, in internal units.
 
     A conjugate update with a prior worth one row: a component has the variance that K equal
@@ -221,7 +221,7 @@ def moments(clusters: Clusters, form: str) -> dict[str, Moments]:
     return {
         "weights": (weights, np.sqrt(weights * (1.0 - weights) / (total + 1.0))),
         "means": (clusters.mean, sd / np.sqrt(n + 1.0)[:, None]),
-        **_spreads(clusters, covariance, prior, form),
+        **_scale_moments(clusters, covariance, prior, form),
     }
 
 
@@ -229,9 +229,9 @@ def _shrunk(n: np.ndarray, covariance: np.ndarray, prior: np.ndarray) -> np.ndar
     return (n * covariance + prior) / (n + 1.0)
 
 
-def _spreads(
+def _scale_moments(
     clusters: Clusters, covariance: np.ndarray, prior: np.ndarray, form: str
-) -> dict[str, Moments]:
+) -> dict[str, MeanAndSd]:
     """Of `precisions` and `scales`, whichever the prior has."""
     K, D = clusters.mean.shape
     n = clusters.count
@@ -240,7 +240,7 @@ def _spreads(
         rows = n[:, None]
         if form == "spherical":
             variance, rows = variance.mean(axis=1, keepdims=True), D * rows
-        sd, relative = np.sqrt(variance), _relative(rows)
+        sd, relative = np.sqrt(variance), _relative_sd(rows)
         return {
             "precisions": (1.0 / variance, 2.0 * relative / variance),
             "scales": (sd, relative * sd),
@@ -248,8 +248,8 @@ def _spreads(
     if form == "tied":
         pooled = (n[:, None, None] * clusters.covariance).sum(axis=0) / max(n.sum(), 1e-300)
         covariance, n = _shrunk(n.sum(), pooled, prior), n.sum()
-    assert covariance.shape == spread_shape(form, K, D)
-    relative = _relative(n)[..., None, None]
+    assert covariance.shape == scale_shape(form, K, D)
+    relative = _relative_sd(n)[..., None, None]
     precision = np.linalg.inv(covariance)
     lower = np.linalg.cholesky(covariance)
     length = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))[..., None]
@@ -262,6 +262,6 @@ def _spreads(
     }
 
 
-def _relative(n: np.ndarray) -> np.ndarray:
+def _relative_sd(n: np.ndarray) -> np.ndarray:
     """Of a standard deviation that is estimated from n rows."""
     return np.asarray(1.0 / np.sqrt(2.0 * (n + 1.0)))

@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from bgmm_jd.variational.natural_gradient import Stride, natural_step
-from bgmm_jd.variational.parameters import Values, map_values
+from bgmm_jd.variational.natural_gradient import StepSize, natural_step
+from bgmm_jd.variational.parameters import VariationalParameters, map_parameters
 from bgmm_jd.variational.structure import Site
 
 OPTIMIZERS = ("natural", "adam")
@@ -20,19 +20,25 @@ class NaturalGradient:
     components do not overlap.
     """
 
-    def __init__(self, sites: tuple[Site, ...], values: Values, stride: Stride, step: tf.Variable):
+    def __init__(
+        self,
+        sites: tuple[Site, ...],
+        values: VariationalParameters,
+        stride: StepSize,
+        step: tf.Variable,
+    ):
         self._sites, self._values = sites, values
         self._stride, self._step = stride, step
 
     def apply_gradients(self, grads_and_vars: Any) -> tf.Operation:
         """Move each variable by one step, and count the step."""
         by_variable = {v.ref(): g for g, v in grads_and_vars}
-        gradient = map_values(
+        gradient = map_parameters(
             lambda _, v: by_variable[v.pretransformed_input.ref()], self._sites, self._values
         )
-        now = map_values(lambda _, v: tf.convert_to_tensor(v), self._sites, self._values)
+        now = map_parameters(lambda _, v: tf.convert_to_tensor(v), self._sites, self._values)
         change = natural_step(self._sites, now, gradient, self._stride)
-        moved = map_values(
+        moved = map_parameters(
             lambda _, v, by: v.pretransformed_input.assign_add(by),
             self._sites,
             self._values,
@@ -58,7 +64,7 @@ class Adam:
         self,
         held: list[tf.Variable],
         memory: list[AdamMoments],
-        stride: Stride,
+        stride: StepSize,
         step: tf.Variable,
     ):
         self._of = {v.ref(): m for v, m in zip(held, memory, strict=True)}
@@ -80,7 +86,7 @@ class Adam:
         return tf.group(taken, *moved)
 
 
-def zero_moments(held: Values) -> list[AdamMoments]:
+def zero_moments(held: VariationalParameters) -> list[AdamMoments]:
     """Make the decaying averages of each variable, at zero."""
     return [
         AdamMoments(*(tf.Variable(tf.zeros(v.shape, v.dtype)) for _ in range(2)))

@@ -9,13 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from bgmm_jd.data.minibatches import Batches
-from bgmm_jd.data.rows import to_tensors
+from bgmm_jd.data.rows import as_row_tensors
 from bgmm_jd.optimization import convergence, svi
 from bgmm_jd.optimization.status import Status
-from bgmm_jd.variational.approximation import Inside
-from bgmm_jd.variational.evaluation import can_expand
-from bgmm_jd.variational.natural_gradient import Stride
-from bgmm_jd.variational.parameters import Values
+from bgmm_jd.variational.approximation import Approximation
+from bgmm_jd.variational.evaluation import statistics_are_accurate
+from bgmm_jd.variational.natural_gradient import StepSize
+from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.structure import Model
 
 # Nats of a row's log density that the rounding of a step may take: its sign changes with the draws,
@@ -31,10 +31,12 @@ _LONGEST_BLOCK = 4_000
 _STARTING_BLOCKS = 3
 _FULL_RATE_BLOCKS = 12
 TOLERANCE = 0.05  # posterior sds between the halves of the iterates
-_ROUGH = 0.15  # of a sample of the rows, whose optimum is only where the passes over all begin
+_SUBSAMPLE_TOLERANCE = (
+    0.15  # of a sample of the rows, whose optimum is only where the passes over all begin
+)
 
 
-class Run(NamedTuple):
+class RunResult(NamedTuple):
     """How a run went, in internal units.
 
     values : the parameters it settled at, as arrays that cannot be written.
@@ -44,14 +46,14 @@ class Run(NamedTuple):
         elbo is then that of the other.
     """
 
-    values: Values
+    values: VariationalParameters
     elbos: np.ndarray
     elbo: float
     status: Status
     joined: bool = False
 
 
-class Stand(NamedTuple):
+class RunProgress(NamedTuple):
     """Where a run stands after a block: steps taken, the block's elbo, the drift in sds."""
 
     steps: int
@@ -59,24 +61,24 @@ class Stand(NamedTuple):
     drift: float
 
 
-def schedule(inside: Inside, batches: Batches, optimizer: str = "natural") -> svi.Schedule:
+def schedule(inside: Approximation, batches: Batches, optimizer: str = "natural") -> svi.Schedule:
     """What to compile: blocks of whole epochs, so that each row has its turn equally often."""
     epochs = -(-_BLOCK_STEPS // batches.count)
     steps = min(epochs * batches.count, _LONGEST_BLOCK)
-    draws = _DRAWS if coarseness(inside) == 1.0 else _FEWEST_DRAWS
+    draws = _DRAWS if subsample_sd_ratio(inside) == 1.0 else _FEWEST_DRAWS
     dtype = inside.data.dtype.name
     return svi.Schedule(batches, draws, steps, dtype, inside.execution, optimizer)
 
 
-def coarseness(inside: Inside) -> float:
+def subsample_sd_ratio(inside: Approximation) -> float:
     """How much wider the posterior of the rows at hand is than that of the rows they stand for.
 
     Of a sample of the rows, an optimum is as good as the sample: it is found to so many sds.
     """
-    return inside.data.share**-0.5
+    return inside.data.sampling_fraction**-0.5
 
 
-def _stride(inside: Inside, plan: svi.Schedule, blocks: int) -> Stride:
+def step_size(inside: Approximation, plan: svi.Schedule, blocks: int) -> StepSize:
     """How far the steps of the next block go.
 
     A full natural-gradient step on all rows; on a batch, its share of one, which makes an epoch's
@@ -93,19 +95,19 @@ def _stride(inside: Inside, plan: svi.Schedule, blocks: int) -> Stride:
     share = 1.0 if batches == 1 or plan.optimizer == "adam" else 0.25 / batches
     rate = share / max(1.0, blocks / _FULL_RATE_BLOCKS)
     if blocks < _STARTING_BLOCKS:
-        spread = (inside.data.total / inside.model.components) ** 0.5
-        return Stride(rate, max(1.0, 0.3 * spread), 0.3)
-    return Stride(rate, coarseness(inside), 0.1)
+        spread = (inside.data.total_weight / inside.model.K) ** 0.5
+        return StepSize(rate, max(1.0, 0.3 * spread), 0.3)
+    return StepSize(rate, subsample_sd_ratio(inside), 0.1)
 
 
-def run(
-    inside: Inside,
+def optimize(
+    inside: Approximation,
     plan: svi.Schedule,
     seed: tf.Tensor,
     max_steps: int,
-    report: Callable[[Stand], None],
-    met: Callable[[Values], Run | None] = lambda values: None,
-) -> Run:
+    report: Callable[[RunProgress], None],
+    met: Callable[[VariationalParameters], RunResult | None] = lambda values: None,
+) -> RunResult:
     """Run blocks of steps from `inside.values` until they have settled, or to the limit.
 
     In steps on all rows the likelihood is a matrix product as long as digits allow, whatever the
@@ -116,21 +118,23 @@ def run(
     met : the settled run at whose optimum some values are. To settle there once more would tell
         nothing new, and the run ends.
     """
-    rows, values = to_tensors(inside.data.rows), inside.values
-    blocks: list[Values] = []
+    rows, values = as_row_tensors(inside.data.rows), inside.values
+    blocks: list[VariationalParameters] = []
     elbos: list[np.ndarray] = []
     status = Status.STEP_LIMIT
     memory: tuple[Any, ...] = ()
     try:
         # Of a batch, whose columns would be made anew in each step, it is the slower one.
-        expanded = plan.batches.count == 1 and can_expand(inside, _ROUNDING / _MARGIN)
-        plan = plan._replace(expanded=expanded)
+        use_statistics = plan.batches.count == 1 and statistics_are_accurate(
+            inside, _ROUNDING / _MARGIN
+        )
+        plan = plan._replace(use_statistics=use_statistics)
         program = svi.program(inside.model, plan)
         for first in range(0, max_steps, plan.steps):
-            stride = _stride(inside, plan, len(blocks))
+            stride = step_size(inside, plan, len(blocks))
             block = program.run(rows, inside.prior_units, values, seed, first, stride, memory)
             if not _finite(block):
-                if not plan.expanded:
+                if not plan.use_statistics:
                     status = Status.DIVERGED
                     break
                 plan, program = _exact(inside.model, plan)
@@ -139,17 +143,19 @@ def run(
             values, memory = block.values, block.memory
             blocks.append(block.average)
             elbos.append(-block.losses)
-            if not convergence.is_due(len(blocks)):
+            if not convergence.is_check_due(len(blocks)):
                 continue
             drift = convergence.drift(inside.model.sites, blocks)
-            report(Stand(first + plan.steps, float(elbos[-1].mean()), drift))
-            there = met(convergence.average(inside.model.sites, convergence.cloud(blocks)))
+            report(RunProgress(first + plan.steps, float(elbos[-1].mean()), drift))
+            there = met(
+                convergence.average_parameters(inside.model.sites, convergence.second_half(blocks))
+            )
             if there is not None:
                 ended = _ended(inside, values, blocks, elbos, there.status)
                 return ended._replace(elbo=there.elbo, joined=True)
             settled = drift < _tolerance(inside)
-            asked = plan.expanded and (settled or len(blocks) % _ASKED_AFTER == 0)
-            if asked and not can_expand(inside._replace(values=values), _ROUNDING):
+            asked = plan.use_statistics and (settled or len(blocks) % _ASKED_AFTER == 0)
+            if asked and not statistics_are_accurate(inside._replace(values=values), _ROUNDING):
                 plan, program = _exact(inside.model, plan)
                 blocks = blocks[-1:]
             elif settled:
@@ -162,31 +168,36 @@ def run(
 
 def _exact(model: Model, plan: svi.Schedule) -> tuple[svi.Schedule, svi.Program]:
     """With differences before squares, where components have become too narrow for others."""
-    plan = plan._replace(expanded=False)
+    plan = plan._replace(use_statistics=False)
     return plan, svi.program(model, plan)
 
 
-def _tolerance(inside: Inside) -> float:
-    coarse = coarseness(inside)
-    return TOLERANCE if coarse == 1.0 else max(_ROUGH, TOLERANCE * coarse)
+def _tolerance(inside: Approximation) -> float:
+    sd_ratio = subsample_sd_ratio(inside)
+    return TOLERANCE if sd_ratio == 1.0 else max(_SUBSAMPLE_TOLERANCE, TOLERANCE * sd_ratio)
 
 
-def _ended(inside, values, blocks, elbos, status) -> Run:
+def _ended(inside, values, blocks, elbos, status) -> RunResult:
     if not blocks:
-        return Run(frozen(values), np.empty(0), -np.inf, status)
-    cloud = convergence.cloud(blocks)
+        return RunResult(read_only_copy(values), np.empty(0), -np.inf, status)
+    cloud = convergence.second_half(blocks)
     trace = np.concatenate(elbos)
     trace.setflags(write=False)
     # The median: one draw in a corner of the prior would outweigh all others in a mean.
     elbo = float(np.median(np.concatenate(elbos[-len(cloud) :])))
-    return Run(frozen(convergence.average(inside.model.sites, cloud)), trace, elbo, status)
+    return RunResult(
+        read_only_copy(convergence.average_parameters(inside.model.sites, cloud)),
+        trace,
+        elbo,
+        status,
+    )
 
 
 def _finite(block: svi.Block) -> bool:
     return all(np.isfinite(leaf).all() for leaf in tf.nest.flatten(block.average))
 
 
-def frozen(values: Values) -> Values:
+def read_only_copy(values: VariationalParameters) -> VariationalParameters:
     """A copy that cannot be written to."""
 
     def copy(leaf):

@@ -14,18 +14,22 @@ import numpy as np
 import tensorflow as tf
 
 from bgmm_jd.backend.execution import compiled
-from bgmm_jd.backend.random import offset
+from bgmm_jd.backend.random import offset_seed
 from bgmm_jd.backend.startup_log import start_tensorflow
 from bgmm_jd.data.minibatches import Batches, batch_indices
-from bgmm_jd.data.rows import Rows, gather
-from bgmm_jd.data.units import Units, as_tensors
+from bgmm_jd.data.rows import Rows, gather_rows
+from bgmm_jd.data.units import Standardization, as_standardization_tensors
 from bgmm_jd.optimization.optimizers import Adam, NaturalGradient, zero_moments
-from bgmm_jd.optimization.tfp_loop import Problem, fit_in_loop
+from bgmm_jd.optimization.tfp_loop import LoopProblem, fit_in_loop
 from bgmm_jd.variational.log_joint import log_joint
-from bgmm_jd.variational.natural_gradient import Stride
-from bgmm_jd.variational.parameters import Values, map_values, variables
+from bgmm_jd.variational.natural_gradient import StepSize
+from bgmm_jd.variational.parameters import (
+    VariationalParameters,
+    map_parameters,
+    trainable_variables,
+)
 from bgmm_jd.variational.structure import Model
-from bgmm_jd.variational.surrogate import joint_in_training, with_roots
+from bgmm_jd.variational.surrogate import training_surrogate, with_cholesky
 
 
 class Schedule(NamedTuple):
@@ -40,7 +44,7 @@ class Schedule(NamedTuple):
     dtype: str
     execution: str
     optimizer: str = "natural"
-    expanded: bool = False
+    use_statistics: bool = False
 
 
 class Block(NamedTuple):
@@ -52,8 +56,8 @@ class Block(NamedTuple):
     memory : what the optimizer remembers of its gradients, for the next block.
     """
 
-    values: Values
-    average: Values
+    values: VariationalParameters
+    average: VariationalParameters
     losses: np.ndarray
     memory: tuple[Any, ...]
 
@@ -63,8 +67,10 @@ class Program:
 
     def __init__(self, model: Model, schedule: Schedule):
         self._model, self._schedule = model, schedule
-        self._variables = variables(model.sites, schedule.dtype)
-        self._held = map_values(lambda _, v: v.pretransformed_input, model.sites, self._variables)
+        self._variables = trainable_variables(model.sites, schedule.dtype)
+        self._held = map_parameters(
+            lambda _, v: v.pretransformed_input, model.sites, self._variables
+        )
         self._memory = zero_moments(self._held) if schedule.optimizer == "adam" else []
         self._step = tf.Variable(0, dtype=tf.int32)
         self._lock = threading.Lock()
@@ -73,11 +79,11 @@ class Program:
     def run(
         self,
         rows: Rows,
-        units: Units,
-        values: Values,
+        units: Standardization,
+        values: VariationalParameters,
         seed: tf.Tensor,
         first: int,
-        stride: Stride,
+        stride: StepSize,
         memory: tuple[Any, ...] = (),
     ) -> Block:
         """Take the program's number of steps from the given values.
@@ -96,11 +102,11 @@ class Program:
         dtype = self._schedule.dtype
         arguments = (
             rows,
-            as_tensors(units, dtype),
+            as_standardization_tensors(units, dtype),
             tf.nest.map_structure(lambda v: tf.convert_to_tensor(v, dtype), values),
             seed,
             tf.constant(first, tf.int32),
-            Stride(*(tf.constant(v, dtype) for v in stride)),
+            StepSize(*(tf.constant(v, dtype) for v in stride)),
             tf.nest.map_structure(lambda v: tf.convert_to_tensor(v, dtype), memory),
         )
         with self._lock:
@@ -117,11 +123,11 @@ class Program:
         with tf.control_dependencies([tf.convert_to_tensor(s) for s in started]):
             losses, paths = self._fit(rows, units, seed, stride)
         average = tf.nest.map_structure(lambda path: tf.reduce_mean(path, axis=0), paths)
-        last = map_values(lambda constraint, path: constraint.forward(path[-1]), sites, paths)
+        last = map_parameters(lambda constraint, path: constraint.forward(path[-1]), sites, paths)
         memory = tf.nest.map_structure(lambda v: v.read_value(), tuple(self._memory))
         return last, average, losses, memory
 
-    def _pairs(self, values: Values) -> Iterator[tuple[Any, tf.Tensor]]:
+    def _pairs(self, values: VariationalParameters) -> Iterator[tuple[Any, tf.Tensor]]:
         for site in self._model.sites:
             for name in site.family.constraints:
                 yield self._variables[site.name][name], values[site.name][name]
@@ -130,18 +136,18 @@ class Program:
         model, schedule = self._model, self._schedule
 
         def target(*draws, **_):  # TFP offers a seed; the batch has its own
-            theta = with_roots(model.sites, draws)
+            theta = with_cholesky(model.sites, draws)
             batch = self._batch(rows, seed)
-            count, expanded = schedule.batches.count, schedule.expanded
-            return log_joint(model, theta, units, batch, count, expanded=expanded)
+            count, use_statistics = schedule.batches.count, schedule.use_statistics
+            return log_joint(model, theta, units, batch, count, use_statistics=use_statistics)
 
         def step_seed():
             # `batch_indices` has the seeds across which this is 0.
-            return offset(seed, self._step.read_value(), 1)
+            return offset_seed(seed, self._step.read_value(), 1)
 
-        problem = Problem(
+        problem = LoopProblem(
             target,
-            joint_in_training(model.sites, self._variables, units, step_seed),
+            training_surrogate(model.sites, self._variables, units, step_seed),
             self._optimizer(stride),
             tf.nest.flatten(self._held),
         )
@@ -156,7 +162,7 @@ class Program:
             seed=seed,  # only a token: `joint_in_training` has its own
         )
 
-    def _optimizer(self, stride: Stride) -> NaturalGradient | Adam:
+    def _optimizer(self, stride: StepSize) -> NaturalGradient | Adam:
         if self._schedule.optimizer == "adam":
             return Adam(tf.nest.flatten(self._held), self._memory, stride, self._step)
         return NaturalGradient(self._model.sites, self._variables, stride, self._step)
@@ -166,7 +172,7 @@ class Program:
         if batches.count == 1:
             return rows
         indices, real = batch_indices(batches, self._step.read_value(), seed)
-        batch = gather(rows, indices)
+        batch = gather_rows(rows, indices)
         weight = tf.cast(real, rows.values.dtype)
         return batch._replace(weight=weight if rows.weight is None else weight * batch.weight)
 

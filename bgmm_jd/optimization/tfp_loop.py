@@ -7,7 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 
-class Problem(NamedTuple):
+class LoopProblem(NamedTuple):
     """What `fit_surrogate_posterior` is given: see there."""
 
     target: Callable[..., tf.Tensor]
@@ -16,7 +16,7 @@ class Problem(NamedTuple):
     trainable: list[tf.Variable]
 
 
-def fit_in_loop(problem: Problem, steps: int, **options: Any) -> Any:
+def fit_in_loop(problem: LoopProblem, steps: int, **options: Any) -> Any:
     """Take so many steps by `fit_surrogate_posterior`, with nothing before its loop.
 
     It takes its first step ahead of the loop, for what that tells of shapes, and so the same step
@@ -33,7 +33,7 @@ def fit_in_loop(problem: Problem, steps: int, **options: Any) -> Any:
     RuntimeError
         If TFP has taken no step of its own for the loop: then all would stay where it is.
     """
-    idle = _Idle(problem)
+    idle = _IdleFirstStep(problem)
     trace = tfp.vi.fit_surrogate_posterior(
         idle.target,
         idle,
@@ -47,13 +47,13 @@ def fit_in_loop(problem: Problem, steps: int, **options: Any) -> Any:
     return tf.nest.map_structure(lambda t: t[1:], trace)
 
 
-class _Idle:
+class _IdleFirstStep:
     """Target, surrogate and optimizer at once, which do nothing in the first step.
 
     TFP draws once in each step that it traces, or runs in Python, and before all else.
     """
 
-    def __init__(self, problem: Problem):
+    def __init__(self, problem: LoopProblem):
         self._problem = problem
         self.calls = 0
 

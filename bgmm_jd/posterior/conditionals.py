@@ -6,8 +6,12 @@ from typing import Any
 import numpy as np
 
 from bgmm_jd.data.validation import as_columns, as_count
-from bgmm_jd.posterior.posterior import Posterior, component_draws
-from bgmm_jd.posterior.predictive_mixture import PredictiveMixture, as_real, predictive_mixture
+from bgmm_jd.posterior.posterior import Posterior, draw_components
+from bgmm_jd.posterior.predictive_mixture import (
+    PredictiveMixture,
+    as_real_array,
+    predictive_mixture,
+)
 
 
 def marginal(
@@ -39,7 +43,7 @@ def marginal(
     conditional : given values of the others.
     """
     columns = as_columns(features, posterior.D, "features")
-    components = component_draws(posterior, as_count(draws, "draws"), seed)
+    components = draw_components(posterior, as_count(draws, "draws"), seed)
     return predictive_mixture(components, (), np.zeros(0), columns)
 
 
@@ -94,7 +98,7 @@ def conditional(
     if not wanted:
         raise ValueError(f"given must leave a feature out; it names all {posterior.D}.")
     values = _as_values(given)
-    components = component_draws(posterior, as_count(draws, "draws"), seed)
+    components = draw_components(posterior, as_count(draws, "draws"), seed)
     return predictive_mixture(components, columns, values, wanted)
 
 
@@ -109,7 +113,7 @@ def _as_values(given: Mapping[int, Any]) -> np.ndarray:
 
 def _as_value(value: Any, name: str) -> np.ndarray:
     """Return a finite number or a vector of them, or raise."""
-    array = as_real(value, name)
+    array = as_real_array(value, name)
     if array.ndim > 1 or array.size == 0:
         raise ValueError(f"{name} must be a number or an array [M]; got shape {array.shape}.")
     if not np.isfinite(array).all():

@@ -7,15 +7,15 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from bgmm_jd.backend.execution import alone
+from bgmm_jd.backend.execution import with_own_identity
 from bgmm_jd.data import units
 from bgmm_jd.data.rows import Missing, Rows
-from bgmm_jd.data.standardize import row_log_volume, to_rows
+from bgmm_jd.data.standardize import as_standardized_rows, row_log_det_jacobian
 from bgmm_jd.model import likelihood
 from bgmm_jd.model.likelihood import Theta
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.variational.approximation import Draws
-from bgmm_jd.variational.evaluation import log_joint_of
+from bgmm_jd.variational.evaluation import log_joint_of_draws
 
 _CHUNK = 2**23  # numbers in the largest intermediate array of a prediction: 32 MiB in float32
 
@@ -30,8 +30,8 @@ class LogDensities(NamedTuple):
 def log_densities(posterior: Posterior, draws: Draws) -> LogDensities:
     """Log joint density of each draw with all the rows of the fit, and log q of the draw."""
     inside = posterior.inside
-    volume = units.log_volume(inside.model.volumes, inside.data.units)
-    log_joint = log_joint_of(inside, draws) - inside.data.log_volume - volume
+    volume = units.log_det_jacobian(inside.model.densities, inside.data.standardization)
+    log_joint = log_joint_of_draws(inside, draws) - inside.data.log_det_jacobian - volume
     return LogDensities(log_joint, draws.log_q.numpy().astype(np.float64) - volume)
 
 
@@ -47,9 +47,9 @@ def likelihood_blocks(
     posterior: Posterior, draws: Draws, X: np.ndarray
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """The same of some rows at a time; -inf for a row whose distance squared is no number."""
-    where = posterior.inside.data.units
-    rows = to_rows(X, where)
-    volume = row_log_volume(rows, where).astype(posterior.dtype)
+    where = posterior.inside.data.standardization
+    rows = as_standardized_rows(X, where)
+    volume = row_log_det_jacobian(rows, where).astype(posterior.dtype)
     for part, block in map_rows(posterior, likelihood.row_log_likelihood, draws.theta, rows):
         # Beyond the dtype's range infinities may have cancelled.
         yield part, np.where(np.isnan(block), -np.inf, block) - volume[part]
@@ -94,4 +94,4 @@ def _program(
         return function(theta, rows, covariance)
 
     signature = [theta, values, *missing]
-    return tf.function(alone(call), input_signature=signature, autograph=False)
+    return tf.function(with_own_identity(call), input_signature=signature, autograph=False)

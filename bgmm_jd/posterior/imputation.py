@@ -6,11 +6,18 @@ from typing import Any
 import numpy as np
 
 from bgmm_jd.data.validation import as_count, as_rows
-from bgmm_jd.posterior.normal_mixtures import Components, draw_labels_by_cdf
-from bgmm_jd.posterior.normal_regression import Parts, cut, normalised, regress
-from bgmm_jd.posterior.posterior import Posterior, component_draws
+from bgmm_jd.posterior.normal_mixtures import ComponentDraws, draw_labels_by_cdf
+from bgmm_jd.posterior.normal_regression import (
+    PartitionedNormals,
+    normalize_log_weights,
+    partition_normals,
+    regress_normals,
+)
+from bgmm_jd.posterior.posterior import Posterior, draw_components
 
-_CHUNK = 2**18  # numbers in the largest array of a block of rows; some ten such exist at once
+_BLOCK_NUMBERS = (
+    2**18
+)  # numbers in the largest array of a block of rows; some ten such exist at once
 
 
 def impute(posterior: Posterior, X: Any, draws: int = 100, seed: int = 0) -> np.ndarray:
@@ -46,11 +53,11 @@ def impute(posterior: Posterior, X: Any, draws: int = 100, seed: int = 0) -> np.
     X = as_rows(X, posterior.D, missing=True)
     with np.errstate(over="ignore"):  # float64 that float32 cannot hold is told as infinity
         X = as_rows(X.astype(posterior.dtype), missing=True)
-    components = component_draws(posterior, as_count(draws, "draws"), seed)
-    return complete(components, X, np.random.default_rng([seed, 3]))
+    components = draw_components(posterior, as_count(draws, "draws"), seed)
+    return impute_rows(components, X, np.random.default_rng([seed, 3]))
 
 
-def complete(components: Components, X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def impute_rows(components: ComponentDraws, X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Fill the NaN of X [N, D] in, once under each draw: array [S, N, D] in the dtype of X."""
     S = len(components.weights)
     result = np.repeat(X[np.newaxis], S, axis=0)
@@ -59,25 +66,27 @@ def complete(components: Components, X: np.ndarray, rng: np.random.Generator) ->
     for number, missing in enumerate(patterns):
         given, wanted = np.flatnonzero(~missing), np.flatnonzero(missing)
         if len(wanted):
-            parts = cut(*components, given, wanted)
+            parts = partition_normals(*components, given, wanted)
             for rows in _blocks(np.flatnonzero(which == number), parts, S):
                 x = X[np.ix_(rows, given)].astype(np.float64)
                 result[:, rows[:, np.newaxis], wanted] = _fill_in(parts, S, x, rng)
     return result
 
 
-def _blocks(rows: np.ndarray, parts: Parts, S: int) -> Iterator[np.ndarray]:
+def _blocks(rows: np.ndarray, parts: PartitionedNormals, S: int) -> Iterator[np.ndarray]:
     """So many of the row numbers at a time that the arrays of `_fill_in` stay small."""
     J, d, g = parts.slopes.shape
-    size = max(1, _CHUNK // max(J * d, J * g, S * d * d))
+    size = max(1, _BLOCK_NUMBERS // max(J * d, J * g, S * d * d))
     for first in range(0, len(rows), size):
         yield rows[first : first + size]
 
 
-def _fill_in(parts: Parts, S: int, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _fill_in(
+    parts: PartitionedNormals, S: int, x: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """Draw y [S, R, d] for rows x [R, g], once under each of S draws of K normals."""
-    log_joint_label, means = regress(parts, x)
-    log_share = normalised(log_joint_label.reshape(len(x), S, -1), x)
+    log_joint_label, means = regress_normals(parts, x)
+    log_share = normalize_log_weights(log_joint_label.reshape(len(x), S, -1), x)
     label = draw_labels_by_cdf(np.exp(log_share), rng.random((len(x), S)))
     picked = label + log_share.shape[-1] * np.arange(S)
     noise = rng.standard_normal((*picked.shape, means.shape[-1]))

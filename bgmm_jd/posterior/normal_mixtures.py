@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bgmm_jd.model import covariances
+from bgmm_jd.model import covariances as covariances_module
 
 _LOG_2PI = math.log(2.0 * math.pi)
 
@@ -52,7 +52,7 @@ def normal_log_density(factors: np.ndarray, residual: np.ndarray) -> tuple[np.nd
     return -0.5 * (z**2).sum(axis=-1) - log_scale - 0.5 * z.shape[-1] * _LOG_2PI, z
 
 
-def average_component_densities(mixture: Components, points: np.ndarray) -> np.ndarray:
+def average_component_densities(mixture: ComponentDraws, points: np.ndarray) -> np.ndarray:
     """Each component's share of each draw's density at points [G, d], summed over draws / S.
 
     Returns
@@ -63,7 +63,7 @@ def average_component_densities(mixture: Components, points: np.ndarray) -> np.n
     return sum(component_densities(mixture, s, points) for s in range(S)) / S  # type: ignore[return-value]
 
 
-def component_densities(mixture: Components, s: int, points: np.ndarray) -> np.ndarray:
+def component_densities(mixture: ComponentDraws, s: int, points: np.ndarray) -> np.ndarray:
     """weights[k] Normal(points given component k) of draw s: [K, G]."""
     factor = np.linalg.cholesky(mixture.covariances[s])
     residual = (points - mixture.means[s][:, np.newaxis]).swapaxes(1, 2)
@@ -72,7 +72,7 @@ def component_densities(mixture: Components, s: int, points: np.ndarray) -> np.n
     return (mixture.weights[s] / sds.prod(axis=1))[:, np.newaxis] * np.exp(-0.5 * squares)
 
 
-def sample_mixture(mixture: Components, n: int, rng: np.random.Generator) -> np.ndarray:
+def sample_mixture(mixture: ComponentDraws, n: int, rng: np.random.Generator) -> np.ndarray:
     """Draws [n, d] from the posterior predictive distribution."""
     S, _, d = mixture.means.shape
     draw = np.arange(n) % S
@@ -98,7 +98,7 @@ def draw_labels(probability: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     return labels
 
 
-class Components(NamedTuple):
+class ComponentDraws(NamedTuple):
     """Draws of the components in the units of X, whatever the form of the covariance: float64.
 
     weights [S, K], means [S, K, D], covariances [S, K, D, D]
@@ -139,5 +139,7 @@ def replicate_data(
         label += place >= below[:, k, np.newaxis]
     result = rng.standard_normal((S, rows, D), dtype=means.dtype)
     for s in range(S):  # matrices [S, N, D, D] could be as many times it
-        result[s] = means[s, label[s]] + covariances.noise(roots[s, label[s]], result[s])
+        result[s] = means[s, label[s]] + covariances_module.correlated_noise(
+            roots[s, label[s]], result[s]
+        )
     return result

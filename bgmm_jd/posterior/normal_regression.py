@@ -25,7 +25,7 @@ from scipy.special import logsumexp
 from bgmm_jd.posterior.normal_mixtures import normal_log_density
 
 
-class Parts(NamedTuple):
+class PartitionedNormals(NamedTuple):
     """J weighted normals with their features cut in x [g] and y [d]; blocks as above.
 
     log_weights : [J]
@@ -43,13 +43,13 @@ class Parts(NamedTuple):
     y_factors: np.ndarray
 
 
-def cut(
+def partition_normals(
     weights: np.ndarray,
     means: np.ndarray,
     covariances: np.ndarray,
     given: Collection[int],
     wanted: Collection[int],
-) -> Parts:
+) -> PartitionedNormals:
     """Cut normals into the columns `given` (x) and `wanted` (y); further ones are summed out.
 
     Parameters
@@ -63,7 +63,7 @@ def cut(
     factors = np.linalg.cholesky(blocks)
     with np.errstate(divide="ignore"):  # an emptied component may have weight zero
         log_weights = np.log(weights.reshape(-1))
-    return Parts(
+    return PartitionedNormals(
         log_weights=log_weights,
         x_means=means[:, :g],
         y_means=means[:, g:],
@@ -73,7 +73,7 @@ def cut(
     )
 
 
-def regress(parts: Parts, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def regress_normals(parts: PartitionedNormals, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What each normal makes of x, and what it expects of y.
 
     Parameters
@@ -93,7 +93,7 @@ def regress(parts: Parts, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return parts.log_weights + log_density, means
 
 
-def normalised(log_joint_label: np.ndarray, x: np.ndarray) -> np.ndarray:
+def normalize_log_weights(log_joint_label: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Log probabilities of the labels given x, by Bayes' theorem.
 
     Parameters

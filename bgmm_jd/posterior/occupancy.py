@@ -49,7 +49,7 @@ def occupied_components(posterior: Posterior, draws: int = _DRAWS, seed: int = 0
     """
     draws, seed = as_count(draws, "draws"), as_seed(seed)
     blocks = _label_probabilities(posterior, draws, seed)
-    numbers = occupied(blocks, draws, posterior.K, seed).sum(axis=1)
+    numbers = components_with_rows(blocks, draws, posterior.K, seed).sum(axis=1)
     return np.bincount(numbers, minlength=posterior.K + 1) / draws
 
 
@@ -64,7 +64,7 @@ def _label_probabilities(posterior: Posterior, draws: int, seed: int) -> Iterato
         yield block if rows.weight is None else block[:, :, rows.weight[part] > 0]
 
 
-def occupied(blocks: Iterable[np.ndarray], S: int, K: int, seed: int) -> np.ndarray:
+def components_with_rows(blocks: Iterable[np.ndarray], S: int, K: int, seed: int) -> np.ndarray:
     """Draw a label for each row given each theta, and tell which components hold one.
 
     Parameters

@@ -9,16 +9,21 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.calibration import importance_sampling
-from bgmm_jd.calibration.calibrate import with_calibration
+from bgmm_jd.calibration.calibrate import calibrate_approximation
 from bgmm_jd.data import units
 from bgmm_jd.data.validation import as_count, as_seed
-from bgmm_jd.model import covariances as covariances_module
+from bgmm_jd.model import covariances
 from bgmm_jd.optimization.restarts import Restart
 from bgmm_jd.optimization.status import Status
-from bgmm_jd.posterior.normal_mixtures import Components
-from bgmm_jd.variational.approximation import MEAN_FIELD, Draws, Inside, mean_field
-from bgmm_jd.variational.labels import arrange, arrange_values, can_arrange, check_permutation
-from bgmm_jd.variational.surrogate import joint
+from bgmm_jd.posterior.normal_mixtures import ComponentDraws
+from bgmm_jd.variational.approximation import MEAN_FIELD, Approximation, Draws, draw_mean_field
+from bgmm_jd.variational.labels import (
+    as_permutation,
+    is_permutable,
+    permute_components,
+    permute_parameters,
+)
+from bgmm_jd.variational.surrogate import surrogate_in_data_units
 
 PREDICTIVE_DRAWS = 200
 
@@ -68,7 +73,7 @@ class Posterior:
     status: Status
     batch_size: int
     restarts: tuple[Restart, ...]
-    inside: Inside = field(repr=False)
+    inside: Approximation = field(repr=False)
 
     @property
     def dtype(self) -> np.dtype:
@@ -96,11 +101,11 @@ class Posterior:
         Its components are in the order of the draws, unless `relabel` has moved components whose
         weights have no parameters of their own, as under `stick_breaking_prior`.
         """
-        tensors = units.as_tensors(self.inside.data.units, self.dtype)
+        tensors = units.as_standardization_tensors(self.inside.data.standardization, self.dtype)
         sites, values = self.inside.model.sites, self.inside.values
-        if can_arrange(sites):
-            values = arrange_values(sites, values, self.inside.order)
-        return joint(sites, values, tensors)
+        if is_permutable(sites):
+            values = permute_parameters(sites, values, self.inside.order)
+        return surrogate_in_data_units(sites, values, tensors)
 
     def sample(self, n: int, seed: int = 0, calibrate: bool | None = None) -> dict[str, np.ndarray]:
         """Draw from the posterior.
@@ -151,7 +156,7 @@ def relabel(posterior: Posterior, order: Any) -> Posterior:
         if order != "weights":
             raise ValueError(f"order must be 'weights' or a permutation; got {order!r}.")
         order = np.argsort(-posterior.sample(PREDICTIVE_DRAWS)["weights"].mean(axis=0))
-    chosen = inside.order[check_permutation(order, posterior.K)]
+    chosen = inside.order[as_permutation(order, posterior.K)]
     return replace(posterior, inside=inside._replace(order=chosen))
 
 
@@ -166,8 +171,8 @@ def restart_posteriors(posterior: Posterior) -> list[Posterior]:
             order = restart.order[posterior.inside.order]
             inside = posterior.inside._replace(values=restart.values, order=order)
             if posterior.calibrated:
-                draws = mean_field(inside, PREDICTIVE_DRAWS, seed=0)
-                inside, _ = with_calibration(inside, draws, seed=0)
+                draws = draw_mean_field(inside, PREDICTIVE_DRAWS, seed=0)
+                inside, _ = calibrate_approximation(inside, draws, seed=0)
             found.append(replace(posterior, inside=inside))
     return found or [posterior]
 
@@ -188,7 +193,7 @@ def draw_standardized(
     if calibrate and not posterior.calibrated:
         raise ValueError("calibrated draws need a fit with calibrate=True; this one has none.")
     seed = as_seed(seed)
-    source = importance_sampling.calibrated if calibrate else mean_field
+    source = importance_sampling.draw_calibrated if calibrate else draw_mean_field
     return source(inside, n, seed)
 
 
@@ -203,16 +208,16 @@ def in_data_units_exactly(
 ) -> dict[str, np.ndarray]:
     """The same in float64: far from zero, float32 has no digits to spare."""
     inside = posterior.inside
-    where, unit = inside.data.units, inside.model.units
-    arranged = arrange(inside.model.sites, theta, inside.order)
+    where, unit = inside.data.standardization, inside.model.units
+    arranged = permute_components(inside.model.sites, theta, inside.order)
     return {
-        name: np.asarray(units.to_user(unit[name], v.numpy().astype(np.float64), where))
+        name: np.asarray(units.unstandardize(unit[name], v.numpy().astype(np.float64), where))
         for name, v in arranged.items()
     }
 
 
-def component_draws(posterior: Posterior, draws: int, seed: int) -> Components:
+def draw_components(posterior: Posterior, draws: int, seed: int) -> ComponentDraws:
     """Draws of all components; those of `posterior.sample(draws, seed)`."""
     theta = in_data_units_exactly(posterior, draw_standardized(posterior, draws, seed).theta)
-    matrices = covariances_module.by_component(theta, posterior.covariance)
-    return Components(theta["weights"], theta["means"], matrices)
+    matrices = covariances.component_covariances(theta, posterior.covariance)
+    return ComponentDraws(theta["weights"], theta["means"], matrices)

@@ -5,11 +5,10 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
-from bgmm_jd.data.rows import weights
-from bgmm_jd.data.standardize import to_rows
+from bgmm_jd.data.rows import row_weights
+from bgmm_jd.data.standardize import as_standardized_rows
 from bgmm_jd.data.validation import as_count, as_rows, check_missing
-from bgmm_jd.model import covariances as covariances_module
-from bgmm_jd.model import likelihood
+from bgmm_jd.model import covariances, likelihood
 from bgmm_jd.model.likelihood import Theta
 from bgmm_jd.posterior.densities import likelihood_blocks, map_rows
 from bgmm_jd.posterior.posterior import (
@@ -66,7 +65,7 @@ def predict_proba(
         logarithm: beyond some 1e19 sds in float32.
     """
     X = as_new_rows(posterior, X)
-    rows = to_rows(X, posterior.inside.data.units)
+    rows = as_standardized_rows(X, posterior.inside.data.standardization)
     theta = draw_standardized(posterior, as_count(draws, "draws"), seed).theta
     result = np.empty((len(X), posterior.K), posterior.dtype)
     for part, block in map_rows(posterior, likelihood.responsibilities, theta, rows):
@@ -88,7 +87,7 @@ def expected_counts(posterior: Posterior, theta: Theta) -> np.ndarray:
     theta : draws to average over, in internal units.
     """
     rows = posterior.inside.data.rows
-    weight = weights(rows)
+    weight = row_weights(rows)
     total = np.zeros(posterior.K)
     for part, block in map_rows(posterior, likelihood.responsibilities, theta, rows):
         total += block.mean(axis=0) @ weight[part]
@@ -116,8 +115,10 @@ def sample_predictive(posterior: Posterior, n: int, seed: int = 0) -> np.ndarray
     label = (rng.random((n, 1)) * below[:, -1:] >= below).sum(axis=1)
     pick = (np.arange(n), label)
     z = rng.standard_normal((n, posterior.D))
-    root = covariances_module.roots(theta, posterior.covariance)
-    return (theta["means"][pick] + covariances_module.noise(root[pick], z)).astype(posterior.dtype)
+    root = covariances.covariance_factors(theta, posterior.covariance)
+    return (theta["means"][pick] + covariances.correlated_noise(root[pick], z)).astype(
+        posterior.dtype
+    )
 
 
 def as_new_rows(posterior: Posterior, X: Any) -> np.ndarray:

@@ -14,10 +14,15 @@ import numpy as np
 from scipy.special import logsumexp, ndtr, ndtri
 
 from bgmm_jd.data.validation import as_count, as_seed
-from bgmm_jd.posterior.normal_mixtures import Components, draw_labels_by_cdf, normal_log_density
-from bgmm_jd.posterior.normal_regression import Parts, cut, normalised, regress
+from bgmm_jd.posterior.normal_mixtures import ComponentDraws, draw_labels_by_cdf, normal_log_density
+from bgmm_jd.posterior.normal_regression import (
+    PartitionedNormals,
+    normalize_log_weights,
+    partition_normals,
+    regress_normals,
+)
 
-_CHUNK = 2**18  # numbers in the largest array of a block; some ten such exist at once
+_BLOCK_NUMBERS = 2**18  # numbers in the largest array of a block; some ten such exist at once
 
 # Of a quantile. A Newton step this short, in sds of the narrowest component, leaves an error of
 # its square; a bisection must go on to the last digits.
@@ -55,7 +60,7 @@ class PredictiveMixture:
     values: np.ndarray
     draws: int
     K: int
-    parts: Parts
+    parts: PartitionedNormals
 
     @property
     def weights(self) -> np.ndarray:
@@ -110,7 +115,7 @@ class PredictiveMixture:
         ValueError
             If Y has another last axis, is not finite, or does not go with the values given.
         """
-        Y = as_real(Y, "Y")
+        Y = as_real_array(Y, "Y")
         if not np.isfinite(Y).all():
             raise ValueError("Y must be finite; it holds NaN or infinity.")
         points, lead = self._as_points(Y)
@@ -138,7 +143,7 @@ class PredictiveMixture:
         ValueError
             If Y has another last axis, holds NaN, or does not go with the values given.
         """
-        Y = as_real(Y, "Y")
+        Y = as_real_array(Y, "Y")
         if np.isnan(Y).any():
             raise ValueError("Y must be numbers; it holds NaN.")
         points, lead = self._as_points(Y)
@@ -164,7 +169,7 @@ class PredictiveMixture:
         ValueError
             If p is outside.
         """
-        p = as_real(p, "p")
+        p = as_real_array(p, "p")
         if not ((p > 0) & (p < 1)).all():
             raise ValueError(f"p must be between 0 and 1, both excluded; got {p}.")
         levels, sds = p.reshape(-1), _sds(self.parts.y_factors)
@@ -193,7 +198,7 @@ class PredictiveMixture:
         ValueError
             If `level` is outside.
         """
-        found = as_real(level, "level")
+        found = as_real_array(level, "level")
         if found.ndim != 0 or not 0 < found < 1:
             raise ValueError(f"level must be one number between 0 and 1; got {level!r}.")
         return self.quantile([(1 - found) / 2, (1 + found) / 2])
@@ -260,13 +265,13 @@ class PredictiveMixture:
         means : [R, J, d]
         """
         J, d, g = self.parts.slopes.shape
-        R = max(1, _CHUNK // max(J * d, J * g, points * numbers))
-        size = max(1, _CHUNK // (R * numbers))
+        R = max(1, _BLOCK_NUMBERS // max(J * d, J * g, points * numbers))
+        size = max(1, _BLOCK_NUMBERS // (R * numbers))
         for row in range(0, len(self._x), R):
             rows = slice(row, row + R)
             x = self._x[rows]
-            log_joint_label, means = regress(self.parts, x)
-            log_weights = normalised(log_joint_label, x)
+            log_joint_label, means = regress_normals(self.parts, x)
+            log_weights = normalize_log_weights(log_joint_label, x)
             for point in range(0, points, size):
                 yield slice(point, point + size), rows, log_weights, means
 
@@ -304,10 +309,10 @@ class PredictiveMixture:
 
 
 def predictive_mixture(
-    components: Components, given: tuple[int, ...], values: np.ndarray, wanted: tuple[int, ...]
+    components: ComponentDraws, given: tuple[int, ...], values: np.ndarray, wanted: tuple[int, ...]
 ) -> PredictiveMixture:
     """The distribution of the columns `wanted`, those `given` having `values` [*M, g]."""
-    parts = cut(*components, given, wanted)
+    parts = partition_normals(*components, given, wanted)
     for array in (values, *parts):
         array.flags.writeable = False
     S, K = components.weights.shape
@@ -370,7 +375,7 @@ def _sds(factors: np.ndarray) -> np.ndarray:
     return np.sqrt((factors**2).sum(axis=2))
 
 
-def as_real(value: Any, name: str) -> np.ndarray:
+def as_real_array(value: Any, name: str) -> np.ndarray:
     """Return real numbers as a float64 array, or raise."""
     if np.ma.is_masked(value):
         raise ValueError(f"{name} must have no masked entries.")

@@ -5,7 +5,7 @@ from importlib.metadata import version
 from typing import Any
 
 
-def arviz_line() -> int:
+def arviz_major_version() -> int:
     """0 for arviz 0.23 with its `InferenceData`, 1 for arviz 1.x, built on `xarray.DataTree`.
 
     By the version: arviz 1.x still answers to the name `InferenceData`, with a warning.

@@ -11,12 +11,17 @@ from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from bgmm_jd.calibration.psis import KHAT_LIMIT
-from bgmm_jd.data.standardize import to_rows
+from bgmm_jd.data.standardize import as_standardized_rows
 from bgmm_jd.data.validation import as_count, as_seed
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.prediction import as_new_rows
-from bgmm_jd.reporting.arviz_version import arviz_line, import_arviz
-from bgmm_jd.reporting.leave_one_out import FEWEST_DRAWS, Loo, leave_one_out, quiet
+from bgmm_jd.reporting.arviz_version import arviz_major_version, import_arviz
+from bgmm_jd.reporting.leave_one_out import (
+    FEWEST_DRAWS,
+    Loo,
+    leave_one_out,
+    suppress_known_warnings,
+)
 from bgmm_jd.variational.labels import is_exchangeable
 
 if TYPE_CHECKING:  # pandas and xarray are imported when they are needed, as arviz is
@@ -112,7 +117,7 @@ def compare(
     rows = {name: _rows_of_fit(name, posterior, X) for name, posterior in fits.items()}
     _check_weights(fits)
     loos = {name: leave_one_out(fits[name], rows[name], draws, seed) for name in fits}
-    return table_of(fits, loos)
+    return comparison_table(fits, loos)
 
 
 def _check_posteriors(posteriors: Any) -> dict[Any, Posterior]:
@@ -151,7 +156,9 @@ def _rows_of_fit(name: Any, posterior: Posterior, X: Any) -> np.ndarray:
             f"posteriors[{name!r}] was fitted to {data.shape[0]} rows; X has {len(rows)}. Pass the "
             "rows of the fits, without those of weight 0, and compare fits of the same rows only."
         )
-    apart = np.abs(to_rows(rows, data.units).values - data.rows.values).max(axis=1)
+    apart = np.abs(as_standardized_rows(rows, data.standardization).values - data.rows.values).max(
+        axis=1
+    )
     if apart.max() > _SAME_ROWS:
         raise ValueError(
             f"posteriors[{name!r}] was fitted to other rows than X (row {apart.argmax()} is the "
@@ -172,7 +179,7 @@ def _check_weights(fits: Mapping[Any, Posterior]) -> None:
             )
 
 
-def table_of(fits: Mapping[Any, Posterior], loos: Mapping[Any, Loo]) -> "pd.DataFrame":
+def comparison_table(fits: Mapping[Any, Posterior], loos: Mapping[Any, Loo]) -> "pd.DataFrame":
     """What `compare` returns, of fits and the leave-one-out of each."""
     import pandas as pd
 
@@ -238,16 +245,16 @@ def _differences(loos: list[Loo]) -> "pd.DataFrame":
     blank = {"elpd_diff": math.nan, "dse": math.nan, "rank": len(known), "weight": 0.0}
     result = pd.DataFrame(blank, index=[str(i) for i in range(len(loos))])
     if known:
-        exact: dict[str, Any] = {} if arviz_line() < 1 else {"round_to": "none"}
-        with quiet():
-            found = import_arviz().compare(_levelled(known), method="stacking", **exact)
-        if arviz_line() < 1:  # which counts from the best to the others
+        exact: dict[str, Any] = {} if arviz_major_version() < 1 else {"round_to": "none"}
+        with suppress_known_warnings():
+            found = import_arviz().compare(_relative_to_best_fit(known), method="stacking", **exact)
+        if arviz_major_version() < 1:  # which counts from the best to the others
             found["elpd_diff"] = 0.0 - found["elpd_diff"]
         result.update(found[list(blank)])
     return result.astype({"rank": int})
 
 
-def _levelled(loos: Mapping[str, Loo]) -> dict[str, Any]:
+def _relative_to_best_fit(loos: Mapping[str, Loo]) -> dict[str, Any]:
     """The same with each row's value in relation to that of the fit which has it highest.
 
     ArviZ's stacking takes exp of each value. That is the density of a row, in whatever units X
@@ -255,9 +262,9 @@ def _levelled(loos: Mapping[str, Loo]) -> dict[str, Any]:
     differences between fits do not change when all of them are divided by the same.
     """
     highest = np.max([loo.rows for loo in loos.values()], axis=0)
-    name = "loo_i" if arviz_line() < 1 else "elpd_i"
+    name = "loo_i" if arviz_major_version() < 1 else "elpd_i"
     levelled = {}
     for key, loo in loos.items():
-        levelled[key] = loo.elpd_data.copy() if arviz_line() < 1 else copy(loo.elpd_data)
+        levelled[key] = loo.elpd_data.copy() if arviz_major_version() < 1 else copy(loo.elpd_data)
         setattr(levelled[key], name, getattr(loo.elpd_data, name).copy(data=loo.rows - highest))
     return levelled

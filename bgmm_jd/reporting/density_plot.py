@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from bgmm_jd.data.validation import as_columns, as_count, as_rows, check_missing
 from bgmm_jd.posterior.normal_mixtures import (
-    Components,
+    ComponentDraws,
     average_component_densities,
     component_densities,
     sample_mixture,
 )
-from bgmm_jd.posterior.posterior import Posterior, component_draws
+from bgmm_jd.posterior.posterior import Posterior, draw_components
 from bgmm_jd.posterior.prediction import predict_proba
 
 if TYPE_CHECKING:  # matplotlib costs half a second: it is imported when a figure is wanted
@@ -130,14 +130,14 @@ def _check_names(names: Any, D: int) -> list[str]:
     return [str(name) for name in names]
 
 
-def _mixture(posterior: Posterior, features: list[int], draws: int, seed: int) -> Components:
+def _mixture(posterior: Posterior, features: list[int], draws: int, seed: int) -> ComponentDraws:
     """Draws of the marginal over the features shown."""
-    whole = component_draws(posterior, draws, seed)
+    whole = draw_components(posterior, draws, seed)
     covariances = whole.covariances[..., features, :][..., features]
-    return Components(whole.weights, whole.means[..., features], covariances)
+    return ComponentDraws(whole.weights, whole.means[..., features], covariances)
 
 
-def _view(values: np.ndarray, mixture: Components, i: int) -> tuple[float, float]:
+def _view(values: np.ndarray, mixture: ComponentDraws, i: int) -> tuple[float, float]:
     """Limits of an axis: all rows and a margin."""
     low, high = values.min(), values.max()
     # Equal values have no span; the fitted spread stands in for it.
@@ -145,7 +145,7 @@ def _view(values: np.ndarray, mixture: Components, i: int) -> tuple[float, float
     return low - 0.06 * span, high + 0.06 * span
 
 
-def _axis_points(view: tuple[float, float], mixture: Components, i: int) -> np.ndarray:
+def _axis_points(view: tuple[float, float], mixture: ComponentDraws, i: int) -> np.ndarray:
     """Grid points along an axis: evenly spread ones, and more where components are.
 
     Components much narrower than the view would otherwise fall between the points.
@@ -159,7 +159,7 @@ def _axis_points(view: tuple[float, float], mixture: Components, i: int) -> np.n
     return np.union1d(np.linspace(*view, _GRID), inside)
 
 
-def _draw_line(ax: Axes, values: np.ndarray, mixture: Components) -> None:
+def _draw_line(ax: Axes, values: np.ndarray, mixture: ComponentDraws) -> None:
     """One feature: histogram, predictive density with its band, and the components' shares."""
     view = _view(values, mixture, 0)
     # Rice's rule, bounded: rules by the data's spread make millions of bars of one outlier.
@@ -182,7 +182,7 @@ def _draw_line(ax: Axes, values: np.ndarray, mixture: Components) -> None:
 
 
 def _draw_plane(
-    ax: Axes, view: list[tuple[float, float]], mixture: Components, predicted: np.ndarray
+    ax: Axes, view: list[tuple[float, float]], mixture: ComponentDraws, predicted: np.ndarray
 ) -> None:
     """Two features: regions of highest density and ellipses."""
     _draw_regions(ax, view, mixture, predicted)
@@ -191,12 +191,12 @@ def _draw_plane(
         _draw_ellipses(ax, mixture, k, colours[k])
     ax.set_xlim(*view[0])
     ax.set_ylim(*view[1])
-    if _comparable(view):
+    if _have_similar_spans(view):
         ax.set_aspect("equal", adjustable="box")
 
 
 def _draw_regions(
-    ax: Axes, view: list[tuple[float, float]], mixture: Components, predicted: np.ndarray
+    ax: Axes, view: list[tuple[float, float]], mixture: ComponentDraws, predicted: np.ndarray
 ) -> None:
     x, y = (_axis_points(view[i], mixture, i) for i in range(2))
     grid = np.stack(np.meshgrid(x, y), axis=-1)
@@ -214,7 +214,7 @@ def _draw_regions(
     ax.contour(x, y, density, levels, colors=_INK, linewidths=0.6, alpha=0.6, zorder=3)
 
 
-def _levels(mixture: Components, predicted: np.ndarray) -> np.ndarray:
+def _levels(mixture: ComponentDraws, predicted: np.ndarray) -> np.ndarray:
     """Densities above which the regions lie, from draws [n, 2] of the predictive distribution.
 
     A region {density > level} has the probability p if level is the (1 - p) quantile of the
@@ -224,7 +224,7 @@ def _levels(mixture: Components, predicted: np.ndarray) -> np.ndarray:
     return np.quantile(density, 1.0 - np.array(_REGIONS))
 
 
-def _draw_ellipses(ax: Axes, mixture: Components, k: int, colour: np.ndarray) -> None:
+def _draw_ellipses(ax: Axes, mixture: ComponentDraws, k: int, colour: np.ndarray) -> None:
     """Of one component, at 1 and 2 standard deviations: thin for draws, bold for the mean."""
     from matplotlib import patheffects
     from matplotlib.collections import LineCollection
@@ -276,13 +276,13 @@ def _colours(K: int) -> np.ndarray:
     return np.array([to_rgb(_PALETTE[k % len(_PALETTE)]) for k in range(K)])
 
 
-def _empty(mixture: Components) -> np.ndarray:
+def _empty(mixture: ComponentDraws) -> np.ndarray:
     """Which components have next to no rows: bool [K]."""
     mean = mixture.weights.mean(axis=0)
     return mean < _EMPTY / len(mean)
 
 
-def _comparable(view: list[tuple[float, float]]) -> bool:
+def _have_similar_spans(view: list[tuple[float, float]]) -> bool:
     """Whether the two features have spans so alike that one unit can be as long on both axes."""
     spans = [high - low for low, high in view]
     return max(spans) <= _MOST_UNEQUAL * min(spans)
@@ -291,7 +291,7 @@ def _comparable(view: list[tuple[float, float]]) -> bool:
 def _height(view: list[tuple[float, float]]) -> float:
     """Height of the axes over their width."""
     (left, right), (bottom, top) = view
-    return (top - bottom) / (right - left) if _comparable(view) else 0.8
+    return (top - bottom) / (right - left) if _have_similar_spans(view) else 0.8
 
 
 def _new_axes(height: float) -> Axes:
@@ -305,7 +305,7 @@ def _new_axes(height: float) -> Axes:
     return figure.add_subplot()
 
 
-def _finish(ax: Axes, mixture: Components) -> None:
+def _finish(ax: Axes, mixture: ComponentDraws) -> None:
     """Legend and frame."""
     handles = _component_handles(mixture) + ax.get_legend_handles_labels()[0]
     if mixture.means.shape[-1] == 2:
@@ -316,7 +316,7 @@ def _finish(ax: Axes, mixture: Components) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _component_handles(mixture: Components) -> list[Any]:
+def _component_handles(mixture: ComponentDraws) -> list[Any]:
     from matplotlib.lines import Line2D
 
     mean, sd = mixture.weights.mean(axis=0), mixture.weights.std(axis=0)

@@ -14,7 +14,7 @@ from bgmm_jd._version import __version__
 from bgmm_jd.backend.random import stateless_seed
 from bgmm_jd.data.validation import as_count, as_seed
 from bgmm_jd.model import covariances
-from bgmm_jd.model.covariance_forms import MATRIX_FORMS, SPREADS
+from bgmm_jd.model.covariance_forms import MATRIX_FORMS, SCALE_VARIABLES
 from bgmm_jd.posterior.densities import log_densities, row_log_likelihood
 from bgmm_jd.posterior.normal_mixtures import replicate_data
 from bgmm_jd.posterior.posterior import (
@@ -24,8 +24,8 @@ from bgmm_jd.posterior.posterior import (
     restart_posteriors,
 )
 from bgmm_jd.posterior.prediction import as_new_rows
-from bgmm_jd.reporting.arviz_version import arviz_line, import_arviz
-from bgmm_jd.variational.labels import arrange
+from bgmm_jd.reporting.arviz_version import arviz_major_version, import_arviz
+from bgmm_jd.variational.labels import permute_components
 
 if TYPE_CHECKING:  # arviz and xarray cost a second: they are imported when they are needed
     import xarray as xr
@@ -187,7 +187,7 @@ def _groups(
     likelihood = np.stack([row_log_likelihood(posterior, s, rows) for s in sampled])
     kept = np.arange(0, draws, max(1, -(-likelihood.size * posterior.D // _PREDICTIVE_NUMBERS)))
     rng = np.random.default_rng([seed, 4])
-    root = covariances.roots(theta, posterior.covariance)
+    root = covariances.covariance_factors(theta, posterior.covariance)
     replicated = np.stack(
         [
             replicate_data(
@@ -220,15 +220,15 @@ def _parameters(posterior: Posterior, theta: Mapping[str, np.ndarray]) -> Group:
         )
     form = posterior.covariance
     matrix = _SPREAD_DIMS[form]
-    dims = _DIMS | dict.fromkeys(SPREADS, matrix)
+    dims = _DIMS | dict.fromkeys(SCALE_VARIABLES, matrix)
     variables = {}
     for name, values in theta.items():
         generic = tuple(f"{name}_dim_{i}" for i in range(values.ndim - 2))
         variables[name] = (_DRAW + dims.get(name, generic), values)
-    variables["sds"] = (_DRAW + _SDS_DIMS[form], covariances.sds(theta, form))
+    variables["sds"] = (_DRAW + _SDS_DIMS[form], covariances.standard_deviations(theta, form))
     if form in MATRIX_FORMS:
-        variables["covariances"] = (_DRAW + matrix, covariances.covariances(theta))
-        variables["correlations"] = (_DRAW + matrix, covariances.correlations(theta))
+        variables["covariances"] = (_DRAW + matrix, covariances.covariance_matrices(theta))
+        variables["correlations"] = (_DRAW + matrix, covariances.correlation_matrices(theta))
     return Group(variables)
 
 
@@ -238,7 +238,7 @@ def _prior_draws(posterior: Posterior, draws: int, seed: int) -> dict[str, np.nd
     The order matters for a prior that tells the components apart.
     """
     sampled = posterior.prior.sample(draws, seed=stateless_seed(seed, salt="prior"))._asdict()
-    arranged = arrange(posterior.inside.model.sites, sampled, posterior.inside.order)
+    arranged = permute_components(posterior.inside.model.sites, sampled, posterior.inside.order)
     return {name: v.numpy().astype(posterior.dtype) for name, v in arranged.items()}
 
 
@@ -286,7 +286,7 @@ def _dataset(group: Group, attributes: Mapping[str, Any]) -> xr.Dataset:
 
 def _container(datasets: Mapping[str, xr.Dataset], attributes: Mapping[str, Any]) -> Any:
     """All groups in what the installed ArviZ takes for its functions."""
-    if arviz_line() < 1:
+    if arviz_major_version() < 1:
         return import_arviz().InferenceData(attrs=attributes, **datasets)
     import xarray as xr
 

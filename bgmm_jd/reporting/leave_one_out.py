@@ -12,7 +12,7 @@ import numpy as np
 from bgmm_jd.calibration import importance_sampling
 from bgmm_jd.posterior.densities import row_log_likelihood
 from bgmm_jd.posterior.posterior import Posterior
-from bgmm_jd.reporting.arviz_version import arviz_line, import_arviz
+from bgmm_jd.reporting.arviz_version import arviz_major_version, import_arviz
 
 _NUMBERS = 20_000_000  # at most, draws x rows, in the log likelihood: 80 MB in float32
 FEWEST_DRAWS = 100  # fewer have no tail that could be smoothed
@@ -45,14 +45,14 @@ class Loo(NamedTuple):
     elpd_data: Any
 
 
-UNKNOWN = Loo(math.nan, math.nan, math.nan, math.nan, True, np.empty(0), None)
+UNKNOWN_LOO = Loo(math.nan, math.nan, math.nan, math.nan, True, np.empty(0), None)
 
 
 def leave_one_out(posterior: Posterior, rows: np.ndarray, draws: int, seed: int) -> Loo:
     """Leave each row out in turn, by importance weights."""
     counts = _counts(posterior, rows)
     if counts is None:
-        return UNKNOWN
+        return UNKNOWN_LOO
     draws = min(draws, max(FEWEST_DRAWS, _NUMBERS // max(1, counts.sum())))
     # Draws of a surrogate are not draws of the posterior, and leave-one-out must know. So their
     # smoothed weights p / q are used up first: three times as many are drawn as are kept, and
@@ -63,16 +63,16 @@ def leave_one_out(posterior: Posterior, rows: np.ndarray, draws: int, seed: int)
     inside = posterior.inside
     if not posterior.calibrated:
         inside = inside._replace(weigh=True)
-    sampled = importance_sampling.calibrated(inside, draws, seed)
-    kept = thinned(sampled.log_q.numpy())
+    sampled = importance_sampling.draw_calibrated(inside, draws, seed)
+    kept = limit_copies(sampled.log_q.numpy())
     if _tail(len(kept)) <= _most_copies(draws):  # which could all be one draw's
-        return UNKNOWN
+        return UNKNOWN_LOO
     likelihood = row_log_likelihood(posterior, sampled, rows)[kept].repeat(counts, axis=1)
-    loo = of_likelihood(likelihood, sampled.theta["weights"].numpy()[kept])
+    loo = loo_from_likelihood(likelihood, sampled.theta["weights"].numpy()[kept])
     return loo._replace(bad=loo.bad or len(kept) < draws)
 
 
-def thinned(draws: np.ndarray) -> np.ndarray:
+def limit_copies(draws: np.ndarray) -> np.ndarray:
     """Indices of the draws [S], no draw more often than `_most_copies`.
 
     Where one draw has so much weight little can be told; but arviz 1.x tells nothing at all of a
@@ -94,17 +94,17 @@ def _tail(draws: int) -> float:
     return min(draws / 5.0, 3.0 * math.sqrt(draws))
 
 
-def of_likelihood(likelihood: np.ndarray, weights: np.ndarray) -> Loo:
+def loo_from_likelihood(likelihood: np.ndarray, weights: np.ndarray) -> Loo:
     """Leave-one-out by ArviZ, from the log likelihood [S, N] and any parameter [S, K]."""
     if not (likelihood.size and np.isfinite(likelihood).all()):
-        return UNKNOWN
-    with quiet():
+        return UNKNOWN_LOO
+    with suppress_known_warnings():
         return _read(import_arviz().loo(_container(likelihood, weights), pointwise=True, **_nats()))
 
 
 def _nats() -> dict[str, str]:
     """What keeps arviz 0.23 from the scale that its settings may name; 1.x has but one."""
-    return {"scale": "log"} if arviz_line() < 1 else {}
+    return {"scale": "log"} if arviz_major_version() < 1 else {}
 
 
 def _counts(posterior: Posterior, rows: np.ndarray) -> np.ndarray | None:
@@ -129,7 +129,7 @@ def _container(likelihood: np.ndarray, weights: np.ndarray) -> Any:
         "posterior": xr.Dataset({"weights": ((*draw, "component"), weights[np.newaxis])}),
         "log_likelihood": xr.Dataset({"x": ((*draw, "obs"), likelihood[np.newaxis])}),
     }
-    if arviz_line() < 1:
+    if arviz_major_version() < 1:
         return import_arviz().InferenceData(**datasets)
     return xr.DataTree.from_dict(datasets)
 
@@ -137,7 +137,7 @@ def _container(likelihood: np.ndarray, weights: np.ndarray) -> Any:
 def _read(found: Any) -> Loo:
     """The parts of an `ELPDData`, which have other names in each of ArviZ's lines."""
     k = np.nan_to_num(found.pareto_k.to_numpy(), nan=np.inf, posinf=np.inf)
-    if arviz_line() < 1:
+    if arviz_major_version() < 1:
         elpd, p, rows = found.elpd_loo, found.p_loo, found.loo_i
     else:
         elpd, p, rows = found.elpd, found.p, found.elpd_i
@@ -155,7 +155,7 @@ def _read(found: Any) -> Loo:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def suppress_known_warnings() -> Iterator[None]:
     """Without the warnings that the table tells in its own way; all others pass."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         for message in _TOLD_IN_THE_TABLE:

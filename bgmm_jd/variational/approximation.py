@@ -10,11 +10,11 @@ import tensorflow as tf
 from bgmm_jd.backend.execution import compiled
 from bgmm_jd.backend.random import stateless_seed
 from bgmm_jd.data.standardize import Data
-from bgmm_jd.data.units import Units, as_tensors
+from bgmm_jd.data.units import Standardization, as_standardization_tensors
 from bgmm_jd.variational.coordinates import flatten
-from bgmm_jd.variational.parameters import Values
+from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.structure import Model
-from bgmm_jd.variational.surrogate import joint_inside, named
+from bgmm_jd.variational.surrogate import by_name, standardized_surrogate
 
 MEAN_FIELD, AVERAGED, AT_THE_MEAN = "mean field", "averaged curvature", "curvature at the mean"
 
@@ -26,14 +26,14 @@ class Draws(NamedTuple):
     log_q: tf.Tensor
 
 
-class Normal(NamedTuple):
+class MultivariateNormal(NamedTuple):
     """N(mean, factor factor^T) over P unconstrained coordinates: arrays [P] and [P, P]."""
 
     mean: np.ndarray
     factor: np.ndarray
 
 
-class Spare(NamedTuple):
+class EmptyComponents(NamedTuple):
     """What stays as the mean field has it.
 
     components [K], breaks [K - 1] : bool.
@@ -53,7 +53,7 @@ class Spare(NamedTuple):
     chance: np.ndarray
 
 
-class Inside(NamedTuple):
+class Approximation(NamedTuple):
     """What a posterior is made of, in internal units.
 
     prior_units : the units that `model.prior` speaks in (internal ones for the default prior).
@@ -68,20 +68,20 @@ class Inside(NamedTuple):
     """
 
     model: Model
-    prior_units: Units
+    prior_units: Standardization
     data: Data
     execution: str
-    values: Values
+    values: VariationalParameters
     order: np.ndarray
     calibration: str = MEAN_FIELD
-    normal: Normal | None = None
-    spare: Spare | None = None
+    normal: MultivariateNormal | None = None
+    spare: EmptyComponents | None = None
     weigh: bool = False
 
     @property
-    def tensor_units(self) -> Units:
+    def standardization(self) -> Standardization:
         """`prior_units` in the dtype of the fit."""
-        return as_tensors(self.prior_units, self.data.dtype)
+        return as_standardization_tensors(self.prior_units, self.data.dtype)
 
     @property
     def informed(self) -> Any:
@@ -92,32 +92,36 @@ class Inside(NamedTuple):
     def numbers(self) -> int:
         """In the largest array that the likelihood of one draw makes."""
         N, D = self.data.shape
-        by_row = D if self.data.rows.missing is None or not self.model.matrices else D * D
-        return self.model.components * N * by_row
+        by_row = (
+            D if self.data.rows.missing is None or not self.model.has_covariance_matrices else D * D
+        )
+        return self.model.K * N * by_row
 
 
-def mean_field(inside: Inside, n: int, seed: int) -> Draws:
+def draw_mean_field(inside: Approximation, n: int, seed: int) -> Draws:
     """Draws of the mean-field surrogate."""
     values = {
         site: {name: tf.convert_to_tensor(v) for name, v in parameters.items()}
         for site, parameters in inside.values.items()
     }
     program = _mean_field_program(inside.model, inside.execution == "eager")
-    return program(values, inside.tensor_units, tf.constant(n), stateless_seed(seed))
+    return program(values, inside.standardization, tf.constant(n), stateless_seed(seed))
 
 
 @functools.lru_cache(maxsize=32)
 def _mean_field_program(model: Model, eager: bool) -> Callable[..., Draws]:
-    def draws(values: Values, units: Units, n: tf.Tensor, seed: tf.Tensor) -> Draws:
-        surrogate = joint_inside(model.sites, values, units)
+    def draws(
+        values: VariationalParameters, units: Standardization, n: tf.Tensor, seed: tf.Tensor
+    ) -> Draws:
+        surrogate = standardized_surrogate(model.sites, values, units)
         draws, log_q = surrogate.experimental_sample_and_log_prob(n, seed=seed)
-        return Draws(named(model.sites, draws), log_q)
+        return Draws(by_name(model.sites, draws), log_q)
 
     # A graph, not XLA, which would compile anew for each number of draws.
     return compiled(draws, "eager" if eager else "graph")
 
 
-def points_of(inside: Inside, draws: Draws) -> np.ndarray:
+def points_of(inside: Approximation, draws: Draws) -> np.ndarray:
     """Draws as points [S, P], in float64."""
-    points = flatten(inside.model.sites, draws.theta, inside.tensor_units).numpy()
+    points = flatten(inside.model.sites, draws.theta, inside.standardization).numpy()
     return points.astype(np.float64)

@@ -16,11 +16,11 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.data.units import Affine, Unit
+from bgmm_jd.data.units import AffineMap, Transformation
 from bgmm_jd.distributions import bijectors, stick_breaking, wishart
-from bgmm_jd.distributions.dirichlet import Dirichlet, MirroredDirichlet
-from bgmm_jd.distributions.gamma import Gamma, MirroredGamma
-from bgmm_jd.distributions.normal import MirroredNormal, Normal
+from bgmm_jd.distributions.dirichlet import AntitheticDirichlet, Dirichlet
+from bgmm_jd.distributions.gamma import AntitheticGamma, Gamma
+from bgmm_jd.distributions.normal import AntitheticNormal, Normal
 from bgmm_jd.distributions.standard_gamma import trigamma_excess
 
 Parameters = Mapping[str, Any]  # by name, in the constrained space: tensors or variables
@@ -50,13 +50,13 @@ class Family(NamedTuple):
     shapes: Callable[[Shape], Mapping[str, Shape]]
     coordinates: Callable[[], tfb.Bijector]
     distribution: Callable[[Parameters], tfd.Distribution]
-    in_training: Callable[[Parameters], tfd.Distribution]
+    training_distribution: Callable[[Parameters], tfd.Distribution]
     start: Callable[[tf.Tensor, tf.Tensor], Parameters]
     moments: Callable[[Parameters], tuple[Any, Any]]
-    units: Sequence[Unit]
-    change_units: Callable[[Parameters, Affine], Parameters] | None
+    units: Sequence[Transformation]
+    change_units: Callable[[Parameters, AffineMap], Parameters] | None
     natural: Callable[[Parameters, Parameters], Parameters]
-    root_coordinates: Callable[[], tfb.Bijector] | None = None
+    cholesky_coordinates: Callable[[], tfb.Bijector] | None = None
 
 
 def _alike(*names: str) -> Callable[[Shape], Mapping[str, Shape]]:
@@ -68,7 +68,7 @@ def _normal_start(mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
     return {"loc": mean, "scale": sd}
 
 
-def _normal_units(p: Parameters, change: Affine) -> Parameters:
+def _normal_units(p: Parameters, change: AffineMap) -> Parameters:
     loc = p["loc"] * change.factor
     shifted = loc if change.shift is None else loc + change.shift
     return {"loc": shifted, "scale": p["scale"] * change.factor}
@@ -84,10 +84,10 @@ NORMAL = Family(
     shapes=_alike("loc", "scale"),
     coordinates=tfb.Identity,
     distribution=lambda p: Normal(p["loc"], p["scale"]),
-    in_training=lambda p: MirroredNormal(p["loc"], p["scale"]),
+    training_distribution=lambda p: AntitheticNormal(p["loc"], p["scale"]),
     start=_normal_start,
     moments=lambda p: (p["loc"], p["scale"]),
-    units=tuple(Unit),
+    units=tuple(Transformation),
     change_units=_normal_units,
     natural=_normal_natural,
 )
@@ -108,10 +108,18 @@ GAMMA = Family(
     shapes=_alike("concentration", "mean"),
     coordinates=tfb.Exp,
     distribution=lambda p: Gamma(p["concentration"], p["concentration"] / p["mean"]),
-    in_training=lambda p: MirroredGamma(p["concentration"], p["concentration"] / p["mean"]),
+    training_distribution=lambda p: AntitheticGamma(
+        p["concentration"], p["concentration"] / p["mean"]
+    ),
     start=_gamma_start,
     moments=lambda p: (p["mean"], p["mean"] / p["concentration"] ** 0.5),
-    units=(Unit.NONE, Unit.SCALE, Unit.PRECISION, Unit.COMMON_SCALE, Unit.COMMON_PRECISION),
+    units=(
+        Transformation.NONE,
+        Transformation.SCALE,
+        Transformation.PRECISION,
+        Transformation.COMMON_SCALE,
+        Transformation.COMMON_PRECISION,
+    ),
     change_units=lambda p, change: {**p, "mean": p["mean"] * change.factor},
     natural=_gamma_natural,
 )
@@ -157,10 +165,10 @@ DIRICHLET = Family(
     # Independent of each other, as logs of ratios are not.
     coordinates=bijectors.StickCoordinates,
     distribution=lambda p: Dirichlet(p["concentration"]),
-    in_training=lambda p: MirroredDirichlet(p["concentration"]),
+    training_distribution=lambda p: AntitheticDirichlet(p["concentration"]),
     start=_dirichlet_start,
     moments=_dirichlet_moments,
-    units=(Unit.NONE,),  # proportions
+    units=(Transformation.NONE,),  # proportions
     change_units=None,
     natural=_dirichlet_natural,
 )
@@ -175,15 +183,15 @@ def _sticks_start(mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
     return {"concentration": 0.5 + (rest * total)[..., tf.newaxis] * pair}
 
 
-STICKS = Family(
+STICK_BREAKING = Family(
     constraints={"concentration": tfb.Exp()},
     shapes=lambda shape: {"concentration": (*shape[:-1], shape[-1] - 1, 2)},
     coordinates=bijectors.StickCoordinates,
     distribution=lambda p: stick_breaking.StickBreaking(p["concentration"]),
-    in_training=lambda p: stick_breaking.MirroredStickBreaking(p["concentration"]),
+    training_distribution=lambda p: stick_breaking.AntitheticStickBreaking(p["concentration"]),
     start=_sticks_start,
     moments=_dirichlet_moments,  # of the sticks: they have settled when these have
-    units=(Unit.NONE,),
+    units=(Transformation.NONE,),
     change_units=None,
     natural=_dirichlet_natural,  # each stick is a Dirichlet of two
 )
@@ -211,14 +219,16 @@ def _wishart_moments(p: Parameters) -> tuple[Any, Any]:
     return mean, (square / _degrees(p)[..., np.newaxis, np.newaxis]) ** 0.5
 
 
-def _wishart_units(p: Parameters, change: Affine) -> Parameters:
+def _wishart_units(p: Parameters, change: AffineMap) -> Parameters:
     # X -> F X F with F diagonal; the factor of the entries is F F^T.
     diagonal = tf.sqrt(tf.linalg.diag_part(change.factor))
     return {**p, "mean_tril": diagonal[:, tf.newaxis] * p["mean_tril"]}
 
 
 def _wishart_natural(p: Parameters, g: Parameters) -> Parameters:
-    excess, tril = wishart.natural(_degrees(p), p["mean_tril"], g["excess"], g["mean_tril"])
+    excess, tril = wishart.wishart_natural_gradient(
+        _degrees(p), p["mean_tril"], g["excess"], g["mean_tril"]
+    )
     return {"excess": excess, "mean_tril": tril}
 
 
@@ -226,20 +236,20 @@ WISHART = Family(
     constraints={"excess": tfb.Exp(), "mean_tril": tfb.TransformDiagonal(tfb.Exp())},
     shapes=lambda shape: {"excess": shape[:-2], "mean_tril": shape},
     coordinates=bijectors.matrix_coordinates,
-    root_coordinates=bijectors.cholesky_coordinates,
+    cholesky_coordinates=bijectors.cholesky_coordinates,
     distribution=lambda p: wishart.Wishart(_degrees(p), p["mean_tril"]),
-    in_training=lambda p: wishart.MirroredWishart(
+    training_distribution=lambda p: wishart.AntitheticWishart(
         _degrees(p), p["mean_tril"], input_output_cholesky=True
     ),
     start=_wishart_start,
     moments=_wishart_moments,
-    units=(Unit.NONE, Unit.PRECISION_MATRIX),
+    units=(Transformation.NONE, Transformation.PRECISION_MATRIX),
     change_units=_wishart_units,
     natural=_wishart_natural,
 )
 
 
-def _fixed_units(p: Parameters, change: Affine) -> Parameters:
+def _fixed_units(p: Parameters, change: AffineMap) -> Parameters:
     value = p["value"] * change.factor
     return {"value": value if change.shift is None else value + change.shift}
 
@@ -254,20 +264,20 @@ FIXED = Family(
     shapes=_alike(),
     coordinates=tfb.Identity,
     distribution=_point,
-    in_training=_point,
+    training_distribution=_point,
     start=lambda mean, sd: {},
     moments=lambda p: (np.zeros(0), np.ones(0)),
-    units=tuple(Unit),
+    units=tuple(Transformation),
     change_units=_fixed_units,
     natural=lambda p, g: {},
 )
 
 # The family of a distribution in the prior -> the member of the surrogate. Exact types only: a
 # subclass may mean something else.
-TWINS: dict[type, Family] = {
+MATCHING_FAMILY: dict[type, Family] = {
     tfd.Normal: NORMAL,
     tfd.Gamma: GAMMA,
     tfd.Dirichlet: DIRICHLET,
-    stick_breaking.StickBreaking: STICKS,
+    stick_breaking.StickBreaking: STICK_BREAKING,
     tfd.WishartTriL: WISHART,
 }

@@ -13,18 +13,18 @@ import tensorflow as tf
 from scipy.optimize import linear_sum_assignment
 
 from bgmm_jd.backend.execution import cached_per_prior
-from bgmm_jd.data.units import Units
+from bgmm_jd.data.units import Standardization
 from bgmm_jd.model.likelihood import Theta
 from bgmm_jd.variational.families import DIRICHLET
 from bgmm_jd.variational.log_joint import log_prior
-from bgmm_jd.variational.parameters import Values
+from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.structure import Model, Site
 
 _EXCHANGE_DRAWS = 8
-_BETTER = 0.01  # nats of log prior: more than rounding
+_LEAST_GAIN = 0.01  # nats of log prior: more than rounding
 
 
-def separated(means: np.ndarray) -> np.ndarray:
+def order_by_separation(means: np.ndarray) -> np.ndarray:
     """Labels [K] in ascending order of the feature that tells the components best apart.
 
     That is the feature whose closest two components are furthest apart, so that no two of them
@@ -40,7 +40,9 @@ def separated(means: np.ndarray) -> np.ndarray:
     return np.argsort(means[:, gaps.argmax()], kind="stable")
 
 
-def align(means: np.ndarray, others: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+def match_labels(
+    means: np.ndarray, others: np.ndarray, weight: np.ndarray | None = None
+) -> np.ndarray:
     """Labels [K] of `others` that match those of `means`: the least total squared distance.
 
     Parameters
@@ -52,7 +54,7 @@ def align(means: np.ndarray, others: np.ndarray, weight: np.ndarray | None = Non
     return linear_sum_assignment(cost if weight is None else weight[:, np.newaxis] * cost)[1]
 
 
-def check_permutation(order: Any, K: int) -> np.ndarray:
+def as_permutation(order: Any, K: int) -> np.ndarray:
     """Return `order` as an array of the labels 0 to K - 1, or raise."""
     labels = np.asarray(order)
     if labels.shape != (K,) or sorted(labels.tolist()) != list(range(K)):
@@ -60,24 +62,28 @@ def check_permutation(order: Any, K: int) -> np.ndarray:
     return labels.astype(int)
 
 
-def arrange(sites: tuple[Site, ...], theta: Mapping[str, Any], order: np.ndarray) -> dict[str, Any]:
+def permute_components(
+    sites: tuple[Site, ...], theta: Mapping[str, Any], order: np.ndarray
+) -> dict[str, Any]:
     """Draws [S, ...] with their components in another order."""
-    moving = {site.name for site in sites if site.by_component}
+    moving = {site.name for site in sites if site.has_component_axis}
     return {name: tf.gather(v, order, axis=1) if name in moving else v for name, v in theta.items()}
 
 
-def arrange_values(sites: tuple[Site, ...], values: Values, order: np.ndarray) -> Values:
+def permute_parameters(
+    sites: tuple[Site, ...], values: VariationalParameters, order: np.ndarray
+) -> VariationalParameters:
     """Parameters of a surrogate with its components in another order."""
     return {
         site.name: {
-            name: np.asarray(v)[order] if site.by_component else v
+            name: np.asarray(v)[order] if site.has_component_axis else v
             for name, v in values[site.name].items()
         }
         for site in sites
     }
 
 
-def can_arrange(sites: tuple[Site, ...]) -> bool:
+def is_permutable(sites: tuple[Site, ...]) -> bool:
     """Whether the surrogate's components can be put into another order."""
     return all(has_own_parameters(site) for site in sites)
 
@@ -88,7 +94,7 @@ def has_own_parameters(site: Site) -> bool:
     Proportions in any family but a Dirichlet have not: they have one coordinate fewer than
     components. Nor have variables that the prior fixes.
     """
-    if not site.by_component:
+    if not site.has_component_axis:
         return True
     return site.fixed is None and (site.name != "weights" or site.family is DIRICHLET)
 
@@ -101,21 +107,21 @@ def is_exchangeable(model: Model) -> bool:
     """
     draws = model.prior.sample(_EXCHANGE_DRAWS, seed=(0, 0))
     before = model.prior.log_prob(draws).numpy()
-    K = model.components
+    K = model.K
     for order in (np.roll(np.arange(K), 1), np.arange(K)[::-1]):
-        arranged = arrange(model.sites, draws._asdict(), order)
+        arranged = permute_components(model.sites, draws._asdict(), order)
         after = model.prior.log_prob(*arranged.values()).numpy()
         if not np.allclose(before, after, rtol=1e-4, atol=1e-4):
             return False
     return True
 
 
-def are_told_apart(model: Model) -> bool:
+def prior_distinguishes_components(model: Model) -> bool:
     """Whether the prior tells components apart that could change places in the surrogate."""
-    return can_arrange(model.sites) and not is_exchangeable(model)
+    return is_permutable(model.sites) and not is_exchangeable(model)
 
 
-def preferred(model: Model, theta: Theta, units: Units) -> np.ndarray:
+def order_preferred_by_prior(model: Model, theta: Theta, units: Standardization) -> np.ndarray:
     """Labels [K] in the order in which the prior density is highest.
 
     Found by exchanges of two components, each the best of all, beginning with the order at hand.
@@ -125,27 +131,27 @@ def preferred(model: Model, theta: Theta, units: Units) -> np.ndarray:
     theta : one draw in internal units, as arrays of the variables' shapes.
     units : those of the prior.
     """
-    order = np.arange(model.components)
+    order = np.arange(model.K)
     pairs = list(itertools.combinations(order, 2))
     while pairs:
         tried = np.tile(order, (1 + len(pairs), 1))
         for row, (k, j) in zip(tried[1:], pairs, strict=True):
             row[[k, j]] = row[[j, k]]
-        density = log_prior(model, _in_orders(model.sites, theta, tried), units).numpy()
+        density = log_prior(model, _under_each_order(model.sites, theta, tried), units).numpy()
         density = np.where(np.isfinite(density), density, -np.inf)
         best = int(density.argmax())
-        if not density[best] > density[0] + _BETTER:
+        if not density[best] > density[0] + _LEAST_GAIN:
             break
         order = tried[best]
     return order
 
 
-def _in_orders(sites: tuple[Site, ...], theta: Theta, orders: np.ndarray) -> Theta:
+def _under_each_order(sites: tuple[Site, ...], theta: Theta, orders: np.ndarray) -> Theta:
     """As many draws as there are orders [S, K], the same but for their components' places."""
     return {
         site.name: tf.constant(
             theta[site.name][orders]
-            if site.by_component
+            if site.has_component_axis
             else np.repeat(theta[site.name][np.newaxis], len(orders), axis=0)
         )
         for site in sites

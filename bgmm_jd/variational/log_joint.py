@@ -5,15 +5,21 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.data.rows import Rows
-from bgmm_jd.data.units import Unit, Units, log_volume, root_to_user, to_user
-from bgmm_jd.distributions.wishart import WishartTriLOfFactors
+from bgmm_jd.data.units import (
+    Standardization,
+    Transformation,
+    log_det_jacobian,
+    unstandardize,
+    unstandardize_cholesky,
+)
+from bgmm_jd.distributions.wishart import WishartTriLOfCholesky
 from bgmm_jd.model import quadratic_likelihood
-from bgmm_jd.model.covariance_forms import root_name
+from bgmm_jd.model.covariance_forms import cholesky_name
 from bgmm_jd.model.likelihood import Theta, row_log_likelihood
 from bgmm_jd.variational.structure import SHAPE_WRAPPERS, Model, Site
 
 
-def log_prior(model: Model, theta: Theta, units: Units) -> tf.Tensor:
+def log_prior(model: Model, theta: Theta, units: Standardization) -> tf.Tensor:
     """Log prior density of draws in internal units, in nats: shape [S].
 
     The prior speaks in the user's units, and maybe in another dtype than the fit; the draws go
@@ -26,7 +32,7 @@ def log_prior(model: Model, theta: Theta, units: Units) -> tf.Tensor:
         roots.append(_root_in_prior(site, theta, units, dtype))
     density = _log_density(model.prior, draws, roots)
     dtype = units.scale.dtype
-    return tf.cast(density, dtype) + log_volume(model.volumes, units)
+    return tf.cast(density, dtype) + log_det_jacobian(model.densities, units)
 
 
 def _log_density(
@@ -47,40 +53,47 @@ def _over_roots(member: tfd.Distribution) -> tfd.Distribution:
     """A `tfd.WishartTriL`, whatever shapes it, as the density of matrices by their roots."""
     if isinstance(member, SHAPE_WRAPPERS):
         return member.copy(distribution=_over_roots(member.distribution))
-    return WishartTriLOfFactors(**{**member.parameters, "input_output_cholesky": True})
+    return WishartTriLOfCholesky(**{**member.parameters, "input_output_cholesky": True})
 
 
-_POSITIVE = (Unit.SCALE, Unit.PRECISION, Unit.COMMON_SCALE, Unit.COMMON_PRECISION)
+_POSITIVE = (
+    Transformation.SCALE,
+    Transformation.PRECISION,
+    Transformation.COMMON_SCALE,
+    Transformation.COMMON_PRECISION,
+)
 
 
-def _in_prior(site: Site, draw: tf.Tensor, units: Units, dtype: tf.DType) -> tf.Tensor:
+def _in_prior(site: Site, draw: tf.Tensor, units: Standardization, dtype: tf.DType) -> tf.Tensor:
     """Draws of one variable as the prior takes them: in the user's units and the prior's dtype."""
     if site.fixed is not None:
         # The very value: one rounding off, and its density is zero.
         return tf.broadcast_to(tf.constant(site.fixed, dtype), tf.shape(draw))
-    value = tf.cast(to_user(site.unit, draw, units), dtype)
+    value = tf.cast(unstandardize(site.unit, draw, units), dtype)
     if site.name == "weights" or site.unit in _POSITIVE:
         # A sparse prior makes proportions that a narrower dtype takes for zero.
         return tf.maximum(value, np.finfo(dtype.as_numpy_dtype).tiny)
     return value
 
 
-def _root_in_prior(site: Site, theta: Theta, units: Units, dtype: tf.DType) -> tf.Tensor | None:
+def _root_in_prior(
+    site: Site, theta: Theta, units: Standardization, dtype: tf.DType
+) -> tf.Tensor | None:
     """The root beside a draw as the prior takes it; None where there is none."""
-    root = theta.get(root_name(site.name))
+    root = theta.get(cholesky_name(site.name))
     if root is None:
         return None
-    return tf.cast(root_to_user(site.unit, root, units), dtype)
+    return tf.cast(unstandardize_cholesky(site.unit, root, units), dtype)
 
 
 def log_joint(
     model: Model,
     theta: Theta,
-    units: Units,
+    units: Standardization,
     rows: Rows,
     batches: int = 1,
     accumulate: tf.DType | None = None,
-    expanded: bool = False,
+    use_statistics: bool = False,
 ) -> tf.Tensor:
     """Log joint density of the draws and the whole data set, estimated from a batch: shape [S].
 
@@ -95,10 +108,12 @@ def log_joint(
     expanded : bool
         Whether the likelihood is a matrix product of complete rows: see `quadratic`.
     """
-    if expanded:
-        coefficients = quadratic_likelihood.coefficients_of(theta, model.covariance)
-        terms = quadratic_likelihood.terms_of(tf.transpose(rows.values), model.covariance)
-        label = quadratic_likelihood.log_joint_label(coefficients, terms)
+    if use_statistics:
+        coefficients = quadratic_likelihood.natural_parameters(theta, model.covariance)
+        terms = quadratic_likelihood.sufficient_statistics(
+            tf.transpose(rows.values), model.covariance
+        )
+        label = quadratic_likelihood.log_joint_label_from_statistics(coefficients, terms)
         likelihood = tf.reduce_logsumexp(label, axis=-2)
     else:
         likelihood = row_log_likelihood(theta, rows, model.covariance)

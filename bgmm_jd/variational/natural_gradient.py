@@ -4,11 +4,11 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from bgmm_jd.variational.parameters import Values
+from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.structure import Site
 
 
-class Stride(NamedTuple):
+class StepSize(NamedTuple):
     """How far a step goes: numbers outside the compiled loop, tensors inside.
 
     rate : step size, 1 being a full natural-gradient step.
@@ -22,8 +22,11 @@ class Stride(NamedTuple):
 
 
 def natural_step(
-    sites: tuple[Site, ...], values: Values, gradient: Values, stride: Stride
-) -> Values:
+    sites: tuple[Site, ...],
+    values: VariationalParameters,
+    gradient: VariationalParameters,
+    stride: StepSize,
+) -> VariationalParameters:
     """What each unconstrained parameter moves by: -rate F^-1 gradient, cut to its longest.
 
     Parameters
@@ -43,15 +46,15 @@ def natural_step(
     return {site.name: {name: step(site, name) for name in direction[site.name]} for site in sites}
 
 
-def _longest(name: str, parameters: Any, stride: Stride) -> Any:
+def _longest(name: str, parameters: Any, stride: StepSize) -> Any:
     if name == "loc":
         return stride.longest_loc * parameters["scale"]
     if name == "mean_tril":
-        return stride.longest_log * tril_reach(parameters["mean_tril"])
+        return stride.longest_log * cholesky_step_scale(parameters["mean_tril"])
     return stride.longest_log
 
 
-def tril_reach(tril: tf.Tensor) -> tf.Tensor:
+def cholesky_step_scale(tril: tf.Tensor) -> tf.Tensor:
     """What counts as a change by 1 of each entry of a Cholesky factor trained in log diagonal.
 
     1 on the diagonal, and below it the length of the row: a change that turns it.
@@ -60,7 +63,9 @@ def tril_reach(tril: tf.Tensor) -> tf.Tensor:
     return tf.linalg.set_diag(length, tf.ones_like(tf.linalg.diag_part(tril)))
 
 
-def natural_gradient(sites: tuple[Site, ...], values: Values, gradient: Values) -> Values:
+def natural_gradient(
+    sites: tuple[Site, ...], values: VariationalParameters, gradient: VariationalParameters
+) -> VariationalParameters:
     """Inverse Fisher information of the surrogate times the gradient, site by site.
 
     Parameters

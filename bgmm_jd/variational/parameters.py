@@ -8,17 +8,22 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow_probability import bijectors as tfb
 
-from bgmm_jd.data.units import Units
+from bgmm_jd.data.units import Standardization
 from bgmm_jd.variational.coordinates import bijector_to_standardized
 from bgmm_jd.variational.families import Parameters
 from bgmm_jd.variational.structure import Site
 
-Values = Mapping[str, Parameters]  # site name -> parameter name -> tensor, array or variable
+VariationalParameters = Mapping[
+    str, Parameters
+]  # site name -> parameter name -> tensor, array or variable
 
 
-def start_values(
-    sites: tuple[Site, ...], moments: Mapping[str, tuple[Any, Any]], units: Units, dtype: Any
-) -> Values:
+def parameters_from_moments(
+    sites: tuple[Site, ...],
+    moments: Mapping[str, tuple[Any, Any]],
+    units: Standardization,
+    dtype: Any,
+) -> VariationalParameters:
     """Parameters whose means and standard deviations are those given, in internal units.
 
     Parameters
@@ -56,7 +61,9 @@ def _unconstrain(
     return loc, tf.exp(log_sd + volume / size) * tf.ones_like(loc)
 
 
-def map_values(function: Callable[..., Any], sites: tuple[Site, ...], *values: Values) -> Values:
+def map_parameters(
+    function: Callable[..., Any], sites: tuple[Site, ...], *values: VariationalParameters
+) -> VariationalParameters:
     """Apply `function(constraint, leaf, ...)` to every parameter of the surrogate."""
     return {
         site.name: {
@@ -67,7 +74,7 @@ def map_values(function: Callable[..., Any], sites: tuple[Site, ...], *values: V
     }
 
 
-def variables(sites: tuple[Site, ...], dtype: Any) -> Values:
+def trainable_variables(sites: tuple[Site, ...], dtype: Any) -> VariationalParameters:
     """A `tfp.util.TransformedVariable` for each parameter, to be assigned a start."""
     return {
         site.name: {
@@ -84,11 +91,15 @@ def _parameter_shapes(site: Site) -> Mapping[str, tuple[int, ...]]:
     return site.family.shapes(tuple(site.bijector.inverse_event_shape(site.shape)))
 
 
-def free_of(sites: tuple[Site, ...], values: Values) -> Values:
+def to_unconstrained(
+    sites: tuple[Site, ...], values: VariationalParameters
+) -> VariationalParameters:
     """Unconstrained coordinates of the parameters."""
-    return map_values(lambda constraint, v: constraint.inverse(v), sites, values)
+    return map_parameters(lambda constraint, v: constraint.inverse(v), sites, values)
 
 
-def values_of(sites: tuple[Site, ...], free: Values) -> Values:
+def from_unconstrained(
+    sites: tuple[Site, ...], free: VariationalParameters
+) -> VariationalParameters:
     """Parameters at unconstrained coordinates."""
-    return map_values(lambda constraint, v: constraint.forward(v), sites, free)
+    return map_parameters(lambda constraint, v: constraint.forward(v), sites, free)

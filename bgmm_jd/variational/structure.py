@@ -9,9 +9,9 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.data.units import Unit
-from bgmm_jd.model.covariance_forms import MATRIX_FORMS, is_by_component, unit_of
-from bgmm_jd.variational.families import FIXED, NORMAL, STICKS, TWINS, Family
+from bgmm_jd.data.units import Transformation
+from bgmm_jd.model.covariance_forms import MATRIX_FORMS, has_component_axis, transformation_of
+from bgmm_jd.variational.families import FIXED, MATCHING_FAMILY, NORMAL, STICK_BREAKING, Family
 
 SHAPE_WRAPPERS = tfd.Independent | tfd.Sample  # they only shape what they are wrapped around
 
@@ -32,8 +32,8 @@ class Site(NamedTuple):
     name: str
     shape: tuple[int, ...]
     family: Family
-    unit: Unit = Unit.NONE
-    by_component: bool = False
+    unit: Transformation = Transformation.NONE
+    has_component_axis: bool = False
     bijector: tfb.Bijector | None = None
     dtype: tf.DType | None = None
     fixed: np.ndarray | None = None
@@ -56,8 +56,8 @@ def sites_of(prior: tfd.JointDistributionCoroutine, covariance: str = "diag") ->
     distributions, draws = prior.sample_distributions(seed=(0, 0))
     found = []
     for name, distribution, draw in zip(distributions._fields, distributions, draws, strict=True):
-        site = _site(name, distribution, draw, unit_of(name, covariance))
-        found.append(site._replace(by_component=is_by_component(name, covariance)))
+        site = _site(name, distribution, draw, transformation_of(name, covariance))
+        found.append(site._replace(has_component_axis=has_component_axis(name, covariance)))
     _check_fixed(prior, found)
     _check_supports(prior, found)
     return tuple(found)
@@ -81,11 +81,11 @@ def _check_supports(prior: tfd.JointDistributionCoroutine, sites: list[Site]) ->
     for seed in ((0, 1), (0, 2)):
         distributions, _ = prior.sample_distributions(seed=seed)
         for site, distribution in zip(sites, distributions, strict=True):
-            if site.bijector is None or type(_innermost(distribution)) in TWINS:
+            if site.bijector is None or type(_unwrap(distribution)) in MATCHING_FAMILY:
                 continue
             other = distribution.experimental_default_event_space_bijector()
             for one, two in ((site.bijector, other), (other, site.bijector)):
-                if not _leads_into(one, two, site):
+                if not _maps_into_support(one, two, site):
                     raise ValueError(
                         f"prior's variable '{site.name}' must have a support that does not depend "
                         "on other variables. Use a family with a fixed one, such as HalfNormal, "
@@ -93,16 +93,16 @@ def _check_supports(prior: tfd.JointDistributionCoroutine, sites: list[Site]) ->
                     )
 
 
-def _leads_into(one: tfb.Bijector, two: tfb.Bijector, site: Site) -> bool:
+def _maps_into_support(one: tfb.Bijector, two: tfb.Bijector, site: Site) -> bool:
     """Whether values that one map makes are among those of the other."""
     shape = one.inverse_event_shape(site.shape)
     made = (one.forward(tf.fill(shape, tf.constant(x, site.dtype))) for x in (-3.0, 3.0))
     return all(np.isfinite(two.inverse(values)).all() for values in made)
 
 
-def _site(name: str, distribution: tfd.Distribution, draw: tf.Tensor, unit: Unit) -> Site:
+def _site(name: str, distribution: tfd.Distribution, draw: tf.Tensor, unit: Transformation) -> Site:
     shape = tuple(distribution.event_shape)
-    kind = type(_innermost(distribution))
+    kind = type(_unwrap(distribution))
     if kind in (tfd.Deterministic, tfd.VectorDeterministic):
         if distribution.variables:
             raise ValueError(
@@ -110,7 +110,7 @@ def _site(name: str, distribution: tfd.Distribution, draw: tf.Tensor, unit: Unit
                 "would be kept. Use a constant, and another prior for another one."
             )
         return Site(name, shape, FIXED, unit, fixed=draw.numpy())
-    family = _twin(distribution, unit)
+    family = _matching_family(distribution, unit)
     if family is not None:
         return Site(name, shape, family, unit)
     bijector = distribution.experimental_default_event_space_bijector()
@@ -119,15 +119,15 @@ def _site(name: str, distribution: tfd.Distribution, draw: tf.Tensor, unit: Unit
             f"prior's variable '{name}' ({type(distribution).__name__}) has no map from the real "
             "line to its support. Use a continuous distribution."
         )
-    if _changes_nothing(bijector, shape, distribution.dtype):
+    if _is_identity(bijector, shape, distribution.dtype):
         bijector = tfb.Identity()  # however deep TFP has wrapped it
     return Site(name, shape, NORMAL, unit, bijector=bijector, dtype=distribution.dtype)
 
 
-def _twin(distribution: tfd.Distribution, unit: Unit) -> Family | None:
+def _matching_family(distribution: tfd.Distribution, unit: Transformation) -> Family | None:
     """The family of the distribution's trainable twin, if it has one."""
-    innermost = _innermost(distribution)
-    family = TWINS.get(type(innermost))
+    innermost = _unwrap(distribution)
+    family = MATCHING_FAMILY.get(type(innermost))
     # In other units a variable may leave its family (means ~ Gamma, say), and a Wishart may be one
     # of factors.
     if family is None or unit not in family.units:
@@ -135,7 +135,7 @@ def _twin(distribution: tfd.Distribution, unit: Unit) -> Family | None:
     return None if getattr(innermost, "input_output_cholesky", False) else family
 
 
-def _changes_nothing(bijector: tfb.Bijector, shape: tuple[int, ...], dtype: tf.DType) -> bool:
+def _is_identity(bijector: tfb.Bijector, shape: tuple[int, ...], dtype: tf.DType) -> bool:
     if tuple(bijector.inverse_event_shape(shape)) != shape:
         return False
     points = np.linspace(-2.0, 3.0, max(1, int(np.prod(shape)))).reshape(shape)
@@ -143,7 +143,7 @@ def _changes_nothing(bijector: tfb.Bijector, shape: tuple[int, ...], dtype: tf.D
     return np.array_equal(bijector.forward(tf.constant(points)), points)
 
 
-def _innermost(distribution: tfd.Distribution) -> tfd.Distribution:
+def _unwrap(distribution: tfd.Distribution) -> tfd.Distribution:
     """What `Independent` and `Sample` are wrapped around."""
     while isinstance(distribution, SHAPE_WRAPPERS):
         distribution = distribution.distribution
@@ -172,8 +172,8 @@ class Model:
     sites: tuple[Site, ...]
 
     @property
-    def components(self) -> int:
-        """K."""
+    def K(self) -> int:
+        """The number of components."""
         return self.site("weights").shape[0]
 
     def site(self, name: str) -> Site:
@@ -186,22 +186,22 @@ class Model:
         return self.prior.variables
 
     @property
-    def breaks_sticks(self) -> bool:
+    def is_stick_breaking(self) -> bool:
         """Whether the weights are those of a stick-breaking prior, which are not exchangeable."""
-        return any(site.family is STICKS for site in self.sites)
+        return any(site.family is STICK_BREAKING for site in self.sites)
 
     @property
-    def matrices(self) -> bool:
+    def has_covariance_matrices(self) -> bool:
         """Whether a covariance is a matrix."""
         return self.covariance in MATRIX_FORMS
 
     @property
-    def units(self) -> dict[str, Unit]:
+    def units(self) -> dict[str, Transformation]:
         """What each variable is measured in, by name."""
         return {site.name: site.unit for site in self.sites}
 
     @property
-    def volumes(self) -> list[tuple[Unit, tuple[int, ...]]]:
+    def densities(self) -> list[tuple[Transformation, tuple[int, ...]]]:
         """Unit and shape of each variable that has a density."""
         return [(site.unit, site.shape) for site in self.sites if site.fixed is None]
 

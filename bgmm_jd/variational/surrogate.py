@@ -12,17 +12,19 @@ from typing import Any
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.backend.random import offset
-from bgmm_jd.data.units import Units, affine, to_internal
+from bgmm_jd.backend.random import offset_seed
+from bgmm_jd.data.units import Standardization, affine_map, standardize_value
 from bgmm_jd.distributions import wishart
-from bgmm_jd.model.covariance_forms import root_name
+from bgmm_jd.model.covariance_forms import cholesky_name
 from bgmm_jd.variational.coordinates import bijector_to_data_units, bijector_to_standardized
 from bgmm_jd.variational.families import Parameters
-from bgmm_jd.variational.parameters import Values, map_values
+from bgmm_jd.variational.parameters import VariationalParameters, map_parameters
 from bgmm_jd.variational.structure import Site
 
 
-def joint(sites: tuple[Site, ...], values: Values, units: Units) -> tfd.JointDistributionCoroutine:
+def surrogate_in_data_units(
+    sites: tuple[Site, ...], values: VariationalParameters, units: Standardization
+) -> tfd.JointDistributionCoroutine:
     """The surrogate in the user's units: the prior's names, order and shapes, all independent.
 
     Parameters
@@ -66,35 +68,39 @@ class IndependentMembers(tfd.JointDistributionCoroutine):
     def experimental_sample_and_log_prob(self, sample_shape=(), seed=None):
         """Draws [*sample_shape, ...] of each member, in a tuple, and their joint log density."""
         pairs = [
-            member.experimental_sample_and_log_prob(sample_shape, seed=offset(seed, across=i))
+            member.experimental_sample_and_log_prob(sample_shape, seed=offset_seed(seed, across=i))
             for i, member in enumerate(self._members())
         ]
         draws, log_probs = zip(*pairs, strict=True)
         return draws, tf.add_n(log_probs)
 
 
-def named(sites: tuple[Site, ...], draws: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
+def by_name(sites: tuple[Site, ...], draws: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
     """The draws of `joint_inside` by name."""
     return dict(zip((site.name for site in sites), draws, strict=True))
 
 
-def with_roots(sites: tuple[Site, ...], draws: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
+def with_cholesky(sites: tuple[Site, ...], draws: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
     """The draws of `joint_in_training` by name: the matrices of roots, and these beside them."""
-    theta = named(sites, draws)
+    theta = by_name(sites, draws)
     for site in sites:
-        if site.family.root_coordinates is not None:
+        if site.family.cholesky_coordinates is not None:
             root = theta[site.name]
-            theta[root_name(site.name)] = root
-            theta[site.name] = wishart.outer(root, site.shape[-1])
+            theta[cholesky_name(site.name)] = root
+            theta[site.name] = wishart.product_with_transpose(root, site.shape[-1])
     return theta
 
 
-def without_roots(sites: tuple[Site, ...], theta: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+def without_cholesky(
+    sites: tuple[Site, ...], theta: Mapping[str, tf.Tensor]
+) -> dict[str, tf.Tensor]:
     """The variables of the model alone, to leave a compiled program."""
     return {site.name: theta[site.name] for site in sites}
 
 
-def joint_inside(sites: tuple[Site, ...], values: Values, units: Units) -> IndependentMembers:
+def standardized_surrogate(
+    sites: tuple[Site, ...], values: VariationalParameters, units: Standardization
+) -> IndependentMembers:
     """The surrogate in internal units, to draw from.
 
     Parameters
@@ -106,8 +112,11 @@ def joint_inside(sites: tuple[Site, ...], values: Values, units: Units) -> Indep
     )
 
 
-def joint_in_training(
-    sites: tuple[Site, ...], values: Values, units: Units, step_seed: Callable[[], tf.Tensor]
+def training_surrogate(
+    sites: tuple[Site, ...],
+    values: VariationalParameters,
+    units: Standardization,
+    step_seed: Callable[[], tf.Tensor],
 ) -> IndependentMembers:
     """The surrogate in internal units, made for a quiet gradient.
 
@@ -122,14 +131,14 @@ def joint_in_training(
 
     def members():
         # Read at every use: the variables move from step to step.
-        moving = map_values(lambda _, v: tf.convert_to_tensor(v), sites, values)
-        still = map_values(lambda _, v: tf.stop_gradient(v), sites, moving)
+        moving = map_parameters(lambda _, v: tf.convert_to_tensor(v), sites, values)
+        still = map_parameters(lambda _, v: tf.stop_gradient(v), sites, moving)
         seed = step_seed()
         return [
             StickTheLanding(
                 _member(site, moving[site.name], units, user=False, training=True),
                 _member(site, still[site.name], units, user=False, training=True),
-                offset(seed, across=i),
+                offset_seed(seed, across=i),
             )
             for i, site in enumerate(sites)
         ]
@@ -178,13 +187,13 @@ class StickTheLanding(tfd.Distribution):
 
 
 def _member(
-    site: Site, parameters: Parameters, units: Units, user: bool, training: bool = False
+    site: Site, parameters: Parameters, units: Standardization, user: bool, training: bool = False
 ) -> tfd.Distribution:
-    build = site.family.in_training if training else site.family.distribution
-    change = affine(site.unit, units)
+    build = site.family.training_distribution if training else site.family.distribution
+    change = affine_map(site.unit, units)
     if site.fixed is not None:
         value = tf.convert_to_tensor(site.fixed, dtype=units.scale.dtype)
-        parameters = {"value": to_internal(site.unit, value, units)}
+        parameters = {"value": standardize_value(site.unit, value, units)}
     if site.bijector is None:
         if user and change is not None and site.family.change_units is not None:
             parameters = site.family.change_units(parameters, change)

@@ -61,7 +61,7 @@ def test_other_flags_stay(not_started, tmp_path):
         kept, ours = os.environ["TF_XLA_FLAGS"].split()
         assert kept == "--tf_xla_clustering_debug=false"
         assert f"directory={tmp_path / name}/" in ours
-        assert compilation_cache.is_on()
+        assert compilation_cache.is_enabled()
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o777])
@@ -71,7 +71,7 @@ def test_a_folder_that_others_can_write_to_is_refused(not_started, tmp_path, mod
     folder.chmod(mode)
     with pytest.raises(ValueError, match=r"writable by nobody else.*chmod go-w"):
         bgmm_jd.keep_compiled(folder)
-    assert not compilation_cache.is_on()
+    assert not compilation_cache.is_enabled()
 
 
 def test_a_path_with_blanks_is_refused(not_started, tmp_path):

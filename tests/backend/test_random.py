@@ -74,8 +74,8 @@ def test_uniform_is_open_and_symmetric(dtype):
     assert low == 1 - high
     words = random.random_words([1000], SEED, dtype)
     u = random.to_uniform(words).numpy()
-    mirrored = random.to_uniform(tf.bitwise.invert(words)).numpy()
-    np.testing.assert_array_equal(u + mirrored, 1)
+    antithetic = random.to_uniform(tf.bitwise.invert(words)).numpy()
+    np.testing.assert_array_equal(u + antithetic, 1)
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [(tf.float32, 32), (tf.float64, 64)])
@@ -138,7 +138,7 @@ def test_seeds_are_told_apart():
 def test_seeds_side_by_side_have_unrelated_draws(numbers):
     """A correlation of 100,000 pairs has sd 0.0032; a false alarm of 1e-6 at 4.9 of them."""
     x = random.normal([100_000], SEED).numpy()
-    y = random.normal([100_000], random.offset(SEED, **numbers)).numpy()
+    y = random.normal([100_000], random.offset_seed(SEED, **numbers)).numpy()
     assert abs(np.mean(x * y)) < 4.9 / np.sqrt(len(x))
     assert abs(np.mean((x**2 - 1) * (y**2 - 1))) < 4.9 * 2 / np.sqrt(len(x))
 
@@ -154,7 +154,7 @@ def test_folded_seeds_are_near_no_other():
 def test_offset_seeds_are_the_same_in_every_mode():
     """At the end of the range of integers too, where they start again."""
     last = tf.constant([2**31 - 1, -5])
-    for seed in in_every_mode(lambda: random.offset(last, 2, across=1)):
+    for seed in in_every_mode(lambda: random.offset_seed(last, 2, across=1)):
         np.testing.assert_array_equal(seed, [-(2**31) + 1, -4])
 
 

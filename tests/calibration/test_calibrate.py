@@ -7,10 +7,10 @@ import pytest
 
 import bgmm_jd
 from bgmm_jd.calibration import calibrate
-from bgmm_jd.calibration.averaged_curvature import normal_of, shifted
+from bgmm_jd.calibration.averaged_curvature import normal_from_curvature, shift_mean
 from bgmm_jd.posterior.posterior import draw_standardized
 from bgmm_jd.variational import approximation
-from bgmm_jd.variational.approximation import AT_THE_MEAN, AVERAGED, MEAN_FIELD, Normal
+from bgmm_jd.variational.approximation import AT_THE_MEAN, AVERAGED, MEAN_FIELD, MultivariateNormal
 from bgmm_jd.variational.coordinates import flatten
 
 pytestmark = pytest.mark.slow
@@ -30,8 +30,8 @@ def averaged():
 def again(posterior):
     """The same fit, calibrated anew under the limits of the moment."""
     inside = posterior.inside._replace(calibration=MEAN_FIELD, normal=None, weigh=False)
-    draws = approximation.mean_field(inside, 500, 0)
-    inside, khat = calibrate.with_calibration(inside, draws, 0)
+    draws = approximation.draw_mean_field(inside, 500, 0)
+    inside, khat = calibrate.calibrate_approximation(inside, draws, 0)
     return dataclasses.replace(posterior, inside=inside, khat=khat)
 
 
@@ -39,7 +39,7 @@ def sds(posterior, **settings):
     """Of all parameters in unconstrained coordinates: [P]."""
     inside = posterior.inside
     theta = draw_standardized(posterior, SAMPLES, 1, **settings).theta
-    return flatten(inside.model.sites, theta, inside.tensor_units).numpy().std(axis=0)
+    return flatten(inside.model.sites, theta, inside.standardization).numpy().std(axis=0)
 
 
 def test_the_curvature_at_the_mean(averaged, monkeypatch):
@@ -110,7 +110,7 @@ def spd(P, seed=0):
 def test_normal_of_a_curvature():
     """Its covariance is the inverse of the information, in the units given."""
     sd, H = np.array([1.0, 10.0, 0.1]), spd(3)
-    found = normal_of(np.arange(3.0), sd, H)
+    found = normal_from_curvature(np.arange(3.0), sd, H)
     expected = np.linalg.inv(H) * np.outer(sd, sd)
     np.testing.assert_allclose(found.factor @ found.factor.T, expected, rtol=1e-10)
     np.testing.assert_array_equal(found.mean, np.arange(3.0))
@@ -119,7 +119,7 @@ def test_normal_of_a_curvature():
 def test_no_direction_is_more_than_ten_times_wider():
     """Flat and saddle directions alike: ten sds of the mean field, never infinite."""
     for smallest in (1e-9, 0.0, -5.0):
-        found = normal_of(np.zeros(2), np.ones(2), np.diag([4.0, smallest]))
+        found = normal_from_curvature(np.zeros(2), np.ones(2), np.diag([4.0, smallest]))
         np.testing.assert_allclose(found.factor @ found.factor.T, np.diag([0.25, 100.0]))
 
 
@@ -127,15 +127,15 @@ def test_one_step_of_the_mean_is_exact_for_a_normal_target():
     """With the target's own covariance a Newton step; half the draws are mirror images."""
     H, m = spd(3), np.array([0.3, -0.5, 0.2])
     factor = np.linalg.cholesky(np.linalg.inv(H))
-    start = Normal(m + factor @ [0.4, -1.0, 1.9], factor)
-    found = shifted(lambda x: -(x - m) @ H, start, 6, np.random.default_rng(0))
+    start = MultivariateNormal(m + factor @ [0.4, -1.0, 1.9], factor)
+    found = shift_mean(lambda x: -(x - m) @ H, start, 6, np.random.default_rng(0))
     np.testing.assert_allclose(found.mean, m, atol=1e-12)
     assert found.factor is factor
 
 
 def test_a_long_step_is_cut_and_a_broken_one_not_taken():
-    start = Normal(np.zeros(2), np.eye(2))
-    far = shifted(lambda x: np.array([30.0, -60.0]) - x, start, 4, np.random.default_rng(0))
+    start = MultivariateNormal(np.zeros(2), np.eye(2))
+    far = shift_mean(lambda x: np.array([30.0, -60.0]) - x, start, 4, np.random.default_rng(0))
     np.testing.assert_allclose(far.mean, [1.0, -2.0])
-    broken = shifted(lambda x: x * np.nan, start, 4, np.random.default_rng(0))
+    broken = shift_mean(lambda x: x * np.nan, start, 4, np.random.default_rng(0))
     assert broken is start

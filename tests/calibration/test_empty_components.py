@@ -11,21 +11,26 @@ from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
 from bgmm_jd.calibration import calibrate, importance_sampling, relocation
-from bgmm_jd.calibration.empty_components import _candidates, census, log_prob, spare_of
+from bgmm_jd.calibration.empty_components import (
+    candidate_rows,
+    expected_rows,
+    find_empty_components,
+    log_prob_of_empty,
+)
 from bgmm_jd.data.rows import Missing, Rows
-from bgmm_jd.data.standardize import centre_and_scale
-from bgmm_jd.data.units import as_tensors, unit
+from bgmm_jd.data.standardize import standardize
+from bgmm_jd.data.units import as_standardization_tensors, identity_standardization
 from bgmm_jd.model.covariance_forms import FORMS
 from bgmm_jd.model.prior_summaries import prior_moments
 from bgmm_jd.variational import approximation
-from bgmm_jd.variational.approximation import Inside, Normal
-from bgmm_jd.variational.coordinates import flatten, layout, unflatten
-from bgmm_jd.variational.parameters import start_values
+from bgmm_jd.variational.approximation import Approximation, MultivariateNormal
+from bgmm_jd.variational.coordinates import coordinate_layout, flatten, unflatten
+from bgmm_jd.variational.parameters import parameters_from_moments
 from bgmm_jd.variational.structure import model_of
-from bgmm_jd.variational.surrogate import joint
+from bgmm_jd.variational.surrogate import surrogate_in_data_units
 
 K, D = 4, 2
-UNITS = as_tensors(unit(D), "float64")
+UNITS = as_standardization_tensors(identity_standardization(D), "float64")
 
 
 @tfd.JointDistributionCoroutine
@@ -68,17 +73,17 @@ def inside_of(name):
     moments = {key: (np.mean(v, axis=0), 0.5 * np.std(v, axis=0)) for key, v in draws.items()}
     # What a triangular matrix has above its diagonal is no variable.
     moments = {key: (m, np.where(sd > 0.0, sd, sd.max())) for key, (m, sd) in moments.items()}
-    values = start_values(model.sites, moments, UNITS, "float64")
-    data = centre_and_scale(np.random.default_rng(0).normal(size=(50, D)))
-    return Inside(model, unit(D), data, "graph", values, np.arange(K))
+    values = parameters_from_moments(model.sites, moments, UNITS, "float64")
+    data = standardize(np.random.default_rng(0).normal(size=(50, D)))
+    return Approximation(model, identity_standardization(D), data, "graph", values, np.arange(K))
 
 
 def spare_in(inside, weights):
     """With draws of the mean field, but for these weights."""
-    draws = approximation.mean_field(inside, 64, seed=4)
+    draws = approximation.draw_mean_field(inside, 64, seed=4)
     theta = draws.theta | {"weights": tf.constant(np.tile(weights, (64, 1)))}
     mean, rng = approximation.points_of(inside, draws).mean(axis=0), np.random.default_rng(0)
-    return spare_of(inside.model, inside.values, UNITS, mean, theta, inside.data, rng)
+    return find_empty_components(inside.model, inside.values, UNITS, mean, theta, inside.data, rng)
 
 
 def test_which_they_are():
@@ -96,7 +101,7 @@ def test_which_they_are():
 def test_what_all_components_share_is_never_spare(name):
     inside = inside_of(name)
     found = spare_in(inside, [0.6, 1e-9, 0.4, 1e-9])
-    plan = layout(inside.model, UNITS)
+    plan = coordinate_layout(inside.model, UNITS)
     expected = [*plan.weights[:1], *plan.own[[0, 2]].ravel(), *plan.shared]
     np.testing.assert_array_equal(found.informed, np.sort(expected))
 
@@ -117,14 +122,20 @@ def test_none_where_components_cannot_be_told_apart():
         yield root(tfd.TransformedDistribution(normal, increasing, name="means"))
         yield root(tfd.Sample(tfd.Gamma(np.float64(2), 1.0), (K, 1), name="precisions"))
 
-    model, units = model_of(ascending), as_tensors(unit(1), "float64")
-    values = start_values(model.sites, prior_moments(ascending), units, "float64")
-    data = centre_and_scale(np.tile([[0.0], [2.0]], (25, 1)))
-    inside = Inside(model, unit(1), data, "graph", values, np.arange(K))
-    draws = approximation.mean_field(inside, 64, seed=4)
+    model, units = (
+        model_of(ascending),
+        as_standardization_tensors(identity_standardization(1), "float64"),
+    )
+    values = parameters_from_moments(model.sites, prior_moments(ascending), units, "float64")
+    data = standardize(np.tile([[0.0], [2.0]], (25, 1)))
+    inside = Approximation(model, identity_standardization(1), data, "graph", values, np.arange(K))
+    draws = approximation.draw_mean_field(inside, 64, seed=4)
     theta = draws.theta | {"weights": tf.constant(np.tile([0.5, 1e-9, 0.5, 1e-9], (64, 1)))}
     mean = approximation.points_of(inside, draws).mean(axis=0)
-    assert spare_of(model, values, units, mean, theta, data, np.random.default_rng(0)) is None
+    assert (
+        find_empty_components(model, values, units, mean, theta, data, np.random.default_rng(0))
+        is None
+    )
 
 
 def test_none_where_the_prior_ties_them_together():
@@ -140,7 +151,7 @@ def test_none_where_the_prior_ties_them_together():
 
     inside = inside_of("dirichlet")
     model = model_of(hierarchical)
-    values = start_values(model.sites, prior_moments(hierarchical), UNITS, "float64")
+    values = parameters_from_moments(model.sites, prior_moments(hierarchical), UNITS, "float64")
     tied = inside._replace(model=model, values=values)
     assert spare_in(inside, [0.5, 1e-9, 0.5, 1e-9]) is not None
     assert spare_in(tied, [0.5, 1e-9, 0.5, 1e-9]) is None
@@ -168,7 +179,7 @@ def test_the_gradient_beside_them():
     inside = inside_of("dirichlet")
     inside = inside._replace(spare=spare_in(inside, [0.6, 1e-9, 0.4, 1e-9]))
     at, rng = inside.informed, np.random.default_rng(5)
-    beside = rng.normal(size=(2, layout(inside.model, UNITS).size))
+    beside = rng.normal(size=(2, coordinate_layout(inside.model, UNITS).size))
     points = rng.normal(size=(2, 2, 9))
     whole = np.repeat(beside[:, np.newaxis], 2, axis=1)
     whole[..., at] = points
@@ -181,7 +192,7 @@ def test_the_gradient_beside_them():
 def test_census(form):
     """Of two far clusters, by what their rows count for, over slices as over all."""
     inside = inside_of(form if form in COVARIANCES else "dirichlet")
-    theta = dict(approximation.mean_field(inside, 1, seed=4).theta)
+    theta = dict(approximation.draw_mean_field(inside, 1, seed=4).theta)
     theta["means"] = tf.constant([[[0.0, 0.0], [50.0, 0.0], [99.0, 0.0], [0.0, 99.0]]], tf.float64)
     theta["precisions"] = tf.eye(2, batch_shape=[1, K], dtype=tf.float64)
     if form in ("diag", "spherical"):
@@ -192,7 +203,7 @@ def test_census(form):
     X[:20, 0] = 50.0
     model = model_of(bgmm_jd.mixture_prior(K, D, covariance=form, dtype="float64"), form)
     for weight, each in ((None, 1.0), (np.full(50, 0.5), 0.5)):
-        held, log_density = census(model, theta, Rows(X, weight))
+        held, log_density = expected_rows(model, theta, Rows(X, weight))
         np.testing.assert_allclose(held, [30 * each, 20 * each, 0.0, 0.0], atol=1e-9)
         expected = tf.math.log(theta["weights"])[0, :2].numpy() - np.log(2.0 * np.pi)
         np.testing.assert_allclose(log_density[[49, 0]], expected, rtol=1e-9)
@@ -203,11 +214,11 @@ def test_the_density_of_all_is_that_of_the_surrogate(name):
     """If everything stays: the surrogate's own density, with the volume of the coordinates."""
     inside = inside_of(name)
     sites, values = inside.model.sites, tf.nest.map_structure(tf.constant, inside.values)
-    theta = approximation.mean_field(inside, 20, seed=1).theta
+    theta = approximation.draw_mean_field(inside, 20, seed=1).theta
     spare = spare_in(inside, [0.6, 1e-9, 0.4, 1e-9])
     everything = spare._replace(components=np.ones(K, bool), breaks=np.ones(K - 1, bool))
-    found = log_prob(inside.model, inside.values, UNITS, theta, everything)
-    expected = joint(sites, values, UNITS).log_prob(list(theta.values()))
+    found = log_prob_of_empty(inside.model, inside.values, UNITS, theta, everything)
+    expected = surrogate_in_data_units(sites, values, UNITS).log_prob(list(theta.values()))
     _, volume = unflatten(sites, flatten(sites, theta, UNITS), UNITS)
     np.testing.assert_allclose(found, expected + volume, rtol=1e-9)
 
@@ -223,14 +234,14 @@ def test_the_density_of_a_proposal_has_the_mass_one(name, to_weigh):
     """
     inside = inside_of(name)
     inside = inside._replace(spare=spare_in(inside, [0.6, 1e-9, 0.4, 1e-9]))
-    points = approximation.points_of(inside, approximation.mean_field(inside, 5_000, seed=2))
+    points = approximation.points_of(inside, approximation.draw_mean_field(inside, 5_000, seed=2))
     points = points[:, inside.informed]
-    normal = Normal(points.mean(axis=0), np.diag(1.5 * points.std(axis=0)))
-    found = importance_sampling.proposal(
+    normal = MultivariateNormal(points.mean(axis=0), np.diag(1.5 * points.std(axis=0)))
+    found = importance_sampling.draw_proposal(
         inside._replace(normal=normal), 20_000, np.random.default_rng(3), to_weigh=to_weigh
     )
     values = tf.nest.map_structure(tf.constant, inside.values)
-    surrogate = joint(inside.model.sites, values, UNITS)
+    surrogate = surrogate_in_data_units(inside.model.sites, values, UNITS)
     ratio = np.exp(surrogate.log_prob(list(found.theta.values())) - found.log_q)
     assert abs(ratio.mean() - 1.0) < 6.0 * ratio.std() / len(ratio) ** 0.5
     assert ratio.std() / len(ratio) ** 0.5 < 0.1  # or it would say nothing
@@ -245,10 +256,10 @@ def test_the_gain_of_placing(name):
     """
     inside = inside_of(name)
     spare = spare_in(inside, [0.6, 1e-9, 1e-9, 1e-9])
-    draws = approximation.mean_field(inside, 20_000, seed=6).theta
+    draws = approximation.draw_mean_field(inside, 20_000, seed=6).theta
     arrays = {key: v.numpy() for key, v in draws.items()}
     form, means = inside.model.covariance, inside.values["means"]
-    gain = np.exp(relocation.log_gain(spare, arrays, form, means, share=0.7))
+    gain = np.exp(relocation.log_density_ratio(spare, arrays, form, means, share=0.7))
     error = gain.std() / len(gain) ** 0.5
     assert abs(gain.mean() - 1.0) < 6.0 * error
     assert error < 0.05  # or it would say nothing
@@ -260,13 +271,13 @@ def test_placed_components_are_at_rows():
     inside = inside_of("dirichlet")
     spare = spare_in(inside, [0.6, 1e-9, 0.4, 1e-9])
     arrays = {
-        k: v.numpy() for k, v in approximation.mean_field(inside, 8_000, seed=6).theta.items()
+        k: v.numpy() for k, v in approximation.draw_mean_field(inside, 8_000, seed=6).theta.items()
     }
     arrays["precisions"][:] = 1e12
     rng = np.random.default_rng(7)
-    choice = relocation.choose(spare, 8_000, 0.5, rng)
+    choice = relocation.choose_relocations(spare, 8_000, 0.5, rng)
     form, means = inside.model.covariance, inside.values["means"]
-    moved = relocation.put(spare, choice, arrays, form, means, rng)
+    moved = relocation.relocate_means(spare, choice, arrays, form, means, rng)
     apart = np.abs(moved[tuple(choice)][:, np.newaxis] - spare.rows).max(axis=-1)
     assert apart.min(axis=1).max() < 1e-4  # a hundred sds
     counts = np.bincount(apart.argmin(axis=1), minlength=len(spare.rows))
@@ -281,15 +292,19 @@ def test_a_draw_that_is_no_covariance_stops_nothing():
     """A float32 precision matrix may not be positive definite, or out of range."""
     inside = inside_of("full")
     spare = spare_in(inside, [0.6, 1e-9, 0.4, 1e-9])
-    arrays = {k: v.numpy() for k, v in approximation.mean_field(inside, 100, seed=6).theta.items()}
+    arrays = {
+        k: v.numpy() for k, v in approximation.draw_mean_field(inside, 100, seed=6).theta.items()
+    }
     arrays["precisions"][:30] = [[1e4, 1e4], [1e4, 1e4 - 1e-3]]
     arrays["precisions"][30:60] = np.inf
     rng = np.random.default_rng(7)
-    choice = relocation.choose(spare, 100, 0.9, rng)
+    choice = relocation.choose_relocations(spare, 100, 0.9, rng)
     form, means = inside.model.covariance, inside.values["means"]
     with np.errstate(invalid="ignore", over="ignore"):
-        moved = relocation.put(spare, choice, arrays, form, means, rng)
-        gain = relocation.log_gain(spare, arrays | {"means": moved}, form, means, share=0.5)
+        moved = relocation.relocate_means(spare, choice, arrays, form, means, rng)
+        gain = relocation.log_density_ratio(
+            spare, arrays | {"means": moved}, form, means, share=0.5
+        )
     assert np.isfinite(moved[:30]).all()
     assert np.isfinite(gain[60:]).all()
 
@@ -298,8 +313,10 @@ def test_breaks_of_a_chosen_component():
     """It has a row more, and what is left at each break before it, too: 1e-6 each."""
     inside = inside_of("sticks")
     spare = spare_in(inside, [0.6, 1e-9, 1e-9, 1e-9])
-    choice = relocation.Choice(np.arange(20_000), np.full(20_000, 1))
-    breaks = special.expit(relocation.break_sticks(spare, choice, 20_000, np.random.default_rng(8)))
+    choice = relocation.Relocations(np.arange(20_000), np.full(20_000, 1))
+    breaks = special.expit(
+        relocation.draw_stick_coordinates(spare, choice, 20_000, np.random.default_rng(8))
+    )
     pairs = spare.pairs + np.array([[0, 1], [1, 0], [0, 0]])
     for found, (a, b) in zip(breaks.T, pairs, strict=True):
         assert stats.kstest(found, stats.beta(a, b).cdf).pvalue > 1e-6
@@ -311,12 +328,12 @@ def test_rows_to_be_put_at():
     observed = Missing(np.array([[1.0, 1.0], [1.0, 0.0]]), np.array([0, 1, 0, 0]))
     log_density = np.array([-2.0, -1e4, -2.0, -2.0 - np.log(8.0)])
     weight, rng = np.array([1.0, 1.0, 2.0, 1.0]), np.random.default_rng(0)
-    rows, chance = _candidates(Rows(values, weight, observed), log_density, rng)
+    rows, chance = candidate_rows(Rows(values, weight, observed), log_density, rng)
     np.testing.assert_array_equal(rows, values[[0, 2, 3]])
     expected = np.array([1.0, 2.0, 1.0]) / 8.0 + np.array([1.0, 2.0, 8.0]) / 22.0
     np.testing.assert_allclose(chance, expected, rtol=1e-12)
     many = Rows(np.random.default_rng(1).normal(size=(10_000, D)))
-    rows, chance = _candidates(many, np.zeros(10_000), rng)
+    rows, chance = candidate_rows(many, np.zeros(10_000), rng)
     assert len(rows) == len(chance) < 10_000
     np.testing.assert_allclose(chance.sum(), 1.0)
 
@@ -327,7 +344,7 @@ def test_breaks_of_the_mean_field(name):
     inside = inside_of(name)
     spare = spare_in(inside, [0.6, 1e-9, 0.4, 1e-9])
     rng = np.random.default_rng(8)
-    none = relocation.choose(spare, 20_000, 0.0, rng)
-    breaks = special.expit(relocation.break_sticks(spare, none, 20_000, rng))
+    none = relocation.choose_relocations(spare, 20_000, 0.0, rng)
+    breaks = special.expit(relocation.draw_stick_coordinates(spare, none, 20_000, rng))
     for found, (a, b) in zip(breaks.T, spare.pairs, strict=True):
         assert stats.kstest(found, stats.beta(a, b).cdf).pvalue > 1e-6

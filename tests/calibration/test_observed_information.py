@@ -7,10 +7,10 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
-from bgmm_jd.calibration import observed_information
-from bgmm_jd.calibration.observed_information import information
-from bgmm_jd.data.rows import to_tensors
-from bgmm_jd.data.standardize import centre_and_scale
+from bgmm_jd.calibration import observed_information as observed_information_module
+from bgmm_jd.calibration.observed_information import observed_information
+from bgmm_jd.data.rows import as_row_tensors
+from bgmm_jd.data.standardize import standardize
 from bgmm_jd.fitting.search import problem_of, start_at
 from bgmm_jd.model.priors import stick_breaking_prior
 from bgmm_jd.variational import approximation, coordinates
@@ -117,30 +117,30 @@ def at_start(case, execution="eager"):
     components, covariance = case.pop("K", K), case.pop("covariance", "diag")
     prior = case.pop("prior", lambda: None)()
     X, weight = rows(**case)
-    data = centre_and_scale(X, weight, common=covariance == "spherical")
+    data = standardize(X, weight, common=covariance == "spherical")
     inside = problem_of(data, components, covariance, prior, execution)
     inside = start_at(inside, None, 1, [0, 0])
-    draws = approximation.mean_field(inside, 100, seed=0)
-    points = flatten(inside.model.sites, draws.theta, inside.tensor_units).numpy()
+    draws = approximation.draw_mean_field(inside, 100, seed=0)
+    points = flatten(inside.model.sites, draws.theta, inside.standardization).numpy()
     return inside, points.mean(axis=0), points.std(axis=0)
 
 
 def by_gradients(inside, mean, sd):
     """Minus the second derivatives in units of sd: differences of gradients at either side."""
-    P, units = len(mean), inside.tensor_units
+    P, units = len(mean), inside.standardization
     sides = np.concatenate([np.eye(P), -np.eye(P)])
     points = tf.constant(mean + STEP * sd * sides)
     with tf.GradientTape() as tape:
         tape.watch(points)
         theta, volume = unflatten(inside.model.sites, points, units)
-        density = log_joint(inside.model, theta, units, to_tensors(inside.data.rows)) + volume
+        density = log_joint(inside.model, theta, units, as_row_tensors(inside.data.rows)) + volume
     slope = tape.gradient(density, points).numpy() * sd
     return (slope[P:] - slope[:P]) / (2.0 * STEP)
 
 
 def found(inside, mean, sd):
-    units, data = inside.tensor_units, inside.data.rows
-    matrix = information(inside.model, data, units, mean, STEP * sd, inside.execution)
+    units, data = inside.standardization, inside.data.rows
+    matrix = observed_information(inside.model, data, units, mean, STEP * sd, inside.execution)
     return matrix / STEP**2
 
 
@@ -154,8 +154,8 @@ def test_information_is_minus_the_hessian(name):
     np.testing.assert_allclose(matrix, matrix.T, rtol=0, atol=1e-12 * largest)
     np.testing.assert_allclose(matrix, expected, rtol=0, atol=TOLERANCE * largest)
     # Components overlap: what one says of another is there to be found.
-    if inside.model.components > 1:
-        plan = coordinates.layout(inside.model, inside.tensor_units)
+    if inside.model.K > 1:
+        plan = coordinates.coordinate_layout(inside.model, inside.standardization)
         assert np.abs(expected[np.ix_(plan.own[0], plan.own[1])]).max() > 10 * TOLERANCE * largest
 
 
@@ -165,8 +165,13 @@ def test_slices_need_not_divide_the_rows(rows_at_once, monkeypatch):
     inside, mean, sd = at_start(CASES["full, weights, missing"])
     whole = found(inside, mean, sd)
     points = 1 + 2 * 5  # two means and three entries of a matrix, on either side
-    monkeypatch.setattr(observed_information, "_SLICE_NUMBERS", rows_at_once * points * K * D * D)
-    assert observed_information._slice_size(inside.model, inside.data.rows, points) == rows_at_once
+    monkeypatch.setattr(
+        observed_information_module, "_SLICE_NUMBERS", rows_at_once * points * K * D * D
+    )
+    assert (
+        observed_information_module._slice_size(inside.model, inside.data.rows, points)
+        == rows_at_once
+    )
     cut = found(inside, mean, sd)
     np.testing.assert_allclose(cut, whole, rtol=0, atol=1e-8 * np.abs(whole).max())
 
@@ -174,7 +179,7 @@ def test_slices_need_not_divide_the_rows(rows_at_once, monkeypatch):
 def test_what_the_prior_fixes_has_no_coordinates():
     """One component has no weights: two means and three entries of a matrix."""
     inside, mean, _ = at_start(CASES["one component"])
-    plan = coordinates.layout(inside.model, inside.tensor_units)
+    plan = coordinates.coordinate_layout(inside.model, inside.standardization)
     assert plan.size == len(mean) == 5
     assert plan.own.shape == (1, 5)
     fixed = tfd.Independent(tfd.Deterministic(np.ones((K, D))), 2, name="scales")
@@ -190,7 +195,7 @@ def test_what_the_prior_fixes_has_no_coordinates():
 def test_layout():
     """Weights first, then means and matrices by component; what is tied is shared."""
     inside, _, _ = at_start(CASES["tied"])
-    plan = coordinates.layout(inside.model, inside.tensor_units)
+    plan = coordinates.coordinate_layout(inside.model, inside.standardization)
     assert plan.size == 2 + 6 + 3
     np.testing.assert_array_equal(plan.own, [[2, 3], [4, 5], [6, 7]])
     np.testing.assert_array_equal(plan.shared, [8, 9, 10])
@@ -208,11 +213,13 @@ def test_compiled_or_not_is_the_same():
 def test_float32_at_a_whole_sd():
     """As it is used: one sd to either side, in float32, which costs a few of its 7 digits."""
     inside, mean, sd = at_start(CASES["diag"])
-    units, data = inside.tensor_units, inside.data.rows
-    expected = information(inside.model, data, units, mean, sd, "eager")
+    units, data = inside.standardization, inside.data.rows
+    expected = observed_information(inside.model, data, units, mean, sd, "eager")
     X, _ = rows()
     prior = bgmm_jd.model.priors.default_prior(K, D, "diag", "float32")
-    single = problem_of(centre_and_scale(X.astype(np.float32)), K, "diag", prior, "eager")
+    single = problem_of(standardize(X.astype(np.float32)), K, "diag", prior, "eager")
     single = single._replace(prior_units=inside.prior_units)
-    matrix = information(single.model, single.data.rows, single.tensor_units, mean, sd, "eager")
+    matrix = observed_information(
+        single.model, single.data.rows, single.standardization, mean, sd, "eager"
+    )
     np.testing.assert_allclose(matrix, expected, rtol=0, atol=1e-4 * np.abs(expected).max())

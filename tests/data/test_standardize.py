@@ -14,7 +14,7 @@ from scipy import stats
 
 from bgmm_jd.backend import random
 from bgmm_jd.data import minibatches, standardize, validation
-from bgmm_jd.data.units import Units
+from bgmm_jd.data.units import Standardization
 
 FALSE_ALARM = 1e-6
 
@@ -171,8 +171,8 @@ def test_layouts_give_the_same_rows_and_leave_x_alone(layout, tmp_path):
         "backwards": lambda: X[::-1].copy()[::-1],
         "memory map": lambda: memory_map(X, tmp_path),
     }[layout]()
-    found = standardize.centre_and_scale(validation.as_rows(given))
-    expected = standardize.centre_and_scale(validation.as_rows(X.copy()))
+    found = standardize.standardize(validation.as_rows(given))
+    expected = standardize.standardize(validation.as_rows(X.copy()))
     # Sums over another memory order round otherwise: 6 numbers, each half an ulp.
     np.testing.assert_allclose(found.rows.values, expected.rows.values, rtol=0, atol=1e-14)
     np.testing.assert_array_equal(given, X)
@@ -182,7 +182,7 @@ def test_layouts_give_the_same_rows_and_leave_x_alone(layout, tmp_path):
 def test_nothing_is_changed_in_place(dtype):
     X = np.arange(12).reshape(6, 2).astype(dtype)
     before = X.copy()
-    standardize.centre_and_scale(validation.as_rows(X)).rows.values[:] = 7.0
+    standardize.standardize(validation.as_rows(X)).rows.values[:] = 7.0
     np.testing.assert_array_equal(X, before)
 
 
@@ -227,7 +227,7 @@ NORMAL = np.random.default_rng(2).standard_normal((200, 2))
 def test_centre_and_scale(X):
     """Against Python's statistics module, which computes with fractions."""
     X = validation.as_rows(X)
-    found = standardize.centre_and_scale(X)
+    found = standardize.standardize(X)
     columns = X.T.astype(np.float64).tolist()
     mean = np.array([statistics.mean(column) for column in columns])
     sd = np.array([statistics.pstdev(column) for column in columns])
@@ -244,10 +244,10 @@ def test_centre_and_scale(X):
     # One rounding to the dtype on top.
     allowed = (eps + 2 * N * EPS) * np.abs(expected) + 2 * mean_error / sd
     assert np.all(np.abs(found.rows.values - expected) <= allowed)
-    np.testing.assert_array_equal(standardize.to_units(X, found.units), found.rows.values)
+    np.testing.assert_array_equal(standardize.standardize_values(X, found.units), found.rows.values)
     # A sum of N equal numbers.
     np.testing.assert_allclose(
-        found.log_volume, N * np.log(sd).sum(), rtol=N * EPS, atol=N * N * EPS
+        found.log_det_jacobian, N * np.log(sd).sum(), rtol=N * EPS, atol=N * N * EPS
     )
 
 
@@ -255,14 +255,14 @@ def test_centre_and_scale(X):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_constant_column_is_only_centred(value, dtype):
     X = np.stack([np.arange(5.0), np.full(5, value)], axis=1).astype(dtype)
-    found = standardize.centre_and_scale(X)
+    found = standardize.standardize(X)
     assert found.units.shift[1] == X[0, 1]
     assert found.units.scale[1] == 1
     np.testing.assert_array_equal(found.rows.values[:, 1], 0)
 
 
 def test_a_single_row_is_all_constant_columns():
-    found = standardize.centre_and_scale(np.array([[3.0, -7.0]]))
+    found = standardize.standardize(np.array([[3.0, -7.0]]))
     np.testing.assert_array_equal(found.rows.values, [[0.0, 0.0]])
     np.testing.assert_array_equal(found.units, [[3.0, -7.0], [1.0, 1.0]])
 
@@ -282,7 +282,7 @@ def test_a_spread_outside_the_range_of_the_dtype_is_refused(column, dtype):
     """Precisions are inverse squares of the spread: these would be zero or infinite."""
     X = np.stack([np.arange(2.0), column], axis=1).astype(dtype)
     with pytest.raises(ValueError, match=r"column 1 has .*outside the range of float"):
-        standardize.centre_and_scale(X)
+        standardize.standardize(X)
 
 
 def test_a_number_too_large_for_float64_is_refused():
@@ -330,21 +330,21 @@ def test_weights_that_are_refused(given, error, message):
 
 
 def test_integer_weights_are_rows_that_repeat():
-    found = standardize.centre_and_scale(NORMAL, WEIGHT.astype(np.float64))
-    repeated = standardize.centre_and_scale(np.repeat(NORMAL, WEIGHT, axis=0))
+    found = standardize.standardize(NORMAL, WEIGHT.astype(np.float64))
+    repeated = standardize.standardize(np.repeat(NORMAL, WEIGHT, axis=0))
     # Sums of a few hundred numbers.
     np.testing.assert_allclose(found.units.shift, repeated.units.shift, rtol=0, atol=1e-13)
     np.testing.assert_allclose(found.units.scale, repeated.units.scale, rtol=1e-13)
     assert found.total == repeated.total == WEIGHT.sum()
-    np.testing.assert_allclose(found.log_volume, repeated.log_volume, rtol=1e-12)
+    np.testing.assert_allclose(found.log_det_jacobian, repeated.log_det_jacobian, rtol=1e-12)
     # Rows of weight 0 are left out.
     np.testing.assert_array_equal(found.rows.weight, WEIGHT[WEIGHT > 0])
-    expected = standardize.to_units(NORMAL[WEIGHT > 0], found.units)
+    expected = standardize.standardize_values(NORMAL[WEIGHT > 0], found.units)
     np.testing.assert_array_equal(found.rows.values, expected)
 
 
 def test_rows_and_weights_are_in_the_dtype_of_x():
-    found = standardize.centre_and_scale(NORMAL.astype(np.float32), WEIGHT.astype(np.float64))
+    found = standardize.standardize(NORMAL.astype(np.float32), WEIGHT.astype(np.float64))
     assert found.rows.values.dtype == found.rows.weight.dtype == found.dtype == np.float32
 
 
@@ -352,7 +352,7 @@ def test_weights_outside_the_range_of_the_dtype_are_refused():
     """As the squares of a column are: no infinity may come of them."""
     weight = np.full(len(NORMAL), 1e39)
     with pytest.raises(ValueError, match=r"sample_weight .*range of float32"):
-        standardize.centre_and_scale(NORMAL.astype(np.float32), weight)
+        standardize.standardize(NORMAL.astype(np.float32), weight)
 
 
 # --- Missing entries --------------------------------------------------------------------------
@@ -391,61 +391,63 @@ def test_a_column_without_any_value_is_refused():
     X = with_missing()
     X[:, 1] = np.nan
     with pytest.raises(ValueError, match="column 1 has no value at all"):
-        standardize.centre_and_scale(X)
+        standardize.standardize(X)
     X[5, 1] = 2.0
     weight = np.ones(len(X))
     weight[5] = 0.0
     with pytest.raises(ValueError, match="column 1 has no value at all"):
-        standardize.centre_and_scale(X, weight)
+        standardize.standardize(X, weight)
 
 
 @pytest.mark.parametrize("weight", [None, WEIGHT.astype(np.float64)])
 def test_moments_are_of_what_is_observed(weight):
     X = with_missing()
-    found = standardize.centre_and_scale(X, weight)
+    found = standardize.standardize(X, weight)
     repeated = X if weight is None else np.repeat(X, WEIGHT, axis=0)
     np.testing.assert_allclose(found.units.shift, np.nanmean(repeated, axis=0), atol=1e-13)
     np.testing.assert_allclose(found.units.scale, np.nanstd(repeated, axis=0), rtol=1e-13)
     logs = np.log(found.units.scale)
     expected = (~np.isnan(repeated)).sum(axis=0) @ logs
-    np.testing.assert_allclose(found.log_volume, expected, rtol=1e-12)
+    np.testing.assert_allclose(found.log_det_jacobian, expected, rtol=1e-12)
 
 
 def test_rows_with_missing_entries():
     X = with_missing()
     X[3], X[4], X[5], X[6] = (np.nan, np.nan), (np.nan, 1.0), (1.0, np.nan), (1.0, 1.0)
-    found = standardize.centre_and_scale(X)
+    found = standardize.standardize(X)
     there = ~np.isnan(X)
     values, (observed, pattern) = found.rows.values, found.rows.missing
     np.testing.assert_array_equal(observed[pattern] > 0, there)
-    np.testing.assert_array_equal(values[there], standardize.to_units(X, found.units)[there])
+    np.testing.assert_array_equal(
+        values[there], standardize.standardize_values(X, found.units)[there]
+    )
     np.testing.assert_array_equal(values[~there], 0)
     assert len(observed) == 4  # each pattern once
     assert observed.dtype == X.dtype
     assert pattern.dtype == np.int32
     logs = np.log(found.units.scale)
-    by_row = standardize.row_log_volume(found.rows, found.units)
+    by_row = standardize.row_log_det_jacobian(found.rows, found.units)
     np.testing.assert_allclose(by_row, there @ logs, rtol=1e-14, atol=1e-15)
 
 
 def test_rows_without_missing_entries_have_no_pattern():
-    rows = standardize.to_rows(NORMAL, UNEQUAL)
+    rows = standardize.as_standardized_rows(NORMAL, UNEQUAL)
     assert rows.missing is rows.weight is None
-    np.testing.assert_array_equal(rows.values, standardize.to_units(NORMAL, UNEQUAL))
-    by_row = standardize.row_log_volume(rows, UNEQUAL)
+    np.testing.assert_array_equal(rows.values, standardize.standardize_values(NORMAL, UNEQUAL))
+    by_row = standardize.row_log_det_jacobian(rows, UNEQUAL)
     np.testing.assert_allclose(by_row, np.full(len(NORMAL), np.log(UNEQUAL.scale).sum()))
 
 
 # --- One scale for all columns ----------------------------------------------------------------
 
-UNEQUAL = Units(np.array([3.0, -1.0]), np.array([10.0, 0.2]))
+UNEQUAL = Standardization(np.array([3.0, -1.0]), np.array([10.0, 0.2]))
 
 
 def test_a_common_scale_is_the_root_mean_square():
     X = UNEQUAL.shift + UNEQUAL.scale * NORMAL
     own, common = (
-        standardize.centre_and_scale(X).units,
-        standardize.centre_and_scale(X, common=True).units,
+        standardize.standardize(X).units,
+        standardize.standardize(X, common=True).units,
     )
     np.testing.assert_array_equal(common.shift, own.shift)
     expected = np.sqrt(np.mean(own.scale**2))
@@ -455,20 +457,20 @@ def test_a_common_scale_is_the_root_mean_square():
 def test_a_constant_column_has_no_part_in_a_common_scale():
     X = np.column_stack([NORMAL[:, :1], np.full(len(NORMAL), 5.0), 3 * NORMAL[:, 1:]])
     own, common = (
-        standardize.centre_and_scale(X).units,
-        standardize.centre_and_scale(X, common=True).units,
+        standardize.standardize(X).units,
+        standardize.standardize(X, common=True).units,
     )
     expected = np.sqrt((own.scale[0] ** 2 + own.scale[2] ** 2) / 2)
     np.testing.assert_allclose(common.scale, np.full(3, expected), rtol=1e-14)
-    alone = standardize.centre_and_scale(np.full((4, 2), 7.0), common=True)
+    alone = standardize.standardize(np.full((4, 2), 7.0), common=True)
     np.testing.assert_array_equal(alone.units.scale, [1.0, 1.0])
 
 
 @pytest.mark.parametrize("size", [1e140, 1e-140])
 def test_a_common_scale_of_large_and_small_columns(size):
     """No square leaves the range on the way."""
-    units = standardize.centre_and_scale(size * NORMAL, common=True).units
-    expected = standardize.centre_and_scale(NORMAL, common=True).units.scale
+    units = standardize.standardize(size * NORMAL, common=True).units
+    expected = standardize.standardize(NORMAL, common=True).units.scale
     np.testing.assert_allclose(units.scale / size, expected, rtol=1e-12)
 
 
@@ -498,7 +500,7 @@ def epoch_of(batches, epoch, seed):
 
 @pytest.mark.parametrize(("N", "B"), CUTS)
 def test_each_row_comes_once_an_epoch(N, B):
-    batches = minibatches.cut_batches(N, B)
+    batches = minibatches.equal_batches(N, B)
     for epoch in (0, 5):
         parts = list(epoch_of(batches, epoch, [3, 4]))
         assert all(len(indices) == batches.size <= B for indices, _ in parts)
@@ -513,7 +515,7 @@ def test_each_row_comes_once_an_epoch(N, B):
 def test_every_cut_of_up_to_forty_rows():
     for N in range(1, 41):
         for B in range(1, N + 1):
-            batches = minibatches.cut_batches(N, B)
+            batches = minibatches.equal_batches(N, B)
             assert batches.rows == N
             assert batches.size <= B
             assert batches.count * (batches.size - 1) < N <= batches.count * batches.size
@@ -521,7 +523,7 @@ def test_every_cut_of_up_to_forty_rows():
 
 
 def test_epochs_and_seeds_differ():
-    batches = minibatches.cut_batches(100, 60)
+    batches = minibatches.equal_batches(100, 60)
     orders = {
         tuple(np.concatenate([i for i, _ in epoch_of(batches, epoch, seed)]))
         for epoch in range(3)
@@ -534,21 +536,21 @@ def test_epochs_and_seeds_differ():
 @pytest.mark.parametrize("N", [1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 31, 100, 1023, 4096, 100_003])
 def test_shuffle_is_a_permutation(N):
     for seed in ([0, 0], [1, 2], [-5, 2**31 - 1]):
-        order = minibatches.shuffle(tf.range(N), N, tf.constant(seed, tf.int32))
+        order = minibatches.permute(tf.range(N), N, tf.constant(seed, tf.int32))
         assert order.dtype == tf.int32
         np.testing.assert_array_equal(np.sort(order), np.arange(N))
 
 
 def test_shuffle_of_some_places_is_a_part_of_the_order():
     seed = tf.constant([11, -7])
-    every = minibatches.shuffle(tf.range(1000), 1000, seed)
+    every = minibatches.permute(tf.range(1000), 1000, seed)
     np.testing.assert_array_equal(
-        minibatches.shuffle(tf.range(300, 400), 1000, seed), every[300:400]
+        minibatches.permute(tf.range(300, 400), 1000, seed), every[300:400]
     )
 
 
 def test_batches_are_the_same_in_every_mode():
-    batches = minibatches.cut_batches(1003, 130)
+    batches = minibatches.equal_batches(1003, 130)
 
     def batch(step, seed):
         return minibatches.batch_indices(batches, step, seed)
@@ -568,7 +570,7 @@ def orders(N, count):
     def run():
         seed = tf.constant([5, 6], tf.int32)
         return tf.map_fn(
-            lambda epoch: minibatches.shuffle(tf.range(N), N, random.offset(seed, epoch)),
+            lambda epoch: minibatches.permute(tf.range(N), N, random.offset_seed(seed, epoch)),
             tf.range(count),
         )
 

@@ -15,7 +15,7 @@ from scipy import special, stats
 from bgmm_jd.distributions import dirichlet, gamma, stick_breaking
 from bgmm_jd.distributions.bijectors import StickCoordinates
 from bgmm_jd.distributions.stick_breaking import (
-    MirroredStickBreaking,
+    AntitheticStickBreaking,
     StickBreaking,
     dirichlet_process,
 )
@@ -108,8 +108,8 @@ def test_log_prob_by_change_of_variables():
         tape.watch(v)
         left = tf.math.cumprod(1.0 - v, axis=-1)
         w = tf.concat([v[:, :1], v[:, 1:] * left[:, :-1], left[:, -1:]], axis=-1)
-    _, log_volume = np.linalg.slogdet(tape.batch_jacobian(w, v)[:, :-1])
-    truth = stats.beta.logpdf(v, *MIXED.T).sum(axis=-1) - log_volume
+    _, log_det_jacobian = np.linalg.slogdet(tape.batch_jacobian(w, v)[:, :-1])
+    truth = stats.beta.logpdf(v, *MIXED.T).sum(axis=-1) - log_det_jacobian
     np.testing.assert_allclose(StickBreaking(MIXED).log_prob(w), truth, rtol=1e-12)
 
 
@@ -345,7 +345,7 @@ def test_gradient_of_the_divergence_from_a_prior(dtype, mode):
     def gradient(pairs, seed):
         with tf.GradientTape() as tape:
             tape.watch(pairs)
-            w = MirroredStickBreaking(pairs).sample(5_000, seed=seed)
+            w = AntitheticStickBreaking(pairs).sample(5_000, seed=seed)
             still = StickBreaking(tf.stop_gradient(pairs))
             divergence = tf.reduce_mean(still.log_prob(w) - law.log_prob(w))
         return tape.gradient(divergence, pairs)
@@ -356,7 +356,7 @@ def test_gradient_of_the_divergence_from_a_prior(dtype, mode):
     apart, total = pairs - prior, pairs.sum(axis=1, keepdims=True)
     own = apart * special.polygamma(1, pairs)
     exact = own - apart.sum(axis=1, keepdims=True) * special.polygamma(1, total)
-    reached = np.mean(_log_left(pairs[:-1], REACHING) > stick_breaking._LOG_WHOLE, axis=0)[
+    reached = np.mean(_log_left(pairs[:-1], REACHING) > stick_breaking._LOG_LEAST_STICK, axis=0)[
         :, np.newaxis
     ]
     unsure = np.abs(exact[1:]) * (reached * (1.0 - reached) / REACHING) ** 0.5
@@ -420,7 +420,7 @@ def test_graph_has_no_loops():
 def test_mirrored_draws_cancel():
     """Half-sums of pairs keep what is even in the normals: 1 / sqrt(1e4) of the deviation."""
     pairs = np.array([[1e4, 2e4], [3e4, 1e4]])
-    w = MirroredStickBreaking(pairs).sample(2_000, seed=SEED).numpy()
+    w = AntitheticStickBreaking(pairs).sample(2_000, seed=SEED).numpy()
     assert stats.kstest(stats.beta.cdf(w[:1_000, 0], *pairs[0]), "uniform").pvalue > FALSE_ALARM
     halves = (w[:1_000] + w[1_000:]) / 2
     assert np.all(halves.std(axis=0) < 5 * 1e-2 * w.std(axis=0))

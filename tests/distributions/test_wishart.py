@@ -20,7 +20,12 @@ from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.distributions.gamma import Gamma
 from bgmm_jd.distributions.standard_gamma import trigamma_excess
-from bgmm_jd.distributions.wishart import MirroredWishart, Wishart, WishartTriLOfFactors, natural
+from bgmm_jd.distributions.wishart import (
+    AntitheticWishart,
+    Wishart,
+    WishartTriLOfCholesky,
+    wishart_natural_gradient,
+)
 
 FALSE_ALARM = 1e-6
 STANDARD_ERRORS = 5
@@ -74,7 +79,7 @@ def assert_mean(values, expected):
 # Draws
 
 
-@pytest.mark.parametrize("family", [Wishart, MirroredWishart])
+@pytest.mark.parametrize("family", [Wishart, AntitheticWishart])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("df", [2.125, 2.5, 3.0, 7.0, 300.0, 1e6, 1e8])
 def test_laws_of_quadratic_forms(df, dtype, family):
@@ -214,7 +219,7 @@ def test_broadcast_parameters_get_their_own_draws():
 def test_partners_are_mirror_images():
     df, D = 50.0, 3
     C = mean_tril(D)
-    L = whitened(law(df, C, family=MirroredWishart).sample(2_000, seed=4), C)
+    L = whitened(law(df, C, family=AntitheticWishart).sample(2_000, seed=4), C)
     first, second = L[:1_000], L[1_000:]
     rows, columns = np.tril_indices(D, -1)
     np.testing.assert_allclose(
@@ -227,7 +232,7 @@ def test_partners_are_mirror_images():
 
 
 def test_an_odd_number_of_mirrored_draws():
-    x = law(5.0, np.eye(2), family=MirroredWishart).sample(5, seed=SEED)
+    x = law(5.0, np.eye(2), family=AntitheticWishart).sample(5, seed=SEED)
     assert x.shape == [5, 2, 2]
     assert len(np.unique(x[:, 1, 0])) == 5
 
@@ -292,7 +297,7 @@ def test_gradients_of_expectations_by_df(df, dtype):
         assert_mean(value, truth)
 
 
-@pytest.mark.parametrize("family", [Wishart, MirroredWishart])
+@pytest.mark.parametrize("family", [Wishart, AntitheticWishart])
 def test_gradient_by_the_mean(family):
     """Draws are quadratic in C, so that central differences are exact at any step."""
     D = 4
@@ -503,7 +508,9 @@ def natural_of(flat, gradient, D, dtype=tf.float64, junk=0.0):
     df, C = (tf.cast(v, dtype) for v in unpack(tf.constant(flat), D))
     by_C = np.full((D, D), junk)
     by_C[np.tril_indices(D)] = gradient[1:]
-    by_u, by_C = natural(df, C, tf.constant(gradient[0], dtype), tf.constant(by_C, dtype))
+    by_u, by_C = wishart_natural_gradient(
+        df, C, tf.constant(gradient[0], dtype), tf.constant(by_C, dtype)
+    )
     assert by_u.dtype == by_C.dtype == dtype
     np.testing.assert_array_equal(by_C.numpy()[np.triu_indices(D, 1)], 0.0)
     return np.concatenate([[by_u], by_C.numpy()[np.tril_indices(D)]]).astype(float)
@@ -564,7 +571,9 @@ def test_natural_gradient_in_one_dimension():
     """That of a Gamma of concentration df / 2: its log mean is 2 log C, with information df / 2."""
     df = tf.constant([0.3, 7.0, 1e5], tf.float64)
     C = tf.constant([0.5, 1.0, 20.0], tf.float64)
-    by_df, by_C = natural(df, C[:, None, None], tf.ones_like(df), tf.ones([3, 1, 1], tf.float64))
+    by_df, by_C = wishart_natural_gradient(
+        df, C[:, None, None], tf.ones_like(df), tf.ones([3, 1, 1], tf.float64)
+    )
     np.testing.assert_allclose(by_df, 1 / trigamma_excess(df / 2), rtol=1e-14)
     np.testing.assert_allclose(by_C[:, 0, 0], 1 / (2 * df), rtol=1e-14)
 
@@ -573,9 +582,9 @@ def test_natural_gradient_of_a_batch_under_xla():
     df, C = tf.constant([[3.5], [90.0]]), tf.constant(mean_tril(3, (2, 4)), tf.float32)
     df = tf.broadcast_to(df, [2, 4])
     gradient = tf.constant(np.random.default_rng(13).normal(size=(2, 4, 3, 3)), tf.float32)
-    batch = tf.function(natural, jit_compile=True)(df, C, df, gradient)
+    batch = tf.function(wishart_natural_gradient, jit_compile=True)(df, C, df, gradient)
     for b in np.ndindex(2, 4):
-        one = natural(df[b], C[b], df[b], gradient[b])
+        one = wishart_natural_gradient(df[b], C[b], df[b], gradient[b])
         for whole, part in zip(batch, one, strict=True):
             size = np.abs(part).max()
             np.testing.assert_allclose(whole[b], part, atol=100 * eps(tf.float32) * size)
@@ -598,14 +607,14 @@ def test_wishart_is_a_tfd_distribution():
     assert part.batch_shape == [2]
     np.testing.assert_array_equal(part.mean_tril, C[2:].astype(np.float32))
     assert part.df == 7.0
-    copy = MirroredWishart(5.0, np.eye(2)).copy(df=9.0)
-    assert type(copy) is MirroredWishart
+    copy = AntitheticWishart(5.0, np.eye(2)).copy(df=9.0)
+    assert type(copy) is AntitheticWishart
     assert copy.dtype == tf.float64
     assert copy.df == 9.0
     np.testing.assert_array_equal(copy.mean_tril, np.eye(2))
 
 
-@pytest.mark.parametrize("family", [Wishart, MirroredWishart])
+@pytest.mark.parametrize("family", [Wishart, AntitheticWishart])
 def test_factors_are_those_of_the_matrices(family):
     """As `tfd.WishartTriL` has it: the draws are factors, and the density that of the matrices."""
     df, C = np.array([4.0, 90.0]), mean_tril(3, (2,))
@@ -616,7 +625,7 @@ def test_factors_are_those_of_the_matrices(family):
     x = root @ root.swapaxes(-1, -2)
     np.testing.assert_allclose(whole.sample(6, seed=SEED), x, rtol=1e-13)
     expected = stock(df, C).copy(input_output_cholesky=True)
-    shorter = WishartTriLOfFactors(**expected.parameters)
+    shorter = WishartTriLOfCholesky(**expected.parameters)
     for found in (factors.log_prob(root), shorter.log_prob(root)):
         np.testing.assert_allclose(found, expected.log_prob(root), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(factors.log_prob(root), whole.log_prob(x), rtol=1e-10)

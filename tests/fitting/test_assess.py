@@ -7,7 +7,7 @@ import bgmm_jd
 from bgmm_jd.fitting.assess import decide_status
 from bgmm_jd.model.prior_summaries import smallest_weight
 from bgmm_jd.optimization.restarts import Restart
-from bgmm_jd.optimization.single_run import Run
+from bgmm_jd.optimization.single_run import RunResult
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.posterior import draw_standardized
 from bgmm_jd.posterior.prediction import expected_counts
@@ -16,7 +16,7 @@ GOOD = Status.CONVERGED
 
 
 def judge(khat=0.1, emptiest=50.0, status=GOOD, restarts=((True, -100.0, GOOD),) * 4):
-    best = Run({}, np.zeros(20), -100.0, status)
+    best = RunResult({}, np.zeros(20), -100.0, status)
     order = np.arange(2)
     ends = tuple(Restart({}, order, elbo, 160, end, agrees) for agrees, elbo, end in restarts)
     return decide_status(status, best, ends, khat, emptiest)

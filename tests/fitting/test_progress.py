@@ -63,7 +63,7 @@ def test_other_words_are_shown_at_once(terminal):
 
 
 def test_a_shorter_line_leaves_nothing_of_the_longer_one(terminal):
-    line = progress.Line(terminal)
+    line = progress.ProgressLine(terminal)
     line.show("a long line")
     line.show("short")
     assert terminal.screen == "short"

@@ -17,19 +17,19 @@ import bgmm_jd
 from bgmm_jd.backend.random import stateless_seed
 from bgmm_jd.calibration import importance_sampling
 from bgmm_jd.data import units
-from bgmm_jd.data.minibatches import cut_batches
-from bgmm_jd.data.rows import Rows, to_tensors
-from bgmm_jd.data.standardize import centre_and_scale
+from bgmm_jd.data.minibatches import equal_batches
+from bgmm_jd.data.rows import Rows, as_row_tensors
+from bgmm_jd.data.standardize import standardize
 from bgmm_jd.distributions import bijectors
 from bgmm_jd.fitting.search import problem_of, start_at
 from bgmm_jd.model import covariances as covariances_module
 from bgmm_jd.model import likelihood as likelihood_module
 from bgmm_jd.model import prior_checks, priors
-from bgmm_jd.model.covariance_forms import spread_shape, unit_of
+from bgmm_jd.model.covariance_forms import scale_shape, transformation_of
 from bgmm_jd.optimization import single_run, svi
 from bgmm_jd.posterior.densities import log_densities
 from bgmm_jd.posterior.posterior import in_data_units
-from bgmm_jd.reporting.arviz_version import arviz_line
+from bgmm_jd.reporting.arviz_version import arviz_major_version
 from bgmm_jd.variational import approximation, natural_gradient, structure, surrogate
 from bgmm_jd.variational import log_joint as log_joint_module
 
@@ -61,7 +61,7 @@ def random_factors(rng, shape):
 
 def drawn(form, name, sample=(), seed=0, components=K, features=D):
     rng = np.random.default_rng(seed)
-    shape = (*sample, *spread_shape(form, components, features))
+    shape = (*sample, *scale_shape(form, components, features))
     theta = {
         "weights": rng.dirichlet(np.full(components, 3.0), size=sample),
         "means": rng.normal(0, 2, (*sample, components, features)),
@@ -252,18 +252,18 @@ def test_spreads_of_draws(form, name):
         "tied": sd[..., 0, :],
         "spherical": sd[..., 0],
     }[form]
-    np.testing.assert_allclose(covariances_module.sds(theta, form), own, rtol=1e-12)
+    np.testing.assert_allclose(covariances_module.standard_deviations(theta, form), own, rtol=1e-12)
     np.testing.assert_allclose(
-        covariances_module.by_component(theta, form), covariances, rtol=1e-12, atol=1e-13
+        covariances_module.component_covariances(theta, form), covariances, rtol=1e-12, atol=1e-13
     )
-    root = covariances_module.roots(theta, form)
+    root = covariances_module.covariance_factors(theta, form)
     assert root.shape[: 2 + 2] == (3, 4, K, D)
     lower = root if form in MATRICES else root[..., np.newaxis] * np.eye(D)
     np.testing.assert_array_equal(np.triu(lower, 1), 0)
     np.testing.assert_allclose(lower @ lower.swapaxes(-1, -2), covariances, rtol=1e-12, atol=1e-13)
     z = np.random.default_rng(0).normal(size=(3, 4, K, D))
     np.testing.assert_allclose(
-        covariances_module.noise(root, z),
+        covariances_module.correlated_noise(root, z),
         (lower @ z[..., np.newaxis])[..., 0],
         rtol=1e-12,
         atol=1e-13,
@@ -275,17 +275,17 @@ def test_spreads_of_draws(form, name):
 def test_matrices_of_draws(form, name):
     theta, covariances = drawn(form, name, (5,), seed=5)
     own = covariances if form == "full" else covariances[:, 0]
-    found = covariances_module.covariances(theta)
+    found = covariances_module.covariance_matrices(theta)
     np.testing.assert_allclose(found, own, rtol=1e-12, atol=1e-13)
     np.testing.assert_array_equal(found, found.swapaxes(-1, -2))
-    correlations = covariances_module.correlations(theta)
+    correlations = covariances_module.correlation_matrices(theta)
     for index in np.ndindex(own.shape[:-2]):
         sd = np.sqrt(np.diag(own[index]))
         np.testing.assert_allclose(
             correlations[index], own[index] / np.outer(sd, sd), rtol=1e-12, atol=1e-13
         )
     rounded = {name: v.astype(np.float32) for name, v in theta.items()}
-    assert np.abs(covariances_module.correlations(rounded)).max() <= 1.0
+    assert np.abs(covariances_module.correlation_matrices(rounded)).max() <= 1.0
 
 
 # --- Units --------------------------------------------------------------------------------------
@@ -294,12 +294,12 @@ def test_matrices_of_draws(form, name):
 def where(form):
     """Units with columns of unlike scale, but for the form that needs columns of one."""
     scale = [0.03] * 3 if form == "spherical" else [1000.0, 0.03, 2.0]
-    return units.Units(np.array([5000.0, -0.2, 1.0]), np.array(scale))
+    return units.Standardization(np.array([5000.0, -0.2, 1.0]), np.array(scale))
 
 
 def moved(theta, form):
     return {
-        name: units.to_user(unit_of(name, form), value, where(form))
+        name: units.unstandardize(transformation_of(name, form), value, where(form))
         for name, value in theta.items()
     }
 
@@ -312,14 +312,19 @@ def test_rows_have_the_density_of_the_rows_inside(form, name):
     z = np.random.default_rng(1).normal(size=(5, D))
     x = where(form).shift + where(form).scale * z
     user = moved(theta, form)
-    theirs = covariances_module.by_component({v: a[np.newaxis] for v, a in user.items()}, form)[0]
+    theirs = covariances_module.component_covariances(
+        {v: a[np.newaxis] for v, a in user.items()}, form
+    )[0]
     found = special.logsumexp(log_joint_label(user, theirs, x), axis=0)
     expected = special.logsumexp(log_joint_label(theta, covariances, z), axis=0)
     volume = np.log(where(form).scale).sum()
     # x - mean loses 5000 / 0.03 sds' worth of digits where the form is spherical: 1e5 eps.
     np.testing.assert_allclose(found, expected - volume, rtol=1e-8)
     np.testing.assert_allclose(row_log_likelihood(user, x, form), found, rtol=1e-8)
-    back = {v: units.to_internal(unit_of(v, form), a, where(form)) for v, a in user.items()}
+    back = {
+        v: units.standardize_value(transformation_of(v, form), a, where(form))
+        for v, a in user.items()
+    }
     for variable in theta:
         np.testing.assert_allclose(back[variable], theta[variable], rtol=1e-9, atol=1e-10)
 
@@ -330,7 +335,7 @@ def free_entries(form, name, value):
 
 
 def from_free_entries(form, name, numbers):
-    shape = spread_shape(form, K, D)
+    shape = scale_shape(form, K, D)
     if form not in MATRICES:
         return numbers.reshape(shape)
     value = np.zeros(shape)
@@ -372,7 +377,7 @@ def prior_of(form, name, components=K, features=D, shift=0.0, scale=1.0):
             precision_rate=rate,
             dtype="float64",
         )
-    shape = spread_shape(form, components, features)
+    shape = scale_shape(form, components, features)
     if form in MATRICES:
         numbers = np.zeros((*shape[:-2], features * (features + 1) // 2))
         # Scaled by row, as a factor of a covariance is.
@@ -410,11 +415,11 @@ def test_log_prior_is_the_density_of_the_variables_inside(form, name):
     model = structure.model_of(density, prior_checks.check_prior(density, K, D, form))
     draws = density.sample(5, seed=(0, 3))
     inside = {
-        v: units.to_internal(unit_of(v, form), a.numpy(), where(form))
+        v: units.standardize_value(transformation_of(v, form), a.numpy(), where(form))
         for v, a in draws._asdict().items()
     }
     found = log_joint_module.log_prior(
-        model, tensors(inside), units.as_tensors(where(form), tf.float64)
+        model, tensors(inside), units.as_standardization_tensors(where(form), tf.float64)
     )
     expected = density.log_prob(draws) + jacobian(form, name)
     # Differences of numbers near 5000: eps times 5000 over the smallest change, 0.03.
@@ -428,15 +433,17 @@ def test_the_surrogate_in_user_units_is_the_law_of_its_draws_moved(form, name):
     rng = np.random.default_rng(0)
     z = rng.normal(size=(40, D)) + np.repeat([[-3.0, 0, 0], [3.0, 0, 0]], 20, axis=0)
     rows = where(form).shift + where(form).scale * z
-    data = centre_and_scale(rows, common=form == "spherical")
+    data = standardize(rows, common=form == "spherical")
     inside = start_at(problem_of(data, K, form, user_prior(form, name), "eager"), None, 1, [0, 0])
-    sites, here = inside.model.sites, inside.tensor_units
-    mine = surrogate.joint_inside(sites, inside.values, here)
-    theirs = surrogate.joint(sites, inside.values, here)
+    sites, here = inside.model.sites, inside.standardization
+    mine = surrogate.standardized_surrogate(sites, inside.values, here)
+    theirs = surrogate.surrogate_in_data_units(sites, inside.values, here)
     draws, log_q = mine.experimental_sample_and_log_prob(20, seed=tf.constant([5, 0]))
-    theta = surrogate.named(sites, draws)
-    user = [units.to_user(unit_of(v, form), draw, here) for v, draw in theta.items()]
-    volume = units.log_volume(inside.model.volumes, data.units)
+    theta = surrogate.by_name(sites, draws)
+    user = [
+        units.unstandardize(transformation_of(v, form), draw, here) for v, draw in theta.items()
+    ]
+    volume = units.log_det_jacobian(inside.model.densities, data.standardization)
     assert [v.shape for v in theirs.sample(2)] == [v[:2].shape for v in user]
     # A Wishart's density loses the condition number of a start's 20 rows twice.
     np.testing.assert_allclose(theirs.log_prob(*user), log_q.numpy() - volume, rtol=1e-8)
@@ -493,7 +500,7 @@ def test_mixture_prior_against_scipy(form):
     assert prior_checks.variable_shapes(found) == {
         "weights": (K,),
         "means": (K, D),
-        "precisions": spread_shape(form, K, D),
+        "precisions": scale_shape(form, K, D),
     }
     draws = found.sample(6, seed=(0, 1))
     assert found.log_prob(draws).dtype == tf.float64
@@ -784,7 +791,7 @@ def test_draws_of_one_component_with_a_matrix(exact):
 
 def log_ratio(posterior, n):
     """log joint - log q of draws of the calibrated normal distribution."""
-    draws = importance_sampling.proposal(posterior.inside, n, np.random.default_rng(5))
+    draws = importance_sampling.draw_proposal(posterior.inside, n, np.random.default_rng(5))
     log_joint, log_q = log_densities(posterior, draws)
     return log_joint - log_q
 
@@ -839,8 +846,8 @@ def quadrature(points):
 
 
 def test_draws_of_one_spherical_component():
-    grid, coarse = quadrature(801), quadrature(401)
-    assert grid.log_evidence == pytest.approx(coarse.log_evidence, abs=1e-10)
+    grid, sd_ratio = quadrature(801), quadrature(401)
+    assert grid.log_evidence == pytest.approx(sd_ratio.log_evidence, abs=1e-10)
     posterior = one("spherical")
     theta = posterior.sample(20_000, seed=3)
 
@@ -911,13 +918,13 @@ def test_a_fit_finds_the_clusters(form):
     assert posterior.status is bgmm_jd.Status.CONVERGED
     np.testing.assert_array_equal(bgmm_jd.predict(posterior, TWO), np.repeat([0, 1], [70, 50]))
     draws = posterior.sample(500)
-    assert draws["precisions"].shape == (500, *spread_shape(form, 2, 2))
+    assert draws["precisions"].shape == (500, *scale_shape(form, 2, 2))
     # The rows' own moments, to 5 posterior sds: separated clusters and a weak prior.
     for k, rows in enumerate((TWO[:70], TWO[70:])):
         error = np.abs(draws["means"][:, k].mean(axis=0) - rows.mean(axis=0))
         assert np.all(error < 5 * draws["means"][:, k].std(axis=0))
     theta = {name: v.astype(np.float64) for name, v in draws.items()}
-    found = covariances_module.by_component(theta, form)
+    found = covariances_module.component_covariances(theta, form)
     pooled = sum(np.cov(rows.T, bias=True) * len(rows) for rows in (TWO[:70], TWO[70:])) / len(TWO)
     for k, rows in enumerate((TWO[:70], TWO[70:])):
         own = np.cov(rows.T, bias=True)
@@ -959,10 +966,10 @@ def test_densities_of_draws_are_those_written_out(form):
     """log p(X, theta) and log q(theta), in units far from those inside."""
     posterior = two_elsewhere(form)
     rows = SHIFT + FACTOR[form] * TWO
-    draws = approximation.mean_field(posterior.inside, 5, 3)
+    draws = approximation.draw_mean_field(posterior.inside, 5, 3)
     found = log_densities(posterior, draws)
     theta = in_data_units(posterior, draws.theta)
-    covariances = covariances_module.by_component(theta, form)
+    covariances = covariances_module.component_covariances(theta, form)
     for s in range(5):
         one_ = {name: v[s] for name, v in theta.items()}
         likelihood = special.logsumexp(log_joint_label(one_, covariances[s], rows), axis=0).sum()
@@ -997,7 +1004,7 @@ def test_log_density_is_averaged_over_draws(form):
     S = 50
     found = bgmm_jd.log_density(posterior, new, draws=S, seed=4)
     theta = posterior.sample(S, seed=4)
-    covariances = covariances_module.by_component(theta, form)
+    covariances = covariances_module.component_covariances(theta, form)
     joint = np.array(
         [
             log_joint_label({name: v[s] for name, v in theta.items()}, covariances[s], new)
@@ -1019,7 +1026,7 @@ def test_new_rows_have_the_moments_of_the_mixture(form):
     theta = posterior.sample(4_000, seed=7)
     weight, means = theta["weights"][..., np.newaxis], theta["means"]
     second = (
-        covariances_module.by_component(theta, form)
+        covariances_module.component_covariances(theta, form)
         + means[..., np.newaxis] * means[..., np.newaxis, :]
     )
     each = (
@@ -1086,7 +1093,7 @@ def test_to_inference_data(form):
     idata = bgmm_jd.to_inference_data(posterior, rows, draws=40, seed=9)
     expected = {"weights": ("component",), "means": ("component", "feature")} | DIMS[form]
     for group in ("posterior", "prior"):
-        found = idata[group] if arviz_line() < 1 else idata[group].to_dataset()
+        found = idata[group] if arviz_major_version() < 1 else idata[group].to_dataset()
         assert set(found.data_vars) == set(expected)
         for name, dims in expected.items():
             assert found[name].dims == ("chain", "draw", *dims)
@@ -1107,7 +1114,7 @@ def test_to_inference_data(form):
     draws = posterior.sample(40, seed=9)
     for name in draws:
         np.testing.assert_array_equal(idata["posterior"][name].to_numpy()[0], draws[name])
-    covariances = covariances_module.by_component(draws, form)
+    covariances = covariances_module.component_covariances(draws, form)
     likelihood = np.array(
         [
             special.logsumexp(
@@ -1131,7 +1138,7 @@ def test_replicated_rows_have_the_law_of_their_draw(form):
     idata = bgmm_jd.to_inference_data(posterior, TWO, draws=30, seed=10)
     x = idata["posterior_predictive"]["x"].to_numpy()[0]
     theta = posterior.sample(30, seed=10)
-    precision = np.linalg.inv(covariances_module.by_component(theta, form))
+    precision = np.linalg.inv(covariances_module.component_covariances(theta, form))
     off = x[:, :, np.newaxis] - theta["means"][:, np.newaxis]
     squares = np.einsum("snki,skij,snkj->snk", off, precision, off).min(axis=-1).ravel()
     assert stats.kstest(squares, stats.chi2(2).cdf).pvalue > 1e-6
@@ -1139,11 +1146,11 @@ def test_replicated_rows_have_the_law_of_their_draw(form):
 
 def blocks(form, execution):
     """The first block of the fit of `two`, and so no compilation of its own."""
-    inside = problem_of(centre_and_scale(TWO), 2, form, None, execution)
+    inside = problem_of(standardize(TWO), 2, form, None, execution)
     inside = start_at(inside, None, 1, [0, 0])
-    plan = single_run.schedule(inside, cut_batches(len(TWO), len(TWO)))
-    stride = natural_gradient.Stride(rate=0.3, longest_loc=3.0, longest_log=0.3)
-    rows = to_tensors(inside.data.rows)
+    plan = single_run.schedule(inside, equal_batches(len(TWO), len(TWO)))
+    stride = natural_gradient.StepSize(rate=0.3, longest_loc=3.0, longest_log=0.3)
+    rows = as_row_tensors(inside.data.rows)
     return svi.program(inside.model, plan).run(
         rows, inside.prior_units, inside.values, stateless_seed(0), 0, stride
     )

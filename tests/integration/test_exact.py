@@ -89,8 +89,8 @@ def exact_elbo(loc, scale, concentration, mean):
 
 
 def test_the_quadrature_has_converged(exact):
-    coarse = Exact(201)
-    assert coarse.log_evidence == pytest.approx(exact.log_evidence, abs=1e-10)
+    sd_ratio = Exact(201)
+    assert sd_ratio.log_evidence == pytest.approx(exact.log_evidence, abs=1e-10)
     # Given the precision the mean can be integrated by hand: X ~ N(0, 1 / tau + 1 1^T).
     line = np.linspace(-5, 4, 401)
     density = [
@@ -166,9 +166,9 @@ def test_the_mean_importance_ratio_is_the_evidence(exact, posterior, kind):
     """
     n = 20_000
     if kind == "surrogate":
-        draws = approximation.mean_field(posterior.inside, n, 5)
+        draws = approximation.draw_mean_field(posterior.inside, n, 5)
     else:
-        draws = importance_sampling.proposal(posterior.inside, n, np.random.default_rng(5))
+        draws = importance_sampling.draw_proposal(posterior.inside, n, np.random.default_rng(5))
     log_joint, log_q = log_densities(posterior, draws)
     ratio = np.exp(log_joint - log_q - exact.log_evidence)
     error = ratio.std() / np.sqrt(n)

@@ -10,13 +10,13 @@ from scipy import special, stats
 
 import bgmm_jd
 from bgmm_jd.data import units
-from bgmm_jd.data.rows import gather, observed, to_tensors
-from bgmm_jd.data.standardize import centre_and_scale, row_log_volume, to_rows
+from bgmm_jd.data.rows import as_row_tensors, gather_rows, observed_mask
+from bgmm_jd.data.standardize import as_standardized_rows, row_log_det_jacobian, standardize
 from bgmm_jd.fitting.search import problem_of, start_at
 from bgmm_jd.model import covariances as covariances_module
 from bgmm_jd.model import likelihood as likelihood_module
 from bgmm_jd.model import priors
-from bgmm_jd.model.covariance_forms import spread_shape
+from bgmm_jd.model.covariance_forms import scale_shape
 from bgmm_jd.optimization import initialization
 from bgmm_jd.posterior import densities, posterior
 from bgmm_jd.posterior.densities import log_densities
@@ -38,7 +38,7 @@ PATTERNS = np.array(list(itertools.product([True, False], repeat=D)))  # all 8, 
 def drawn(form, name, draws, seed=0):
     """Parameters [S, ...], and the covariance matrices [S, K, D, D] they mean."""
     rng = np.random.default_rng(seed)
-    shape = (draws, *spread_shape(form, K, D))
+    shape = (draws, *scale_shape(form, K, D))
     theta = {
         "weights": rng.dirichlet(np.full(K, 3.0), size=draws),
         "means": rng.normal(0, 2, (draws, K, D)),
@@ -78,7 +78,7 @@ def tensors(theta, dtype=tf.float64):
 
 def rows_of(values):
     """Rows in units in which nothing changes."""
-    return to_tensors(to_rows(values, units.unit(D)))
+    return as_row_tensors(as_standardized_rows(values, units.identity_standardization(D)))
 
 
 @pytest.fixture(scope="module")
@@ -180,9 +180,9 @@ def test_any_of_the_rows_keep_their_patterns(values):
     theta, _ = drawn("full", "precisions", 2, seed=4)
     rows, chosen = rows_of(values), [13, 2, 2, 7]
     whole = likelihood_module.row_log_likelihood(tensors(theta), rows, "full").numpy()
-    found = likelihood_module.row_log_likelihood(tensors(theta), gather(rows, chosen), "full")
+    found = likelihood_module.row_log_likelihood(tensors(theta), gather_rows(rows, chosen), "full")
     np.testing.assert_allclose(found, whole[:, chosen], rtol=1e-12, atol=1e-14)
-    np.testing.assert_array_equal(observed(rows), ~np.isnan(values))
+    np.testing.assert_array_equal(observed_mask(rows), ~np.isnan(values))
 
 
 @pytest.mark.parametrize("form", MATRICES)
@@ -191,9 +191,9 @@ def test_a_batch_takes_no_more_matrices_than_it_has_rows(form):
     rng = np.random.default_rng(5)
     values = rng.normal(size=(400, 10))
     values[rng.random(values.shape) < 0.3] = np.nan
-    rows = to_tensors(to_rows(values, units.unit(10)))
+    rows = as_row_tensors(as_standardized_rows(values, units.identity_standardization(10)))
     assert len(rows.missing.observed) > 100
-    shape = spread_shape(form, K, 10)
+    shape = scale_shape(form, K, 10)
     theta = {
         "weights": tf.fill([1, K], tf.constant(1 / K, tf.float64)),
         "means": tf.zeros([1, K, 10], tf.float64),
@@ -202,7 +202,7 @@ def test_a_batch_takes_no_more_matrices_than_it_has_rows(form):
 
     @functools.partial(tf.function, autograph=False)
     def likelihood():
-        return likelihood_module.row_log_likelihood(theta, gather(rows, tf.range(5)), form)
+        return likelihood_module.row_log_likelihood(theta, gather_rows(rows, tf.range(5)), form)
 
     graph = likelihood.get_concrete_function().graph
     sizes = [
@@ -234,12 +234,12 @@ def test_an_empty_row_adds_nothing_to_the_density(form):
     X = clusters_of_rows()
     model = structure.model_of(priors.default_prior(K, D, form, "float64"), form)
     theta, _ = drawn(form, "precisions", 4, seed=7)
-    here = units.as_tensors(units.unit(D), tf.float64)
+    here = units.as_standardization_tensors(units.identity_standardization(D), tf.float64)
     found = []
     for values in (X, np.concatenate([X[:30], EMPTY, X[30:], EMPTY])):
-        data = centre_and_scale(values, common=form == "spherical")
-        density = log_joint.log_joint(model, tensors(theta), here, to_tensors(data.rows))
-        found.append((density.numpy(), data.log_volume, *data.units))
+        data = standardize(values, common=form == "spherical")
+        density = log_joint.log_joint(model, tensors(theta), here, as_row_tensors(data.rows))
+        found.append((density.numpy(), data.log_det_jacobian, *data.standardization))
     for mine, other in zip(*found, strict=True):
         np.testing.assert_allclose(other, mine, rtol=1e-13)
 
@@ -250,9 +250,7 @@ def test_an_empty_row_changes_no_start(form, init):
     X = clusters_of_rows()
     starts = []
     for values in (X, np.concatenate([X, EMPTY])):
-        inside = problem_of(
-            centre_and_scale(values, common=form == "spherical"), K, form, None, "eager"
-        )
+        inside = problem_of(standardize(values, common=form == "spherical"), K, form, None, "eager")
         means = None if init is None else np.array(init)
         starts.append(tf.nest.flatten(start_at(inside, means, 1, [0, 0]).values))
     for mine, other in zip(*starts, strict=True):
@@ -263,7 +261,12 @@ def test_the_start_has_the_moments_of_what_is_observed():
     """Clusters so far apart that any entry tells the one from the other."""
     centres = np.array([[-20.0] * D, [20.0] * D])
     X = clusters_of_rows() + np.repeat(centres, 60, axis=0)
-    found = initialization.cluster(to_rows(X, units.unit(D)), K, np.random.default_rng(0), centres)
+    found = initialization.cluster_rows(
+        as_standardized_rows(X, units.identity_standardization(D)),
+        K,
+        np.random.default_rng(0),
+        centres,
+    )
     np.testing.assert_array_equal(found.count, [60, 60])
     for k, rows in enumerate((X[:60], X[60:])):
         np.testing.assert_allclose(found.mean[k], np.nanmean(rows, axis=0), rtol=1e-12)
@@ -277,13 +280,13 @@ def test_the_start_is_a_covariance_however_little_is_there(share):
     rng = np.random.default_rng(8)
     values = 1.0 + rng.normal(size=(8, 6))
     values[rng.random(values.shape) < share] = np.nan
-    rows = to_rows(values, units.unit(6))
+    rows = as_standardized_rows(values, units.identity_standardization(6))
     for form in FORMS:
-        clusters = initialization.cluster(rows, K, np.random.default_rng(0))
-        for mean, sd in initialization.moments(clusters, form).values():
+        clusters = initialization.cluster_rows(rows, K, np.random.default_rng(0))
+        for mean, sd in initialization.moments_from_clusters(clusters, form).values():
             assert np.isfinite(mean).all()
             assert np.all(sd >= 0)
-        matrices = initialization.moments(clusters, "full")["precisions"][0]
+        matrices = initialization.moments_from_clusters(clusters, "full")["precisions"][0]
         assert np.linalg.eigvalsh(matrices).min() > 0
 
 
@@ -331,13 +334,13 @@ def test_shift_and_scale_of_the_rows():
 
 
 def log_joint_label(found, theta, rows):
-    return by_hand(theta, covariances_module.by_component(theta, found.covariance), rows)
+    return by_hand(theta, covariances_module.component_covariances(theta, found.covariance), rows)
 
 
 def test_densities_of_draws_are_those_written_out():
     """In units far from those inside."""
     found = fitted(True)
-    draws = approximation.mean_field(found.inside, 3, 3)
+    draws = approximation.draw_mean_field(found.inside, 3, 3)
     theta = in_data_units(found, draws.theta)
     likelihood = special.logsumexp(log_joint_label(found, theta, ELSEWHERE), axis=1).sum(axis=1)
     expected = found.prior.log_prob(*theta.values()).numpy() + likelihood
@@ -380,7 +383,7 @@ def test_predictions_are_the_same_in_parts(monkeypatch):
             fitted(),
             likelihood_module.responsibilities,
             posterior.draw_standardized(fitted(), 10, 0).theta,
-            to_rows(X, fitted().inside.data.units),
+            as_standardized_rows(X, fitted().inside.data.standardization),
         )
     )
     assert len(parts) > 10
@@ -396,7 +399,7 @@ def test_each_part_takes_its_own_patterns(monkeypatch):
     """Those of all rows, in every part, would take time as the square of the number of rows."""
     theta = posterior.draw_standardized(fitted(), 10, 0).theta
     monkeypatch.setattr(posterior, "_CHUNK", 2 * 10 * K * D * D)
-    rows = to_rows(X, fitted().inside.data.units)
+    rows = as_standardized_rows(X, fitted().inside.data.standardization)
     for part, found in densities.map_rows(fitted(), patterns, theta, rows):
         assert found <= part.stop - part.start == 2
 
@@ -419,6 +422,6 @@ def test_to_inference_data():
 
 
 def test_volume_of_rows_is_that_of_what_is_observed():
-    where = units.Units(SHIFT, FACTOR)
-    found = row_log_volume(to_rows(NEW, where), where)
+    where = units.Standardization(SHIFT, FACTOR)
+    found = row_log_det_jacobian(as_standardized_rows(NEW, where), where)
     np.testing.assert_allclose(found, PATTERNS @ np.log(FACTOR), rtol=1e-14, atol=1e-15)

@@ -7,7 +7,7 @@ import pytest
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
-from bgmm_jd.variational.labels import align
+from bgmm_jd.variational.labels import match_labels
 
 pytestmark = pytest.mark.slow
 
@@ -87,7 +87,7 @@ CASES = {
 
 def deviations(reference, covariance, draws):
     """|posterior mean - reference mean| in reference sds, and sd ratios, of every parameter."""
-    order = align(reference.mean["means"], draws["means"].mean(axis=0))
+    order = match_labels(reference.mean["means"], draws["means"].mean(axis=0))
     errors, ratios = [], []
     for name, mean in reference.mean.items():
         found = draws[name].astype(np.float64)

@@ -11,14 +11,14 @@ from scipy import special, stats
 import bgmm_jd
 from bgmm_jd.backend.random import stateless_seed
 from bgmm_jd.data import units
-from bgmm_jd.data.minibatches import cut_batches
-from bgmm_jd.data.rows import to_tensors
-from bgmm_jd.data.standardize import centre_and_scale
+from bgmm_jd.data.minibatches import equal_batches
+from bgmm_jd.data.rows import as_row_tensors
+from bgmm_jd.data.standardize import standardize
 from bgmm_jd.data.validation import as_weights
 from bgmm_jd.fitting.search import problem_of, start_at
 from bgmm_jd.model import likelihood as likelihood_module
 from bgmm_jd.model import priors
-from bgmm_jd.model.covariance_forms import spread_shape
+from bgmm_jd.model.covariance_forms import scale_shape
 from bgmm_jd.optimization import initialization, single_run, svi
 from bgmm_jd.posterior.densities import log_densities
 from bgmm_jd.posterior.posterior import draw_standardized, in_data_units
@@ -52,7 +52,7 @@ UNEVEN = np.random.default_rng(5).gamma(1.0, size=len(X)) * (TIMES > 0)
 def draws_of(form, S=4):
     """Parameters in internal units [S, ...]."""
     rng = np.random.default_rng(6)
-    shape = (S, *spread_shape(form, K, D))
+    shape = (S, *scale_shape(form, K, D))
     precisions = rng.gamma(3.0, size=shape)
     if form in ("full", "tied"):
         lower = np.tril(rng.uniform(-0.5, 0.5, shape), -1) + np.eye(D)
@@ -66,7 +66,7 @@ def draws_of(form, S=4):
 
 
 def data_of(rows, weight=None, form="diag"):
-    return centre_and_scale(rows, weight, common=form == "spherical")
+    return standardize(rows, weight, common=form == "spherical")
 
 
 # --- Weights that are counts ----------------------------------------------------------------------
@@ -78,21 +78,21 @@ def test_integer_weights_are_rows_that_repeat(form):
     found, expected = data_of(X, TIMES, form), data_of(REPEATED, form=form)
     np.testing.assert_allclose(found.units.shift, expected.units.shift, rtol=1e-12)
     np.testing.assert_allclose(found.units.scale, expected.units.scale, rtol=1e-12)
-    np.testing.assert_allclose(found.log_volume, expected.log_volume, rtol=1e-12)
+    np.testing.assert_allclose(found.log_det_jacobian, expected.log_det_jacobian, rtol=1e-12)
     assert found.total == expected.total == len(REPEATED)
 
     theta = draws_of(form)
     user = {
-        site.name: units.to_user(site.unit, theta[site.name].numpy(), found.units)
+        site.name: units.unstandardize(site.unit, theta[site.name].numpy(), found.units)
         for site in structure.model_of(priors.default_prior(K, D, form, "float64"), form).sites
     }
     densities, joints = [], []
     for data in (found, expected):
-        density = priors.default_prior(K, D, form, "float64", data.units)
+        density = priors.default_prior(K, D, form, "float64", data.standardization)
         densities.append(density.log_prob(*user.values()))
         model = structure.model_of(priors.default_prior(K, D, form, "float64"), form)
-        here = units.as_tensors(units.unit(D), tf.float64)
-        joints.append(log_joint_module.log_joint(model, theta, here, to_tensors(data.rows)))
+        here = units.as_standardization_tensors(units.identity_standardization(D), tf.float64)
+        joints.append(log_joint_module.log_joint(model, theta, here, as_row_tensors(data.rows)))
     np.testing.assert_allclose(*densities, rtol=1e-11)
     np.testing.assert_allclose(*joints, rtol=1e-11)
 
@@ -138,7 +138,7 @@ def test_integer_weights_give_the_posterior_of_rows_that_repeat():
 def test_the_elbo_is_that_of_the_weighted_rows():
     """E[log p(X, theta) - log q], written out in the user's units, to 5 standard errors."""
     found = weighted()
-    draws = approximation.mean_field(found.inside, 400, 7)
+    draws = approximation.draw_mean_field(found.inside, 400, 7)
     theta = in_data_units(found, draws.theta)
     sds = theta["precisions"] ** -0.5
     law = stats.norm(theta["means"][:, np.newaxis], sds[:, np.newaxis])
@@ -254,9 +254,9 @@ def test_each_row_has_the_power_of_its_weight(form, dtype):
     """log joint = log prior + sum_n w[n] log p(x_n)."""
     data = data_of(X.astype(dtype.as_numpy_dtype), UNEVEN, form)
     model = structure.model_of(priors.default_prior(K, D, form, dtype.as_numpy_dtype), form)
-    here = units.as_tensors(units.unit(D), dtype)
+    here = units.as_standardization_tensors(units.identity_standardization(D), dtype)
     theta = {name: tf.cast(v, dtype) for name, v in draws_of(form).items()}
-    rows = to_tensors(data.rows)
+    rows = as_row_tensors(data.rows)
     by_row = likelihood_module.row_log_likelihood(theta, rows, form).numpy().astype(np.float64)
     expected = log_joint_module.log_prior(model, theta, here) + by_row @ UNEVEN[UNEVEN > 0]
     found = log_joint_module.log_joint(model, theta, here, rows)
@@ -279,16 +279,16 @@ def test_batches_of_weighted_rows_are_unbiased():
     data = data_of(X, UNEVEN)
     N = data.shape[0]
     inside = start_at(problem_of(data, K, "diag", None, "graph"), None, 1, [0, 0])
-    still = natural_gradient.Stride(rate=0.0, longest_loc=3.0, longest_log=0.3)
+    still = natural_gradient.StepSize(rate=0.0, longest_loc=3.0, longest_log=0.3)
     means = []
     for batch_size in (N, 24):
-        schedule = svi.Schedule(cut_batches(N, batch_size), 4, 6, "float64", "graph")
+        schedule = svi.Schedule(equal_batches(N, batch_size), 4, 6, "float64", "graph")
         assert schedule.batches.count in (1, 3)
         program = svi.program(inside.model, schedule)
         losses = np.concatenate(
             [
                 program.run(
-                    to_tensors(data.rows),
+                    as_row_tensors(data.rows),
                     inside.prior_units,
                     inside.values,
                     stateless_seed(5),
@@ -302,10 +302,10 @@ def test_batches_of_weighted_rows_are_unbiased():
         means.append(losses.reshape(-1, 3).mean(axis=1))
     error = np.hypot(*(m.std(ddof=1) / len(m) ** 0.5 for m in means))
     # Without the weights the loss would be another: the test can see them.
-    unweighted = to_tensors(data.rows)._replace(weight=None)
-    model, here = inside.model, inside.tensor_units
-    theta = approximation.mean_field(inside, 50, 0).theta
-    apart = log_joint_module.log_joint(model, theta, here, to_tensors(data.rows))
+    unweighted = as_row_tensors(data.rows)._replace(weight=None)
+    model, here = inside.model, inside.standardization
+    theta = approximation.draw_mean_field(inside, 50, 0).theta
+    apart = log_joint_module.log_joint(model, theta, here, as_row_tensors(data.rows))
     apart -= log_joint_module.log_joint(model, theta, here, unweighted)
     assert np.abs(apart.numpy().mean()) > 10 * error
     assert abs(means[0].mean() - means[1].mean()) < 5 * error
@@ -315,18 +315,20 @@ def test_steps_are_as_long_as_the_weights_are_worth():
     """Weights of 3 are rows that come three times, for the longest step too."""
     heavy = problem_of(data_of(X, np.full(len(X), 3.0)), K, "diag", None, "eager")
     repeated = problem_of(data_of(np.repeat(X, 3, axis=0)), K, "diag", None, "eager")
-    plan = single_run.schedule(heavy, cut_batches(len(X), len(X)))
-    assert plan.draws == single_run.schedule(repeated, cut_batches(len(X), len(X))).draws
+    plan = single_run.schedule(heavy, equal_batches(len(X), len(X)))
+    assert plan.draws == single_run.schedule(repeated, equal_batches(len(X), len(X))).draws
     for blocks in (0, 5, 50):
-        assert single_run._stride(heavy, plan, blocks) == single_run._stride(repeated, plan, blocks)
+        assert single_run.step_size(heavy, plan, blocks) == single_run.step_size(
+            repeated, plan, blocks
+        )
 
 
 def test_a_start_counts_by_weight():
     """Each cluster's count is its weight, its mean and variance the weighted ones."""
     weight = 0.5 + UNEVEN
     data = data_of(X, weight)
-    centres = (INIT - data.units.shift) / data.units.scale
-    found = initialization.cluster(data.rows, K, np.random.default_rng(0), centres)
+    centres = (INIT - data.standardization.shift) / data.standardization.scale
+    found = initialization.cluster_rows(data.rows, K, np.random.default_rng(0), centres)
     label = X[:, 0] > 65.0
     for k, member in enumerate((~label, label)):
         rows, share = data.rows.values[member], weight[member]
@@ -344,7 +346,7 @@ def test_no_seeding_begins_with_a_row_of_no_weight():
     data = data_of(rows, weight)
     far = data.rows.values[-1]
     for seed in range(20):
-        found = initialization.cluster(data.rows, K, np.random.default_rng(seed))
+        found = initialization.cluster_rows(data.rows, K, np.random.default_rng(seed))
         assert np.abs(found.mean - far).max(axis=1).min() > 1.0
 
 

@@ -9,9 +9,9 @@ import pytest
 
 import bgmm_jd
 from bgmm_jd.data.rows import Rows
-from bgmm_jd.data.standardize import centre_and_scale, to_rows
-from bgmm_jd.data.units import unit
-from bgmm_jd.fitting.assess import _emptiest
+from bgmm_jd.data.standardize import as_standardized_rows, standardize
+from bgmm_jd.data.units import identity_standardization
+from bgmm_jd.fitting.assess import smallest_expected_count
 from bgmm_jd.model.covariance_forms import FORMS
 from bgmm_jd.model.prior_summaries import smallest_weight
 from bgmm_jd.model.priors import (
@@ -24,7 +24,7 @@ from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.occupancy import occupied_components
 from bgmm_jd.posterior.posterior import restart_posteriors
 from bgmm_jd.reporting.inference_data import to_inference_data
-from bgmm_jd.variational.approximation import mean_field
+from bgmm_jd.variational.approximation import draw_mean_field
 from bgmm_jd.variational.structure import model_of
 
 pytestmark = pytest.mark.slow
@@ -49,7 +49,7 @@ def four_clusters():
 
 def in_units_of(X):
     """The default prior of the components, by the data's own units."""
-    units = centre_and_scale(X).units
+    units = standardize(X).units
     return {
         "mean_loc": units.shift,
         "mean_scale": 2.0 * units.scale,
@@ -123,14 +123,14 @@ def test_empty_components_are_no_fault_of_the_usual_sticks(sticks):
 
     Nor of a sparse Dirichlet, but of one that gives each component its rows.
     """
-    share = mean_field(sticks.inside, 32, seed=0).theta["weights"].numpy().mean(axis=0)
+    share = draw_mean_field(sticks.inside, 32, seed=0).theta["weights"].numpy().mean(axis=0)
     rows = {"concentration": (2.0 + N * share).astype(np.float32)}  # for a Dirichlet
 
     def emptiest(prior):
         inside = sticks.inside._replace(model=model_of(prior))
-        if not inside.model.breaks_sticks:
+        if not inside.model.is_stick_breaking:
             inside = inside._replace(values={**inside.values, "weights": rows})
-        return _emptiest(replace(sticks, inside=inside))
+        return smallest_expected_count(replace(sticks, inside=inside))
 
     assert np.isinf(emptiest(stick_breaking_prior(K_MAX, D)))
     assert np.isinf(emptiest(bgmm_jd.mixture_prior(K_MAX, D, weight_concentration=0.01)))
@@ -226,7 +226,7 @@ def test_wider_rows_than_the_prior_is(name, execution, request):
 @pytest.mark.parametrize("form", FORMS)
 def test_as_many_clusters_as_needed(form):
     """Four, the largest first, whatever the form: the least gain of a fourth is some 400 nats."""
-    rows = to_rows(four_clusters(), centre_and_scale(four_clusters()).units)
+    rows = as_standardized_rows(four_clusters(), standardize(four_clusters()).units)
     found = initialization.cluster_as_needed(rows, K_MAX, form, np.random.default_rng(0))
     assert found.count.shape == (K_MAX,)
     assert found.mean.shape == (K_MAX, D)
@@ -239,7 +239,7 @@ def test_as_many_clusters_as_needed(form):
 def test_clusters_of_weighted_rows():
     """Counts are sums of weights."""
     X, weight = four_clusters(), np.repeat([4.0, 1.0, 1.0, 1.0], SIZES).astype(np.float32)
-    rows = to_rows(X, centre_and_scale(X, weight).units)._replace(weight=weight)
+    rows = as_standardized_rows(X, standardize(X, weight).units)._replace(weight=weight)
     found = [
         initialization.cluster_as_needed(rows, K_MAX, "diag", np.random.default_rng(seed)).count
         for seed in range(20)
@@ -257,15 +257,15 @@ def test_one_cluster_and_equal_rows():
     equal = initialization.cluster_as_needed(Rows(np.zeros((30, D))), 5, "full", rng)
     assert equal.count.sum() == 30
     assert np.isfinite(equal.covariance).all()
-    start = initialization.moments(equal, "full")
+    start = initialization.moments_from_clusters(equal, "full")
     assert all(np.isfinite(m).all() and np.isfinite(s).all() for m, s in start.values())
 
 
 def test_a_start_from_needed_clusters_has_room_for_all():
     """Empty components have small weights and a spread of their own, never a singular one."""
-    rows = to_rows(four_clusters(), unit(D))
+    rows = as_standardized_rows(four_clusters(), identity_standardization(D))
     found = initialization.cluster_as_needed(rows, K_MAX, "diag", np.random.default_rng(0))
-    start = initialization.moments(found, "diag")
+    start = initialization.moments_from_clusters(found, "diag")
     weights, _ = start["weights"]
     np.testing.assert_allclose(weights[4:], 1.0 / (N + K_MAX))
     np.testing.assert_allclose(start["precisions"][0][4:], K_MAX ** (2.0 / D))

@@ -10,7 +10,7 @@ from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.data.rows import Missing, Rows
 from bgmm_jd.model import likelihood as likelihood_module
-from bgmm_jd.model.covariance_forms import FORMS, MATRIX_FORMS, spread_shape
+from bgmm_jd.model.covariance_forms import FORMS, MATRIX_FORMS, scale_shape
 
 N, K, D = 4, 3, 2
 
@@ -21,7 +21,7 @@ def make_theta(S=None, spread="precisions", form="diag", seed=0):
     theta = {
         "weights": rng.dirichlet(np.ones(K), size=shape),
         "means": rng.normal(0, 2, (*shape, K, D)),
-        spread: rng.gamma(3.0, 0.5, (*shape, *spread_shape(form, K, D))),
+        spread: rng.gamma(3.0, 0.5, (*shape, *scale_shape(form, K, D))),
     }
     if form in MATRIX_FORMS:
         lower = np.tril(theta[spread])  # with a positive diagonal

@@ -8,10 +8,16 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd import mixture_prior
-from bgmm_jd.data.units import Units, log_volume, to_user
+from bgmm_jd.data.units import Standardization, log_det_jacobian, unstandardize
 from bgmm_jd.distributions.stick_breaking import StickBreaking
 from bgmm_jd.model import prior_checks, prior_summaries, priors
-from bgmm_jd.model.covariance_forms import FORMS, MATRIX_FORMS, is_of_form, spread_shape, unit_of
+from bgmm_jd.model.covariance_forms import (
+    FORMS,
+    MATRIX_FORMS,
+    fits_form,
+    scale_shape,
+    transformation_of,
+)
 from bgmm_jd.model.priors import stick_breaking_prior
 
 K, D = 3, 2
@@ -51,7 +57,7 @@ MAKERS = {"mixture": mixture_prior, "sticks": stick_breaking_prior}
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_structure(dtype, form, maker):
     found = MAKERS[maker](K, D, covariance=form, dtype=dtype)
-    spread = spread_shape(form, K, D)
+    spread = scale_shape(form, K, D)
     assert isinstance(found, tfd.JointDistributionCoroutine)
     assert prior_checks.variable_shapes(found) == {
         "weights": (K,),
@@ -296,28 +302,30 @@ def test_forms_and_dtypes_that_are_not_known():
 
 def test_default_prior_moves_with_the_units():
     """Of draws in other units, the density inside less the log of the change of volume."""
-    where = Units(np.array([5000.0, -3.0]), np.array([1000.0, 0.5]))
+    where = Standardization(np.array([5000.0, -3.0]), np.array([1000.0, 0.5]))
     inside = priors.default_prior(K, D, "diag", "float64")
     theta = inside.sample(4, seed=(1, 2))
     moved = theta._replace(
         means=where.shift + where.scale * theta.means, precisions=theta.precisions / where.scale**2
     )
-    log_volume = K * np.log(where.scale).sum() - 2 * K * np.log(where.scale).sum()
+    log_det_jacobian = K * np.log(where.scale).sum() - 2 * K * np.log(where.scale).sum()
     found = priors.default_prior(K, D, "diag", "float64", where).log_prob(moved)
     # means - 5000 loses 5 eps relative to the scale.
-    np.testing.assert_allclose(found, inside.log_prob(theta) - log_volume, rtol=1e-12)
+    np.testing.assert_allclose(found, inside.log_prob(theta) - log_det_jacobian, rtol=1e-12)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_default_prior_of_each_form_moves_with_the_units(form):
     """As above, by the changes of units that test_units holds to their Jacobians."""
     scale = [30.0, 30.0] if form == "spherical" else [1000.0, 0.5]
-    where = Units(np.array([150.0, -3.0]), np.array(scale))
+    where = Standardization(np.array([150.0, -3.0]), np.array(scale))
     inside = priors.default_prior(K, D, form, "float64")
     theta = inside.sample(4, seed=(1, 2))
-    units = {name: unit_of(name, form) for name in theta._fields}
-    moved = {name: to_user(units[name], v.numpy(), where) for name, v in theta._asdict().items()}
-    volume = log_volume([(units[n], tuple(v.shape[1:])) for n, v in moved.items()], where)
+    units = {name: transformation_of(name, form) for name in theta._fields}
+    moved = {
+        name: unstandardize(units[name], v.numpy(), where) for name, v in theta._asdict().items()
+    }
+    volume = log_det_jacobian([(units[n], tuple(v.shape[1:])) for n, v in moved.items()], where)
     found = priors.default_prior(K, D, form, "float64", where).log_prob(**moved)
     # TFP's Wishart goes by the Cholesky factor of what may be nearly singular.
     np.testing.assert_allclose(found, inside.log_prob(theta) - volume, rtol=1e-9, atol=1e-9)
@@ -389,8 +397,8 @@ def test_the_shape_says_the_form(spread, form):
 def test_matrices_are_symmetric_to_the_rounding_of_their_diagonal():
     """As inverses of nearly diagonal matrices are in float32, whatever is left off the diagonal."""
     own = np.float32([[[2.0, 1e-7], [1.2e-7, 3.0]]])
-    assert is_of_form("precisions", own, "full")
-    assert not is_of_form("precisions", own + np.float32([[0.0, 0.1], [0.0, 0.0]]), "full")
+    assert fits_form("precisions", own, "full")
+    assert not fits_form("precisions", own + np.float32([[0.0, 0.1], [0.0, 0.0]]), "full")
 
 
 def test_the_form_decides_where_a_shape_fits_two():

@@ -6,14 +6,14 @@ import tensorflow as tf
 
 from bgmm_jd.data.rows import Rows
 from bgmm_jd.model import likelihood, quadratic_likelihood
-from bgmm_jd.model.covariance_forms import FORMS, MATRIX_FORMS, spread_shape
+from bgmm_jd.model.covariance_forms import FORMS, MATRIX_FORMS, scale_shape
 
 S, K, N = 4, 3, 50
 
 
 def theta_of(form, spread, D, seed=0, dtype="float64"):
     rng = np.random.default_rng(seed)
-    shape = (S, *spread_shape(form, K, D))
+    shape = (S, *scale_shape(form, K, D))
     if form not in MATRIX_FORMS:
         value = rng.gamma(3.0, 0.5, shape)
     else:
@@ -29,10 +29,13 @@ def theta_of(form, spread, D, seed=0, dtype="float64"):
 
 
 def labels_of(theta, values, form):
-    terms = quadratic_likelihood.terms_of(tf.transpose(values), form)
-    assert terms.shape == (quadratic_likelihood.number_of_terms(values.shape[1], form), len(values))
-    return quadratic_likelihood.log_joint_label(
-        quadratic_likelihood.coefficients_of(theta, form), terms
+    terms = quadratic_likelihood.sufficient_statistics(tf.transpose(values), form)
+    assert terms.shape == (
+        quadratic_likelihood.number_of_statistics(values.shape[1], form),
+        len(values),
+    )
+    return quadratic_likelihood.log_joint_label_from_statistics(
+        quadratic_likelihood.natural_parameters(theta, form), terms
     )
 
 
@@ -69,7 +72,7 @@ def narrow(form, D, sd, distance):
         precisions = precisions if form == "tied" else precisions[np.newaxis]
         rows = rng.multivariate_normal(np.zeros(D), correlated * sd**2, 500)
     else:
-        precisions = np.full(spread_shape(form, 1, D), sd**-2.0)
+        precisions = np.full(scale_shape(form, 1, D), sd**-2.0)
         rows = sd * rng.normal(size=(500, D))
     theta = {"weights": np.ones((1, 1)), "means": means, "precisions": precisions[np.newaxis]}
     return theta, rows + distance
@@ -92,12 +95,12 @@ def test_yes_is_kept(form, D):
     two factors that are rounded twice each, with the sum that many times: 4 D (D + 3) roundings
     of eps / 2, each of 2 t / eps.
     """
-    bound = 4 * D * (D + 3) * quadratic_likelihood.TOLERANCE
+    bound = 4 * D * (D + 3) * quadratic_likelihood.ROUNDING_TOLERANCE
     answers = []
     for sd in 10.0 ** np.arange(-4.0, 0.5, 0.5):
         theta, rows = narrow(form, D, sd, 1.5)
         single = {name: v.astype(np.float32) for name, v in theta.items()}
-        said = quadratic_likelihood.has_digits(
+        said = quadratic_likelihood.is_accurate(
             diagonal(theta, form, D), theta["means"], np.dtype("float32")
         )
         answers.append(said)
@@ -120,13 +123,13 @@ def test_a_narrow_far_component_is_refused():
     """By the terms it subtracts: (distance / sd)^2 eps, where differences lose its root."""
     narrow_ones = np.full((1, 1, 2), 1e-2**-2)
     near, far = np.zeros((1, 1, 2)), np.full((1, 1, 2), 3.0)
-    assert not quadratic_likelihood.has_digits(narrow_ones, far, np.dtype("float32"))
-    assert quadratic_likelihood.has_digits(narrow_ones, far, np.dtype("float64"))
-    assert quadratic_likelihood.has_digits(np.ones((1, 1, 2)), far, np.dtype("float32"))
+    assert not quadratic_likelihood.is_accurate(narrow_ones, far, np.dtype("float32"))
+    assert quadratic_likelihood.is_accurate(narrow_ones, far, np.dtype("float64"))
+    assert quadratic_likelihood.is_accurate(np.ones((1, 1, 2)), far, np.dtype("float32"))
     # One of many components decides, and one of many draws.
     precisions = np.ones((5, 3, 2))
-    assert quadratic_likelihood.has_digits(precisions, np.ones((5, 3, 2)), np.dtype("float32"))
+    assert quadratic_likelihood.is_accurate(precisions, np.ones((5, 3, 2)), np.dtype("float32"))
     precisions[3, 1, 0] = 1e4
-    assert not quadratic_likelihood.has_digits(precisions, np.ones((5, 3, 2)), np.dtype("float32"))
+    assert not quadratic_likelihood.is_accurate(precisions, np.ones((5, 3, 2)), np.dtype("float32"))
     # Narrow at zero: rows of other components are some sds of the data away.
-    assert not quadratic_likelihood.has_digits(np.full((1, 1, 2), 1e4), near, np.dtype("float32"))
+    assert not quadratic_likelihood.is_accurate(np.full((1, 1, 2), 1e4), near, np.dtype("float32"))

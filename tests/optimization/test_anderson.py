@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bgmm_jd.optimization.anderson import Memory, accelerated, remember
+from bgmm_jd.optimization.anderson import History, accelerated, remember
 
 P = 6
 
@@ -21,7 +21,7 @@ def linear(seed=0, radius=0.9):
 def evaluations(g, most, limit=500, coordinates=None, tolerance=1e-8):
     """How many of g it takes until a step moves no more than `tolerance`, and where that is."""
     coordinates = np.eye(P) if coordinates is None else coordinates
-    x, memory = np.zeros(P), Memory()
+    x, memory = np.zeros(P), History()
     for count in range(1, limit + 1):
         image = g(x)
         residual = image - x
@@ -50,19 +50,19 @@ def test_a_linear_map_is_solved_in_its_dimension(seed):
 def test_a_memory_of_one_is_plain_iteration():
     g, _ = linear()
     image = g(np.zeros(P))
-    memory = remember(Memory(), image, image, 1)
+    memory = remember(History(), image, image, 1)
     np.testing.assert_array_equal(accelerated(memory), image)
     memory = remember(memory, g(image), g(image) - image, 1)
     np.testing.assert_array_equal(accelerated(memory), g(image))
 
 
 def test_the_oldest_is_forgotten():
-    memory = Memory()
+    memory = History()
     for i in range(7):
         memory = remember(memory, np.full(2, float(i)), np.full(3, -float(i)), 4)
     assert [v[0] for v in memory.images] == [3.0, 4.0, 5.0, 6.0]
     assert [v[0] for v in memory.residuals] == [-3.0, -4.0, -5.0, -6.0]
-    assert Memory() == ((), ())
+    assert History() == ((), ())
 
 
 def test_a_short_memory_is_still_quicker():
@@ -87,7 +87,7 @@ def test_the_mixture_has_the_smallest_residual():
     """Of all affine combinations of what is remembered, against least squares with a constraint."""
     rng = np.random.default_rng(2)
     images, residuals = rng.normal(size=(4, 5)), rng.normal(size=(4, 7))
-    memory = Memory()
+    memory = History()
     for image, residual in zip(images, residuals, strict=True):
         memory = remember(memory, image, residual, 8)
     gram = residuals @ residuals.T
@@ -98,7 +98,7 @@ def test_the_mixture_has_the_smallest_residual():
 
 def test_equal_residuals_are_no_trouble():
     """Changes that are all zero have no inverse: the newest image stays."""
-    memory = Memory()
+    memory = History()
     for image in ([1.0, 2.0], [3.0, 4.0], [5.0, 6.0]):
         memory = remember(memory, np.array(image), np.ones(2), 8)
     np.testing.assert_allclose(accelerated(memory), [5.0, 6.0])

@@ -41,12 +41,12 @@ def noise(rng, size):
 def test_the_cloud_is_the_second_half(count, kept):
     """Of an even number of blocks, so that its halves are equal; of a short run the last one."""
     blocks = list(range(count))
-    assert convergence.cloud(blocks) == blocks[-kept:]
+    assert convergence.second_half(blocks) == blocks[-kept:]
     assert kept == 1 or (kept % 2 == 0 and kept <= count / 2)
 
 
 def test_looks_are_about_eight_in_each_doubling():
-    looks = [n for n in range(1, 2000) if convergence.is_due(n)]
+    looks = [n for n in range(1, 2000) if convergence.is_check_due(n)]
     assert looks[:16] == list(range(1, 17))
     for start in (16, 100, 500, 900):
         assert 4 <= sum(start <= n < 2 * start for n in looks) <= 16
@@ -57,10 +57,10 @@ def test_looks_are_about_eight_in_each_doubling():
 def test_average_is_the_mean_in_unconstrained_coordinates():
     """Of a positive parameter the geometric mean, of a location the mean."""
     blocks = [moved("precisions", "mean", 0.0), moved("precisions", "mean", np.log(9.0))]
-    found = convergence.average(SITES, blocks)
+    found = convergence.average_parameters(SITES, blocks)
     np.testing.assert_allclose(found["precisions"]["mean"], [[3.0], [4.0]], rtol=1e-14)
     blocks = [moved("means", "loc", 0.0), moved("means", "loc", 4.0)]
-    found = convergence.average(SITES, blocks)
+    found = convergence.average_parameters(SITES, blocks)
     np.testing.assert_allclose(found["means"]["loc"], [[1.0], [2.0]], rtol=1e-14)
     np.testing.assert_allclose(found["means"]["scale"], [[0.1], [0.2]], rtol=1e-14)
     assert all(isinstance(leaf, np.ndarray) for leaf in tf.nest.flatten(found))
@@ -107,13 +107,13 @@ def test_noise_around_the_optimum_averages_out():
     # Halves of 32 blocks; the largest response is sqrt(30) sds per unit of log mean. 8 numbers at
     # 5 of their sds: a false alarm of 5e-6.
     assert found < 5 * np.sqrt(30) * 0.01 * np.sqrt(2 / 32)
-    average = convergence.average(SITES, [noise(rng, 0.01) for _ in range(64)])
+    average = convergence.average_parameters(SITES, [noise(rng, 0.01) for _ in range(64)])
     assert np.all(np.abs(average["means"]["loc"] - CENTRE["means"]["loc"]) < 5 * 0.01 / 8)
 
 
 def test_moments_are_those_of_the_surrogate():
-    values = convergence.average(SITES, [CENTRE])
-    mean, sd = convergence.moments(SITES, values)
+    values = convergence.average_parameters(SITES, [CENTRE])
+    mean, sd = convergence.parameter_moments(SITES, values)
     weights = np.array([0.4, 0.6])
     np.testing.assert_allclose(mean, [*weights, -1.0, 2.0, 1.0, 4.0], rtol=1e-14)
     expected = [

@@ -10,19 +10,19 @@ from scipy import stats
 import bgmm_jd
 from bgmm_jd.backend import random
 from bgmm_jd.backend.random import stateless_seed
-from bgmm_jd.data.minibatches import cut_batches
-from bgmm_jd.data.rows import in_slices, to_tensors
-from bgmm_jd.data.standardize import centre_and_scale
+from bgmm_jd.data.minibatches import equal_batches
+from bgmm_jd.data.rows import as_row_tensors, pad_to_slices
+from bgmm_jd.data.standardize import standardize
 from bgmm_jd.fitting.search import problem_of, start_at
 from bgmm_jd.model import likelihood as likelihood_module
 from bgmm_jd.optimization import anderson, convergence, full_data, svi
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.variational import approximation, evaluation
-from bgmm_jd.variational.labels import align
+from bgmm_jd.variational.labels import match_labels
 from bgmm_jd.variational.log_joint import log_prior
-from bgmm_jd.variational.natural_gradient import Stride, natural_step
-from bgmm_jd.variational.parameters import free_of, values_of
-from bgmm_jd.variational.surrogate import joint_in_training, with_roots, without_roots
+from bgmm_jd.variational.natural_gradient import StepSize, natural_step
+from bgmm_jd.variational.parameters import from_unconstrained, to_unconstrained
+from bgmm_jd.variational.surrogate import training_surrogate, with_cholesky, without_cholesky
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +48,7 @@ def started(covariance="diag", weights=False, missing=False, execution="graph"):
         X[rng.random(X.shape) < 0.1] = np.nan
         X[np.isnan(X).all(axis=1)] = 0.0
     weight = rng.uniform(0.0, 2.0, N) if weights else None
-    data = centre_and_scale(X, weight, common=covariance == "spherical")
+    data = standardize(X, weight, common=covariance == "spherical")
     inside = problem_of(data, 2, covariance, None, execution)
     return start_at(inside, None, 1, [0, 0])
 
@@ -59,7 +59,7 @@ def arrays(values):
 
 def free_values(inside):
     """Unconstrained, as new tensors, which no bijector remembers."""
-    free = free_of(inside.model.sites, inside.values)
+    free = to_unconstrained(inside.model.sites, inside.values)
     return tf.nest.map_structure(lambda t: tf.constant(t.numpy()), free)
 
 
@@ -83,22 +83,22 @@ def forty_slices(monkeypatch):
 
 def direct(inside, free, slices, size):
     """The same pass, with every row under every draw and a table of which count: elbo and step."""
-    sites, units = inside.model.sites, inside.tensor_units
-    rows = to_tensors(inside.data.rows)
+    sites, units = inside.model.sites, inside.standardization
+    rows = as_row_tensors(inside.data.rows)
     N = inside.data.shape[0]
     own = np.arange(N) // size == np.arange(slices)[:, np.newaxis]
     counts = np.concatenate([own, own]) * (1.0 if rows.weight is None else rows.weight.numpy())
     with tf.GradientTape() as tape:
         tape.watch(free)
-        values = values_of(sites, free)
-        surrogate = joint_in_training(sites, values, units, lambda: random.fold_in(SEED, 0))
+        values = from_unconstrained(sites, free)
+        surrogate = training_surrogate(sites, values, units, lambda: random.fold_in(SEED, 0))
         theta, log_q = surrogate.experimental_sample_and_log_prob(2 * slices, seed=SEED)
-        theta = without_roots(sites, with_roots(sites, theta))
+        theta = without_cholesky(sites, with_cholesky(sites, theta))
         likelihood = likelihood_module.row_log_likelihood(theta, rows, inside.model.covariance)
         rest = tf.reduce_mean(log_prior(inside.model, theta, units) - log_q)
         elbo = tf.reduce_sum(likelihood * counts) / 2.0 + rest
         loss = -elbo
-    stride = Stride(rate=1.0, longest_loc=np.inf, longest_log=0.3)
+    stride = StepSize(rate=1.0, longest_loc=np.inf, longest_log=0.3)
     step = natural_step(sites, values, tape.gradient(loss, free), stride)
     return arrays(tf.nest.map_structure(tf.add, free, step)), float(elbo)
 
@@ -118,12 +118,12 @@ def test_a_pass_is_the_gradient_at_its_draws(case):
     """In float64, where sums in another order differ by some 1e-13 of some hundred nats."""
     inside = started(**case)
     rows = inside.data.shape[0]
-    plan = full_data._plan(inside)
+    plan = full_data.plan_passes(inside)
     assert (plan.slices - 1) * plan.size < rows < plan.slices * plan.size
     # Of complete rows the square is expanded, which the table's likelihood is not.
-    assert plan.expanded != case.get("missing", False)
+    assert plan.use_statistics != case.get("missing", False)
     free = free_values(inside)
-    image, elbo = full_data._evaluator(inside, SEED)(free, 0)
+    image, elbo = full_data.pass_evaluator(inside, SEED)(free, 0)
     expected, expected_elbo = direct(inside, free, plan.slices, plan.size)
     assert_same(image, expected, rtol=1e-9, atol=1e-9)
     assert elbo == pytest.approx(expected_elbo, rel=1e-11)
@@ -136,29 +136,29 @@ def test_a_pass_is_the_gradient_at_its_draws(case):
 def test_terms_that_are_kept_change_nothing(form, monkeypatch):
     """Of too many rows they are made in each pass."""
     inside = started(form)
-    assert full_data._plan(inside).kept
-    kept = full_data._evaluator(inside, SEED)(free_values(inside), 0)[0]
+    assert full_data.plan_passes(inside).kept
+    kept = full_data.pass_evaluator(inside, SEED)(free_values(inside), 0)[0]
     monkeypatch.setattr(full_data, "_MOST_KEPT", 0)
-    assert not full_data._plan(inside).kept
-    made = full_data._evaluator(inside, SEED)(free_values(inside), 0)[0]
+    assert not full_data.plan_passes(inside).kept
+    made = full_data.pass_evaluator(inside, SEED)(free_values(inside), 0)[0]
     assert_same(kept, made, rtol=1e-8, atol=1e-9)
 
 
 @pytest.mark.usefixtures("forty_slices")
 def test_long_data_is_cut_into_slices_of_the_longest_size():
     inside = started()
-    plan = full_data._plan(inside)
+    plan = full_data.plan_passes(inside)
     assert (plan.slices, plan.size) == (38, 8)
-    rows = in_slices(inside.data.rows, plan.slices, plan.size)
+    rows = pad_to_slices(inside.data.rows, plan.slices, plan.size)
     assert rows.values.shape == (38, 8, 2)
     np.testing.assert_array_equal(np.reshape(rows.values, (-1, 2))[:N], inside.data.rows.values)
     np.testing.assert_array_equal(np.ravel(rows.weight), np.arange(38 * 8) < N)
 
 
 def test_when_the_square_may_be_expanded():
-    assert evaluation.can_expand(started())
-    assert evaluation.can_expand(started("full"))
-    assert not evaluation.can_expand(started(missing=True))
+    assert evaluation.statistics_are_accurate(started())
+    assert evaluation.statistics_are_accurate(started("full"))
+    assert not evaluation.statistics_are_accurate(started(missing=True))
 
 
 @pytest.mark.usefixtures("seven_slices")
@@ -167,7 +167,7 @@ def test_executions_find_one_image():
     found = []
     for execution in ("xla", "graph"):
         inside = started(execution=execution)
-        found.append(full_data._evaluator(inside, SEED)(free_values(inside), 0)[0])
+        found.append(full_data.pass_evaluator(inside, SEED)(free_values(inside), 0)[0])
     assert_same(*found, rtol=1e-8, atol=1e-9)
 
 
@@ -175,7 +175,7 @@ def test_the_two_draws_of_a_slice_are_mirror_images():
     """Their mean is the surrogate's own, for a location: what is linear in the draws cancels."""
     inside = started()
     values = tf.nest.map_structure(tf.convert_to_tensor, inside.values)
-    surrogate = joint_in_training(inside.model.sites, values, inside.tensor_units, lambda: SEED)
+    surrogate = training_surrogate(inside.model.sites, values, inside.standardization, lambda: SEED)
     means = surrogate.sample(14, seed=SEED).means.numpy()
     middle = (means[:7] + means[7:]) / 2.0
     np.testing.assert_allclose(middle, np.tile(values["means"]["loc"], (7, 1, 1)), atol=1e-12)
@@ -190,9 +190,9 @@ def test_elbo_is_that_of_many_draws():
     the errors that they state is F with 9 and 50 degrees, once in 5,000 outside its limits.
     """
     inside = started(weights=True, missing=True)
-    found = np.array([full_data.elbo(inside, stateless_seed(100 + i)) for i in range(10)])
-    draws = approximation.mean_field(inside, 4_000, seed=1)
-    many = evaluation.log_joint_of(inside, draws) - draws.log_q.numpy()
+    found = np.array([full_data.full_data_elbo(inside, stateless_seed(100 + i)) for i in range(10)])
+    draws = approximation.draw_mean_field(inside, 4_000, seed=1)
+    many = evaluation.log_joint_of_draws(inside, draws) - draws.log_q.numpy()
     error = np.hypot(found[:, 0].std(ddof=1) / 10**0.5, many.std() / 4_000**0.5)
     assert abs(found[:, 0].mean() - many.mean()) < 6 * error
     ratio = found[:, 0].var(ddof=1) / (found[:, 1] ** 2).mean()
@@ -201,11 +201,11 @@ def test_elbo_is_that_of_many_draws():
 
 def full_batch_optimum(inside, blocks=14, steps=50, draws=16):
     """Unconstrained iterates of a long run on all rows with small steps, block by block."""
-    schedule = svi.Schedule(cut_batches(N, N), draws, steps, "float64", "graph")
-    program, rows = svi.program(inside.model, schedule), to_tensors(inside.data.rows)
+    schedule = svi.Schedule(equal_batches(N, N), draws, steps, "float64", "graph")
+    program, rows = svi.program(inside.model, schedule), as_row_tensors(inside.data.rows)
     values, averages = inside.values, []
     for i in range(blocks):
-        stride = Stride(rate=1.0 if i < 2 else 0.1, longest_loc=10.0, longest_log=0.3)
+        stride = StepSize(rate=1.0 if i < 2 else 0.1, longest_loc=10.0, longest_log=0.3)
         block = program.run(rows, inside.prior_units, values, SEED, i * steps, stride)
         values = block.values
         averages.append(block.average)
@@ -215,14 +215,17 @@ def full_batch_optimum(inside, blocks=14, steps=50, draws=16):
 def ends_of(inside, seeds):
     """Where passes end, each with draws of its own: means and sds [2, P]."""
     runs = [
-        full_data.polish(inside, stateless_seed(s), quiet, np.array([-1e4]), 200) for s in seeds
+        full_data.optimize_full_data(inside, stateless_seed(s), quiet, np.array([-1e4]), 200)
+        for s in seeds
     ]
     for found in runs:
         assert found.status is Status.CONVERGED
         assert found.elbos[0] == -1e4
         assert found.elbo == found.elbos[-1]
         assert len(found.elbos) < 60
-    return [np.stack(convergence.moments(inside.model.sites, found.values)) for found in runs]
+    return [
+        np.stack(convergence.parameter_moments(inside.model.sites, found.values)) for found in runs
+    ]
 
 
 def test_polish_ends_at_the_optimum():
@@ -237,12 +240,14 @@ def test_polish_ends_at_the_optimum():
     long = full_batch_optimum(inside)
     half = len(long) // 2
     early, late, whole = (
-        np.stack(convergence.moments(sites, convergence.average(sites, part)))
+        np.stack(convergence.parameter_moments(sites, convergence.average_parameters(sites, part)))
         for part in (long[:half], long[half:], long)
     )
-    noise = np.abs(convergence.difference(early, late)).max() / 2.0
+    noise = np.abs(convergence.standardized_difference(early, late)).max() / 2.0
     assert noise < 0.03
-    apart = np.array([convergence.difference(whole, end) for end in ends_of(inside, range(50, 58))])
+    apart = np.array(
+        [convergence.standardized_difference(whole, end) for end in ends_of(inside, range(50, 58))]
+    )
     error = apart.std(axis=0, ddof=1) / len(apart) ** 0.5
     assert (np.abs(apart.mean(axis=0)) < 9 * error + noise).all()
     assert np.abs(apart[:, : apart.shape[1] // 2]).max() < 0.1
@@ -254,7 +259,7 @@ def test_polish_starts_anywhere_near():
     off = {name: dict(v) for name, v in inside.values.items()}
     off["means"]["loc"] = off["means"]["loc"] + 2.0 * off["means"]["scale"]
     ends = ends_of(inside, [3]) + ends_of(inside._replace(values=off), [3])
-    assert np.abs(convergence.difference(*ends)).max() < 0.1
+    assert np.abs(convergence.standardized_difference(*ends)).max() < 0.1
 
 
 def test_steps_that_overshoot_are_taken_back(monkeypatch):
@@ -263,8 +268,8 @@ def test_steps_that_overshoot_are_taken_back(monkeypatch):
     With these draws even the shortest step leads down once, from a point that was no good.
     """
     inside = started()
-    end = full_data.polish(inside, SEED, quiet, np.zeros(1), 200)
-    honest = full_data._evaluator
+    end = full_data.optimize_full_data(inside, SEED, quiet, np.zeros(1), 200)
+    honest = full_data.pass_evaluator
 
     def overshooting(inside, seed):
         evaluate = honest(inside, seed)
@@ -278,11 +283,13 @@ def test_steps_that_overshoot_are_taken_back(monkeypatch):
         return longer
 
     monkeypatch.setattr(full_data, "_evaluator", overshooting)
-    found = full_data.polish(inside, SEED, quiet, np.zeros(1), 200)
+    found = full_data.optimize_full_data(inside, SEED, quiet, np.zeros(1), 200)
     assert found.status is Status.CONVERGED
-    here, there = (convergence.moments(inside.model.sites, run.values) for run in (end, found))
+    here, there = (
+        convergence.parameter_moments(inside.model.sites, run.values) for run in (end, found)
+    )
     # Both tolerances, and a last step too long.
-    assert np.abs(convergence.difference(here, there)).max() < 0.3
+    assert np.abs(convergence.standardized_difference(here, there)).max() < 0.3
 
 
 def test_interrupt_keeps_what_it_has():
@@ -295,12 +302,12 @@ def test_interrupt_keeps_what_it_has():
         if len(told) == 3:
             raise KeyboardInterrupt
 
-    found = full_data.polish(inside, SEED, interrupted, np.array([-5e3, -1e3]), 200)
+    found = full_data.optimize_full_data(inside, SEED, interrupted, np.array([-5e3, -1e3]), 200)
     assert found.status is Status.INTERRUPTED
     assert [stand.steps for stand in told] == [3, 4, 5]
     assert len(found.elbos) == 5
     assert found.elbo == found.elbos[-1] == told[-1].elbo
-    again, height = full_data._evaluator(inside, SEED)(
+    again, height = full_data.pass_evaluator(inside, SEED)(
         free_values(inside._replace(values=found.values)), 0
     )
     assert height == pytest.approx(found.elbo, rel=1e-12)
@@ -308,7 +315,7 @@ def test_interrupt_keeps_what_it_has():
 
 
 def test_passes_run_eagerly():
-    found = full_data.polish(started(execution="eager"), SEED, quiet, np.zeros(1), 2)
+    found = full_data.optimize_full_data(started(execution="eager"), SEED, quiet, np.zeros(1), 2)
     assert len(found.elbos) == 3
 
 
@@ -317,13 +324,13 @@ def test_divergence_is_told(monkeypatch):
     inside = started()
     nowhere = lambda memory: np.full_like(memory.images[-1], np.nan)  # noqa: E731
     monkeypatch.setattr(anderson, "accelerated", nowhere)
-    found = full_data.polish(inside, SEED, quiet, np.array([-1e3]), 200)
+    found = full_data.optimize_full_data(inside, SEED, quiet, np.array([-1e3]), 200)
     assert found.status is Status.DIVERGED
     assert np.isfinite(found.elbos).all()
 
 
 def test_limit_of_passes_is_told():
-    found = full_data.polish(started(), SEED, quiet, np.zeros(1), 2)
+    found = full_data.optimize_full_data(started(), SEED, quiet, np.zeros(1), 2)
     assert found.status is Status.STEP_LIMIT
     assert len(found.elbos) == 3
 
@@ -345,7 +352,7 @@ def large_rows(weights=False):
 def moments_of(posterior):
     """Means and sds of all parameters, components by their first feature: [2, P]."""
     theta = posterior.sample(4_000, seed=1)
-    order = align(CENTRES, theta["means"].mean(axis=0))
+    order = match_labels(CENTRES, theta["means"].mean(axis=0))
     parts = [theta["weights"][:, order], theta["means"][:, order], theta["precisions"][:, order]]
     flat = np.concatenate([np.reshape(p, (len(p), -1)).astype(np.float64) for p in parts], axis=1)
     return flat.mean(axis=0), flat.std(axis=0)

@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 
 from bgmm_jd.data.rows import Rows
-from bgmm_jd.data.standardize import to_rows
-from bgmm_jd.data.units import unit
-from bgmm_jd.model.covariance_forms import FORMS, MATRIX_FORMS, spread_shape
+from bgmm_jd.data.standardize import as_standardized_rows
+from bgmm_jd.data.units import identity_standardization
+from bgmm_jd.model.covariance_forms import FORMS, MATRIX_FORMS, scale_shape
 from bgmm_jd.optimization import initialization
 
 CENTRES = np.array([[-5.0, 0.0], [-2.0, 5.0], [2.0, -5.0], [5.0, 0.0]])
@@ -51,7 +51,7 @@ def assert_equal_clusters(found, expected_mean, expected_covariance, order):
 @pytest.mark.parametrize("seed", range(20))
 def test_separated_clusters_are_found(rows, truth, seed):
     """Each of 20 seeds: of 8 seedings, all miss a cluster with a probability far below 1e-6."""
-    found = initialization.cluster(Rows(rows), 4, np.random.default_rng(seed), trials=8)
+    found = initialization.cluster_rows(Rows(rows), 4, np.random.default_rng(seed), trials=8)
     assert_equal_clusters(found, *truth, range(4))  # in the order of the first feature
 
 
@@ -60,26 +60,27 @@ def test_a_single_seeding_finds_a_small_cluster_far_away(seed):
     """By squared distance: 10 rows at 1,000 outweigh 990 rows around 0 by 10^4 to 1."""
     rng = np.random.default_rng(seed)
     rows = np.concatenate([rng.normal(size=(990, 1)), 1000 + rng.normal(size=(10, 1))])
-    np.testing.assert_array_equal(initialization.cluster(Rows(rows), 2, rng).count, [990, 10])
+    np.testing.assert_array_equal(initialization.cluster_rows(Rows(rows), 2, rng).count, [990, 10])
 
 
 def test_the_order_of_rows_does_not_matter(rows, truth):
     shuffled = np.random.default_rng(5).permutation(rows)
-    found = initialization.cluster(Rows(shuffled), 4, np.random.default_rng(0), trials=8)
+    found = initialization.cluster_rows(Rows(shuffled), 4, np.random.default_rng(0), trials=8)
     assert_equal_clusters(found, *truth, range(4))
 
 
 def test_given_means_keep_their_order(rows, truth):
     order = [2, 0, 3, 1]
     init = CENTRES[order].astype(np.float32) + 1
-    found = initialization.cluster(Rows(rows), 4, np.random.default_rng(0), init)
+    found = initialization.cluster_rows(Rows(rows), 4, np.random.default_rng(0), init)
     assert_equal_clusters(found, *truth, order)
 
 
 def test_the_same_seed_gives_the_same_start(rows):
     noise = np.random.default_rng(1).normal(size=(200, 2))  # no clusters to find
     first, second, other = (
-        initialization.cluster(Rows(noise), 4, np.random.default_rng(seed)) for seed in (0, 0, 1)
+        initialization.cluster_rows(Rows(noise), 4, np.random.default_rng(seed))
+        for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first.mean, second.mean)
     assert not np.array_equal(first.mean, other.mean)
@@ -91,7 +92,7 @@ def test_counts_of_a_subsample_are_scaled_up():
     share = np.array(SIZES) / 300
     label = rng.choice(4, 40_000, p=share)
     many = Rows(CENTRES[label] + 0.3 * rng.normal(size=(40_000, 2)))
-    found = initialization.cluster(many, 4, rng, trials=8)
+    found = initialization.cluster_rows(many, 4, rng, trials=8)
     assert found.count.sum() == pytest.approx(40_000)
     # 5 standard errors of a share of 10,000 rows, 4 shares: a false alarm of 2e-6.
     p = np.bincount(label) / 40_000
@@ -129,19 +130,19 @@ def degenerate(name):
 @pytest.mark.parametrize("form", FORMS)
 def test_degenerate_rows_give_a_start(name, form):
     rows, K = degenerate(name), 5
-    found = initialization.cluster(Rows(rows), K, np.random.default_rng(0))
+    found = initialization.cluster_rows(Rows(rows), K, np.random.default_rng(0))
     D = rows.shape[1]
     assert found.count.shape == (K,)
     assert found.mean.shape == (K, D)
     assert found.covariance.shape == (K, D, D)
     assert found.count.sum() == len(rows)
-    assert_sound(initialization.moments(found, form), form, K, D)
+    assert_sound(initialization.moments_from_clusters(found, form), form, K, D)
 
 
 def assert_sound(moments, form, K, D):
     """Moments of the right shapes, finite, and possible for what they are of."""
     assert set(moments) == {"weights", "means", "precisions", "scales"}
-    spread = spread_shape(form, K, D)
+    spread = scale_shape(form, K, D)
     shapes = {"weights": (K,), "means": (K, D), "precisions": spread, "scales": spread}
     for variable, (mean, sd) in moments.items():
         assert mean.shape == sd.shape == shapes[variable]
@@ -159,7 +160,7 @@ def assert_sound(moments, form, K, D):
 
 def test_a_component_for_each_row():
     rows = np.random.default_rng(0).normal(size=(5, 2))
-    found = initialization.cluster(Rows(rows), 5, np.random.default_rng(0))
+    found = initialization.cluster_rows(Rows(rows), 5, np.random.default_rng(0))
     np.testing.assert_array_equal(found.count, 1)
     np.testing.assert_allclose(found.mean, rows[np.argsort(rows[:, 0])], rtol=1e-15)
     np.testing.assert_allclose(found.covariance, 0, atol=1e-15)
@@ -167,7 +168,7 @@ def test_a_component_for_each_row():
 
 def test_an_empty_cluster_keeps_its_centre(rows):
     init = np.concatenate([CENTRES, [[1000.0, 1000.0]]])
-    found = initialization.cluster(Rows(rows), 5, np.random.default_rng(0), init)
+    found = initialization.cluster_rows(Rows(rows), 5, np.random.default_rng(0), init)
     assert found.count[4] == 0
     np.testing.assert_array_equal(found.mean[4], [1000.0, 1000.0])
 
@@ -175,7 +176,7 @@ def test_an_empty_cluster_keeps_its_centre(rows):
 @pytest.fixture(scope="module")
 def scaled(rows):
     """The four clusters in columns of sd near 1."""
-    return initialization.cluster(Rows(rows / 3.6), 4, np.random.default_rng(0), trials=8)
+    return initialization.cluster_rows(Rows(rows / 3.6), 4, np.random.default_rng(0), trials=8)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -186,7 +187,7 @@ def test_moments_are_near_the_exact_posterior_of_separated_clusters(scaled, form
     values, 1 / 60 of their sds, and 2 sds of a row / 30 on the variances.
     """
     n, s2 = scaled.count[:, None], variances(scaled)
-    found = initialization.moments(scaled, form)
+    found = initialization.moments_from_clusters(scaled, form)
     np.testing.assert_allclose(found["weights"][0], scaled.count / 300, rtol=1 / 30)
     np.testing.assert_array_equal(found["means"][0], scaled.mean)
     spread = (n * s2 + 4 ** (-2 / 2)) / (n + 1)  # with a row at the prior's variance
@@ -203,7 +204,7 @@ def test_moments_are_near_the_exact_posterior_of_separated_clusters(scaled, form
 def test_moments_of_precisions_and_scales(scaled, form):
     """Against the conjugate posterior, as above: of D n numbers where one is for all features."""
     n, s2 = scaled.count[:, None], variances(scaled)
-    found = initialization.moments(scaled, form)
+    found = initialization.moments_from_clusters(scaled, form)
     spread = (n * s2 + 4 ** (-2 / 2)) / (n + 1)
     if form == "spherical":
         spread, n = spread.mean(axis=1, keepdims=True), 2 * n
@@ -231,7 +232,7 @@ def slanted():
     label = np.repeat(range(4), [400, 200, 200, 200])
     z = rng.normal(size=(1000, 2))
     rows = 20 * CENTRES[label] + np.einsum("nij,nj->ni", np.array(roots)[label], z)
-    return initialization.cluster(Rows(rows), 4, np.random.default_rng(0), trials=8)
+    return initialization.cluster_rows(Rows(rows), 4, np.random.default_rng(0), trials=8)
 
 
 @pytest.mark.parametrize("form", MATRIX_FORMS)
@@ -244,7 +245,7 @@ def test_moments_of_matrices(slanted, form):
     expected = (n[:, None, None] * covariance + prior) / (n + 1)[:, None, None]
     found = {
         name: [v.reshape(-1, 2, 2) for v in pair]
-        for name, pair in initialization.moments(slanted, form).items()
+        for name, pair in initialization.moments_from_clusters(slanted, form).items()
         if name in ("precisions", "scales")
     }
     precisions, sds = found["precisions"]
@@ -283,7 +284,7 @@ def test_integer_weights_are_rows_that_repeat(seed, given):
     """Seeds are drawn by inversion, so that even these are the same rows."""
     init = noise()[:4] if given else None
     found, expected = (
-        initialization.cluster(rows, 4, np.random.default_rng(seed), init, trials=3)
+        initialization.cluster_rows(rows, 4, np.random.default_rng(seed), init, trials=3)
         for rows in (Rows(noise(), WEIGHT), Rows(np.repeat(noise(), WEIGHT.astype(int), axis=0)))
     )
     # Sums of some hundred numbers.
@@ -294,7 +295,7 @@ def test_integer_weights_are_rows_that_repeat(seed, given):
 
 def test_only_the_counts_depend_on_the_size_of_weights():
     found, expected = (
-        initialization.cluster(Rows(noise(), weight), 4, np.random.default_rng(0), trials=3)
+        initialization.cluster_rows(Rows(noise(), weight), 4, np.random.default_rng(0), trials=3)
         for weight in (1e-3 * WEIGHT, WEIGHT)
     )
     np.testing.assert_allclose(found.count, 1e-3 * expected.count, rtol=1e-12)
@@ -307,7 +308,7 @@ def test_weights_of_a_subsample_are_scaled_up():
     label = rng.choice(4, 40_000)
     weight = np.array([1.0, 2.0, 3.0, 4.0])[label]
     many = Rows(CENTRES[label] + 0.3 * rng.normal(size=(40_000, 2)), weight)
-    found = initialization.cluster(many, 4, rng, trials=8)
+    found = initialization.cluster_rows(many, 4, rng, trials=8)
     assert found.count.sum() == pytest.approx(weight.sum())
     # The share of the weight is a ratio of means over 10,000 rows, whose weights of at most 4 have
     # a mean of 2.5: its standard error is below 4 / 2.5 of that of a share of rows. 5 of these, 4
@@ -330,7 +331,7 @@ def with_missing(rows, share, seed=0):
 
 def inside(X):
     """As they come from the door, but neither centred nor scaled."""
-    return to_rows(X, unit(X.shape[1]))
+    return as_standardized_rows(X, identity_standardization(X.shape[1]))
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3])
@@ -341,7 +342,7 @@ def test_clusters_are_found_by_what_is_observed(share, seed):
     centres = 3.0 * np.stack([range(4), [2, 0, 3, 1], [1, 3, 0, 2]], axis=1) - 4.5
     label = np.repeat(range(4), SIZES)
     X = with_missing(centres[label] + 0.3 * rng.normal(size=(300, 3)), share)
-    found = initialization.cluster(inside(X), 4, np.random.default_rng(seed), trials=8)
+    found = initialization.cluster_rows(inside(X), 4, np.random.default_rng(seed), trials=8)
     np.testing.assert_array_equal(found.count, SIZES)
     parts = [X[label == k] for k in range(4)]
     np.testing.assert_allclose(found.mean, [np.nanmean(p, axis=0) for p in parts], atol=1e-12)
@@ -352,7 +353,7 @@ def test_where_nothing_is_missing_nothing_changes(rows):
     given = inside(np.where(np.arange(600).reshape(300, 2) == 0, np.nan, rows))
     missing = given.missing._replace(observed=np.ones_like(given.missing.observed))
     found, expected = (
-        initialization.cluster(r, 4, np.random.default_rng(0), trials=8)
+        initialization.cluster_rows(r, 4, np.random.default_rng(0), trials=8)
         for r in (Rows(rows, missing=missing), Rows(rows))
     )
     np.testing.assert_array_equal(found.count, expected.count)
@@ -366,27 +367,27 @@ def test_covariances_of_incomplete_rows_are_covariances(form, share):
     """Of features that are nearly one, where pairwise sums need not have positive eigenvalues."""
     rng = np.random.default_rng(7)
     X = with_missing(rng.normal(size=(60, 1)) + 0.05 * rng.normal(size=(60, 5)), share)
-    found = initialization.cluster(inside(X), 2, np.random.default_rng(0), trials=8)
+    found = initialization.cluster_rows(inside(X), 2, np.random.default_rng(0), trials=8)
     assert np.all(np.linalg.eigvalsh(found.covariance) > -1e-12)
-    assert_sound(initialization.moments(found, form), form, 2, 5)
+    assert_sound(initialization.moments_from_clusters(found, form), form, 2, 5)
 
 
 def test_a_feature_that_no_row_of_a_cluster_has():
     """Its mean stays where the start was, and its variance is the prior's, worth a row."""
     X = np.repeat(CENTRES, 10, axis=0) + 0.3 * np.random.default_rng(0).normal(size=(40, 2))
     X[:10, 1] = np.nan
-    found = initialization.cluster(inside(X), 4, np.random.default_rng(0), CENTRES + 0.5)
+    found = initialization.cluster_rows(inside(X), 4, np.random.default_rng(0), CENTRES + 0.5)
     np.testing.assert_array_equal(found.count, 10)
     assert found.mean[0, 1] == CENTRES[0, 1] + 0.5
     for form in FORMS:
-        assert_sound(initialization.moments(found, form), form, 4, 2)
+        assert_sound(initialization.moments_from_clusters(found, form), form, 4, 2)
 
 
 def test_a_row_without_any_value_is_no_trouble():
     X = np.repeat(CENTRES, 10, axis=0) + 0.3 * np.random.default_rng(0).normal(size=(40, 2))
     X[7] = np.nan
     for seed in range(20):
-        found = initialization.cluster(inside(X), 4, np.random.default_rng(seed), trials=8)
+        found = initialization.cluster_rows(inside(X), 4, np.random.default_rng(seed), trials=8)
         assert found.count.sum() == pytest.approx(39)  # it counts for nothing
         for k in range(4):
             assert np.abs(found.mean - CENTRES[k]).max(axis=1).min() < 1
@@ -403,7 +404,7 @@ def test_as_many_clusters_as_describe_the_rows(rows, form):
     np.testing.assert_allclose(found.mean[:4], CENTRES[::-1] / 3.6, atol=0.1)
     np.testing.assert_array_equal(found.mean[4:], 0)
     assert found.covariance.shape == (9, 2, 2)
-    assert_sound(initialization.moments(found, form), form, 9, 2)
+    assert_sound(initialization.moments_from_clusters(found, form), form, 9, 2)
 
 
 @pytest.mark.parametrize(("more", "occupied"), [(0, 4), (1, 5), (9, 6)])

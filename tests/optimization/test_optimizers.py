@@ -6,18 +6,18 @@ import tensorflow as tf
 
 import bgmm_jd
 from bgmm_jd.backend.random import stateless_seed
-from bgmm_jd.data.minibatches import cut_batches
-from bgmm_jd.data.rows import to_tensors
-from bgmm_jd.data.standardize import centre_and_scale
+from bgmm_jd.data.minibatches import equal_batches
+from bgmm_jd.data.rows import as_row_tensors
+from bgmm_jd.data.standardize import standardize
 from bgmm_jd.fitting.search import problem_of, start_at
 from bgmm_jd.optimization import convergence, optimizers, svi
 from bgmm_jd.optimization.status import Status
-from bgmm_jd.variational.natural_gradient import Stride
+from bgmm_jd.variational.natural_gradient import StepSize
 
 pytestmark = pytest.mark.slow
 
 N = 90
-STRIDE = Stride(rate=1.0, longest_loc=3.0, longest_log=0.3)
+STRIDE = StepSize(rate=1.0, longest_loc=3.0, longest_log=0.3)
 
 
 def rows(N=N):
@@ -26,14 +26,14 @@ def rows(N=N):
 
 
 def started():
-    return start_at(problem_of(centre_and_scale(rows()), 2, "diag", None, "xla"), None, 1, [0, 0])
+    return start_at(problem_of(standardize(rows()), 2, "diag", None, "xla"), None, 1, [0, 0])
 
 
 def block(inside, steps, first=0, values=None, memory=(), execution="graph", batch_size=40):
-    batches = cut_batches(N, batch_size)
+    batches = equal_batches(N, batch_size)
     schedule = svi.Schedule(batches, 4, steps, "float64", execution, "adam")
     program = svi.program(inside.model, schedule)
-    data = to_tensors(inside.data.rows)
+    data = as_row_tensors(inside.data.rows)
     values = inside.values if values is None else values
     seed = stateless_seed(1)
     return program.run(data, inside.prior_units, values, seed, first, STRIDE, memory)
@@ -81,7 +81,7 @@ def test_steps_are_those_of_the_paper():
     gradients = rng.normal(size=(5, 3)) * [1e-3, 1.0, 1e3]
     held, step = tf.Variable(np.ones(3)), tf.Variable(0)
     memory = [optimizers.AdamMoments(*(tf.Variable(np.zeros(3)) for _ in range(2)))]
-    stride = Stride(tf.constant(0.5, tf.float64), None, None)
+    stride = StepSize(tf.constant(0.5, tf.float64), None, None)
     adam = optimizers.Adam([held], memory, stride, step)
     x, m, v = np.ones(3), np.zeros(3), np.zeros(3)
     for t, g in enumerate(gradients, start=1):
@@ -110,7 +110,7 @@ def test_both_find_one_optimum(covariance, parameters):
     one, other = (bgmm_jd.fit(X, 2, optimizer=o, **settings) for o in optimizers.OPTIMIZERS)
     assert one.status is other.status is Status.CONVERGED
     sites = one.inside.model.sites
-    here, there = (convergence.moments(sites, p.inside.values) for p in (one, other))
+    here, there = (convergence.parameter_moments(sites, p.inside.values) for p in (one, other))
     assert np.abs((here[0] - there[0]) / here[1]).max() < 0.1
     assert np.abs(np.log(here[1] / there[1])).max() < 0.1
     # Five standard errors, and what 0.1 sds of each parameter cost at most: 0.1^2 / 2 each.

@@ -6,14 +6,14 @@ from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
 from bgmm_jd.backend.random import stateless_seed
-from bgmm_jd.data.minibatches import cut_batches
-from bgmm_jd.data.standardize import centre_and_scale
+from bgmm_jd.data.minibatches import equal_batches
+from bgmm_jd.data.standardize import standardize
 from bgmm_jd.fitting.search import problem_of, start_at
 from bgmm_jd.optimization import convergence, single_run
-from bgmm_jd.optimization.restarts import compare, met
-from bgmm_jd.optimization.single_run import Run
+from bgmm_jd.optimization.restarts import compare_runs, matching_run
+from bgmm_jd.optimization.single_run import RunResult
 from bgmm_jd.optimization.status import Status
-from bgmm_jd.variational.labels import arrange_values
+from bgmm_jd.variational.labels import permute_parameters
 from bgmm_jd.variational.structure import model_of
 
 MODEL = model_of(bgmm_jd.mixture_prior(2, 1, dtype="float64"))
@@ -36,11 +36,11 @@ def values(by=0.0, scale=1.0):
 
 
 def a_run(status=Status.CONVERGED, elbo=-100.0, steps=160, **moved):
-    return Run(values(**moved), np.full(steps, elbo), elbo, status)
+    return RunResult(values(**moved), np.full(steps, elbo), elbo, status)
 
 
 def swapped(model, found):
-    return arrange_values(model.sites, found, SWAPPED)
+    return permute_parameters(model.sites, found, SWAPPED)
 
 
 @pytest.mark.parametrize(
@@ -58,32 +58,34 @@ def swapped(model, found):
 def test_met_is_within_a_small_part_of_every_sd(moved, expected):
     """0.15 sds of the mean, and of the log of the sd itself."""
     lead = a_run()
-    assert met(MODEL, [lead], values(**moved), 1.0) is (lead if expected else None)
+    assert matching_run(MODEL, [lead], values(**moved), 1.0) is (lead if expected else None)
 
 
 def test_met_is_wider_for_a_sample_of_the_rows():
     lead = a_run()
-    assert met(MODEL, [lead], values(by=1.0), 1.0) is None
-    assert met(MODEL, [lead], values(by=1.0), 10.0) is lead
-    assert met(MODEL, [lead], values(by=2.0), 10.0) is None
+    assert matching_run(MODEL, [lead], values(by=1.0), 1.0) is None
+    assert matching_run(MODEL, [lead], values(by=1.0), 10.0) is lead
+    assert matching_run(MODEL, [lead], values(by=2.0), 10.0) is None
     # No sd is off by a factor of more than exp(1/2).
-    assert met(MODEL, [lead], values(scale=1.6), 10.0) is lead
-    assert met(MODEL, [lead], values(scale=1.7), 10.0) is None
-    assert met(MODEL, [lead], values(scale=0.6), 10.0) is None
+    assert matching_run(MODEL, [lead], values(scale=1.6), 10.0) is lead
+    assert matching_run(MODEL, [lead], values(scale=1.7), 10.0) is None
+    assert matching_run(MODEL, [lead], values(scale=0.6), 10.0) is None
 
 
 def test_met_is_of_settled_runs_only():
-    assert met(MODEL, [], values(), 1.0) is None
-    assert met(MODEL, [a_run(status=Status.STEP_LIMIT)], values(), 1.0) is None
-    assert met(MODEL, [a_run(status=Status.DIVERGED, scale=0.0)], values(), 1.0) is None
-    assert met(MODEL, [a_run()._replace(joined=True)], values(), 1.0) is None  # or errors add up
+    assert matching_run(MODEL, [], values(), 1.0) is None
+    assert matching_run(MODEL, [a_run(status=Status.STEP_LIMIT)], values(), 1.0) is None
+    assert matching_run(MODEL, [a_run(status=Status.DIVERGED, scale=0.0)], values(), 1.0) is None
+    assert (
+        matching_run(MODEL, [a_run()._replace(joined=True)], values(), 1.0) is None
+    )  # or errors add up
     second = a_run(by=10.0)
-    assert met(MODEL, [a_run(), second], values(by=10.05), 1.0) is second
+    assert matching_run(MODEL, [a_run(), second], values(by=10.05), 1.0) is second
 
 
 def test_labels_may_differ_where_they_mean_nothing():
     lead = a_run()
-    assert met(MODEL, [lead], swapped(MODEL, values()), 1.0) is lead
+    assert matching_run(MODEL, [lead], swapped(MODEL, values()), 1.0) is lead
 
 
 @pytest.mark.parametrize(
@@ -96,15 +98,15 @@ def test_labels_may_differ_where_they_mean_nothing():
 def test_labels_must_agree_where_they_mean_something(prior):
     """A prior that tells components apart, and broken sticks: another order is another optimum."""
     model, found = model_of(prior), values()
-    if model.breaks_sticks:
+    if model.is_stick_breaking:
         found["weights"] = {"concentration": np.array([[40.0, 60.0]])}
-    lead = Run(found, np.zeros(160), -100.0, Status.CONVERGED)
-    assert met(model, [lead], found, 1.0) is lead
+    lead = RunResult(found, np.zeros(160), -100.0, Status.CONVERGED)
+    assert matching_run(model, [lead], found, 1.0) is lead
     other = {"weights": found["weights"]} | {
         name: {key: v[SWAPPED] for key, v in found[name].items()}
         for name in ("means", "precisions")
     }
-    assert met(model, [lead], other, 1.0) is None
+    assert matching_run(model, [lead], other, 1.0) is None
 
 
 def test_the_best_has_the_highest_elbo_of_those_that_settled():
@@ -113,7 +115,7 @@ def test_the_best_has_the_highest_elbo_of_those_that_settled():
         a_run(elbo=-90.0),
         a_run(elbo=-80.0, status=Status.STEP_LIMIT, by=9.0),
     ]
-    best, ends = compare(MODEL, runs)
+    best, ends = compare_runs(MODEL, runs)
     assert best is runs[1]
     assert [end.agrees for end in ends] == [False, True, False]
     assert [end.steps for end in ends] == [160] * 3
@@ -121,23 +123,23 @@ def test_the_best_has_the_highest_elbo_of_those_that_settled():
 
 def test_what_agrees_is_told_in_the_order_of_the_best():
     lead = a_run()
-    other = Run(swapped(MODEL, values(by=0.3)), np.zeros(40), -101.0, Status.CONVERGED)
-    _, ends = compare(MODEL, [lead, other])
+    other = RunResult(swapped(MODEL, values(by=0.3)), np.zeros(40), -101.0, Status.CONVERGED)
+    _, ends = compare_runs(MODEL, [lead, other])
     assert ends[1].agrees
     np.testing.assert_array_equal(ends[1].order, SWAPPED)
 
 
 def test_another_labelling_is_another_optimum_where_the_prior_tells_components_apart():
     model = model_of(bgmm_jd.mixture_prior(2, 2, mean_loc=[[-1.0], [1.0]]))
-    other = Run(swapped(model, values(by=0.3)), np.zeros(40), -101.0, Status.CONVERGED)
-    _, ends = compare(model, [a_run(), other])
+    other = RunResult(swapped(model, values(by=0.3)), np.zeros(40), -101.0, Status.CONVERGED)
+    _, ends = compare_runs(model, [a_run(), other])
     assert [end.agrees for end in ends] == [True, False]
     np.testing.assert_array_equal(ends[1].order, [0, 1])
 
 
 def test_of_equal_runs_the_best_is_the_one_that_settled_itself():
     late = a_run()._replace(joined=True)
-    best, _ = compare(MODEL, [late, a_run()])
+    best, _ = compare_runs(MODEL, [late, a_run()])
     assert not best.joined
 
 
@@ -145,7 +147,7 @@ def test_a_start_may_join_one_that_is_not_the_best():
     """It is a rival then, as that one is, and no further from it than that."""
     rival = a_run(elbo=-91.0, by=20.0)
     late = a_run(elbo=-91.0, by=20.1)._replace(joined=True)
-    best, ends = compare(MODEL, [rival, late, a_run(elbo=-90.0)])
+    best, ends = compare_runs(MODEL, [rival, late, a_run(elbo=-90.0)])
     assert best.elbo == -90.0
     assert [end.agrees for end in ends] == [False, False, True]
     assert [end.elbo for end in ends] == [-91.0, -91.0, -90.0]
@@ -159,29 +161,31 @@ def two_clusters():
 
 def test_a_run_ends_where_another_has_settled():
     """With values of its own, the evidence of the other, and its own trace."""
-    inside = problem_of(centre_and_scale(two_clusters()), 2, "diag", None, "xla")
+    inside = problem_of(standardize(two_clusters()), 2, "diag", None, "xla")
     begin = start_at(inside, None, 1, [0, 0])
-    plan = single_run.schedule(begin, cut_batches(400, 400))
+    plan = single_run.schedule(begin, equal_batches(400, 400))
 
     def quiet(stand):
         pass
 
-    lead = single_run.run(begin, plan, stateless_seed(3), 20_000, quiet)
-    found = single_run.run(
+    lead = single_run.optimize(begin, plan, stateless_seed(3), 20_000, quiet)
+    found = single_run.optimize(
         begin,
         plan,
         stateless_seed(4),
         20_000,
         quiet,
-        lambda values: met(inside.model, [lead], values, 1.0),
+        lambda values: matching_run(inside.model, [lead], values, 1.0),
     )
     assert found.status is Status.CONVERGED
     assert found.elbo == lead.elbo
     assert found.joined
     assert not lead.joined
     assert 20 <= len(found.elbos) < len(lead.elbos)
-    here, there = (convergence.moments(begin.model.sites, r.values) for r in (lead, found))
-    apart = np.abs(convergence.difference(here, there)).max()
+    here, there = (
+        convergence.parameter_moments(begin.model.sites, r.values) for r in (lead, found)
+    )
+    apart = np.abs(convergence.standardized_difference(here, there)).max()
     assert 0.0 < apart < 0.15
 
 
@@ -190,8 +194,8 @@ def test_starts_that_end_early_change_nothing_but_the_time():
     X = two_clusters()
     alone, several = (bgmm_jd.fit(X, 2, restarts=n) for n in (1, 4))
     for one, other in zip(
-        convergence.moments(alone.inside.model.sites, alone.inside.values),
-        convergence.moments(several.inside.model.sites, several.inside.values),
+        convergence.parameter_moments(alone.inside.model.sites, alone.inside.values),
+        convergence.parameter_moments(several.inside.model.sites, several.inside.values),
         strict=True,
     ):
         np.testing.assert_array_equal(one, other)

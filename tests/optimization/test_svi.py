@@ -8,15 +8,15 @@ import tensorflow as tf
 
 import bgmm_jd
 from bgmm_jd.backend.random import stateless_seed
-from bgmm_jd.data.minibatches import cut_batches
-from bgmm_jd.data.rows import to_tensors
-from bgmm_jd.data.standardize import centre_and_scale
+from bgmm_jd.data.minibatches import equal_batches
+from bgmm_jd.data.rows import as_row_tensors
+from bgmm_jd.data.standardize import standardize
 from bgmm_jd.fitting.search import problem_of, start_at
 from bgmm_jd.optimization import convergence, single_run, svi
 from bgmm_jd.variational import natural_gradient
-from bgmm_jd.variational.evaluation import can_expand
+from bgmm_jd.variational.evaluation import statistics_are_accurate
 
-STRIDE = natural_gradient.Stride(rate=0.3, longest_loc=3.0, longest_log=0.3)
+STRIDE = natural_gradient.StepSize(rate=0.3, longest_loc=3.0, longest_log=0.3)
 STILL = STRIDE._replace(rate=0.0)
 
 
@@ -27,12 +27,12 @@ def rows(N, dtype="float64"):
 
 
 def block(execution, batch_size, dtype="float64", prior=None, seed=1):
-    inside = problem_of(centre_and_scale(rows(90, dtype)), 2, "diag", prior, execution)
+    inside = problem_of(standardize(rows(90, dtype)), 2, "diag", prior, execution)
     inside = start_at(inside, None, 1, [seed, 0])
-    schedule = svi.Schedule(cut_batches(90, batch_size), 4, 6, dtype, execution)
+    schedule = svi.Schedule(equal_batches(90, batch_size), 4, 6, dtype, execution)
     program = svi.program(inside.model, schedule)
     return program.run(
-        to_tensors(inside.data.rows),
+        as_row_tensors(inside.data.rows),
         inside.prior_units,
         inside.values,
         stateless_seed(seed),
@@ -67,14 +67,12 @@ def test_loss_is_the_negative_elbo_of_all_rows():
 
     Five standard errors: a false alarm once in two million runs.
     """
-    inside = start_at(
-        problem_of(centre_and_scale(rows(90)), 2, "diag", None, "xla"), None, 1, [0, 0]
-    )
+    inside = start_at(problem_of(standardize(rows(90)), 2, "diag", None, "xla"), None, 1, [0, 0])
     means = []
     for batch_size in (90, 40):
-        schedule = svi.Schedule(cut_batches(90, batch_size), 4, 6, "float64", "xla")
+        schedule = svi.Schedule(equal_batches(90, batch_size), 4, 6, "float64", "xla")
         program = svi.program(inside.model, schedule)
-        data = to_tensors(inside.data.rows)
+        data = as_row_tensors(inside.data.rows)
         losses = np.concatenate(
             [
                 program.run(
@@ -106,24 +104,22 @@ def test_row_weights_of_the_user_are_no_sample():
     Equal rows that repeat say the same of the posterior, and it must be found as exactly.
     """
     plans = [
-        single_run.schedule(problem_of(data, 2, "diag", None, "xla"), cut_batches(64, 64))
+        single_run.schedule(problem_of(data, 2, "diag", None, "xla"), equal_batches(64, 64))
         for data in (
-            centre_and_scale(rows(64)),
-            centre_and_scale(rows(64), np.full(64, 16.0)),
+            standardize(rows(64)),
+            standardize(rows(64), np.full(64, 16.0)),
         )
     ]
     assert plans[0] == plans[1]
 
 
 def test_program_is_traced_once():
-    inside = start_at(
-        problem_of(centre_and_scale(rows(64)), 2, "diag", None, "xla"), None, 1, [0, 0]
-    )
-    plan = single_run.schedule(inside, cut_batches(64, 64))
+    inside = start_at(problem_of(standardize(rows(64)), 2, "diag", None, "xla"), None, 1, [0, 0])
+    plan = single_run.schedule(inside, equal_batches(64, 64))
     program = svi.program(inside.model, plan)
     for stride in (STRIDE, STILL):
         program.run(
-            to_tensors(inside.data.rows),
+            as_row_tensors(inside.data.rows),
             inside.prior_units,
             inside.values,
             stateless_seed(0),
@@ -139,7 +135,7 @@ def narrow_from_wide():
     for sd in (0.005, 0.2):
         noise = sd * np.random.default_rng(0).standard_normal((3_000, 2))
         X = (np.repeat([[-1.0, 1.0], [1.0, -1.0]], 1_500, axis=0) + noise).astype(np.float32)
-        inside = problem_of(centre_and_scale(X), 2, "diag", None, "xla")
+        inside = problem_of(standardize(X), 2, "diag", None, "xla")
         found.append(start_at(inside, None, 1, [0, 0]))
     narrow, wide = found
     return narrow._replace(values=wide.values)
@@ -148,20 +144,20 @@ def narrow_from_wide():
 def test_what_becomes_too_narrow_for_the_expanded_square_is_done_again(monkeypatch):
     """Both ways settle to 0.05 sds between the halves of their iterates: four times that apart."""
     begin = narrow_from_wide()
-    assert can_expand(begin, single_run._ROUNDING / single_run._MARGIN)
-    plan = single_run.schedule(begin, cut_batches(3_000, 3_000))
+    assert statistics_are_accurate(begin, single_run._ROUNDING / single_run._MARGIN)
+    plan = single_run.schedule(begin, equal_batches(3_000, 3_000))
     arguments = begin, plan, stateless_seed(3), 20_000, lambda stand: None
     seen, program = [], svi.program
     monkeypatch.setattr(
-        svi, "program", lambda model, plan: seen.append(plan.expanded) or program(model, plan)
+        svi, "program", lambda model, plan: seen.append(plan.use_statistics) or program(model, plan)
     )
-    found = single_run.run(*arguments)
+    found = single_run.optimize(*arguments)
     assert seen == [True, False]
     monkeypatch.setattr(single_run, "can_expand", lambda inside, tolerance: False)
-    exact = single_run.run(*arguments)
+    exact = single_run.optimize(*arguments)
     assert found.status is exact.status is bgmm_jd.Status.CONVERGED
     (mean, sd), (there, width) = (
-        convergence.moments(begin.model.sites, r.values) for r in (found, exact)
+        convergence.parameter_moments(begin.model.sites, r.values) for r in (found, exact)
     )
     assert np.abs((mean - there) / width).max() < 0.2
     np.testing.assert_allclose(sd, width, rtol=0.2)

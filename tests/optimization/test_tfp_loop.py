@@ -6,7 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.optimization.tfp_loop import Problem, fit_in_loop
+from bgmm_jd.optimization.tfp_loop import LoopProblem, fit_in_loop
 
 STEPS = 5
 
@@ -33,7 +33,7 @@ def descended(execution):
 
     def run():
         return fit_in_loop(
-            Problem(target, surrogate, Descent(), [loc]),
+            LoopProblem(target, surrogate, Descent(), [loc]),
             STEPS,
             sample_size=2_000,
             trace_fn=lambda step: (step.loss, tf.convert_to_tensor(loc)),
@@ -70,6 +70,6 @@ def test_a_loop_that_takes_no_step_of_its_own_is_told(monkeypatch):
         return tf.zeros([num_steps])
 
     monkeypatch.setattr(tfp.vi, "fit_surrogate_posterior", one_step)
-    problem = Problem(lambda: 0.0, None, Descent(), [tf.Variable(1.0)])
+    problem = LoopProblem(lambda: 0.0, None, Descent(), [tf.Variable(1.0)])
     with pytest.raises(RuntimeError, match="no step"):
         fit_in_loop(problem, 3)

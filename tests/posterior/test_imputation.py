@@ -11,8 +11,8 @@ from known_components import make, select
 from scipy import stats
 
 from bgmm_jd.posterior import imputation
-from bgmm_jd.posterior.imputation import complete, impute
-from bgmm_jd.posterior.normal_mixtures import Components
+from bgmm_jd.posterior.imputation import impute, impute_rows
+from bgmm_jd.posterior.normal_mixtures import ComponentDraws
 from bgmm_jd.posterior.predictive_mixture import predictive_mixture
 
 FALSE_ALARM = 1e-6
@@ -35,7 +35,7 @@ def test_imputed_values_of_one_normal(missing):
     row = np.array([0.3, -0.8, 1.9, 0.4])
     X = np.tile(row, (N, 1))
     X[:, missing] = np.nan
-    found = complete(components, X, np.random.default_rng(7))[0]
+    found = impute_rows(components, X, np.random.default_rng(7))[0]
     np.testing.assert_array_equal(found[:, rest], X[:, rest])
     mean, C = components.means[0, 0], components.covariances[0, 0]
     B = C[np.ix_(missing, rest)] @ np.linalg.inv(C[np.ix_(rest, rest)])
@@ -56,7 +56,7 @@ def test_imputed_values_follow_the_mixture_of_their_draw():
     X = rng.normal(scale=2.0, size=(8_000, 3))
     missing = PATTERNS[rng.integers(len(PATTERNS), size=len(X))]
     X[missing] = np.nan
-    found = complete(components, X, rng)
+    found = impute_rows(components, X, rng)
     assert found.shape == (3, 8_000, 3)
     kept = np.broadcast_to(~missing, found.shape)
     np.testing.assert_array_equal(found[kept], np.broadcast_to(X, found.shape)[kept])
@@ -78,13 +78,13 @@ def test_imputed_values_follow_the_mixture_of_their_draw():
 
 def test_imputations_are_each_of_one_draw():
     """Draws far apart, one component each: no imputation mixes them."""
-    components = Components(
+    components = ComponentDraws(
         weights=np.ones((3, 1)),
         means=np.array([-1e6, 0.0, 1e6])[:, np.newaxis, np.newaxis] * np.ones(2),
         covariances=np.broadcast_to(np.eye(2), (3, 1, 2, 2)),
     )
     X = np.array([[np.nan, np.nan], [0.5, np.nan], [np.nan, -0.5]])
-    found = complete(components, X, np.random.default_rng(0))
+    found = impute_rows(components, X, np.random.default_rng(0))
     # Nine standard normals, none beyond 7: a false alarm of 3e-11.
     filled = found[:, np.isnan(X)] - components.means[:, 0, :1]
     assert (np.abs(filled) < 7).all()
@@ -96,7 +96,7 @@ def test_imputation_in_blocks(monkeypatch, chunk):
     monkeypatch.setattr(imputation, "_CHUNK", chunk)
     components = make(S=2, K=3, D=2)
     X = np.column_stack([np.linspace(-4, 4, 1500), np.full(1500, np.nan)])
-    found = complete(components, X, np.random.default_rng(9))
+    found = impute_rows(components, X, np.random.default_rng(9))
     for s in range(2):
         law = predictive_mixture(select(components, S=[s]), (0,), X[:, :1], (1,))
         assert uniform_pvalue(law.cdf(found[s, :, 1:])[:, 0]) > FALSE_ALARM
@@ -105,7 +105,7 @@ def test_imputation_in_blocks(monkeypatch, chunk):
 def test_what_cannot_be_told_from_zero_is_told():
     X = np.array([[0.0, 1.0], [1e200, np.nan]])
     with pytest.raises(ValueError, match=r"\[1e\+200\] are so far from all components"):
-        complete(make(S=2, K=2, D=2), X, np.random.default_rng(0))
+        impute_rows(make(S=2, K=2, D=2), X, np.random.default_rng(0))
 
 
 # --- Of a posterior -------------------------------------------------------------------------

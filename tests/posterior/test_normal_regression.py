@@ -6,7 +6,11 @@ from known_components import make
 from scipy import stats
 
 from bgmm_jd.posterior.normal_mixtures import draw_labels_by_cdf, normal_log_density
-from bgmm_jd.posterior.normal_regression import cut, normalised, regress
+from bgmm_jd.posterior.normal_regression import (
+    normalize_log_weights,
+    partition_normals,
+    regress_normals,
+)
 
 EPS = np.finfo(float).eps
 # Some tens of operations on numbers of at most some hundreds, and on factors whose condition is at
@@ -22,8 +26,8 @@ def test_each_normal_is_regressed_as_in_the_textbook(given, wanted):
     """Theorem 3.2.4 with the inverse written out; columns in neither part are summed out."""
     components = make(S=2, K=3, D=4)
     x = np.random.default_rng(1).normal(scale=3.0, size=(5, len(given)))
-    parts = cut(*components, given, wanted)
-    log_joint_label, means = regress(parts, x)
+    parts = partition_normals(*components, given, wanted)
+    log_joint_label, means = regress_normals(parts, x)
     assert log_joint_label.shape == (5, 6)
     assert means.shape == (5, 6, len(wanted))
     flat = zip(
@@ -46,7 +50,9 @@ def test_each_normal_is_regressed_as_in_the_textbook(given, wanted):
 
 def test_nothing_given():
     components = make(S=2, K=3, D=4)
-    log_joint_label, means = regress(cut(*components, (), (2, 0)), np.zeros((1, 0)))
+    log_joint_label, means = regress_normals(
+        partition_normals(*components, (), (2, 0)), np.zeros((1, 0))
+    )
     np.testing.assert_array_equal(log_joint_label, np.log(components.weights).reshape(1, 6))
     np.testing.assert_array_equal(means, components.means[:, :, [2, 0]].reshape(1, 6, 2))
 
@@ -66,24 +72,26 @@ def test_labels_by_bayes_theorem():
     """Also far below the least number that is not zero, and for several draws by themselves."""
     share = np.random.default_rng(3).dirichlet([1.0, 2.0, 3.0], size=(5, 2))
     log_joint_label = np.log(share) - 1e4 * np.arange(1, 11).reshape(5, 2, 1)
-    found = np.exp(normalised(log_joint_label, np.zeros((5, 1))))
+    found = np.exp(normalize_log_weights(log_joint_label, np.zeros((5, 1))))
     np.testing.assert_allclose(found, share, rtol=1e6 * EPS)  # the logarithms are of 1e5
 
 
 def test_no_label_where_no_density_can_be_told_from_zero():
     log_joint_label = np.array([[[-1.0, -2.0], [-3.0, -np.inf]], [[-1.0, 0.0], [-np.inf, -np.inf]]])
     x = np.array([[1.0, 2.0], [3.0, 4.0]])
-    found = np.exp(normalised(log_joint_label[:1], x[:1]))
+    found = np.exp(normalize_log_weights(log_joint_label[:1], x[:1]))
     np.testing.assert_array_equal(found[0, 1], [1.0, 0.0])
     with pytest.raises(ValueError, match=r"\[3\.0, 4\.0\] are so far from all components"):
-        normalised(log_joint_label, x)
+        normalize_log_weights(log_joint_label, x)
 
 
 def test_a_component_of_weight_zero_has_no_label():
     weights, means, covariances = make(S=1, K=2, D=2)
     x = np.array([[1.0]])
-    log_joint_label, _ = regress(cut(weights * [[0.0, 1.0]], means, covariances, [0], [1]), x)
-    np.testing.assert_array_equal(np.exp(normalised(log_joint_label, x)), [[0.0, 1.0]])
+    log_joint_label, _ = regress_normals(
+        partition_normals(weights * [[0.0, 1.0]], means, covariances, [0], [1]), x
+    )
+    np.testing.assert_array_equal(np.exp(normalize_log_weights(log_joint_label, x)), [[0.0, 1.0]])
 
 
 def test_picked_labels_are_the_inverse_of_their_distribution_function():

@@ -12,7 +12,7 @@ from scipy import stats
 
 from bgmm_jd.data.rows import Rows
 from bgmm_jd.posterior import normal_mixtures
-from bgmm_jd.posterior.occupancy import occupied, occupied_components
+from bgmm_jd.posterior.occupancy import components_with_rows, occupied_components
 
 FALSE_ALARM = 1e-6
 
@@ -52,7 +52,9 @@ THREE = responsibilities(
 def test_numbers_of_occupied_components_by_enumeration(r):
     S, K = 40_000, r.shape[1]
     exact = enumerated(r)
-    numbers = occupied(blocks_of(np.tile(r, (S, 1, 1)), size=2), S, K, seed=3).sum(axis=1)
+    numbers = components_with_rows(blocks_of(np.tile(r, (S, 1, 1)), size=2), S, K, seed=3).sum(
+        axis=1
+    )
     counts = np.bincount(numbers, minlength=K + 1)
     assert counts[0] == 0 == exact[0]
     assert stats.chisquare(counts[1:], S * exact[1:]).pvalue > FALSE_ALARM
@@ -62,21 +64,21 @@ def test_numbers_of_occupied_components_by_enumeration(r):
 def test_a_component_is_empty_if_every_row_is_elsewhere(k):
     S = 40_000
     empty = (1 - THREE[:, k]).prod()
-    found = occupied(blocks_of(np.tile(THREE, (S, 1, 1)), size=3), S, 3, seed=4)[:, k]
+    found = components_with_rows(blocks_of(np.tile(THREE, (S, 1, 1)), size=3), S, 3, seed=4)[:, k]
     assert stats.binomtest(int((~found).sum()), S, empty).pvalue > FALSE_ALARM
 
 
 def test_how_rows_are_cut_does_not_matter():
     r = np.random.default_rng(5).dirichlet([1.0, 0.5, 0.02], size=(20, 50))
-    whole = occupied(blocks_of(r, size=50), 20, 3, seed=6)
-    np.testing.assert_array_equal(occupied(blocks_of(r, size=7), 20, 3, seed=6), whole)
+    whole = components_with_rows(blocks_of(r, size=50), 20, 3, seed=6)
+    np.testing.assert_array_equal(components_with_rows(blocks_of(r, size=7), 20, 3, seed=6), whole)
     assert 0 < whole.sum() < whole.size  # or it would be no test
 
 
 def test_no_more_rows_are_read_than_needed():
     r = np.tile(np.eye(2), (5, 10, 1))  # rows in turn to either component
     blocks = blocks_of(r, size=2)
-    assert occupied(blocks, 5, 2, seed=0).all()
+    assert components_with_rows(blocks, 5, 2, seed=0).all()
     assert len(list(blocks)) == 9
 
 
@@ -103,7 +105,7 @@ def with_doubtful_rows(two_clusters_posterior):
     posterior = dataclasses.replace(
         two_clusters_posterior, inside=inside._replace(data=data, weigh=False)
     )
-    return posterior, data.units.shift + data.units.scale * values
+    return posterior, data.standardization.shift + data.standardization.scale * values
 
 
 def test_rows_of_a_posterior(with_doubtful_rows):

@@ -12,7 +12,7 @@ from known_components import joint_density, make, select
 from scipy import integrate, optimize, stats
 
 from bgmm_jd.posterior import predictive_mixture as predictive_mixture_module
-from bgmm_jd.posterior.normal_mixtures import Components
+from bgmm_jd.posterior.normal_mixtures import ComponentDraws
 from bgmm_jd.posterior.predictive_mixture import mixture_quantile, predictive_mixture
 
 FALSE_ALARM = 1e-6
@@ -114,7 +114,7 @@ def test_joint_is_marginal_times_conditional(given):
 
 def test_draws_that_explain_x_count_for_more():
     """Two draws of one component each: the weights are those of Bayes' theorem."""
-    components = Components(
+    components = ComponentDraws(
         weights=np.ones((2, 1)),
         means=np.array([[[0.0, -5.0]], [[3.0, 5.0]]]),
         covariances=np.broadcast_to(np.eye(2), (2, 1, 2, 2)),
@@ -147,7 +147,7 @@ def test_far_from_zero_in_narrow_units():
     """A million sds from zero, and 1e12 between the features' units: the answer is only moved."""
     components = make(S=2, K=2, D=3)
     shift, scale = np.array([1e6, -1e-6, 0.0]), np.array([1.0, 1e-12, 1e3])
-    moved = Components(
+    moved = ComponentDraws(
         components.weights,
         shift + scale * components.means,
         scale[:, np.newaxis] * scale * components.covariances,

@@ -20,19 +20,19 @@ from tensorflow_probability import distributions as tfd
 import bgmm_jd
 from bgmm_jd import Status
 from bgmm_jd.calibration import importance_sampling
-from bgmm_jd.data.standardize import centre_and_scale
+from bgmm_jd.data.standardize import standardize
 from bgmm_jd.fitting import selection as selection_module
 from bgmm_jd.fitting.selection import select
 from bgmm_jd.posterior.densities import row_log_likelihood
 from bgmm_jd.reporting import comparison, leave_one_out
-from bgmm_jd.reporting.arviz_version import arviz_line, import_arviz
+from bgmm_jd.reporting.arviz_version import arviz_major_version, import_arviz
 from bgmm_jd.reporting.comparison import compare
 from bgmm_jd.variational import approximation
 from bgmm_jd.variational.structure import model_of
 
 Z_ALARM = stats.norm.isf(1e-6 / 2)
 S, SEED = 1000, 3
-OLD = arviz_line() < 1
+OLD = arviz_major_version() < 1
 COLUMNS = [
     *("K", "covariance", "log_evidence", "elbo", "elbo_se", "elbo_diff"),
     *("elpd_loo", "se", "p_loo", "elpd_diff", "dse", "rank", "weight"),
@@ -79,7 +79,7 @@ def mean_field(rows):
 
 def on_other_rows(posterior, X, weight=None, **changes):
     """As if the posterior's values had been fitted to them: how well they fit is of no matter."""
-    data = centre_and_scale(X, weight)
+    data = standardize(X, weight)
     return replace(posterior, inside=posterior.inside._replace(data=data), **changes)
 
 
@@ -235,7 +235,9 @@ def likelihood_of(theta, rows):
 
 def effective_draws(posterior):
     """How many independent draws of the posterior the S resampled ones are worth, at least."""
-    weights = importance_sampling.weighted(posterior.inside, S, np.random.default_rng(9)).weights
+    weights = importance_sampling.draw_weighted(
+        posterior.inside, S, np.random.default_rng(9)
+    ).weights
     return 1.0 / (1.0 / S + (weights**2).sum())
 
 
@@ -279,10 +281,10 @@ def test_mean_field_agrees_with_calibrated(fits, mean_field, rows):
 
 def loo_of_rows(posterior, X, draws):
     """Of any rows, whatever the fit was of."""
-    sampled = importance_sampling.calibrated(posterior.inside._replace(weigh=True), draws, 0)
-    kept = leave_one_out.thinned(sampled.log_q.numpy())
+    sampled = importance_sampling.draw_calibrated(posterior.inside._replace(weigh=True), draws, 0)
+    kept = leave_one_out.limit_copies(sampled.log_q.numpy())
     likelihood = row_log_likelihood(posterior, sampled, X)[kept]
-    return leave_one_out.of_likelihood(likelihood, sampled.theta["weights"].numpy()[kept])
+    return leave_one_out.loo_from_likelihood(likelihood, sampled.theta["weights"].numpy()[kept])
 
 
 def test_whole_weights_are_repeated_rows(mean_field, rows):
@@ -322,7 +324,7 @@ def test_missing_entries_and_empty_rows(mean_field, rows):
 
 def made_loo(shift=0.0, scale=0.3, seed=0):
     likelihood = shift - scale * np.random.default_rng(seed).standard_normal((S, 50)) ** 2
-    return leave_one_out.of_likelihood(likelihood, np.ones((S, 1)))
+    return leave_one_out.loo_from_likelihood(likelihood, np.ones((S, 1)))
 
 
 @pytest.mark.contract
@@ -339,10 +341,10 @@ def test_a_row_that_stands_out_is_told_in_the_table_only(fits):
     """No warning is raised, or it would be an error here."""
     likelihood = np.random.default_rng(1).normal(size=(S, 10))
     likelihood[:, 3] = -(stats.cauchy.rvs(size=S, random_state=2) ** 2)
-    loo = leave_one_out.of_likelihood(likelihood, np.ones((S, 1)))
+    loo = leave_one_out.loo_from_likelihood(likelihood, np.ones((S, 1)))
     assert loo.bad
     assert loo.k_max > 0.7
-    table = comparison.table_of({"one": fits["1 diag"]}, {"one": loo})
+    table = comparison.comparison_table({"one": fits["1 diag"]}, {"one": loo})
     assert table.loc["one", "warning"]
     assert table.loc["one", "pareto_k_max"] == loo.k_max
 
@@ -378,13 +380,13 @@ def test_crowds_of_one_draw_are_thinned():
     draws = np.random.default_rng(3).permutation(
         np.r_[np.zeros(400), np.ones(20), np.arange(2, 582)]
     )
-    kept = leave_one_out.thinned(draws)
+    kept = leave_one_out.limit_copies(draws)
     values, copies = np.unique(draws[kept], return_counts=True)
     assert dict(zip(values, copies, strict=True)) == {0: 31, 1: 20} | dict.fromkeys(
         range(2, 582), 1
     )
     assert (np.diff(kept) > 0).all()
-    assert len(leave_one_out.thinned(np.arange(50.0))) == 50
+    assert len(leave_one_out.limit_copies(np.arange(50.0))) == 50
 
 
 @pytest.mark.contract
@@ -392,7 +394,7 @@ def test_crowds_of_one_draw_are_thinned():
 def test_a_draw_with_much_weight(fits, rows, share, monkeypatch):
     """With a fifth of the weight it is held back; with nearly all of it nothing can be told."""
 
-    def crowded(inside, n, seed, source=importance_sampling.calibrated):
+    def crowded(inside, n, seed, source=importance_sampling.draw_calibrated):
         draws = source(inside, n, seed)
         chosen = np.maximum(np.arange(n) - int(share * n), 0)
         theta = {name: v.numpy()[chosen] for name, v in draws.theta.items()}
@@ -413,7 +415,7 @@ def test_a_draw_with_much_weight(fits, rows, share, monkeypatch):
 def test_many_rows_take_fewer_draws(fits, rows, monkeypatch):
     taken = []
 
-    def calibrated(inside, n, seed, source=importance_sampling.calibrated):
+    def calibrated(inside, n, seed, source=importance_sampling.draw_calibrated):
         taken.append(n)
         return source(inside, n, seed)
 

@@ -13,7 +13,7 @@ from scipy import stats
 
 import bgmm_jd
 from bgmm_jd.posterior import normal_mixtures
-from bgmm_jd.posterior.normal_mixtures import Components
+from bgmm_jd.posterior.normal_mixtures import ComponentDraws
 from bgmm_jd.reporting import density_plot
 from bgmm_jd.reporting.density_plot import plot_density
 
@@ -36,7 +36,7 @@ def space():
 
 def mixture(weights, means, covariances):
     """One draw."""
-    return Components(
+    return ComponentDraws(
         *(np.asarray(v, np.float64)[np.newaxis] for v in (weights, means, covariances))
     )
 

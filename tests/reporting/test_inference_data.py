@@ -144,7 +144,7 @@ def row_log_likelihood(theta, rows):
 def test_container_of_the_line(idata):
     kind = import_arviz().InferenceData if OLD else xr.DataTree
     assert type(idata) is kind
-    assert arviz_version.arviz_line() == (0 if OLD else 1)
+    assert arviz_version.arviz_major_version() == (0 if OLD else 1)
 
 
 def test_groups(posterior, idata):

@@ -12,11 +12,19 @@ import tensorflow as tf
 from scipy import integrate, special
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.data.units import Affine, Unit, Units, affine
+from bgmm_jd.data.units import AffineMap, Standardization, Transformation, affine_map
 from bgmm_jd.distributions import stick_breaking, wishart
 from bgmm_jd.distributions.standard_gamma import trigamma_excess
-from bgmm_jd.variational.families import DIRICHLET, FIXED, GAMMA, NORMAL, STICKS, TWINS, WISHART
-from bgmm_jd.variational.natural_gradient import tril_reach
+from bgmm_jd.variational.families import (
+    DIRICHLET,
+    FIXED,
+    GAMMA,
+    MATCHING_FAMILY,
+    NORMAL,
+    STICK_BREAKING,
+    WISHART,
+)
+from bgmm_jd.variational.natural_gradient import cholesky_step_scale
 
 FAMILIES = {"normal": NORMAL, "gamma": GAMMA, "dirichlet": DIRICHLET}
 EPS = np.finfo(np.float64).eps
@@ -225,9 +233,9 @@ def test_dirichlet_start_from_impossible_sds_is_a_distribution():
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("normal", Affine(np.array([5000.0, -0.3]), np.array([1000.0, 0.02]), np.log(20.0))),
-        ("normal", Affine(None, np.array([1000.0, 0.02]), np.log(20.0))),
-        ("gamma", Affine(None, np.array([1e-6, 2500.0]), np.log(2.5e-3))),
+        ("normal", AffineMap(np.array([5000.0, -0.3]), np.array([1000.0, 0.02]), np.log(20.0))),
+        ("normal", AffineMap(None, np.array([1000.0, 0.02]), np.log(20.0))),
+        ("gamma", AffineMap(None, np.array([1e-6, 2500.0]), np.log(2.5e-3))),
     ],
 )
 def test_change_of_units_is_a_push_forward(name, change):
@@ -238,7 +246,7 @@ def test_change_of_units_is_a_push_forward(name, change):
     x = STOCK[name](free).sample(7, seed=(0, 1))
     user = x * change.factor + (0.0 if change.shift is None else change.shift)
     moved = family.distribution(family.change_units(parameters, change))
-    np.testing.assert_allclose(np.log(change.factor).sum(), change.log_volume, rtol=1e-14)
+    np.testing.assert_allclose(np.log(change.factor).sum(), change.log_det_jacobian, rtol=1e-14)
     expected = inside.log_prob(x) - np.log(change.factor)
     # user - shift loses 15 times the digits.
     np.testing.assert_allclose(moved.log_prob(user), expected, rtol=1e-12)
@@ -249,14 +257,14 @@ def test_twins_are_of_their_own_family():
         tfd.Normal: NORMAL,
         tfd.Gamma: GAMMA,
         tfd.Dirichlet: DIRICHLET,
-        stick_breaking.StickBreaking: STICKS,
+        stick_breaking.StickBreaking: STICK_BREAKING,
         tfd.WishartTriL: WISHART,
-    } == TWINS
+    } == MATCHING_FAMILY
     # A Wishart by its mean is no subclass of TFP's: see below.
     assert isinstance(WISHART.distribution(wishart_at(3.0)), wishart.Wishart)
-    assert isinstance(STICKS.distribution(pairs()), stick_breaking.StickBreaking)
+    assert isinstance(STICK_BREAKING.distribution(pairs()), stick_breaking.StickBreaking)
     for stock in (tfd.Normal, tfd.Gamma, tfd.Dirichlet):
-        family = TWINS[stock]
+        family = MATCHING_FAMILY[stock]
         free = free_parameters(stock.__name__.lower(), 3.0)
         assert isinstance(family.distribution(constrained(family, free)), stock)
 
@@ -295,7 +303,7 @@ def test_a_fixed_member_is_a_point_without_parameters():
     np.testing.assert_array_equal(point.log_prob(value), [0.0, 0.0])
     assert FIXED.constraints == FIXED.shapes((2,)) == {}
     assert FIXED.natural({}, {}) == FIXED.start(value, value) == {}
-    moved = FIXED.change_units({"value": value}, Affine(np.array([1.0, 2.0]), 10.0, None))
+    moved = FIXED.change_units({"value": value}, AffineMap(np.array([1.0, 2.0]), 10.0, None))
     np.testing.assert_array_equal(moved["value"], [21.0, -28.0])
 
 
@@ -310,10 +318,10 @@ def test_shapes_are_those_of_the_start(name):
 @pytest.mark.parametrize("name", ["normal", "gamma", "dirichlet", "sticks", "wishart"])
 def test_in_training_the_density_is_the_same(name):
     family, parameters = {
-        "sticks": (STICKS, pairs()),
+        "sticks": (STICK_BREAKING, pairs()),
         "wishart": (WISHART, wishart_at(3.0)),
     }.get(name) or (FAMILIES[name], constrained(FAMILIES[name], free_parameters(name, 3.0)))
-    moving, still = family.in_training(parameters), family.distribution(parameters)
+    moving, still = family.training_distribution(parameters), family.distribution(parameters)
     assert type(moving) is not type(still)
     if name == "wishart":  # drawn as Cholesky factors: see test_wishart
         still = still.copy(input_output_cholesky=True)
@@ -337,12 +345,12 @@ def test_sticks_are_dirichlets_of_two():
     for stick in range(3):
         one = {"concentration": PAIRS[stick]}
         expected = DIRICHLET.natural(one, {"concentration": gradient["concentration"][stick]})
-        found = STICKS.natural(values, gradient)["concentration"][stick]
+        found = STICK_BREAKING.natural(values, gradient)["concentration"][stick]
         np.testing.assert_allclose(found, expected["concentration"], rtol=1e-13)
-    mean, sd = STICKS.moments({"concentration": PAIRS.numpy()})
+    mean, sd = STICK_BREAKING.moments({"concentration": PAIRS.numpy()})
     stock = tfd.Dirichlet(PAIRS)
     np.testing.assert_allclose([mean, sd], [stock.mean(), stock.stddev()], rtol=1e-14)
-    assert STICKS.change_units is None
+    assert STICK_BREAKING.change_units is None
 
 
 def test_start_of_sticks():
@@ -352,13 +360,13 @@ def test_start_of_sticks():
     """
     c = np.array([30.0, 5.0, 14.0, 1.0])
     stock = tfd.Dirichlet(c)
-    start = STICKS.start(stock.mean(), stock.stddev())
-    assert {k: tuple(v.shape) for k, v in start.items()} == STICKS.shapes((4,))
+    start = STICK_BREAKING.start(stock.mean(), stock.stddev())
+    assert {k: tuple(v.shape) for k, v in start.items()} == STICK_BREAKING.shapes((4,))
     rest = np.cumsum(c[::-1])[::-1]
     expected = 0.5 + np.stack([c[:-1], rest[1:]], axis=-1)
     np.testing.assert_allclose(start["concentration"], expected, rtol=1e-12)
     # So the proportions are the Dirichlet's to the 1/2 in each of (50, 20, 15) rows.
-    found = STICKS.distribution(start).mean()
+    found = STICK_BREAKING.distribution(start).mean()
     np.testing.assert_allclose(found, stock.mean(), atol=0.5 / 50 + 0.5 / 20 + 0.5 / 15)
 
 
@@ -367,7 +375,7 @@ def test_start_of_sticks_that_nothing_reaches(dtype):
     """All of a hundred million rows in the first component, one of the prior's in each."""
     mean = np.array([1e8, 1.0, 1.0, 1.0]) / (1e8 + 3)
     sd = np.sqrt(mean * (1 - mean) / (1e8 + 4))
-    found = STICKS.start(tf.constant(mean, dtype), tf.constant(sd, dtype))["concentration"]
+    found = STICK_BREAKING.start(tf.constant(mean, dtype), tf.constant(sd, dtype))["concentration"]
     assert found.dtype == dtype
     assert np.all(np.isfinite(found))
     assert np.all(found >= 0.5)
@@ -499,21 +507,23 @@ def test_start_of_a_wishart_from_impossible_sds_is_a_distribution():
 
 
 def test_change_of_units_of_a_wishart_is_a_push_forward():
-    units = Units(*(tf.constant(v, tf.float64) for v in ([5.0, 1.0, 0.0], [1000.0, 0.02, 3.0])))
-    change = affine(Unit.PRECISION_MATRIX, units)
+    units = Standardization(
+        *(tf.constant(v, tf.float64) for v in ([5.0, 1.0, 0.0], [1000.0, 0.02, 3.0]))
+    )
+    change = affine_map(Transformation.PRECISION_MATRIX, units)
     parameters = wishart_at(3.0)
     inside = WISHART.distribution(parameters)
     x = inside.sample(7, seed=(0, 1))
     moved = WISHART.distribution(WISHART.change_units(parameters, change))
     inverse = np.diag(1 / units.scale.numpy())
-    expected = inside.log_prob(x) - change.log_volume
+    expected = inside.log_prob(x) - change.log_det_jacobian
     found = moved.log_prob(inverse @ x.numpy() @ inverse)
     # The condition of the draws: see above.
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8)
 
 
 def test_coordinates_of_matrices_and_of_sticks_come_back():
-    for family, values, free in ((WISHART, wishart_at(3.0), 6), (STICKS, pairs(), 3)):
+    for family, values, free in ((WISHART, wishart_at(3.0), 6), (STICK_BREAKING, pairs(), 3)):
         draws = family.distribution(values).sample(50, seed=(0, 1))
         coordinates = family.coordinates()
         points = coordinates.inverse(draws)
@@ -524,7 +534,7 @@ def test_coordinates_of_matrices_and_of_sticks_come_back():
 
 def test_reach_of_a_cholesky_factor():
     """A log diagonal by 1; a row turned by its own length."""
-    reach = tril_reach(tf.constant(TRIL)).numpy()
+    reach = cholesky_step_scale(tf.constant(TRIL)).numpy()
     np.testing.assert_array_equal(np.diagonal(reach), 1)
     for i, j in [(1, 0), (2, 0), (2, 1)]:
         assert reach[i, j] == pytest.approx(np.linalg.norm(TRIL[i]), rel=1e-14)

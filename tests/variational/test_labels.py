@@ -8,35 +8,35 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
-from bgmm_jd.data.units import as_tensors, unit
+from bgmm_jd.data.units import as_standardization_tensors, identity_standardization
 from bgmm_jd.model.covariance_forms import FORMS
 from bgmm_jd.variational.labels import (
-    align,
-    arrange,
-    arrange_values,
-    can_arrange,
     is_exchangeable,
-    preferred,
-    separated,
+    is_permutable,
+    match_labels,
+    order_by_separation,
+    order_preferred_by_prior,
+    permute_components,
+    permute_parameters,
 )
 from bgmm_jd.variational.log_joint import log_prior
-from bgmm_jd.variational.parameters import map_values, variables
+from bgmm_jd.variational.parameters import map_parameters, trainable_variables
 from bgmm_jd.variational.structure import model_of, sites_of
-from bgmm_jd.variational.surrogate import joint
+from bgmm_jd.variational.surrogate import surrogate_in_data_units
 
 
 def test_separated_uses_the_feature_that_tells_apart():
     """The first feature has two means 0.01 apart, the second none closer than 4."""
     means = np.array([[-2.00, 4.0], [2.0, 0.0], [-2.01, -4.0]])
-    np.testing.assert_array_equal(separated(means), [2, 1, 0])
+    np.testing.assert_array_equal(order_by_separation(means), [2, 1, 0])
 
 
 def test_separated_does_not_depend_on_the_order_that_comes():
     means = np.random.default_rng(0).normal(size=(4, 3))
-    sorted_means = means[separated(means)]
+    sorted_means = means[order_by_separation(means)]
     for order in itertools.permutations(range(4)):
         shuffled = means[list(order)]
-        np.testing.assert_array_equal(shuffled[separated(shuffled)], sorted_means)
+        np.testing.assert_array_equal(shuffled[order_by_separation(shuffled)], sorted_means)
 
 
 def test_align_is_the_best_of_all_permutations():
@@ -46,14 +46,14 @@ def test_align_is_the_best_of_all_permutations():
         itertools.permutations(range(5)),
         key=lambda order: ((means - others[list(order)]) ** 2).sum(),
     )
-    np.testing.assert_array_equal(align(means, others), best)
+    np.testing.assert_array_equal(match_labels(means, others), best)
 
 
 def test_align_by_what_is_known():
     """The least total would give the first its third place, so that the second goes less far."""
     means, others = np.array([[0.0], [1.0]]), np.array([[1.1], [-8.0]])
-    np.testing.assert_array_equal(align(means, others), [1, 0])
-    np.testing.assert_array_equal(align(means, others, np.array([1.0, 1e-6])), [0, 1])
+    np.testing.assert_array_equal(match_labels(means, others), [1, 0])
+    np.testing.assert_array_equal(match_labels(means, others, np.array([1.0, 1e-6])), [0, 1])
 
 
 def test_exchangeable_priors():
@@ -79,7 +79,7 @@ def test_the_order_that_the_prior_prefers(of, seed):
     drawn = model.prior.sample(seed=(seed, 1))._asdict()
     places = rng.permutation(4)
     theta = {name: v.numpy()[places] for name, v in drawn.items()}
-    units = as_tensors(unit(2), "float32")
+    units = as_standardization_tensors(identity_standardization(2), "float32")
 
     def density(order):
         arranged = {name: tf.constant(v[order][np.newaxis]) for name, v in theta.items()}
@@ -87,7 +87,7 @@ def test_the_order_that_the_prior_prefers(of, seed):
 
     best = max(density(list(order)) for order in itertools.permutations(range(4)))
     # Two exchanges that are left, each for less than what counts as better.
-    assert density(preferred(model, theta, units)) == pytest.approx(best, abs=0.02)
+    assert density(order_preferred_by_prior(model, theta, units)) == pytest.approx(best, abs=0.02)
 
 
 def test_exchangeable_as_long_as_a_variable_of_the_prior_says_so():
@@ -118,30 +118,30 @@ def test_arrange_moves_what_belongs_to_components():
         "precisions": rng.normal(size=(5, 2, 2)),
         "hyper": rng.normal(size=(5, 2)),
     }
-    found = arrange(sites, theta, np.array([1, 0]))
+    found = permute_components(sites, theta, np.array([1, 0]))
     for name in ("weights", "means"):
         np.testing.assert_array_equal(found[name], theta[name][:, ::-1])
     for name in ("precisions", "hyper"):
         np.testing.assert_array_equal(found[name], theta[name])
-    diag = arrange(sites_of(bgmm_jd.mixture_prior(2, 2)), theta, np.array([1, 0]))
+    diag = permute_components(sites_of(bgmm_jd.mixture_prior(2, 2)), theta, np.array([1, 0]))
     np.testing.assert_array_equal(diag["precisions"], theta["precisions"][:, ::-1])
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_values_in_another_order_are_the_surrogate_of_draws_in_that_order(form):
     sites = sites_of(bgmm_jd.mixture_prior(2, 2, form, dtype="float64"), form)
-    units = as_tensors(unit(2), "float64")
+    units = as_standardization_tensors(identity_standardization(2), "float64")
     rng = np.random.default_rng(1)
-    values = map_values(
+    values = map_parameters(
         lambda constraint, v: constraint.forward(rng.normal(0, 0.3, v.shape)).numpy(),
         sites,
-        variables(sites, "float64"),
+        trainable_variables(sites, "float64"),
     )
     order = np.array([1, 0])
-    before = joint(sites, values, units)
-    after = joint(sites, arrange_values(sites, values, order), units)
+    before = surrogate_in_data_units(sites, values, units)
+    after = surrogate_in_data_units(sites, permute_parameters(sites, values, order), units)
     theta = before.sample(4, seed=(0, 1))._asdict()
-    moved = arrange(sites, theta, order)
+    moved = permute_components(sites, theta, order)
     np.testing.assert_allclose(after.log_prob(**moved), before.log_prob(**theta), rtol=1e-12)
 
 
@@ -152,8 +152,8 @@ def test_proportions_without_parameters_of_their_own_keep_their_order():
         yield Root(tfd.Independent(tfd.Gamma(np.ones((2, 1)), 1.0), 2, name="precisions"))
         yield Root(tfd.RelaxedOneHotCategorical(1.0, probs=np.ones(2), name="weights"))
 
-    assert not can_arrange(sites_of(tfd.JointDistributionCoroutine(mixture)))
-    assert can_arrange(sites_of(bgmm_jd.mixture_prior(2, 1)))
+    assert not is_permutable(sites_of(tfd.JointDistributionCoroutine(mixture)))
+    assert is_permutable(sites_of(bgmm_jd.mixture_prior(2, 1)))
 
 
 def test_relabel_moves_everything_together(two_clusters, two_clusters_posterior):

@@ -8,16 +8,23 @@ from tensorflow_probability import distributions as tfd
 
 from bgmm_jd import mixture_prior
 from bgmm_jd.data import minibatches
-from bgmm_jd.data.rows import Rows, gather
-from bgmm_jd.data.units import Unit, Units, as_tensors, log_volume, to_internal, to_user
+from bgmm_jd.data.rows import Rows, gather_rows
+from bgmm_jd.data.units import (
+    Standardization,
+    Transformation,
+    as_standardization_tensors,
+    log_det_jacobian,
+    standardize_value,
+    unstandardize,
+)
 from bgmm_jd.model import likelihood as likelihood_module
-from bgmm_jd.model.covariance_forms import root_name, unit_of
+from bgmm_jd.model.covariance_forms import cholesky_name, transformation_of
 from bgmm_jd.variational import log_joint
 from bgmm_jd.variational.structure import model_of
 
 N, S, K, D = 23, 5, 3, 2
 SHIFT, SCALE = np.array([50.0, -3.0]), np.array([10.0, 0.2])
-UNITS = as_tensors(Units(SHIFT, SCALE), tf.float64)
+UNITS = as_standardization_tensors(Standardization(SHIFT, SCALE), tf.float64)
 Root = tfd.JointDistributionCoroutine.Root
 
 
@@ -94,8 +101,11 @@ CASES = {
 
 
 def in_user_units(theta):
-    where = Units(SHIFT, SCALE)
-    return {name: to_user(unit_of(name, "diag"), v.numpy(), where) for name, v in theta.items()}
+    where = Standardization(SHIFT, SCALE)
+    return {
+        name: unstandardize(transformation_of(name, "diag"), v.numpy(), where)
+        for name, v in theta.items()
+    }
 
 
 def as_rows(rows, weight=None):
@@ -161,10 +171,13 @@ def test_log_prior_by_the_roots_of_matrices(name):
     prior = WISHARTS[name]()
     model = model_of(prior, "tied" if name == "tied" else "full")
     user = prior.sample(S, seed=(0, 1))._asdict()
-    theta = {n: to_internal(unit_of(n, model.covariance), v, UNITS) for n, v in user.items()}
-    volume = log_volume(model.volumes, UNITS)
+    theta = {
+        n: standardize_value(transformation_of(n, model.covariance), v, UNITS)
+        for n, v in user.items()
+    }
+    volume = log_det_jacobian(model.densities, UNITS)
     for matrix in set(theta) - {"weights", "means"}:
-        theta[root_name(matrix)] = tf.linalg.cholesky(theta[matrix])
+        theta[cholesky_name(matrix)] = tf.linalg.cholesky(theta[matrix])
     expected = prior.log_prob(**user) + volume
     np.testing.assert_allclose(log_joint.log_prior(model, theta, UNITS), expected, rtol=1e-12)
     theta["precisions"] *= np.nan  # nothing is asked of it
@@ -234,14 +247,14 @@ def test_batches_average_to_all_rows_over_an_epoch(B, rows):
     """At fixed draws the minibatch estimate is unbiased, also where B does not divide N = 23."""
     model = model_of(PUBLISHED)
     theta = draws(model)
-    batches = minibatches.cut_batches(N, B)
+    batches = minibatches.equal_batches(N, B)
     seed = tf.constant([3, 4])
     full = log_joint.log_joint(model, theta, UNITS, as_rows(rows))
     for epoch in (0, 2):
         parts = []
         for step in range(epoch * batches.count, (epoch + 1) * batches.count):
             indices, real = minibatches.batch_indices(batches, tf.constant(step), seed)
-            batch = gather(as_rows(rows), indices)._replace(weight=tf.cast(real, tf.float64))
+            batch = gather_rows(as_rows(rows), indices)._replace(weight=tf.cast(real, tf.float64))
             parts.append(log_joint.log_joint(model, theta, UNITS, batch, batches.count).numpy())
         # Rounding of sums of 23 rows.
         np.testing.assert_allclose(np.mean(parts, axis=0), full, rtol=1e-13)
@@ -265,7 +278,7 @@ def test_a_sum_over_many_float32_rows_can_be_taken_in_float64():
     """2^22 equal rows: in float32 alone their sum would be off in the fifth digit or so."""
     prior = mixture_prior(1, 1)
     model = model_of(prior)
-    units = as_tensors(Units(np.zeros(1), np.ones(1)), tf.float32)
+    units = as_standardization_tensors(Standardization(np.zeros(1), np.ones(1)), tf.float32)
     theta = {
         "weights": tf.ones([1, 1]),
         "means": tf.constant([[[0.3]]]),
@@ -274,7 +287,7 @@ def test_a_sum_over_many_float32_rows_can_be_taken_in_float64():
     rows = Rows(tf.zeros([2**22, 1]))
     found = log_joint.log_joint(model, theta, units, rows, accumulate=tf.float64)
     assert found.dtype == tf.float64
-    first = gather(rows, [0])
+    first = gather_rows(rows, [0])
     one = (
         likelihood_module.row_log_likelihood(theta, first, "diag").numpy().astype(np.float64)[0, 0]
     )
@@ -297,10 +310,10 @@ def test_gradients_reach_every_draw(rows):
 def test_model_knows_its_components_and_which_variables_have_a_density():
     assert model_of(PUBLISHED).components == K
     assert model_of(own_prior).components == K
-    assert model_of(own_prior).volumes == [
-        (Unit.NONE, ()),
-        (Unit.SCALE, (K, D)),
-        (Unit.LOCATION, (K, D)),
+    assert model_of(own_prior).densities == [
+        (Transformation.NONE, ()),
+        (Transformation.SCALE, (K, D)),
+        (Transformation.LOCATION, (K, D)),
     ]
 
 

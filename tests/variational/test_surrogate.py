@@ -7,15 +7,25 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd import mixture_prior
-from bgmm_jd.data.units import MATRICES, Unit, Units, as_tensors, log_volume, to_user, unit
-from bgmm_jd.model.covariance_forms import FORMS, unit_of
+from bgmm_jd.data.units import (
+    MATRIX_TRANSFORMATIONS,
+    Standardization,
+    Transformation,
+    as_standardization_tensors,
+    identity_standardization,
+    log_det_jacobian,
+    unstandardize,
+)
+from bgmm_jd.model.covariance_forms import FORMS, transformation_of
 from bgmm_jd.model.priors import stick_breaking_prior
 from bgmm_jd.variational import coordinates, natural_gradient, parameters, structure, surrogate
-from bgmm_jd.variational.families import DIRICHLET, FIXED, GAMMA, NORMAL, STICKS, WISHART
+from bgmm_jd.variational.families import DIRICHLET, FIXED, GAMMA, NORMAL, STICK_BREAKING, WISHART
 
 K, D = 3, 2
 Root = tfd.JointDistributionCoroutine.Root
-UNITS = as_tensors(Units(np.array([50.0, 3.0]), np.array([10.0, 0.2])), tf.float64)
+UNITS = as_standardization_tensors(
+    Standardization(np.array([50.0, 3.0]), np.array([10.0, 0.2])), tf.float64
+)
 ONE = np.ones((K, D))
 
 
@@ -123,7 +133,7 @@ def sites(name):
 def values_of(sites, seed=0):
     """Parameters, each its own."""
     rng = np.random.default_rng(seed)
-    leaves = parameters.variables(sites, tf.float64)
+    leaves = parameters.trainable_variables(sites, tf.float64)
 
     def value(constraint, leaf):
         free = rng.normal(0, 0.3, leaf.shape)
@@ -131,7 +141,7 @@ def values_of(sites, seed=0):
             free = np.tril(free)
         return tf.constant(constraint.forward(free))
 
-    return parameters.map_values(value, sites, leaves)
+    return parameters.map_parameters(value, sites, leaves)
 
 
 # --- Structure --------------------------------------------------------------------------------
@@ -139,7 +149,7 @@ def values_of(sites, seed=0):
 
 def test_names_order_and_shapes_are_the_priors(prior, sites):
     assert tuple(site.name for site in sites) == prior.event_shape._fields
-    q = surrogate.joint(sites, values_of(sites), UNITS)
+    q = surrogate.surrogate_in_data_units(sites, values_of(sites), UNITS)
     assert isinstance(q, tfd.JointDistributionCoroutine)
     assert q.event_shape._asdict() == prior.event_shape._asdict()
     assert set(q.batch_shape) == {tf.TensorShape([])}
@@ -150,7 +160,7 @@ def test_names_order_and_shapes_are_the_priors(prior, sites):
 
 def test_draws_are_possible_under_the_prior(prior, sites):
     """The support is the prior's, in the user's units."""
-    q = surrogate.joint(sites, values_of(sites), UNITS)
+    q = surrogate.surrogate_in_data_units(sites, values_of(sites), UNITS)
     draws = q.sample(100, seed=(0, 1))
     assert np.all(np.isfinite(prior.log_prob(draws)))
 
@@ -163,8 +173,8 @@ def test_families_of_the_published_prior_are_kept():
     sites = structure.sites_of(PRIORS["published"])
     assert [s.family for s in sites] == [DIRICHLET, NORMAL, GAMMA]
     assert all(s.bijector is None and s.fixed is None for s in sites)
-    q = surrogate.joint(sites, values_of(sites), UNITS)
-    kinds = [structure._innermost(d) for d in q.sample_distributions(seed=(0, 0))[0]]
+    q = surrogate.surrogate_in_data_units(sites, values_of(sites), UNITS)
+    kinds = [structure._unwrap(d) for d in q.sample_distributions(seed=(0, 0))[0]]
     for member, kind in zip(kinds, (tfd.Dirichlet, tfd.Normal, tfd.Gamma), strict=True):
         assert isinstance(member, kind)
 
@@ -175,22 +185,29 @@ def test_families_units_and_components_of_each_form(form):
     sites = structure.sites_of(mixture_prior(K, D, form), form)
     matrices = form in ("full", "tied")
     assert [s.family for s in sites] == [DIRICHLET, NORMAL, WISHART if matrices else GAMMA]
-    spread = unit_of("precisions", form)
-    assert [s.unit for s in sites] == [Unit.NONE, Unit.LOCATION, spread]
-    assert [s.by_component for s in sites] == [True, True, form != "tied"]
+    spread = transformation_of("precisions", form)
+    assert [s.unit for s in sites] == [Transformation.NONE, Transformation.LOCATION, spread]
+    assert [s.has_component_axis for s in sites] == [True, True, form != "tied"]
     assert all(s.bijector is None and s.fixed is None for s in sites)
 
 
 def test_a_prior_that_breaks_sticks_keeps_them():
-    assert families(PRIORS["sticks"]) == {"weights": STICKS, "means": NORMAL, "precisions": GAMMA}
+    assert families(PRIORS["sticks"]) == {
+        "weights": STICK_BREAKING,
+        "means": NORMAL,
+        "precisions": GAMMA,
+    }
 
 
 def test_the_form_decides_where_a_shape_fits_two():
     """[2, 2] is two features of two components, or one matrix for both."""
     prior = mixture_prior(2, 2, "tied", dtype="float64")
     found = {form: structure.sites_of(prior, form)[2] for form in ("diag", "tied")}
-    assert [site.unit for site in found.values()] == [Unit.PRECISION, Unit.PRECISION_MATRIX]
-    assert [site.by_component for site in found.values()] == [True, False]
+    assert [site.unit for site in found.values()] == [
+        Transformation.PRECISION,
+        Transformation.PRECISION_MATRIX,
+    ]
+    assert [site.has_component_axis for site in found.values()] == [True, False]
 
 
 def test_families_of_a_users_own_prior():
@@ -207,10 +224,10 @@ def test_families_of_a_users_own_prior():
     bijectors = {s.name: s.bijector for s in sites}
     assert {name for name, b in bijectors.items() if b is not None} == {"scales", "means"}
     assert isinstance(bijectors["means"], tfb.Identity)
-    assert {s.name for s in sites if s.by_component} == {"scales", "means", "weights"}
-    assert {s.name: s.unit for s in sites if s.unit is not Unit.NONE} == {
-        "scales": Unit.SCALE,
-        "means": Unit.LOCATION,
+    assert {s.name for s in sites if s.has_component_axis} == {"scales", "means", "weights"}
+    assert {s.name: s.unit for s in sites if s.unit is not Transformation.NONE} == {
+        "scales": Transformation.SCALE,
+        "means": Transformation.LOCATION,
     }
 
 
@@ -219,7 +236,7 @@ def test_a_family_without_a_twin_is_a_normal_through_the_variables_bijector():
     prior = PRIORS["bounded"]
     sites = structure.sites_of(prior)
     values = values_of(sites)
-    q = surrogate.joint(sites, values, UNITS)
+    q = surrogate.surrogate_in_data_units(sites, values, UNITS)
     theta = q.sample(3, seed=(0, 1))
     member = q.sample_distributions(seed=(0, 0))[0].scales
     loc, scale = values["scales"]["loc"].numpy(), values["scales"]["scale"].numpy()
@@ -234,8 +251,8 @@ def test_positive_means_leave_their_family_as_their_units_have_a_shift():
     (site,) = structure.sites_of(prior)
     assert site.family is NORMAL
     values = values_of((site,))
-    inside = surrogate.joint_inside((site,), values, UNITS)
-    user = surrogate.joint((site,), values, UNITS)
+    inside = surrogate.standardized_surrogate((site,), values, UNITS)
+    user = surrogate.surrogate_in_data_units((site,), values, UNITS)
     means = user.sample(50, seed=(0, 1)).means
     assert np.all(means > 0)
     moved = (means - UNITS.shift) / UNITS.scale
@@ -248,10 +265,16 @@ def test_precisions_that_are_proportions_are_so_in_the_units_of_the_user():
     prior = prior_of(precisions=tfd.Dirichlet(3 * ONE))
     (site,) = structure.sites_of(prior)
     assert site.family is NORMAL
-    (inside,) = surrogate.joint_inside((site,), values_of((site,)), UNITS).sample(50, seed=(0, 1))
-    draws = surrogate.joint((site,), values_of((site,)), UNITS).sample(50, seed=(0, 1)).precisions
+    (inside,) = surrogate.standardized_surrogate((site,), values_of((site,)), UNITS).sample(
+        50, seed=(0, 1)
+    )
+    draws = (
+        surrogate.surrogate_in_data_units((site,), values_of((site,)), UNITS)
+        .sample(50, seed=(0, 1))
+        .precisions
+    )
     np.testing.assert_allclose(np.sum(draws, axis=-1), 1.0, rtol=1e-12)
-    np.testing.assert_allclose(to_user(site.unit, inside, UNITS), draws, rtol=1e-12)
+    np.testing.assert_allclose(unstandardize(site.unit, inside, UNITS), draws, rtol=1e-12)
 
 
 def test_a_wishart_of_factors_is_not_taken_for_one_of_matrices():
@@ -259,7 +282,11 @@ def test_a_wishart_of_factors_is_not_taken_for_one_of_matrices():
     law = tfd.WishartTriL(np.float32(5), eye, input_output_cholesky=True)
     (site,) = structure.sites_of(prior_of(factor=law))
     assert site.family is NORMAL
-    draws = surrogate.joint((site,), values_of((site,)), UNITS).sample(8, seed=(0, 1)).factor
+    draws = (
+        surrogate.surrogate_in_data_units((site,), values_of((site,)), UNITS)
+        .sample(8, seed=(0, 1))
+        .factor
+    )
     np.testing.assert_array_equal(draws, np.tril(draws))
 
 
@@ -325,8 +352,8 @@ def test_a_spread_that_depends_on_others_is_no_other_support():
 )
 def test_starts_are_finite(law, mean, sd):
     sites = structure.sites_of(prior_of(v=law))
-    units = as_tensors(unit(1), "float64")
-    found = parameters.start_values(sites, {"v": (mean, sd)}, units, "float64")["v"]
+    units = as_standardization_tensors(identity_standardization(1), "float64")
+    found = parameters.parameters_from_moments(sites, {"v": (mean, sd)}, units, "float64")["v"]
     assert np.isfinite(found["loc"]).all()
     assert np.isfinite(found["scale"]).all()
     assert np.all(found["scale"] > 0.0)
@@ -337,11 +364,11 @@ def test_starts_are_finite(law, mean, sd):
 
 def test_the_user_density_is_the_push_forward_of_the_internal_one(sites):
     values = values_of(sites)
-    inside = surrogate.joint_inside(sites, values, UNITS)
-    user = surrogate.joint(sites, values, UNITS)
+    inside = surrogate.standardized_surrogate(sites, values, UNITS)
+    user = surrogate.surrogate_in_data_units(sites, values, UNITS)
     draws = inside.sample(20, seed=(0, 1))
-    moved = [to_user(s.unit, v, UNITS) for s, v in zip(sites, draws, strict=True)]
-    volume = log_volume([(s.unit, s.shape) for s in sites if s.fixed is None], UNITS)
+    moved = [unstandardize(s.unit, v, UNITS) for s, v in zip(sites, draws, strict=True)]
+    volume = log_det_jacobian([(s.unit, s.shape) for s in sites if s.fixed is None], UNITS)
     found = user.log_prob(*moved)
     # Adding and subtracting the shift costs the digits of 50 / 10; the bijectors some more.
     np.testing.assert_allclose(found, inside.log_prob(draws) - volume, rtol=1e-10, atol=1e-10)
@@ -349,10 +376,10 @@ def test_the_user_density_is_the_push_forward_of_the_internal_one(sites):
 
 def test_the_same_seed_draws_the_same_point_in_either_units(sites):
     values = values_of(sites)
-    inside = surrogate.joint_inside(sites, values, UNITS).sample(4, seed=(0, 1))
-    user = surrogate.joint(sites, values, UNITS).sample(4, seed=(0, 1))
+    inside = surrogate.standardized_surrogate(sites, values, UNITS).sample(4, seed=(0, 1))
+    user = surrogate.surrogate_in_data_units(sites, values, UNITS).sample(4, seed=(0, 1))
     for site, value, expected in zip(sites, inside, user, strict=True):
-        moved = to_user(site.unit, value, UNITS)
+        moved = unstandardize(site.unit, value, UNITS)
         np.testing.assert_allclose(moved, expected, rtol=1e-10, err_msg=site.name)
 
 
@@ -370,7 +397,7 @@ def test_a_prior_in_float32_serves_a_fit_in_float64(name):
         ),
     }[name]
     sites = structure.sites_of(half)
-    q = surrogate.joint(sites, values_of(sites), UNITS)
+    q = surrogate.surrogate_in_data_units(sites, values_of(sites), UNITS)
     for draw in q.sample(5, seed=(0, 1)):
         assert draw.dtype == tf.float64
 
@@ -380,7 +407,7 @@ def test_coordinates_come_back(sites, dtype):
     for site in sites:
         if site.fixed is not None or (dtype == tf.float32 and site.bijector is not None):
             continue
-        units = as_tensors(UNITS, dtype)
+        units = as_standardization_tensors(UNITS, dtype)
         bijector = coordinates.coordinate_map(site, units)
         shape = bijector.inverse_event_shape(site.shape)
         point = tf.constant(np.random.default_rng(0).normal(size=(6, *shape)), dtype)
@@ -402,9 +429,9 @@ def moments_for(sites):
         if site.name == "weights":
             mean = mean / mean.sum()
         sd = 0.01 * mean
-        if site.unit is Unit.SCALE_MATRIX:
+        if site.unit is Transformation.SCALE_MATRIX:
             mean = np.tril(mean)
-        if site.unit is Unit.PRECISION_MATRIX:
+        if site.unit is Transformation.PRECISION_MATRIX:
             mean = np.tril(mean) @ np.tril(mean).swapaxes(-1, -2)
             own = np.diagonal(mean, axis1=-2, axis2=-1)
             sd = 0.01 * np.sqrt(
@@ -416,13 +443,13 @@ def moments_for(sites):
 
 def test_start_values_have_the_moments_asked_for(sites):
     moments = moments_for(sites)
-    values = parameters.start_values(sites, moments, UNITS, tf.float64)
-    draws = surrogate.joint_inside(sites, values, UNITS).sample(20_000, seed=(0, 1))
+    values = parameters.parameters_from_moments(sites, moments, UNITS, tf.float64)
+    draws = surrogate.standardized_surrogate(sites, values, UNITS).sample(20_000, seed=(0, 1))
     for site, draw in zip(sites, draws, strict=True):
         if site.fixed is not None or site.name == "weights":  # see test_families
             continue
         mean, sd = moments[site.name]
-        if site.unit in MATRICES:  # what is free of them
+        if site.unit in MATRIX_TRANSFORMATIONS:  # what is free of them
             triangle = np.broadcast_to(np.tri(D, dtype=bool), site.shape)
             draw, mean, sd = np.asarray(draw)[:, triangle], mean[triangle], sd[triangle]
         # 20,000 draws tell a mean to sd / 141 and an sd to a 200th. A bijector's own curvature
@@ -430,7 +457,9 @@ def test_start_values_have_the_moments_asked_for(sites):
         assert np.all(np.abs(np.mean(draw, axis=0) - mean) < sd / 10), site.name
         # Through a bijector of whole vectors one spread may serve all entries: within a factor 3.
         many = site.bijector is not None and site.bijector.forward_min_event_ndims > 0
-        if many and site.unit in MATRICES:  # of unlike columns: the volume that they span is kept
+        if (
+            many and site.unit in MATRIX_TRANSFORMATIONS
+        ):  # of unlike columns: the volume that they span is kept
             volume = 0.5 * np.linalg.slogdet(np.cov(draw, rowvar=False))[1]
             assert abs(volume - np.log(sd).sum()) < 0.1 * len(sd), site.name
             continue
@@ -442,7 +471,7 @@ def test_start_values_at_zero_are_finite(sites):
     """As the only mean is of centred data."""
     moments = moments_for(sites)
     moments["means"] = np.zeros((K, D)), np.full((K, D), 0.1)
-    values = parameters.start_values(sites, moments, UNITS, tf.float64)
+    values = parameters.parameters_from_moments(sites, moments, UNITS, tf.float64)
     for leaf in tf.nest.flatten(values):
         assert np.all(np.isfinite(leaf))
 
@@ -457,10 +486,12 @@ def test_means_far_from_zero_keep_their_digits_in_float32(law):
         "vector": lambda: tfd.Sample(tfd.MultivariateNormalDiag(1e6 * one[0], 5.0 * one[0]), K),
     }[law]()
     (site,) = structure.sites_of(prior_of(means=means))
-    units = as_tensors(Units(np.array([1e6, 1e6]), np.ones(2)), tf.float32)
+    units = as_standardization_tensors(
+        Standardization(np.array([1e6, 1e6]), np.ones(2)), tf.float32
+    )
     moments = {"means": (zero, 0.01 * one)}
-    values = parameters.start_values((site,), moments, units, tf.float32)
-    (draws,) = surrogate.joint_inside((site,), values, units).sample(1000, seed=(0, 1))
+    values = parameters.parameters_from_moments((site,), moments, units, tf.float32)
+    (draws,) = surrogate.standardized_surrogate((site,), values, units).sample(1000, seed=(0, 1))
     # An sd from 1,000 draws is good to 1 / sqrt(2000); 6 of them, 6 entries: 1e-8.
     np.testing.assert_allclose(np.std(draws, axis=0), 0.01 * one, rtol=6 / np.sqrt(2000))
 
@@ -469,7 +500,7 @@ def test_means_far_from_zero_keep_their_digits_in_float32(law):
 
 
 def test_variables_are_transformed_and_trainable(sites):
-    leaves = parameters.variables(sites, tf.float64)
+    leaves = parameters.trainable_variables(sites, tf.float64)
     assert list(leaves) == [s.name for s in sites]
     for site in sites:
         assert list(leaves[site.name]) == list(site.family.constraints)
@@ -482,17 +513,17 @@ def test_variables_are_transformed_and_trainable(sites):
 
 
 def training(sites):
-    leaves = parameters.variables(sites, tf.float64)
-    parameters.map_values(lambda _, v, new: v.assign(new), sites, leaves, values_of(sites))
-    q = surrogate.joint_in_training(sites, leaves, UNITS, lambda: tf.constant([3, 4]))
+    leaves = parameters.trainable_variables(sites, tf.float64)
+    parameters.map_parameters(lambda _, v, new: v.assign(new), sites, leaves, values_of(sites))
+    q = surrogate.training_surrogate(sites, leaves, UNITS, lambda: tf.constant([3, 4]))
     return leaves, q
 
 
 def test_the_surrogate_in_training_is_the_surrogate(sites):
     _, q = training(sites)
     draws = q.sample(8, seed=(0, 1))
-    theta = surrogate.without_roots(sites, surrogate.with_roots(sites, draws))
-    expected = surrogate.joint_inside(sites, values_of(sites), UNITS)
+    theta = surrogate.without_cholesky(sites, surrogate.with_cholesky(sites, draws))
+    expected = surrogate.standardized_surrogate(sites, values_of(sites), UNITS)
     density = expected.log_prob(list(theta.values()))
     # A matrix that is made of its root and decomposed again has lost some digits of it.
     matrices = any(site.family is WISHART for site in sites)
@@ -513,8 +544,8 @@ def test_the_density_in_training_has_no_gradient_in_its_own_parameters(sites):
         draws = q.sample(8, seed=(0, 1))
         density = q.log_prob(draws)
         # The same by hand: the density of the frozen surrogate at the moving draws.
-        frozen = surrogate.joint_inside(sites, values_of(sites), UNITS)
-        theta = surrogate.without_roots(sites, surrogate.with_roots(sites, draws))
+        frozen = surrogate.standardized_surrogate(sites, values_of(sites), UNITS)
+        theta = surrogate.without_cholesky(sites, surrogate.with_cholesky(sites, draws))
         expected = frozen.log_prob(list(theta.values()))
     found = tape.gradient(density, held)
     for g, e in zip(found, tape.gradient(expected, held), strict=True):
@@ -528,7 +559,7 @@ def test_draws_in_training_come_from_the_step_and_not_from_tfps_seed():
     leaves, q = training(sites)
     for found, expected in zip(q.sample(8, seed=(0, 1)), q.sample(8, seed=(5, 6)), strict=True):
         np.testing.assert_array_equal(found, expected)
-    other = surrogate.joint_in_training(sites, leaves, UNITS, lambda: tf.constant([3, 5]))
+    other = surrogate.training_surrogate(sites, leaves, UNITS, lambda: tf.constant([3, 5]))
     assert not np.any(np.equal(other.sample(8, seed=(0, 1))[1], q.sample(8, seed=(0, 1))[1]))
 
 
@@ -536,9 +567,9 @@ def test_sites_draw_independently():
     """Each site has a seed of its own, or equal families would have equal draws."""
     prior = prior_of(a=tfd.Normal(0 * ONE, 1.0), b=tfd.Normal(0 * ONE, 1.0))
     sites = structure.sites_of(prior)
-    leaves = parameters.variables(sites, tf.float64)
+    leaves = parameters.trainable_variables(sites, tf.float64)
     for seed in [(0, 1), (2, 3)]:
-        q = surrogate.joint_in_training(sites, leaves, UNITS, lambda s=seed: tf.constant(s))
+        q = surrogate.training_surrogate(sites, leaves, UNITS, lambda s=seed: tf.constant(s))
         a, b = q.sample(8, seed=(0, 1))
         assert not np.any(np.asarray(a) == np.asarray(b))
 

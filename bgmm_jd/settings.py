@@ -1,0 +1,365 @@
+"""The numbers that steer a fit, as values with defaults: see `Settings`.
+
+Each default has its reason, its source or the command that shows it beside it. Lengths in posterior
+standard deviations are written "sds"; "numbers" counts the entries of an array.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizationSettings:
+    """Starts, restarts and natural-gradient steps.
+
+    Attributes
+    ----------
+    restarts : int
+        Number of starts, where all rows are read in each step.
+    full_batch_rows, full_batch_numbers : int
+        Up to so many rows, and rows x components x features, a step reads all rows: it then costs
+        about what a step on a few hundred rows costs, and has no noise from the choice of rows
+        (`benchmarks/scaling.py --part rows`).
+    subsample_rows, subsample_rows_per_component : int
+        Rows that the first phase of a larger fit reads: the larger of the first number and K times
+        the second. Its optimum is then within some ten sds of that of all rows.
+    draws_per_step : int
+        Draws that estimate a gradient; half of them are the antithetic partners of the others.
+    subsample_draws_per_step : int
+        The same on a subsample, whose optimum is only a starting point: one draw and its partner.
+    shortest_block, longest_block : int
+        Steps between two looks at convergence, rounded to whole epochs. Under XLA a call of the
+        compiled loop costs as much as some ten steps.
+    overshooting_blocks : int
+        First blocks, in which a location may move by as much as 0.3 sds of its component's rows.
+    full_rate_blocks : int
+        Blocks after which the step size falls as 1 / time (Robbins and Monro 1951): a run that has
+        not converged by then has a reason, noise or a posterior far from the surrogate's family.
+    tolerance : float
+        A run has converged when the two halves of its averaged iterates agree to so many sds, and
+        to so much in every log sd. A tenth of what `agreement` allows, so that two converged runs
+        at one optimum are told to be that.
+    subsample_tolerance : float
+        The same, at least, on a subsample.
+    step_rounding : float
+        Largest rounding error per row (nats) tolerated in a training step. Its sign varies between
+        draws, so most of it averages out.
+    rounding_margin : float
+        Factor by which `step_rounding` is reduced at the start: precisions may grow from there, and
+        changing to the slower likelihood during a run costs a compilation.
+    rounding_check_blocks : int
+        Numerical precision is checked again every so many blocks: a run that has lost it may never
+        converge.
+    agreement : float
+        Two runs within so many sds are at the same optimum: ten times `tolerance`, and a small part
+        of the distance between two optima.
+    rival_nats : float
+        A mode whose elbo is lower than the best by more holds less than a twentieth of its mass.
+    first_start_seedings : int
+        k-means++ seedings of the first start, of which the tightest clustering is kept. The other
+        starts take one each, so that they differ.
+    extra_clusters : tuple of int
+        Under a stick-breaking prior, restarts begin in turn with so many clusters more than BIC
+        selects: the optimiser can empty a superfluous component, but not split one.
+    clustering_rows : int
+        Rows that k-means reads: enough for a start, whatever N.
+    lloyd_iterations : int
+        Limit of k-means iterations; what they leave, the optimiser finishes.
+    bic_seedings : int
+        Seedings of k-means++ for each number of clusters that BIC compares.
+    bic_patience : int
+        Larger numbers of clusters that are tried after the one with the best BIC.
+    """
+
+    restarts: int = 4
+    full_batch_rows: int = 20_000
+    full_batch_numbers: int = 2**18
+    subsample_rows: int = 4_096
+    subsample_rows_per_component: int = 200
+    draws_per_step: int = 8
+    subsample_draws_per_step: int = 2
+    shortest_block: int = 20
+    longest_block: int = 4_000
+    overshooting_blocks: int = 3
+    full_rate_blocks: int = 12
+    tolerance: float = 0.05
+    subsample_tolerance: float = 0.15
+    step_rounding: float = 1e-3
+    rounding_margin: float = 4.0
+    rounding_check_blocks: int = 64
+    agreement: float = 0.5
+    rival_nats: float = 3.0
+    first_start_seedings: int = 8
+    extra_clusters: tuple[int, ...] = (0, 1)
+    clustering_rows: int = 10_000
+    lloyd_iterations: int = 25
+    bic_seedings: int = 16
+    bic_patience: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullDataSettings:
+    """Anderson-accelerated passes over all rows, the second phase of a large fit.
+
+    Attributes
+    ----------
+    slices : int
+        The rows are cut into at least so many slices, each with two draws of its own: together
+        these draws determine the scales.
+    longest_slice : int
+        Rows: what a slice takes stays in the processor's cache.
+    history : int
+        Evaluations that Anderson acceleration combines.
+    tolerance : float
+        Length of the accelerated step, in sds, at which the passes have converged.
+    shortest_step : float
+        Fraction of a natural-gradient step down to which a step is halved when the elbo falls.
+    averaged_passes : int
+        Passes whose parameters are averaged at the end, at least. A dozen leave the sds a noise
+        of one per cent. Half as many estimate the elbo.
+    averaged_rows, most_averaged_passes : int
+        Smaller data sets are quick to read again: as many passes as read `averaged_rows` in all,
+        but no more than the second number.
+    fewest_passes_limit, steps_per_pass : int
+        The limit of passes is `max_steps / steps_per_pass`, but not below the first number.
+    kept_statistics : int
+        Numbers in the sufficient statistics of all rows up to which they are kept between passes.
+    """
+
+    slices: int = 128
+    longest_slice: int = 8_192
+    history: int = 8
+    tolerance: float = 0.03
+    shortest_step: float = 1 / 16
+    averaged_passes: int = 12
+    averaged_rows: int = 2**21
+    most_averaged_passes: int = 64
+    fewest_passes_limit: int = 200
+    steps_per_pass: int = 100
+    kept_statistics: int = 2**26
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationSettings:
+    """The normal distribution that has the posterior's dependence, and importance weights.
+
+    Attributes
+    ----------
+    most_averaged_parameters : int
+        Averaged curvature for up to so many parameters: the eigenvalues of a larger matrix take
+        minutes, and so do 2 P gradients for each draw.
+    most_parameters : int
+        No calibration beyond.
+    affordable_curvature_draws : int
+        Averaged curvature only where so many draws of 2 P gradients each are affordable.
+    start_draws : int
+        Draws of the surrogate for the moments that averaged curvature starts from; its later steps
+        correct their error of 0.03 sds.
+    moment_draws : int
+        The same for curvature at the mean, which corrects nothing: an error of 0.01 sds.
+    fewest_draws, fewest_cheap_draws, most_draws : int
+        Draws that one step averages the curvature over follow the estimated Monte Carlo noise,
+        between the first and the last. The floor is the second where the gradients number at most
+        `cheap_gradients`, because that estimate is itself unreliable for few draws.
+    cheap_gradients, most_gradients : int
+        Gradients of one step: what is cheap, and the limit.
+    slope_draws : int
+        Draws that the gradient is averaged over, one gradient each.
+    most_steps : int
+        Limit of steps of the averaged curvature. Two to four suffice where the posterior is near a
+        normal one; far from it none do, and k-hat tells.
+    settled_variance, settled_variance_of_one : float
+        Stop when a step changes the log importance weights by a variance below the first (nats^2)
+        in all, and below the second in every direction: an sd then moves by less than 8 %.
+    noise_variance : float
+        Variance of log weights (nats^2) that Monte Carlo noise of the curvature may give.
+    least_curvature, most_curvature : float
+        Bounds of the new precision in units of the old: a step at most doubles or halves an sd.
+        Far from a normal posterior longer steps leave it for good.
+    longest_shift : float
+        Bound of a step of the mean, in sds.
+    flattest : float
+        Least curvature at the mean, in units of the mean field's: no direction becomes more than
+        ten times wider than the mean field. Where the curvature says so, it is not that of a
+        normal distribution.
+    curvature_products : int
+        Products (rows x P^2) that the curvature at the mean may take, some ten seconds.
+    curvature_rows : int
+        Rows that it reads at most: of so many, its sds are good to 1 % even for a component that
+        has 2 % of the rows.
+    normal_rows : int
+        With so many rows the mean field has the posterior's mean, and the mean is not shifted.
+    shift_draws : int
+        Draws for that shift of the mean.
+    proposals_per_draw : int
+        Draws of the proposal for each draw that is kept: nearly all that are kept then differ.
+    fewest_proposals : int
+        Fewer have no tail that Pareto smoothing could fit.
+    widening : float
+        The proposal is wider than the calibrated normal by 1 + widening / sqrt(P). The weights stay
+        bounded where the posterior's tails are heavier than normal, at the cost of about a quarter
+        of the effective sample size where they are not.
+    relocated_fraction : float
+        Fraction of proposals in which one empty component is moved onto a row of the data.
+    khat_draws : int
+        Draws kept when k-hat is estimated.
+    refine_above : float
+        k-hat above which the moments of the weighted draws replace the calibrated normal.
+        Estimates are in doubt from 0.5 on.
+    refinements : int
+        Limit of such replacements.
+    empty_rows, empty_fraction : float
+        A component is empty if it is expected to hold fewer rows than the smaller of the first
+        number and the second times N / K.
+    occupied_rows : float
+        No component is empty if the smallest expected weight is worth more rows than this.
+    candidate_rows : int
+        Rows onto which an empty component may be moved, at most.
+    empty_draws : int
+        Draws over which expected counts are averaged.
+    """
+
+    most_averaged_parameters: int = 500
+    most_parameters: int = 3_000
+    affordable_curvature_draws: int = 24
+    start_draws: int = 1_000
+    moment_draws: int = 10_000
+    fewest_draws: int = 8
+    fewest_cheap_draws: int = 32
+    most_draws: int = 128
+    cheap_gradients: int = 2**11
+    most_gradients: int = 2**15
+    slope_draws: int = 256
+    most_steps: int = 6
+    settled_variance: float = 0.2
+    settled_variance_of_one: float = 0.0125
+    noise_variance: float = 0.05
+    least_curvature: float = 0.25
+    most_curvature: float = 4.0
+    longest_shift: float = 2.0
+    flattest: float = 0.01
+    curvature_products: int = 2**37
+    curvature_rows: int = 2**18
+    normal_rows: int = 100_000
+    shift_draws: int = 16
+    proposals_per_draw: int = 3
+    fewest_proposals: int = 200
+    widening: float = 0.4
+    relocated_fraction: float = 0.5
+    khat_draws: int = 1_000
+    refine_above: float = 0.3
+    refinements: int = 3
+    empty_rows: float = 0.5
+    empty_fraction: float = 0.05
+    occupied_rows: float = 10.0
+    candidate_rows: int = 2_048
+    empty_draws: int = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssessmentSettings:
+    """What decides the elbo and the status of a fit.
+
+    Attributes
+    ----------
+    elbo_numbers : int
+        Draws x rows x features that the final elbo may take.
+    fewest_elbo_draws, most_elbo_draws : int
+        Bounds of the number of draws that follows from it.
+    count_draws, weight_draws : int
+        Draws over which the smallest component's expected number of rows is averaged: by
+        responsibilities, and by weights alone where there are many rows.
+    fewest_rows : float
+        Rows that a component must be expected to hold.
+    empty_by_prior : float
+        A prior under which the smallest weight has a median worth fewer rows than this is taken to
+        allow empty components: a twentieth of `fewest_rows`.
+    fewest_restarts : int
+        Restarts below which a best one that stands alone says nothing.
+    """
+
+    elbo_numbers: int = 2**23
+    fewest_elbo_draws: int = 32
+    most_elbo_draws: int = 500
+    count_draws: int = 16
+    weight_draws: int = 500
+    fewest_rows: float = 1.0
+    empty_by_prior: float = 0.05
+    fewest_restarts: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemorySettings:
+    """Budgets: the numbers in the largest array of one call, 4 or 8 bytes each.
+
+    They change what is in memory at a time, and results by no more than rounding; only
+    `affordable` and the last two limit what is computed.
+
+    Attributes
+    ----------
+    density : int
+        Log joint densities and their gradients.
+    most_points : int
+        Points that such a call takes at most.
+    statistics : int
+        Sufficient statistics of all rows, which each call makes anew.
+    affordable : int
+        Draws x rows x components x features that weighting or an averaged curvature may take in
+        all: some ten seconds.
+    curvature : int
+        A slice of rows of the curvature at the mean.
+    empty_components, relocation : int
+        Expected counts, and proposals that move an empty component.
+    prediction : int
+        Predictions for rows: 32 MiB in float32.
+    mixture : int
+        Predictive mixtures and imputation, where some ten such arrays exist at once.
+    leave_one_out : int
+        Draws x rows of the log likelihood in leave-one-out: 80 MB in float32. For more rows there
+        are fewer draws.
+    posterior_predictive : int
+        Draws x rows x features of the posterior predictive group in InferenceData.
+    """
+
+    density: int = 2**21
+    most_points: int = 512
+    statistics: int = 2**24
+    affordable: int = 2**32
+    curvature: int = 2**24
+    empty_components: int = 2**23
+    relocation: int = 2**22
+    prediction: int = 2**23
+    mixture: int = 2**18
+    leave_one_out: int = 20_000_000
+    posterior_predictive: int = 20_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All numbers that steer a fit. The defaults suit nearly every data set.
+
+    Other values are made with keyword arguments or `dataclasses.replace`::
+
+        from bgmm_jd.settings import CalibrationSettings, Settings
+
+        settings = Settings(calibration=CalibrationSettings(khat_draws=4_000))
+        posterior = bgmm_jd.fit(X, K=3, settings=settings)
+
+    Attributes
+    ----------
+    optimization : OptimizationSettings
+        Starts, restarts and natural-gradient steps.
+    full_data : FullDataSettings
+        Passes over all rows of a large data set.
+    calibration : CalibrationSettings
+        Dependence between parameters, and importance weights.
+    assessment : AssessmentSettings
+        The final elbo and the status.
+    memory : MemorySettings
+        The size of the largest arrays.
+    """
+
+    optimization: OptimizationSettings = field(default_factory=OptimizationSettings)
+    full_data: FullDataSettings = field(default_factory=FullDataSettings)
+    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
+    assessment: AssessmentSettings = field(default_factory=AssessmentSettings)
+    memory: MemorySettings = field(default_factory=MemorySettings)
