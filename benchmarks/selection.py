@@ -132,7 +132,9 @@ def spare_priors(X: np.ndarray) -> dict[str, Any]:
         "precision_rate": DEFAULT_PRECISION_RATE * K_MAX ** (-2.0 / D) * scale**2,
     }
     return {
-        "stick breaking": bgmm_jd.stick_breaking_prior(K_MAX, D, STICKS, **components),
+        "stick breaking": bgmm_jd.stick_breaking_prior(
+            K_MAX, D, concentration=STICKS, **components
+        ),
         "sparse Dirichlet": bgmm_jd.mixture_prior(
             K_MAX, D, weight_concentration=SPARSE, **components
         ),

@@ -8,10 +8,11 @@ with _startup_log.filter_startup_log():
 
 from bgmm_jd._version import __version__ as __version__
 from bgmm_jd.backend.compilation_cache import keep_compiled
-from bgmm_jd.distributions.stick_breaking import StickBreaking
+from bgmm_jd.distributions.stick_breaking import StickBreaking, dirichlet_process
 from bgmm_jd.fitting.fit import fit
 from bgmm_jd.fitting.selection import Selection, select
-from bgmm_jd.model.priors import mixture_prior, stick_breaking_prior
+from bgmm_jd.model.priors import default_prior, mixture_prior, stick_breaking_prior
+from bgmm_jd.optimization.restarts import Restart
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.conditionals import conditional, marginal
 from bgmm_jd.posterior.imputation import impute
@@ -22,28 +23,38 @@ from bgmm_jd.posterior.predictive_mixture import PredictiveMixture
 from bgmm_jd.reporting.comparison import compare
 from bgmm_jd.reporting.density_plot import plot_density
 from bgmm_jd.reporting.inference_data import to_inference_data
+from bgmm_jd.settings import Settings
 
-__all__ = [
-    "Posterior",
-    "PredictiveMixture",
-    "Selection",
-    "Status",
-    "StickBreaking",
-    "compare",
-    "conditional",
+__all__ = [  # noqa: RUF022  by section
+    # Fit a mixture, or many.
     "fit",
-    "impute",
-    "keep_compiled",
-    "log_density",
-    "marginal",
+    "select",
+    "Posterior",
+    "Restart",
+    "Selection",
+    "Settings",
+    "Status",
+    # Priors.
+    "default_prior",
     "mixture_prior",
-    "occupied_components",
-    "plot_density",
+    "stick_breaking_prior",
+    "dirichlet_process",
+    "StickBreaking",
+    # Use a posterior.
     "predict",
     "predict_proba",
-    "relabel",
+    "log_density",
     "sample_predictive",
-    "select",
-    "stick_breaking_prior",
+    "marginal",
+    "conditional",
+    "PredictiveMixture",
+    "impute",
+    "occupied_components",
+    "relabel",
+    # Report and compare.
     "to_inference_data",
+    "compare",
+    "plot_density",
+    # The process.
+    "keep_compiled",
 ]

@@ -1,4 +1,4 @@
-"""The two data sets of the demonstration."""
+"""The two data sets of the demonstration: `three_clusters` and `old_faithful`."""
 
 from importlib import resources
 from typing import NamedTuple
@@ -14,9 +14,9 @@ class Example(NamedTuple):
     title : str
     X : array [N, D]
     columns : tuple of str [D]
-        What the columns hold, with units.
+        Names of the columns, with units.
     K : int
-        How many clusters it is known for.
+        Number of clusters that the data set is known to have.
     """
 
     title: str
@@ -26,12 +26,12 @@ class Example(NamedTuple):
 
 
 def three_clusters() -> Example:
-    """Three well separated round clusters of 1,000 points in the plane, float32.
+    """Return three well separated round clusters of 1,000 points each: [3000, 2], float32.
 
-    The points of the published example this library grew from, number by number.
+    They are exactly the points of the published example from which this library grew.
     """
-    # The legacy generator is the published one; an instance of it, so that NumPy's global state
-    # stays as the user has it.
+    # The published example uses NumPy's legacy generator. A separate instance leaves the global
+    # random state unchanged.
     rng = np.random.RandomState(12345)
     X = rng.randn(3000, 2).astype(np.float32)
     X[:1000] += [2, 0]
@@ -41,9 +41,9 @@ def three_clusters() -> Example:
 
 
 def old_faithful() -> Example:
-    """Eruptions of the Old Faithful geyser in Yellowstone, August 1985: [272, 2], float64.
+    """Return eruptions of the Old Faithful geyser in Yellowstone, August 1985: [272, 2], float64.
 
-    How long each eruption took, and how long it was to the next, both in minutes.
+    The columns are the duration of each eruption and the waiting time to the next, in minutes.
 
     References
     ----------

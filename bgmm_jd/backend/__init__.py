@@ -1,1 +1,1 @@
-"""How TensorFlow is run: random numbers, execution modes, the compilation cache, its log."""
+"""How TensorFlow is run: random numbers, execution modes, compilation cache, start-up log."""

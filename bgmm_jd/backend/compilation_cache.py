@@ -1,8 +1,8 @@
-"""Compiled programs kept on disk, so that the next process does not compile them again. Opt-in.
+"""An opt-in cache of compiled programs on disk, so that later processes need not compile them.
 
-The cache is TensorFlow's own, which is told where it is by an environment variable that it reads
-once, when it starts. What is in it is machine code: whoever can write to the folder can run
-anything as the user who reads it. So the folder must be the user's own.
+The cache is TensorFlow's own. TensorFlow reads its folder from an environment variable, once, when
+it starts. The cache holds machine code: whoever can write to the folder can run any program as the
+user who reads it. The folder must therefore belong to the user.
 """
 
 import hashlib
@@ -14,72 +14,83 @@ from pathlib import Path
 import tensorflow as tf
 from tensorflow.python.eager import context
 
-_VARIABLE = "TF_XLA_FLAGS"
-_FLAG = "--tf_xla_persistent_cache_directory="
+_FLAGS_VARIABLE = "TF_XLA_FLAGS"
+_CACHE_FLAG = "--tf_xla_persistent_cache_directory="
 
 
 def keep_compiled(folder: str | os.PathLike[str]) -> None:
-    """Keep compiled programs in a folder, and use those that are there.
+    """Store compiled programs in a folder, and reuse those that are already there.
 
-    Call it before anything of TensorFlow's runs, a fit or a prior: it is for the whole process.
-    The first fit of every later process is then about two fifths shorter.
+    Call it before TensorFlow runs anything, such as a fit or a prior; it applies to the whole
+    process. The first fit of each later process then takes about two fifths less time.
 
     Parameters
     ----------
     folder : path
-        Made for the user alone if it does not exist. Each version of TensorFlow and each kind of
-        processor has a folder of its own in it; all may be deleted at any time.
+        Created with access for the user only if it does not exist. It gets a subfolder for each
+        version of TensorFlow and each type of processor; all of them may be deleted at any time.
 
     Raises
     ------
     ValueError
-        If others than the user may write to the folder: it is going to hold machine code.
+        If the folder, which will hold machine code, does not belong to the user or others may
+        write to it; or if its path has blanks.
     RuntimeError
-        If TensorFlow has started without it.
+        If TensorFlow has already started without this cache.
     """
     path = Path(folder).expanduser().absolute()
     inner = path / _platform_name()
     if " " in str(path):
-        raise ValueError(f"folder must have no blanks in its path, for TensorFlow; got {path}.")
-    flags = os.environ.get(_VARIABLE, "").split()
-    if f"{_FLAG}{inner}" in flags:
+        raise ValueError(
+            "folder must have no blanks in its path, because TensorFlow splits its flags there; "
+            f"got {path}. Try another folder."
+        )
+    flags = os.environ.get(_FLAGS_VARIABLE, "").split()
+    if f"{_CACHE_FLAG}{inner}" in flags:
         return
-    if _has_started():
+    if tensorflow_has_started():
         raise RuntimeError(
-            "keep_compiled must be called before TensorFlow starts, and it has. Call it right "
-            "after the imports."
+            "keep_compiled must be called before TensorFlow starts, but TensorFlow has started. "
+            "Call it right after the imports."
         )
     for part in (path, inner):
         part.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_ownership(part)
-    others = [flag for flag in flags if not flag.startswith(_FLAG)]
-    os.environ[_VARIABLE] = " ".join([*others, f"{_FLAG}{inner}"])
+    others = [flag for flag in flags if not flag.startswith(_CACHE_FLAG)]
+    os.environ[_FLAGS_VARIABLE] = " ".join([*others, f"{_CACHE_FLAG}{inner}"])
 
 
 def is_enabled() -> bool:
-    """Whether programs are kept on disk."""
-    return _FLAG in os.environ.get(_VARIABLE, "")
+    """Return whether compiled programs are stored on disk."""
+    return _CACHE_FLAG in os.environ.get(_FLAGS_VARIABLE, "")
 
 
-def _check_ownership(folder: Path) -> None:
-    found = folder.stat()
-    if not hasattr(os, "getuid"):  # Windows, whose permissions are inherited from the user's own
-        return
-    if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise ValueError(
-            f"folder must belong to you and be writable by nobody else, as it holds programs; got "
-            f"{folder} with mode {stat.filemode(found.st_mode)}. Try `chmod go-w {folder}`, or "
-            "another folder."
-        )
+def tensorflow_has_started() -> bool:
+    """Return whether TensorFlow's runtime has started, after which it reads no more flags.
 
-
-def _has_started() -> bool:
-    """Private, as all that is public and could tell would start it."""
+    This reads a private attribute of TensorFlow, because every public function that could answer
+    would itself start the runtime.
+    """
     return context.context()._context_handle is not None
 
 
+def _check_ownership(folder: Path) -> None:
+    status = folder.stat()
+    if not hasattr(os, "getuid"):  # Windows: permissions are inherited from the user's own folders
+        return
+    if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ValueError(
+            "folder must belong to you and be writable by nobody else, because it holds programs; "
+            f"got {folder} with mode {stat.filemode(status.st_mode)}. "
+            f"Try `chmod go-w {folder}`, or another folder."
+        )
+
+
 def _platform_name() -> str:
-    """A name for what programs are compiled by and for: TensorFlow and the processor's features."""
+    """Return a name for the version of TensorFlow and the features of the processor.
+
+    A compiled program is valid for one combination of the two.
+    """
     table = Path("/proc/cpuinfo")
     lines = table.read_text().splitlines() if table.exists() else [platform.processor()]
     features = sorted({line for line in lines if line.startswith(("flags", "Features"))} or lines)

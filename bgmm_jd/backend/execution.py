@@ -1,10 +1,10 @@
-"""How a function is run: under XLA, as a graph, or op by op."""
+"""Ways to run a function: compiled by XLA, as a graph, or eagerly."""
 
 import functools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import tensorflow as tf
@@ -12,12 +12,16 @@ import tensorflow as tf
 from bgmm_jd.backend import compilation_cache
 from bgmm_jd.backend.startup_log import filter_startup_log
 
-EXECUTIONS = ("xla", "graph", "eager")
+Execution = Literal["xla", "graph", "eager"]
+EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
 _EAGER_LOCK = threading.RLock()
 
 
 def compiled(function: Callable[..., Any], execution: str) -> Callable[..., Any]:
-    """The function as a compiled one; traced once per shape of its arguments."""
+    """Return the function compiled for a mode of execution, one of `EXECUTIONS`.
+
+    Under XLA and as a graph, it is traced once per shape and dtype of its arguments.
+    """
     if execution == "eager":
         return _run_eagerly(function)
     program = tf.function(
@@ -31,19 +35,19 @@ def compiled(function: Callable[..., Any], execution: str) -> Callable[..., Any]
 
 
 def with_own_identity(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same, for TensorFlow to know it from others made by the same lines.
+    """Wrap a function so that TensorFlow treats it as different from others of the same source.
 
-    It counts how often those lines are traced, and warns of careless retracing where there are
-    programs for many models.
+    TensorFlow counts traces per code object, and would warn of retracing when programs for many
+    models are made by the same lines. A fresh partial has no code object.
     """
     return functools.partial(function)
 
 
 def _quiet_at_first_call(program: Callable[..., Any]) -> Callable[..., Any]:
-    """The same without a line on the screen at its first call.
+    """Suppress the log lines of a program's first call.
 
-    A program that comes from the disk is read with a warning, an empty one: it was compiled for
-    "features", such as a preference for no scatter, that no processor lists.
+    XLA logs a harmless warning when it loads a program from disk: the program was compiled for
+    pseudo-features, such as a preference for no scatter instructions, that no processor lists.
     """
     called = False
 
@@ -68,9 +72,9 @@ def _run_eagerly(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def _functions_run_eagerly() -> Iterator[None]:
-    """TensorFlow functions inside run as Python too, such as the step in TFP's loop.
+    """Run inner `tf.function`s eagerly too, such as the step in TFP's loop.
 
-    That is told to the whole process, and so by one thread at a time.
+    `run_functions_eagerly` is process-wide, hence the lock.
     """
     with _EAGER_LOCK:
         before = tf.config.functions_run_eagerly()
@@ -82,9 +86,10 @@ def _functions_run_eagerly() -> Iterator[None]:
 
 
 def map_chunks(function: Callable[[Any], Any], points: np.ndarray, size: int) -> np.ndarray:
-    """Call on `size` points [size, P] at a time, so that one shape is compiled.
+    """Apply a function to points [N, P] in chunks [size, P], and join the results [N, ...].
 
-    The last chunk is filled up with points that came before.
+    All chunks have one shape, so that the function is compiled once: the last one is padded with
+    the first points, whose results are dropped.
     """
     count = len(points)
     chunks = -(-count // size)
@@ -94,22 +99,25 @@ def map_chunks(function: Callable[[Any], Any], points: np.ndarray, size: int) ->
 
 
 def cached_per_prior(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Answer once for each prior, or model of one; again where it has variables, which may change.
+    """Cache a function of a prior, or of the model of one, unless the prior has variables.
+
+    Variables may change between calls, so the function is then called anew each time.
 
     Parameters
     ----------
-    function : of something hashable that has `variables`.
+    function : callable
+        Takes one hashable argument that has an attribute `variables`.
     """
-    known = functools.lru_cache(maxsize=64)(function)
+    cached = functools.lru_cache(maxsize=64)(function)
 
     @functools.wraps(function)
-    def answer(subject: Any) -> Any:
-        return function(subject) if _has_variables(subject) else known(subject)
+    def call(prior: Any) -> Any:
+        return function(prior) if _has_variables(prior) else cached(prior)
 
-    return answer
+    return call
 
 
 @functools.lru_cache(maxsize=64)
-def _has_variables(subject: Any) -> bool:
-    """Looked for once: TensorFlow searches all attributes."""
-    return bool(subject.variables)
+def _has_variables(prior: Any) -> bool:
+    """Return whether a prior has variables. Cached, as TensorFlow searches all its attributes."""
+    return bool(prior.variables)

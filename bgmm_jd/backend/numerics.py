@@ -1,4 +1,4 @@
-"""Small numerical building blocks, and blocks of work within a memory budget."""
+"""Polynomials, triangular inverses, and blocks of work within a memory budget."""
 
 from __future__ import annotations
 
@@ -11,30 +11,41 @@ import tensorflow as tf
 def polynomial(coefficients: Sequence[Any], x: tf.Tensor) -> tf.Tensor:
     """Evaluate sum_k coefficients[k] x^k by Horner's rule.
 
-    The coefficients are one constant in the graph: one constant each would add a tenth to the
-    operations that a draw and its density have to trace.
+    The coefficients are one constant in the graph: separate constants would add a tenth to the
+    operations that are traced for a draw and its density.
+
+    Parameters
+    ----------
+    coefficients : sequence of float, or of sequences [M]
+        In increasing powers. Sequences evaluate M polynomials at once.
+    x : tensor [...], or [..., 1] for M polynomials
+
+    Returns
+    -------
+    tensor [...], or [..., M]
     """
     descending = tf.constant(coefficients[::-1], x.dtype)
     return tf.math.polyval(tf.unstack(descending, num=len(coefficients)), x)
 
 
 def inverse_of_lower_triangular(factor: tf.Tensor) -> tf.Tensor:
-    """Invert lower triangular matrices [..., D, D].
+    """Return the inverses of lower triangular matrices [..., D, D].
 
-    Where many right-hand sides meet one matrix, the inverse and a product compile a second faster
-    under XLA than a triangular solution for each of them.
+    Elements above the diagonal are ignored, and are zero in the result. Where one matrix is applied
+    to many right-hand sides, multiplying them by the inverse compiles a second faster under XLA
+    than a triangular solve for each of them.
     """
     identity = tf.eye(tf.shape(factor)[-1], dtype=factor.dtype)
     return tf.linalg.triangular_solve(factor, tf.broadcast_to(identity, tf.shape(factor)))
 
 
 def block_size(numbers_each: int, budget: int) -> int:
-    """Return how many items of `numbers_each` array entries fit into a budget; at least one."""
+    """Return how many items of `numbers_each` array entries fit into a budget, at least one."""
     return max(1, budget // numbers_each)
 
 
 def blocks(count: int, numbers_each: int, budget: int) -> Iterator[slice]:
-    """Cut `count` items into slices, each of which keeps within a memory budget.
+    """Cut `count` items into consecutive slices, each within a memory budget.
 
     Parameters
     ----------
@@ -43,7 +54,7 @@ def blocks(count: int, numbers_each: int, budget: int) -> Iterator[slice]:
     numbers_each : int
         Entries that each item adds to the largest array.
     budget : int
-        Entries that the largest array may have. A single item may exceed it.
+        Entries that the largest array may have. A slice of a single item may exceed it.
     """
     size = block_size(numbers_each, budget)
     return (slice(first, min(first + size, count)) for first in range(0, count, size))

@@ -1,14 +1,14 @@
 """Random numbers that are the same in eager mode, in a graph and under XLA.
 
-TensorFlow's stateless generators give equal *integers* wherever a program runs, but
-`tf.random.stateless_normal` turns them into floats by other means under XLA than outside it. A fit
-could then not be replayed in eager mode, where it can be looked into. So every draw here begins as
-a word of random bits and reaches its distribution by one elementwise formula: the modes agree to
-the rounding of the elementary functions.
+TensorFlow's stateless generators give equal *integers* in every mode, but
+`tf.random.stateless_normal` turns them into floats differently under XLA. A fit could then not be
+replayed in eager mode, where it can be debugged. Here every draw starts as a word of random bits
+and is mapped to its distribution by one elementwise formula, so the modes agree to the rounding of
+the elementary functions.
 
-One word makes one float of the same width, and each formula spends the bits where its distribution
-needs them. Words and formulas are also offered apart, for those who need several kinds of draws at
-once: each call of the generator costs XLA a quarter of a second of compilation.
+One word makes one float of the same width, and each formula uses the bits where its distribution
+needs them. Words and formulas are separate functions, so that several kinds of draws can be made by
+one call of the generator: each call costs XLA a quarter of a second of compilation.
 """
 
 from __future__ import annotations
@@ -22,28 +22,29 @@ import tensorflow_probability as tfp
 
 from bgmm_jd.backend.numerics import polynomial
 
-# Philox4x32 (Salmon et al. 2011, *Parallel random numbers: as easy as 1, 2, 3*), named, as the
-# automatic choice differs: under XLA on a CPU, seeds with a negative first number give other words
-# than outside it. TFP's `split_seed` takes the automatic choice.
+# Philox4x32 (Salmon et al. 2011, *Parallel random numbers: as easy as 1, 2, 3*). It is chosen
+# explicitly, because the automatic choice depends on the mode: under XLA on a CPU, seeds with a
+# negative first number give other words than outside XLA. TFP's `split_seed` uses the automatic
+# choice.
 _PHILOX = tf.random.Algorithm.PHILOX.value
 
-_WORD_OF = {tf.float32: tf.uint32, tf.float64: tf.uint64}
-_FLOAT_OF = {word: real for real, word in _WORD_OF.items()}
+_WORD_DTYPE = {tf.float32: tf.uint32, tf.float64: tf.uint64}
+_FLOAT_DTYPE = {word: real for real, word in _WORD_DTYPE.items()}
 
 
 def stateless_seed(seed: Any, salt: str | None = None) -> tf.Tensor:
-    """Turn any kind of seed into the pair of integers that the functions here take.
+    """Convert any kind of seed to the pair of integers that the functions of this module take.
 
-    Unlike in `tfp.random.sanitize_seed`, a Python integer is the seed itself, not a request to
-    TensorFlow's global generator: that one ignores seeds under XLA, and answers each call outside
-    it with other numbers.
+    Unlike in `tfp.random.sanitize_seed`, an integer is the seed itself. There it is passed to
+    TensorFlow's global generator, which ignores seeds under XLA and gives new numbers at each call
+    outside it.
 
     Parameters
     ----------
     seed : int, pair of int, int32 tensor [2], or None
-        None asks for fresh randomness.
+        None gives a new random seed at each call.
     salt : str, optional
-        Keeps draws of different families apart when they are given the same seed.
+        Makes the draws of different families independent when they have the same seed.
 
     Returns
     -------
@@ -56,9 +57,9 @@ def stateless_seed(seed: Any, salt: str | None = None) -> tf.Tensor:
 
 
 def fold_in(seed: tf.Tensor, number: int) -> tf.Tensor:
-    """A seed of its own for each number.
+    """Derive a new seed from a seed and a number.
 
-    By NumPy: TensorFlow's own functions take milliseconds for it outside a compiled function.
+    Computed by NumPy, because TensorFlow takes milliseconds for it outside a compiled function.
 
     Parameters
     ----------
@@ -75,15 +76,15 @@ def fold_in(seed: tf.Tensor, number: int) -> tf.Tensor:
 
 
 def offset_seed(seed: tf.Tensor, along: Any = 0, across: Any = 0) -> tf.Tensor:
-    """A seed for each pair of numbers, by adding them: for use in compiled functions.
+    """Derive a seed for each pair of numbers by adding them, for use in compiled functions.
 
-    Seeds side by side have unrelated draws, as they are keys of a generator that mixes each bit of
-    its key into all of a word.
+    Neighbouring seeds have unrelated draws: they are keys of a generator that mixes each bit of its
+    key into all bits of a word.
 
     Parameters
     ----------
     seed : int32 tensor [2]
-        One that no other seed is near, such as `fold_in` makes.
+        A seed that is far from all others in use, such as one from `fold_in`.
     along, across : int32 scalars
 
     Returns
@@ -103,7 +104,7 @@ def random_words(shape: Any, seed: tf.Tensor, dtype: tf.DType = tf.float32) -> t
     seed : int32 tensor [2]
         Stateless seed; equal seeds give equal words.
     dtype : tf.DType
-        float32 or float64: what is to be made of the words.
+        float32 or float64, the dtype that the words will be mapped to.
 
     Returns
     -------
@@ -115,40 +116,43 @@ def random_words(shape: Any, seed: tf.Tensor, dtype: tf.DType = tf.float32) -> t
         For any other dtype.
     """
     dtype = tf.as_dtype(dtype)
-    if dtype not in _WORD_OF:
+    if dtype not in _WORD_DTYPE:
         raise TypeError(f"expected dtype float32 or float64, got {dtype.name}: cast the parameters")
-    # The seed is the generator's key. `tf.random.stateless_uniform` would call the generator once
-    # more to scramble it, which Philox does itself.
+    # The seed is used as the key. `tf.random.stateless_uniform` would first call the generator once
+    # more to scramble it, which Philox does by itself.
     return tf.raw_ops.StatelessRandomUniformFullIntV2(
         shape=shape,
         key=tf.reshape(tf.bitcast(seed, tf.uint64), [1]),
         counter=tf.zeros([2], tf.uint64),
         alg=_PHILOX,
-        dtype=_WORD_OF[dtype],
+        dtype=_WORD_DTYPE[dtype],
     )
 
 
 def half_shape(shape: Any) -> tf.Tensor:
-    """The shape of the first half, the larger if odd, of draws that come in pairs."""
+    """Return the shape of the first half of `shape[0]` antithetic draws, the larger half if odd."""
     return tf.concat([[(shape[0] + 1) // 2], shape[1:]], axis=0)
 
 
 def join_pairs(first: tf.Tensor, second: tf.Tensor, count: Any) -> tf.Tensor:
-    """Draws [count, ...]: the first half, then their partners, which cost nothing to draw.
+    """Join draws and their antithetic partners to `count` draws [count, ...].
 
     Parameters
     ----------
-    first, second : tensors of the shape that `half_of` tells.
+    first, second : tensors of the shape given by `half_shape`
+        If `count` is odd, the last partner is dropped.
+    count : int or int32 scalar
     """
     return tf.concat([first, second], axis=0)[:count]
 
 
 def to_exponential(words: tf.Tensor) -> tf.Tensor:
-    """Map words to exponential draws of mean 1: -log((k + 1/2) / 2^n), of all n = 32 or 64 bits.
+    """Map words k to exponential draws of mean 1: -log((k + 1/2) / 2^n), with n = 32 or 64 bits.
 
     The argument of the logarithm is rounded near 1, where the logarithm is flat, and exact near 0,
-    where it is steep. So the tail is as fine as its probabilities, and ends at 22.9 in float32,
-    45.1 in float64. Rounding to 1 makes an exact 0, with probability 2^-25 (2^-54).
+    where it is steep. The tail is therefore resolved down to the probability of one word, and ends
+    at 22.9 in float32, 45.1 in float64. An argument that rounds to 1 gives an exact 0, with
+    probability 2^-25 in float32, 2^-54 in float64.
 
     Parameters
     ----------
@@ -159,17 +163,18 @@ def to_exponential(words: tf.Tensor) -> tf.Tensor:
     float32 or float64 tensor [...]
         Not negative.
     """
-    dtype = _FLOAT_OF[words.dtype]
+    dtype = _FLOAT_DTYPE[words.dtype]
     return -tf.math.log((tf.cast(words, dtype) + 0.5) * 2.0 ** (-8 * words.dtype.size))
 
 
 def to_normal(words: tf.Tensor) -> tf.Tensor:
-    """Map words to standard normal draws, by the inverse of the distribution function.
+    """Map words to standard normal draws by the inverse of the distribution function.
 
-    The lowest bit is the sign; the others are the tail probability p = (k + 1/2) / 2^n in (0, 1/2],
-    n = 32 or 64. Counting from the nearer tail keeps both as fine as their probabilities (no
-    float32 comes within 3e-8 of 1, but many do of 0): draws reach to 6.3 in float32, to 9.2 in
-    float64, and are exactly symmetric. See `_upper_quantile` for the inverse.
+    The lowest bit is the sign; the others, k, give the tail probability p = (k + 1/2) / 2^n in
+    (0, 1/2], with n = 32 or 64. Probabilities are counted from the nearer tail, because floats are
+    dense near 0 but not near 1: no float32 lies within 3e-8 of 1. Both tails are thus resolved down
+    to the probability of one word: draws reach 6.3 in float32 and 9.2 in float64, and are exactly
+    symmetric. See `_upper_quantile` for the inverse.
 
     Parameters
     ----------
@@ -179,7 +184,7 @@ def to_normal(words: tf.Tensor) -> tf.Tensor:
     -------
     float32 or float64 tensor [...]
     """
-    dtype = _FLOAT_OF[words.dtype]
+    dtype = _FLOAT_DTYPE[words.dtype]
     one = tf.constant(1, words.dtype)
     magnitude = tf.cast(tf.bitwise.right_shift(words, one), dtype)
     tail = (magnitude + 0.5) * 2.0 ** (-8 * words.dtype.size)
@@ -190,11 +195,19 @@ def to_normal(words: tf.Tensor) -> tf.Tensor:
 def normal(
     shape: Any, seed: tf.Tensor, dtype: tf.DType = tf.float32, antithetic: bool = False
 ) -> tf.Tensor:
-    """Draw from the standard normal distribution: `to_normal` of `random_words`.
+    """Draw from the standard normal distribution by `to_normal` of `random_words`.
 
-    Parameters and errors are those of `random_words`, beside `mirrored`: whether the second half
-    along the first axis is minus the first, so that means over the draws have no error from what
-    is odd in them. Returns a tensor of `shape` and `dtype`.
+    Parameters
+    ----------
+    shape, seed, dtype
+        See `random_words`, also for the error raised.
+    antithetic : bool
+        Whether the second half along the first axis is minus the first half, so that odd functions
+        of the draws have no error in their means.
+
+    Returns
+    -------
+    tensor of `shape` and `dtype`
     """
     if not antithetic:
         return to_normal(random_words(shape, seed, dtype))
@@ -202,8 +215,9 @@ def normal(
     return join_pairs(half, -half, shape[0])
 
 
-# Numerator and denominator, from the seventh power down to the constant, of the three rational
-# functions of AS 241 (routine PPND16): for tails above 0.075, above exp(-25), and below.
+# Coefficients of the numerator and denominator, from the seventh power down to the constant, of the
+# three rational functions of AS 241 (routine PPND16): for tail probabilities above 0.075, above
+# exp(-25), and below that.
 _CENTRAL = (
     (2509.0809287301226727, 5226.495278852854561),
     (33430.575583588128105, 28729.085735721942674),
@@ -237,23 +251,24 @@ _FAR = (
 
 
 def _upper_quantile(tail: tf.Tensor) -> tf.Tensor:
-    """The standard normal quantile x >= 0 that is exceeded with probability `tail` in (0, 1/2].
+    """Return the standard normal quantile x >= 0 that is exceeded with probability `tail`.
 
-    Wichura (1988), The percentage points of the normal distribution, Algorithm AS 241, Applied
-    Statistics 37(3). `tf.math.ndtri` would not do: XLA computes it by erfinv(2 p - 1), which has
-    lost three digits at 5 standard deviations, and in float32 all of them beyond 5.4.
+    `tail` is in (0, 1/2]. Wichura (1988), The percentage points of the normal distribution,
+    Algorithm AS 241, Applied Statistics 37(3). `tf.math.ndtri` is not accurate enough: XLA computes
+    it by erfinv(2 p - 1), which has lost three digits at 5 standard deviations, and in float32 all
+    digits beyond 5.4.
     """
     centre = 0.5 - tail
     central = centre * _rational(_CENTRAL, 0.180625 - tf.square(centre))
     root = tf.sqrt(-tf.math.log(tail))
     outer = _rational(_MIDDLE, root - 1.6)
-    if tail.dtype == tf.float64:  # 32 bits do not reach further
+    if tail.dtype == tf.float64:  # the tail of 32 bits ends before this region
         outer = tf.where(root <= 5.0, outer, _rational(_FAR, root - 5.0))
     return tf.where(centre <= 0.425, central, outer)
 
 
 def _rational(coefficients: tuple[tuple[float, float], ...], x: tf.Tensor) -> tf.Tensor:
-    """Quotient of two polynomials, computed side by side."""
+    """Return the quotient of two polynomials, which are evaluated together."""
     both = polynomial(coefficients[::-1], x[..., tf.newaxis])
     numerator, denominator = tf.unstack(both, num=2, axis=-1)
     return numerator / denominator

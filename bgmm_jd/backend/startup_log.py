@@ -1,10 +1,10 @@
-"""TensorFlow's start-up chatter, kept off a user's screen.
+"""A filter that removes TensorFlow's start-up lines from standard error.
 
-TensorFlow's C++ side writes information lines to file descriptor 2 when it is imported, when its
-runtime starts and when XLA compiles for the first time. Python's `logging` cannot reach them, and
-the environment variable that could would silence the user's own later warnings as well. So the
-descriptor is set aside for exactly those three moments, and where a program comes from the disk;
-whatever is not one of these lines is written out afterwards.
+TensorFlow's C++ code writes information lines to file descriptor 2 when it is imported, when its
+runtime starts and when XLA compiles for the first time. Python's `logging` does not see them, and
+the environment variable that disables them would also silence later warnings that concern the user.
+The descriptor is therefore redirected during those three moments only, and while a program is
+loaded from disk; everything that is not one of these lines is written afterwards.
 """
 
 import contextlib
@@ -17,19 +17,22 @@ import threading
 from collections.abc import Iterator
 
 _STARTUP_LINE = re.compile(
-    rb"^(?:[IWE]\d{4} \d\d:\d\d:\d+\.\d+ .*"  # absl: severity and date, time, thread, file
-    rb"|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IWE] .*"  # the older form of the same
+    rb"^(?:[IWE]\d{4} \d\d:\d\d:\d+\.\d+ .*"  # absl: severity, date, time, thread, file
+    rb"|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IWE] .*"  # the older format of the same lines
     rb"|WARNING: All log messages before absl::InitializeLog\(\).*"
     rb"|To enable the following instructions: .*)\n?$"
 )
 
-# The descriptor is the process's: two threads must not both put it back.
+# The descriptor belongs to the process: only one thread at a time may redirect and restore it.
 _LOCK = threading.RLock()
 
 
 @contextlib.contextmanager
 def filter_startup_log() -> Iterator[None]:
-    """Hold back file descriptor 2; on leaving, write what came except TensorFlow's chatter."""
+    """Hold back what is written to file descriptor 2, and write it without start-up lines on exit.
+
+    The whole process is affected, including output of Python and of other threads.
+    """
     with _LOCK, _filter_startup_log():
         yield
 
@@ -38,7 +41,7 @@ def filter_startup_log() -> Iterator[None]:
 def _filter_startup_log() -> Iterator[None]:
     try:
         kept = os.dup(2)
-    except OSError:  # no standard error at all, as under pythonw: nothing to keep quiet
+    except OSError:  # there is no standard error, as under pythonw, and so nothing to filter
         yield
         return
     with tempfile.TemporaryFile() as held:
@@ -58,9 +61,9 @@ def _filter_startup_log() -> Iterator[None]:
 
 @functools.cache
 def start_tensorflow() -> None:
-    """Start TensorFlow's devices and XLA, once in a process, without their lines on the screen."""
-    import tensorflow as tf  # here, as importing it is one of the moments of `set_aside`
+    """Start TensorFlow's devices and XLA, once per process, without their start-up lines."""
+    import tensorflow as tf  # not at the top: importing it is itself done under the filter
 
     with filter_startup_log():
-        # lgamma takes XLA through a part of it that has a line of its own.
+        # lgamma makes XLA use a component that writes a line of its own.
         tf.function(tf.math.lgamma, jit_compile=True)(tf.ones([2]))

@@ -1,10 +1,14 @@
-"""The dependence between parameters that a posterior has, by the means that are within reach."""
+"""Choose and run the calibration that is affordable.
+
+Averaged curvature, curvature at the mean, or none.
+"""
+
+from dataclasses import replace
 
 import numpy as np
 
+from bgmm_jd.backend.numerics import blocks
 from bgmm_jd.calibration.averaged_curvature import (
-    MEAN_DRAWS,
-    MOST_GRADIENTS,
     Gradient,
     fit_normal,
     gradient_of_log_joint,
@@ -14,133 +18,129 @@ from bgmm_jd.calibration.averaged_curvature import (
 from bgmm_jd.calibration.empty_components import find_empty_components
 from bgmm_jd.calibration.importance_sampling import refine_proposal, surrogate_khat
 from bgmm_jd.calibration.observed_information import observed_information
-from bgmm_jd.data.rows import as_row_tensors
 from bgmm_jd.data.standardize import subsample
 from bgmm_jd.variational.approximation import (
     AT_THE_MEAN,
     AVERAGED,
     Approximation,
+    Calibration,
     Draws,
+    EmptyComponents,
     MultivariateNormal,
     draw_mean_field,
-    points_of,
 )
 from bgmm_jd.variational.coordinates import components_are_separate
 from bgmm_jd.variational.evaluation import (
     affordable_draws,
-    points_at_once,
-    statistics_are_accurate,
+    points_per_call,
     statistics_fit_in_memory,
+    surrogate_statistics_are_accurate,
 )
-
-# A full covariance of more parameters takes minutes of eigenvalues, and the draws of the first
-# steps of an averaged one, at 2 P points each, the time of their gradients.
-_MOST_AVERAGED = 500
-_MOST_PARAMETERS = 3_000
-_CURVATURE_DRAWS = 24
-# The most products (rows x P^2) that the curvature at the mean may take, some ten seconds, and the
-# most rows: of so many its sds are good to 1 % even for a component with 2 % of the rows.
-_PRODUCTS = 2**37
-_CURVATURE_ROWS = 2**18
-# With so many rows the posterior is so nearly normal that the mean field has its mean.
-_NORMAL_ROWS = 100_000
-_SHIFT_DRAWS = 16
-# Draws of the surrogate for its moments: means that the steps of the averaged curvature begin at,
-# and correct, are good to 0.03 sds, those that stay to 0.01.
-_START_DRAWS, _MOMENT_DRAWS = 1_000, 10_000
 
 
 def calibrate_approximation(
-    inside: Approximation, surrogate: Draws, seed: int
+    approximation: Approximation, surrogate: Draws, seed: int
 ) -> tuple[Approximation, float]:
-    """The same with the distribution to draw from, and the k-hat of that.
+    """Return the approximation with its calibration, and the k-hat of its proposal.
 
     Parameters
     ----------
-    surrogate : draws of the mean-field surrogate, whose k-hat it is if there is no other.
+    approximation : Approximation
+        Without a calibration.
+    surrogate : draws of the mean-field surrogate, whose k-hat it is if there is no calibration.
+    seed : int
     """
-    found = with_calibrated_normal(inside, seed)
-    if found.normal is None:
-        return inside, surrogate_khat(inside, surrogate, seed)
-    return refine_proposal(found, seed)
+    calibration = calibration_of(approximation, seed)
+    if calibration is None:
+        return approximation, surrogate_khat(approximation, surrogate, seed)
+    calibration, khat = refine_proposal(approximation, calibration, seed)
+    return replace(approximation, calibration=calibration), khat
 
 
-def with_calibrated_normal(inside: Approximation, seed: int) -> Approximation:
-    """The same with its calibrated distribution, starting from the surrogate's moments.
+def calibration_of(approximation: Approximation, seed: int) -> Calibration | None:
+    """Return the calibrated normal distribution, starting from the surrogate's moments.
 
-    The curvature is averaged over the distribution where that is within reach, and taken at the
-    mean where it is not, as with many parameters or very many rows. Beyond 3,000 parameters there
-    is none, nor for so many where the prior's support ties components together.
+    The curvature is averaged over the distribution where that is affordable, and taken at the mean
+    where it is not, as with many parameters or very many rows. There is none beyond
+    `most_parameters`, nor for many parameters where the prior's support ties components together.
     """
-    draws = draw_mean_field(inside, _START_DRAWS, seed)
-    points = points_of(inside, draws)
+    problem, params = approximation.problem, approximation.params
+    settings = problem.settings.calibration
+    surrogate = draw_mean_field(problem, params, settings.start_draws, seed)
+    points = surrogate.points.astype(np.float64)
     mean, sd = points.mean(axis=0), points.std(axis=0)
-    units, rng = inside.standardization, np.random.default_rng(seed)
-    spare = find_empty_components(
-        inside.model, inside.values, units, mean, draws.theta, inside.data, rng
-    )
-    inside, beside = inside._replace(spare=spare), points[:MEAN_DRAWS]
-    at = inside.informed
-    P = len(mean[at])
-    if P * len(mean) <= _MOST_AVERAGED**2 and affordable_draws(inside) >= 2 * P * _CURVATURE_DRAWS:
-        start = MultivariateNormal(mean[at], np.diag(sd[at]))
-        most = min(MOST_GRADIENTS, affordable_draws(inside))
-        normal = fit_normal(_gradient(inside, beside), start, rng, most)
-        return inside._replace(calibration=AVERAGED, normal=normal, weigh=True)
-    if len(mean) <= _MOST_PARAMETERS and components_are_separate(inside.model, units, mean):
-        normal = _normal_at_the_mean(inside, beside, seed, rng)
-        return inside._replace(calibration=AT_THE_MEAN, normal=normal, weigh=True)
-    return inside._replace(spare=None)
+    rng = np.random.default_rng(seed)
+    empty = find_empty_components(problem, params, surrogate, rng)
+    informed = slice(None) if empty is None else empty.informed
+    P, others = len(mean[informed]), points[: settings.slope_draws]
+    affordable = affordable_draws(problem)
+    few = P * len(mean) <= settings.most_averaged_parameters**2
+    if few and affordable >= 2 * P * settings.affordable_curvature_draws:
+        start = MultivariateNormal(mean[informed], np.diag(sd[informed]))
+        gradient = _informed_gradient(approximation, empty, others)
+        most = min(settings.most_gradients, affordable)
+        normal = fit_normal(gradient, start, rng, settings, most)
+        return Calibration(AVERAGED, normal, empty, is_weighted=True)
+    separate = components_are_separate(problem.standardized_model, mean)
+    if len(mean) <= settings.most_parameters and separate:
+        normal = _normal_at_the_mean(approximation, empty, others, seed, rng)
+        return Calibration(AT_THE_MEAN, normal, empty, is_weighted=True)
+    return None
 
 
-def _gradient(inside: Approximation, beside: np.ndarray) -> Gradient:
-    """Of the log joint density, by the informed coordinates.
+def _informed_gradient(
+    approximation: Approximation, empty: EmptyComponents | None, others: np.ndarray
+) -> Gradient:
+    """Return the gradient of the log joint density by the coordinates that the rows inform.
 
     Parameters
     ----------
-    beside : points of the mean field [S, P], whose other coordinates are used.
+    others : points of the mean field [S, P], which supply the other coordinates.
     """
-    use_statistics = statistics_fit_in_memory(inside) and statistics_are_accurate(inside)
-    at_once = points_at_once(inside, use_statistics)
-    gradient = gradient_of_log_joint(
-        inside.model,
-        as_row_tensors(inside.data.rows),
-        inside.standardization,
-        at_once,
-        use_statistics,
-        inside.execution,
+    problem = approximation.problem
+    use_statistics = statistics_fit_in_memory(problem) and surrogate_statistics_are_accurate(
+        problem, approximation.params
     )
-    if inside.spare is None:
+    gradient = gradient_of_log_joint(problem, use_statistics)
+    if empty is None:
         return gradient
-    informed = inside.spare.informed
+    per_call, informed = points_per_call(problem, use_statistics), empty.informed
 
-    def of_informed(points: np.ndarray) -> np.ndarray:
-        draws, together, _ = points.shape
-        size = max(1, at_once // together)  # more would be whole in memory at once
+    def by_informed(points: np.ndarray) -> np.ndarray:
+        draws, points_per_draw, _ = points.shape
         found = []
-        for first in range(0, draws, size):
-            some = slice(first, min(first + size, draws))
-            whole = np.repeat(beside[some, np.newaxis], together, axis=1)
-            whole[..., informed] = points[some]
+        for part in blocks(draws, points_per_draw, per_call):
+            whole = np.repeat(others[part, np.newaxis], points_per_draw, axis=1)
+            whole[..., informed] = points[part]
             found.append(gradient(whole)[..., informed])
         return np.concatenate(found)
 
-    return of_informed
+    return by_informed
 
 
 def _normal_at_the_mean(
-    inside: Approximation, beside: np.ndarray, seed: int, rng: np.random.Generator
+    approximation: Approximation,
+    empty: EmptyComponents | None,
+    others: np.ndarray,
+    seed: int,
+    rng: np.random.Generator,
 ) -> MultivariateNormal:
-    """From the curvature at the surrogate's mean; of a sample of the rows if there are too many."""
-    points = points_of(inside, draw_mean_field(inside, _MOMENT_DRAWS, seed))
+    """Return the normal distribution with the curvature at the surrogate's mean.
+
+    Of a subsample if there are too many rows.
+    """
+    problem, settings = approximation.problem, approximation.problem.settings.calibration
+    draws = draw_mean_field(problem, approximation.params, settings.moment_draws, seed)
+    points = draws.points.astype(np.float64)
     mean, sd = points.mean(axis=0), points.std(axis=0)
-    most = min(_CURVATURE_ROWS, _PRODUCTS // len(mean) ** 2)
-    data = inside.data if inside.data.shape[0] <= most else subsample(inside.data, most, rng)
-    found = observed_information(
-        inside.model, data.rows, inside.standardization, mean, sd, inside.execution
-    )
-    at = inside.informed
-    normal = normal_from_curvature(mean[at], sd[at], found[at][:, at])
-    if inside.data.total_weight < _NORMAL_ROWS and affordable_draws(inside) >= _SHIFT_DRAWS:
-        normal = shift_mean(_gradient(inside, beside), normal, _SHIFT_DRAWS, rng)
+    most = min(settings.curvature_rows, settings.curvature_products // len(mean) ** 2)
+    if problem.data.shape[0] > most:
+        problem = problem.on(subsample(problem.data, most, rng))
+    information = observed_information(problem, mean, sd)
+    at = slice(None) if empty is None else empty.informed
+    normal = normal_from_curvature(mean[at], sd[at], information[at][:, at], settings)
+    affordable = affordable_draws(approximation.problem) >= settings.shift_draws
+    if approximation.problem.data.total_weight < settings.normal_rows and affordable:
+        gradient = _informed_gradient(approximation, empty, others)
+        normal = shift_mean(gradient, normal, rng, settings)
     return normal

@@ -1,120 +1,129 @@
-"""Components that hold no rows: their coordinates stay as the mean field has them.
+"""Empty components: they keep their mean-field distribution in calibration and draws.
 
-The rows tell nothing of a component that a sparse or a stick-breaking prior has left empty. Its
-variables are nearly those of the prior, which the mean field has, and nearly independent of all
-others; but its weight, of 1e-30 or 1e-3, is far from normal in any coordinates. A normal
-distribution is sought for the coordinates that the rows tell of, and the others are drawn beside
-it. They are the component's own, and each break of the stick of weights that has an empty
-component, or nothing but empty ones, on one side: breaks are independent under the mean field.
+The rows carry no information about a component that a sparse or a stick-breaking prior has left
+empty. Its variables have nearly their prior distribution, which the mean field represents, and are
+nearly independent of all others; but its weight, of 1e-30 or 1e-3, is far from normal in any
+coordinates. The calibrated normal distribution therefore covers only the coordinates that the rows
+inform, and the others are drawn beside it from the mean field. These are the coordinates of empty
+components, and of each break of the stick of weights that has an empty component, or only empty
+ones, on one side: breaks are independent under the mean field.
 """
 
 import numpy as np
 import tensorflow as tf
 from scipy.special import logsumexp
 
+from bgmm_jd.backend.numerics import block_size, blocks
 from bgmm_jd.data.rows import Rows, gather_rows, row_weights
-from bgmm_jd.data.standardize import Data
-from bgmm_jd.data.units import Standardization
 from bgmm_jd.distributions.stick_breaking import (
     beta_parameters_of_dirichlet,
     log_prob_of_stick_coordinates,
 )
-from bgmm_jd.model import likelihood
-from bgmm_jd.model.likelihood import Theta
-from bgmm_jd.variational.approximation import EmptyComponents
+from bgmm_jd.model.likelihood import Theta, log_joint_label
+from bgmm_jd.variational.approximation import Draws, EmptyComponents, Problem
 from bgmm_jd.variational.coordinates import (
     components_are_separate,
     coordinate_layout,
     coordinate_map,
 )
 from bgmm_jd.variational.families import DIRICHLET, STICK_BREAKING
-from bgmm_jd.variational.parameters import VariationalParameters
-from bgmm_jd.variational.structure import Model, Site, is_normal
-
-_FEWEST_ROWS = 0.5  # that a component is expected to hold
-_FEWEST_SHARE = 0.05  # of an equal part, where the rows are worth little
-_SUSPECT_ROWS = 10.0  # a mean weight worth more is never that of an empty component
-_MOST_ROWS = 2_048  # that one may be put at
-_DRAWS = 16
-_NUMBERS = 2**23  # in the largest array of a call
+from bgmm_jd.variational.parameters import VariationalParameters, as_parameter_tensors
+from bgmm_jd.variational.structure import Model, Site
 
 
 def find_empty_components(
-    model: Model,
-    values: VariationalParameters,
-    units: Standardization,
-    mean: np.ndarray,
-    theta: Theta,
-    data: Data,
+    problem: Problem,
+    params: VariationalParameters,
+    surrogate: Draws,
     rng: np.random.Generator,
 ) -> EmptyComponents | None:
-    """The components that are expected to hold less than half a row; None where all hold more.
+    """Find the components that are expected to hold hardly any rows; None where there are none.
 
     None too where the variables of a component depend on those of others, by their support or
     their prior.
 
     Parameters
     ----------
-    values, mean [P] : of the mean field.
-    theta : draws of it.
+    params : of the mean field.
+    surrogate : draws of it.
     """
-    least = theta["weights"].numpy().mean(axis=0, dtype=np.float64).min()
-    site = model.site("weights")
-    if least * data.total_weight > _SUSPECT_ROWS or not _has_independent_sticks(site):
+    model, settings = problem.standardized_model, problem.settings.calibration
+    total = problem.data.total_weight
+    smallest = surrogate.theta["weights"].numpy().mean(axis=0, dtype=np.float64).min()
+    has_sticks = _has_independent_sticks(model.site("weights"))
+    if smallest * total > settings.occupied_rows or not has_sticks:
         return None
-    held, log_density = expected_rows(model, theta, data.rows)
-    empty = held < min(_FEWEST_ROWS, _FEWEST_SHARE * data.total_weight / model.K)
-    apart = empty.any() and components_are_separate(model, units, mean)
-    if not (apart and _is_independent(model)):
+    counts, log_density = expected_rows(problem, surrogate.theta)
+    empty = counts < min(settings.empty_rows, settings.empty_fraction * total / model.K)
+    mean = surrogate.points.astype(np.float64).mean(axis=0)
+    separate = empty.any() and components_are_separate(model, mean)
+    if not (separate and _variables_are_independent(model)):
         return None
+    return _empty_components(problem, params, empty, log_density, rng)
+
+
+def _empty_components(
+    problem: Problem,
+    params: VariationalParameters,
+    empty: np.ndarray,
+    log_density: np.ndarray,
+    rng: np.random.Generator,
+) -> EmptyComponents:
+    """Collect what stays as the mean field has it.
+
+    Parameters
+    ----------
+    empty : bool [K]
+    log_density : [N], of each row.
+    """
+    model = problem.standardized_model
+    layout = coordinate_layout(model)
     breaks = empty[:-1] | np.logical_and.accumulate(empty[::-1])[::-1][1:]
-    plan = coordinate_layout(model, units)
-    informed = np.ones(plan.size, bool)
-    informed[plan.own[empty]] = False
-    informed[plan.weights[breaks]] = False
-    rows, chance = candidate_rows(data.rows, log_density, rng)
-    if not is_normal(model.site("means")):
-        rows, chance = rows[:0], chance[:0]
+    informed = np.ones(layout.size, bool)
+    informed[layout.own[empty]] = False
+    informed[layout.weights[breaks]] = False
+    rows, probability = candidate_rows(problem, log_density, rng)
+    if not model.site("means").is_normal:
+        rows, probability = rows[:0], probability[:0]
     return EmptyComponents(
         components=empty,
         breaks=breaks,
-        places=plan.weights[breaks],
+        places=layout.weights[breaks],
         informed=np.flatnonzero(informed),
-        pairs=_pairs(site, values).numpy().astype(np.float64),
+        beta=_beta_parameters(model.site("weights"), params).numpy().astype(np.float64),
         rows=rows,
-        chance=chance,
+        probability=probability,
     )
 
 
-def expected_rows(model: Model, theta: Theta, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """How many rows each component holds, by their weights [K], and each row's log density [N].
+def expected_rows(problem: Problem, theta: Theta) -> tuple[np.ndarray, np.ndarray]:
+    """Return the expected weight of rows in each component [K], and each row's log density [N].
 
-    Both on average over a few draws.
+    Both are averaged over a few draws.
     """
-    N, D = rows.values.shape
-    by_row = model.K * D * (D if model.has_covariance_matrices and rows.missing else 1)
-    draws = int(np.clip(_NUMBERS // (by_row * N), 1, _DRAWS))
+    model, rows, N = problem.model, problem.data.rows, problem.data.shape[0]
+    numbers, budget = problem.numbers_per_row, problem.settings.memory.empty_components
+    draws = min(block_size(numbers * N, budget), problem.settings.calibration.empty_draws)
     few = {name: v[:draws] for name, v in theta.items()}
-    size = max(1, _NUMBERS // (by_row * draws))
-    weight, held, log_density = row_weights(rows), np.zeros(model.K), np.empty(N)
-    for first in range(0, N, size):
-        part = np.arange(first, min(first + size, N))
-        there = gather_rows(rows, part)
-        label = likelihood.log_joint_label(few, there, model.covariance).numpy().astype(np.float64)
+    weight, counts, log_density = row_weights(rows), np.zeros(model.K), np.empty(N)
+    for part in blocks(N, numbers * draws, budget):
+        some = gather_rows(rows, np.arange(part.start, part.stop))
+        label = log_joint_label(few, some, model.covariance).numpy().astype(np.float64)
         total = logsumexp(label, axis=1)
-        held += np.exp(label - total[:, np.newaxis]).mean(axis=0) @ weight[part]
+        counts += np.exp(label - total[:, np.newaxis]).mean(axis=0) @ weight[part]
         log_density[part] = total.mean(axis=0)
-    return held, log_density
+    return counts, log_density
 
 
 def candidate_rows(
-    rows: Rows, log_density: np.ndarray, rng: np.random.Generator
+    problem: Problem, log_density: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Complete rows [M, D], not too many, and their chances.
+    """Choose complete rows [M, D] onto which an empty component may be moved, with probabilities.
 
-    Half by their weights, half by these over their density too: a component with next to no weight
-    takes the rows that the others leave nearly alone.
+    They are drawn half proportionally to their weight, half also inversely to their present
+    density: an empty component would explain the rows that the others explain poorly.
     """
+    rows: Rows = problem.data.rows
     weight = row_weights(rows)
     if rows.missing is not None:
         weight = weight * rows.missing.observed.all(axis=1)[rows.missing.pattern]
@@ -122,22 +131,23 @@ def candidate_rows(
     if not weight.any():
         return values[:0], weight[:0]
     values, weight, log_density = (v[weight > 0.0] for v in (values, weight, log_density))
-    alone = weight * np.exp(log_density.min() - log_density)
-    chance = 0.5 * weight / weight.sum() + 0.5 * alone / alone.sum()
-    most = min(_MOST_ROWS, _NUMBERS // values.shape[1] ** 2)
+    unexplained = weight * np.exp(log_density.min() - log_density)
+    probability = 0.5 * weight / weight.sum() + 0.5 * unexplained / unexplained.sum()
+    in_memory = problem.settings.memory.empty_components // values.shape[1] ** 2
+    most = min(problem.settings.calibration.candidate_rows, in_memory)
     if len(values) > most:
-        chosen = rng.choice(len(values), most, p=chance)
+        chosen = rng.choice(len(values), most, p=probability)
         return values[chosen], np.full(most, 1.0 / most)
-    return values, chance
+    return values, probability
 
 
 def _has_independent_sticks(site: Site) -> bool:
-    """Whether the surrogate breaks a stick, with breaks that are independent of each other."""
+    """Whether the surrogate of the weights breaks a stick, with independent breaks."""
     return site.family is DIRICHLET or site.family is STICK_BREAKING
 
 
-def _is_independent(model: Model) -> bool:
-    """Whether no variable's prior depends on another variable: tried on two draws."""
+def _variables_are_independent(model: Model) -> bool:
+    """Whether no variable's prior depends on another variable, tried on two draws."""
     draws = model.prior.sample(2, seed=(0, 0))._asdict()
     first, second = ({name: v[i] for name, v in draws.items()} for i in range(2))
     expected = model.prior.log_prob_parts(list(first.values()))._asdict()
@@ -150,55 +160,46 @@ def _is_independent(model: Model) -> bool:
 
 
 def log_prob_of_empty(
-    model: Model,
-    values: VariationalParameters,
-    units: Standardization,
-    theta: Theta,
-    spare: EmptyComponents,
+    problem: Problem, params: VariationalParameters, theta: Theta, empty: EmptyComponents
 ) -> tf.Tensor:
-    """Log density [S] of the coordinates that stay, under the mean field.
+    """Return the mean-field log density [S] of the coordinates that the rows do not inform.
 
     Parameters
     ----------
-    values : of the mean field.
-    theta : draws in internal units.
+    params : of the mean field.
+    theta : draws in standardised units.
     """
-    total = tf.zeros([], units.scale.dtype)
-    for site in model.sites:
-        if not site.has_component_axis or site.fixed is not None:
+    model = problem.standardized_model
+    total = tf.zeros([], model.dtype)
+    for site in model.free_sites:
+        if not site.has_component_axis:
             continue
         if site.name == "weights":
-            found, stays = _of_breaks(site, values, theta[site.name]), spare.breaks
+            pairs = _beta_parameters(site, params)
+            found, kept = log_prob_of_stick_coordinates(pairs, theta["weights"]), empty.breaks
         else:
-            found, stays = _of_components(site, values, units, theta[site.name]), spare.components
-        total += tf.reduce_sum(tf.boolean_mask(found, stays, axis=1), axis=1)
+            found, kept = _by_component(site, params, theta[site.name]), empty.components
+        total += tf.reduce_sum(tf.boolean_mask(found, kept, axis=1), axis=1)
     return total
 
 
-def _of_breaks(site: Site, values: VariationalParameters, weights: tf.Tensor) -> tf.Tensor:
-    """Of the coordinate of each break: [S, K - 1]."""
-    return log_prob_of_stick_coordinates(_pairs(site, values), weights)
+def _beta_parameters(site: Site, params: VariationalParameters) -> tf.Tensor:
+    """Return (a, b) of each break of the stick of weights: [K - 1, 2]."""
+    concentration = tf.convert_to_tensor(params[site.name]["concentration"])
+    if site.family is DIRICHLET:
+        return beta_parameters_of_dirichlet(concentration)
+    return concentration
 
 
-def _pairs(site: Site, values: VariationalParameters) -> tf.Tensor:
-    concentration = tf.convert_to_tensor(values[site.name]["concentration"])
-    return (
-        beta_parameters_of_dirichlet(concentration) if site.family is DIRICHLET else concentration
-    )
-
-
-def _of_components(
-    site: Site, values: VariationalParameters, units: Standardization, draws: tf.Tensor
-) -> tf.Tensor:
-    """Of the coordinates of each component: [S, K]."""
-    bijector = coordinate_map(site, units)
+def _by_component(site: Site, params: VariationalParameters, draws: tf.Tensor) -> tf.Tensor:
+    """Return the log density of the coordinates of each component: [S, K]."""
+    bijector = coordinate_map(site)
     points = bijector.inverse(draws)
-    parameters = {name: tf.convert_to_tensor(v) for name, v in values[site.name].items()}
-    member = site.family.distribution(parameters)
+    member = site.family.distribution(as_parameter_tensors(params)[site.name])
     if site.bijector is not None:
         found = member.log_prob(points)
     else:
         ndims = bijector.forward_min_event_ndims
-        volume = bijector.forward_log_det_jacobian(points, event_ndims=ndims)
-        found = member.log_prob(draws) + volume
+        log_det_jacobian = bijector.forward_log_det_jacobian(points, event_ndims=ndims)
+        found = member.log_prob(draws) + log_det_jacobian
     return tf.reduce_sum(found, axis=tf.range(2, tf.rank(found)))

@@ -1,10 +1,11 @@
-"""Draws of the posterior, in internal units: proposals, their weights, and what is kept of them.
+"""Draws of the posterior in standardised units: proposals, importance weights and resampling.
 
-Calibrated draws come from the calibrated normal distribution, a little widened, and are resampled
-by Pareto-smoothed importance weights, so that what is left of its error is corrected too.
+Calibrated draws come from the calibrated normal distribution, slightly widened, and are resampled
+by Pareto-smoothed importance weights, which correct what is left of its error.
 """
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,198 +17,226 @@ from bgmm_jd.calibration.psis import KHAT_LIMIT, pareto_smooth, resample_systema
 from bgmm_jd.variational.approximation import (
     AT_THE_MEAN,
     Approximation,
+    Calibration,
     Draws,
     EmptyComponents,
     MultivariateNormal,
     draw_mean_field,
-    points_of,
 )
 from bgmm_jd.variational.coordinates import flatten, unflatten
 from bgmm_jd.variational.evaluation import affordable_draws, log_joint_of_draws
 from bgmm_jd.variational.surrogate import without_cholesky
 
-# Draws of the proposal for each one that is kept: nearly all are then different.
-_PROPOSALS = 3
-_FEWEST_PROPOSALS = 200  # fewer have no tail that could be smoothed
-# The proposal is wider than the posterior by this over sqrt(P): the weights stay bounded where
-# the posterior's tails are heavier than normal, and about a quarter of their worth is lost.
-_WIDER = 0.4
-# Of proposals, that have a spare component at a row: see `placed`. The others are the mean field's.
-_PLACED = 0.5
-_KHAT_DRAWS = 1_000
-# 0.5 is where draws begin to be in doubt.
-_REFINE_ABOVE = 0.3
-_REFINEMENTS = 3
-
 
 def draw_proposal(
-    inside: Approximation, n: int, rng: np.random.Generator, to_weigh: bool = True
+    approximation: Approximation, n: int, rng: np.random.Generator, widened: bool = True
 ) -> Draws:
-    """Draws of the calibrated normal distribution; of the surrogate if there is none.
+    """Draw from the calibrated normal distribution, or from the surrogate if there is none.
 
     Parameters
     ----------
-    to_weigh : whether to widen the normal distribution, for weights that stay bounded.
+    widened : whether to widen the normal distribution, so that importance weights stay bounded, and
+        to move empty components onto rows.
     """
-    if inside.normal is None:
-        return draw_mean_field(inside, n, int(rng.integers(2**31)))
-    points, log_q = _normal_points(inside.normal, n, rng, to_weigh)
-    if inside.spare is not None:
-        share = _PLACED if to_weigh and len(inside.spare.rows) else 0.0
-        return _with_empty_components(inside, inside.spare, points, log_q, share, rng)
-    theta, volume = _unflatten(inside, points)
-    return Draws(theta, _as(inside, log_q) - volume)
+    problem, calibration = approximation.problem, approximation.calibration
+    if calibration is None or calibration.normal is None:
+        return draw_mean_field(problem, approximation.params, n, int(rng.integers(2**31)))
+    widening = problem.settings.calibration.widening if widened else 0.0
+    points, log_q = _draw_normal(calibration.normal, n, rng, widening)
+    if calibration.empty is not None:
+        relocated = problem.settings.calibration.relocated_fraction
+        fraction = relocated if widened and len(calibration.empty.rows) else 0.0
+        return _with_empty_components(
+            approximation, calibration.empty, points, log_q, fraction, rng
+        )
+    points = points.astype(problem.data.dtype)
+    theta, log_det_jacobian = _unflatten(approximation, points)
+    return Draws(theta, points, _as_tensor(approximation, log_q) - log_det_jacobian)
 
 
-def _normal_points(
-    normal: MultivariateNormal, n: int, rng: np.random.Generator, to_weigh: bool
+def _draw_normal(
+    normal: MultivariateNormal, n: int, rng: np.random.Generator, widening: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Points [n, P] and their log density [n]."""
+    """Return points [n, P] and their log density [n]."""
     P = len(normal.mean)
-    wider = 1.0 + _WIDER / math.sqrt(P) if to_weigh else 1.0
+    wider = 1.0 + widening / math.sqrt(P)
     z = rng.standard_normal((n, P))
-    log_det_jacobian = np.linalg.slogdet(wider * normal.factor)[1]
-    log_q = -0.5 * (z**2).sum(axis=1) - 0.5 * P * math.log(2.0 * math.pi) - log_det_jacobian
+    log_det = np.linalg.slogdet(wider * normal.factor)[1]
+    log_q = -0.5 * (z**2).sum(axis=1) - 0.5 * P * math.log(2.0 * math.pi) - log_det
     return normal.mean + wider * z @ normal.factor.T, log_q
 
 
 def _with_empty_components(
-    inside: Approximation,
-    spare: EmptyComponents,
+    approximation: Approximation,
+    empty: EmptyComponents,
     points: np.ndarray,
     log_q: np.ndarray,
-    share: float,
+    fraction: float,
     rng: np.random.Generator,
 ) -> Draws:
-    """Points of the informed coordinates with the others from the mean field.
+    """Complete points of the informed coordinates with mean-field draws of the others.
 
     Parameters
     ----------
-    share : of the draws that have a spare component at one of the rows.
+    fraction : of the draws in which an empty component is moved onto one of the rows.
     """
-    model, units, n = inside.model, inside.standardization, len(points)
-    whole = points_of(inside, draw_mean_field(inside, n, int(rng.integers(2**31))))
-    whole[:, spare.informed] = points
-    choice = relocation.choose_relocations(spare, n, share, rng)
-    if share:
-        whole[:, spare.places] = relocation.draw_stick_coordinates(spare, choice, n, rng)[
-            :, spare.breaks
-        ]
-    theta, _ = _unflatten(inside, whole)
-    gain = np.zeros(n)
-    if share:
-        form, means = model.covariance, inside.values["means"]
-        arrays = {name: v.numpy().astype(np.float64) for name, v in theta.items()}
-        with np.errstate(invalid="ignore", over="ignore"):  # a draw out of range gets no weight
-            arrays["means"] = relocation.relocate_means(spare, choice, arrays, form, means, rng)
-            gain = relocation.log_density_ratio(spare, arrays, form, means, share)
-        theta["means"] = _as(inside, arrays["means"])
-    # The volume where the draws are: weights below the least have been raised to it, which a
-    # bijector that remembers where they came from would not see.
-    raised = tf.nest.map_structure(tf.identity, theta)
-    _, volume = unflatten(model.sites, flatten(model.sites, raised, units), units)
-    beside = log_prob_of_empty(model, inside.values, units, theta, spare)
-    return Draws(theta, _as(inside, log_q + gain) + beside - volume)
+    problem, params, n = approximation.problem, approximation.params, len(points)
+    mean_field = draw_mean_field(problem, params, n, int(rng.integers(2**31)))
+    whole = mean_field.points.astype(np.float64)
+    whole[:, empty.informed] = points
+    chosen = relocation.choose_relocations(empty, n, fraction, rng)
+    if fraction:
+        sticks = relocation.draw_stick_coordinates(empty, chosen, n, rng)
+        whole[:, empty.places] = sticks[:, empty.breaks]
+    theta, _ = _unflatten(approximation, whole.astype(problem.data.dtype))
+    log_ratio = np.zeros(n)
+    if fraction:
+        theta, log_ratio = _relocate(approximation, empty, chosen, theta, fraction, rng)
+    # The log-det-Jacobian is taken at the draws themselves: weights below the least float have been
+    # raised to it, and `tf.identity` defeats TFP's bijector cache, which would return the points
+    # from before that.
+    model = problem.standardized_model
+    draws_themselves = tf.nest.map_structure(tf.identity, theta)
+    final = flatten(model, draws_themselves).numpy()
+    _, log_det_jacobian = unflatten(model, tf.constant(final))
+    log_q_of_empty = log_prob_of_empty(problem, params, theta, empty)
+    total = _as_tensor(approximation, log_q + log_ratio) + log_q_of_empty - log_det_jacobian
+    return Draws(theta, final, total)
 
 
-def _unflatten(inside: Approximation, points: np.ndarray) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    sites = inside.model.sites
-    theta, volume = unflatten(sites, _as(inside, points), inside.standardization)
-    return without_cholesky(sites, theta), volume
+def _relocate(
+    approximation: Approximation,
+    empty: EmptyComponents,
+    chosen: relocation.Relocations,
+    theta: dict[str, tf.Tensor],
+    fraction: float,
+    rng: np.random.Generator,
+) -> tuple[dict[str, tf.Tensor], np.ndarray]:
+    """Move the chosen components onto rows; return the draws and their log density ratio [n]."""
+    problem = approximation.problem
+    form, budget = problem.model.covariance, problem.settings.memory.relocation
+    means = relocation.mean_field_of_means(approximation.params["means"])
+    arrays = {name: v.numpy().astype(np.float64) for name, v in theta.items()}
+    with np.errstate(invalid="ignore", over="ignore"):  # a draw out of range gets no weight
+        arrays["means"] = relocation.relocate_means(empty, chosen, arrays, form, means, rng, budget)
+        log_ratio = relocation.log_density_ratio(empty, arrays, form, means, fraction, budget)
+    return theta | {"means": _as_tensor(approximation, arrays["means"])}, log_ratio
 
 
-def _as(inside: Approximation, numbers: np.ndarray) -> tf.Tensor:
-    """In the dtype of the fit."""
-    return tf.constant(numbers.astype(inside.data.dtype))
+def _unflatten(
+    approximation: Approximation, points: np.ndarray
+) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    model = approximation.problem.standardized_model
+    theta, log_det_jacobian = unflatten(model, tf.constant(points))
+    return without_cholesky(model, theta), log_det_jacobian
+
+
+def _as_tensor(approximation: Approximation, numbers: np.ndarray) -> tf.Tensor:
+    """Convert to a tensor in the dtype of the fit."""
+    return tf.constant(numbers.astype(approximation.problem.data.dtype))
 
 
 class WeightedDraws(NamedTuple):
-    """Draws of the proposal with their smoothed weights [S], and the k-hat of these."""
+    """Draws of the proposal with their smoothed importance weights [S], and k-hat."""
 
     draws: Draws
     weights: np.ndarray
     khat: float
 
 
-def draw_weighted(inside: Approximation, n: int, rng: np.random.Generator) -> WeightedDraws:
-    """Proposals for n draws, weighted by the log joint density of all rows.
+def draw_weighted(approximation: Approximation, n: int, rng: np.random.Generator) -> WeightedDraws:
+    """Draw proposals for n draws, and weight them by the log joint density of all rows.
 
-    Three for each draw, or fewer, but one at least, where so many are out of reach.
+    `proposals_per_draw` proposals for each draw, or fewer, but at least one, where so many are not
+    affordable.
     """
-    proposals = int(np.clip(affordable_draws(inside), n, _PROPOSALS * n))
-    return _weigh(inside, draw_proposal(inside, max(proposals, _FEWEST_PROPOSALS), rng))
+    problem, settings = approximation.problem, approximation.problem.settings.calibration
+    proposals = int(np.clip(affordable_draws(problem), n, settings.proposals_per_draw * n))
+    proposals = max(proposals, settings.fewest_proposals)
+    return _weight(approximation, draw_proposal(approximation, proposals, rng))
 
 
-def _weigh(inside: Approximation, draws: Draws) -> WeightedDraws:
-    log_ratio = log_joint_of_draws(inside, draws) - draws.log_q.numpy()
+def _weight(approximation: Approximation, draws: Draws) -> WeightedDraws:
+    log_ratio = log_joint_of_draws(approximation.problem, draws) - draws.log_q.numpy()
     possible = np.isfinite(log_ratio)
     if not possible.any():
         return WeightedDraws(draws, np.full(len(log_ratio), 1.0 / len(log_ratio)), math.inf)
-    # A draw out of the dtype's range gets a weight of nothing.
+    # A draw out of the dtype's range gets a negligible weight.
     log_ratio[~possible] = np.min(log_ratio[possible], initial=0.0) - 100.0
     return WeightedDraws(draws, *pareto_smooth(log_ratio))
 
 
-def surrogate_khat(inside: Approximation, draws: Draws, seed: int) -> float:
-    """The k-hat of the mean-field surrogate; NaN where it is out of reach.
+def surrogate_khat(approximation: Approximation, draws: Draws, seed: int) -> float:
+    """Return the k-hat of the mean-field surrogate; NaN where it is not affordable.
 
     Parameters
     ----------
     draws : of the surrogate; where they are too few, others are drawn.
     """
-    if len(draws.log_q) < _FEWEST_PROPOSALS:
-        n = int(np.clip(affordable_draws(inside), _FEWEST_PROPOSALS, _KHAT_DRAWS))
-        draws = draw_mean_field(inside, n, seed)
-    if len(draws.log_q) > affordable_draws(inside):
+    problem, settings = approximation.problem, approximation.problem.settings.calibration
+    affordable = affordable_draws(problem)
+    if len(draws.log_q) < settings.fewest_proposals:
+        n = int(np.clip(affordable, settings.fewest_proposals, settings.khat_draws))
+        draws = draw_mean_field(problem, approximation.params, n, seed)
+    if len(draws.log_q) > affordable:
         return math.nan
-    return _weigh(inside, draws).khat
+    return _weight(approximation, draws).khat
 
 
-def refine_proposal(inside: Approximation, seed: int) -> tuple[Approximation, float]:
-    """The distribution to draw from, and its k-hat.
+def refine_proposal(
+    approximation: Approximation, calibration: Calibration, seed: int
+) -> tuple[Calibration, float]:
+    """Return the calibration with the better proposal, and its k-hat.
 
-    Where the posterior is skew, a normal distribution with its moments, which the weighted draws
-    tell, covers it better than one with the curvature at its centre. Where it is far from normal
-    in any coordinates, as with components that hold no rows, the surrogate itself may be the
-    better one. The lowest k-hat decides.
+    Where the posterior is skew, a normal distribution with the moments of the weighted draws covers
+    it better than one with the curvature at its centre. Where the posterior is far from normal in
+    any coordinates, the surrogate itself may be the better proposal. The lowest k-hat decides.
     """
-    rng = np.random.default_rng([seed, 1])  # not the draws of the calibration again
-    if affordable_draws(inside) < _PROPOSALS * _KHAT_DRAWS:
-        return inside._replace(weigh=False), math.nan  # of unknown worth
-    found = draw_weighted(inside, _KHAT_DRAWS, rng)
-    if inside.calibration == AT_THE_MEAN:
-        # Weights in so many dimensions, if bad, are worse than none.
-        return inside._replace(weigh=found.khat < KHAT_LIMIT), found.khat
-    choices = [(found.khat, inside)]
-    for _ in range(_REFINEMENTS):
-        best = min(khat for khat, _ in choices)
-        # A round that was no better is the last, if what there is will do.
-        if found.khat < _REFINE_ABOVE or best < min(found.khat, KHAT_LIMIT):
+    problem, settings = approximation.problem, approximation.problem.settings.calibration
+    rng = np.random.default_rng([seed, 1])  # a stream apart from the calibration's
+    if affordable_draws(problem) < settings.proposals_per_draw * settings.khat_draws:
+        # Too few affordable draws to estimate k-hat.
+        return calibration._replace(is_weighted=False), math.nan
+
+    def weighted(candidate: Calibration, n: int) -> WeightedDraws:
+        return draw_weighted(replace(approximation, calibration=candidate), n, rng)
+
+    found = weighted(calibration, settings.khat_draws)
+    if calibration.kind == AT_THE_MEAN:
+        # Unreliable weights in so many dimensions are worse than none.
+        return calibration._replace(is_weighted=found.khat < KHAT_LIMIT), found.khat
+    candidates = [(found.khat, calibration)]
+    for _ in range(settings.refinements):
+        best = min(khat for khat, _ in candidates)
+        # Stop after a round without improvement, if the best is usable.
+        if found.khat < settings.refine_above or best < min(found.khat, KHAT_LIMIT):
             break
-        normal = normal_from_weighted(inside, found)
+        normal = normal_from_weighted(found, calibration)
         if normal is None:
             break
-        inside = inside._replace(normal=normal)
-        found = draw_weighted(inside, 2 * _KHAT_DRAWS, rng)
-        choices.append((found.khat, inside))
-    khat, chosen = min(choices, key=lambda choice: choice[0])
+        calibration = calibration._replace(normal=normal)
+        found = weighted(calibration, 2 * settings.khat_draws)
+        candidates.append((found.khat, calibration))
+    khat, chosen = min(candidates, key=lambda candidate: candidate[0])
     if khat > KHAT_LIMIT:
-        surrogate = inside._replace(normal=None)
-        choices.append((draw_weighted(surrogate, _KHAT_DRAWS, rng).khat, surrogate))
-        khat, chosen = min(choices, key=lambda choice: choice[0])
+        surrogate = calibration._replace(normal=None)
+        candidates.append((weighted(surrogate, settings.khat_draws).khat, surrogate))
+        khat, chosen = min(candidates, key=lambda candidate: candidate[0])
     return chosen, khat
 
 
-def normal_from_weighted(inside: Approximation, found: WeightedDraws) -> MultivariateNormal | None:
-    """The normal distribution with the moments of weighted draws; None if they are too few.
+def normal_from_weighted(
+    found: WeightedDraws, calibration: Calibration
+) -> MultivariateNormal | None:
+    """Return the normal distribution with the moments of weighted draws; None if too few.
 
     A covariance of P parameters from n draws has a noise that gives log weights a variance of
-    P^2 / 2 n. That must not be more than what they have.
+    P^2 / 2 n. That must not exceed the variance that they have.
     """
-    points = points_of(inside, found.draws)[:, inside.informed]
+    points = found.draws.points.astype(np.float64)[:, calibration.informed]
     effective = 1.0 / (found.weights**2).sum()
-    spread = math.log(len(points) / effective)  # of weights that are log-normal
-    if points.shape[1] ** 2 / (2.0 * effective) > spread:
+    log_weight_variance = math.log(len(points) / effective)  # of log-normal weights
+    if points.shape[1] ** 2 / (2.0 * effective) > log_weight_variance:
         return None
     mean = found.weights @ points
     centred = points - mean
@@ -218,14 +247,26 @@ def normal_from_weighted(inside: Approximation, found: WeightedDraws) -> Multiva
         return None
 
 
-def draw_calibrated(inside: Approximation, n: int, seed: int) -> Draws:
-    """Draws of the calibrated posterior; unweighted where weights are out of reach, or no use."""
+def draw_calibrated(
+    approximation: Approximation, n: int, seed: int, weighted: bool | None = None
+) -> Draws:
+    """Draw from the calibrated posterior.
+
+    Parameters
+    ----------
+    weighted : bool, optional
+        Whether to resample by importance weights; by default as the calibration says, which leaves
+        them out where they are not affordable or unreliable.
+    """
     rng = np.random.default_rng([seed, 2])
-    if not inside.weigh:
-        return draw_proposal(inside, n, rng, to_weigh=False)
-    found = draw_weighted(inside, n, rng)
+    if weighted is None:
+        weighted = approximation.calibration is not None and approximation.calibration.is_weighted
+    if not weighted:
+        return draw_proposal(approximation, n, rng, widened=False)
+    found = draw_weighted(approximation, n, rng)
     chosen = resample_systematically(found.weights, n, rng)
     return Draws(
         {name: tf.gather(v, chosen) for name, v in found.draws.theta.items()},
+        found.draws.points[chosen],
         tf.gather(found.draws.log_q, chosen),
     )

@@ -1,183 +1,232 @@
-"""Proposals in which a component that holds no rows is put at one of them.
+"""Proposals in which an empty component is moved onto a row of the data.
 
-The mean field shows a spare component anywhere, with next to no weight: seldom where it would take
-a row or two, although that may be nearly as probable. Such draws are then missing, or a few of them
-have all the weight. So some proposals see a component k, chosen by its expected weight, at a row x:
+Under the mean field an empty component rarely lies where it would explain one or two rows, although
+such configurations may be almost as probable. They would be missing from the draws, or dominate the
+importance weights. So in a fraction of the proposals an empty component k, chosen by its expected
+weight, is moved onto a row x:
 
     q(w) w[k] / E w[k],      q(mean[k]) N(x; mean[k], C[k]) / N(x; loc[k], S[k] + C[k]),
 
-q the mean field, N(loc, S) that of the means, and C the covariances, which are drawn first. Chances
-of x are largest where the other components leave a row nearly alone. Whichever k and x were chosen,
-the density of all proposals is that of the mean field times
+with q the mean field, N(loc, S) that of the means, and C the covariances, which are drawn first.
+The probability of x is largest where the other components explain a row poorly. Whichever k and x
+were chosen, the density of all proposals is that of the mean field times
 
-    1 - share + share sum_k w[k] sum_x chance[x] N(x; mean[k], C[k]) / N(x; loc[k], S[k] + C[k]) / W
+    1 - f + f sum_k w[k] sum_x p[x] N(x; mean[k], C[k]) / N(x; loc[k], S[k] + C[k]) / W
 
-with W = sum_k E w[k], and w[k] the factor of a weight that is left to the mean field: see `spare`.
+with f the fraction, p the probabilities of the rows, W = sum_k E w[k], and w[k] the factor of a
+weight that is left to the mean field: see `empty_components`.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from scipy.special import logsumexp
 
+from bgmm_jd.backend.numerics import blocks
 from bgmm_jd.distributions.bijectors import log_sticks_from_weights, log_weights_from_sticks
-from bgmm_jd.model.covariances import Arrays, diagonal_matrices, selected_precisions
+from bgmm_jd.model.covariances import diagonal_matrices, selected_precisions
 from bgmm_jd.variational.approximation import EmptyComponents
-from bgmm_jd.variational.surrogate import Parameters
+from bgmm_jd.variational.families import Parameters
 
-_AT_ONCE = 2**22  # numbers in the largest array
-_LEAST = math.log(1e-6)  # of what adds to a half or more
+# Terms below this are dropped: the sum they belong to is at least 1 - f = 0.5.
+_LEAST_TERM = math.log(1e-6)
 
 
 class Relocations(NamedTuple):
-    """Which draws [M] have which component [M] at a row."""
+    """Which draws [M] have which component [M] on a row."""
 
     draws: np.ndarray
     components: np.ndarray
 
 
+class MeanField(NamedTuple):
+    """The mean field of the means, N(loc, variance): [K, D] each, float64."""
+
+    loc: np.ndarray
+    variance: np.ndarray
+
+
+def mean_field_of_means(means: Parameters) -> MeanField:
+    """Return the mean field of the means from its parameters `loc` and `scale`."""
+    loc, scale = (np.asarray(means[name], np.float64) for name in ("loc", "scale"))
+    return MeanField(loc, scale**2)
+
+
 def choose_relocations(
-    spare: EmptyComponents, n: int, share: float, rng: np.random.Generator
+    empty: EmptyComponents, n: int, fraction: float, rng: np.random.Generator
 ) -> Relocations:
-    """A share of n draws, with a spare component each."""
-    draws = np.flatnonzero(rng.random(n) < share)
-    expected = np.exp(_log_weights(spare, _log_expected(spare)))
-    components = np.flatnonzero(spare.components)
+    """Choose a fraction of n draws, and an empty component in each of them."""
+    draws = np.flatnonzero(rng.random(n) < fraction)
+    expected = np.exp(_log_weights(empty, _log_expected_sticks(empty)))
+    components = np.flatnonzero(empty.components)
     return Relocations(draws, rng.choice(components, len(draws), p=expected / expected.sum()))
 
 
 def draw_stick_coordinates(
-    spare: EmptyComponents, choice: Relocations, n: int, rng: np.random.Generator
+    empty: EmptyComponents, chosen: Relocations, n: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """The `StickCoordinates` of n draws, each chosen component having one more row: [n, K - 1].
+    """Draw the `StickCoordinates` of n draws [n, K - 1], each chosen component with one more row.
 
-    logit v is the difference of the logs of two Gammas. That of a Gamma(a), which may be below all
-    floats, is the log of a Gamma(a + 1) plus log(U) / a.
+    logit v is the difference of the logs of two Gammas. The log of a Gamma(a), which may be below
+    all floats, is the log of a Gamma(a + 1) plus log(U) / a.
     """
-    pairs = np.tile(spare.pairs, (n, 1, 1))
-    k, j = choice.components[:, np.newaxis], np.arange(pairs.shape[1])
-    pairs[choice.draws] += np.stack([k == j, k > j], axis=-1)
-    logs = np.log(rng.standard_gamma(pairs + 1.0)) + np.log(rng.random(pairs.shape)) / pairs
+    beta = np.tile(empty.beta, (n, 1, 1))
+    k, j = chosen.components[:, np.newaxis], np.arange(beta.shape[1])
+    beta[chosen.draws] += np.stack([k == j, k > j], axis=-1)
+    logs = np.log(rng.standard_gamma(beta + 1.0)) + np.log(rng.random(beta.shape)) / beta
     return logs[..., 0] - logs[..., 1]
 
 
 def relocate_means(
-    spare: EmptyComponents,
-    choice: Relocations,
-    theta: Arrays,
+    empty: EmptyComponents,
+    chosen: Relocations,
+    theta: Mapping[str, np.ndarray],
     form: str,
-    means: Parameters,
+    means: MeanField,
     rng: np.random.Generator,
+    budget: int,
 ) -> np.ndarray:
-    """Means [n, K, D], those of chosen components given that they hold one of the rows.
+    """Return means [n, K, D], those of chosen components given that they hold one of the rows.
 
     Parameters
     ----------
-    means : loc and scale of the mean field's, [K, D].
+    theta : draws by name [n, ...], float64.
+    form : of the covariance.
+    budget : numbers in the largest array.
     """
     found = theta["means"].copy()
-    loc, square = _moments(means)
-    x = spare.rows[rng.choice(len(spare.rows), len(choice.draws), p=spare.chance)]
-    for part in _parts(len(x), x.shape[1] ** 2):
-        draws, components = (which[part] for which in choice)
+    x = empty.rows[rng.choice(len(empty.rows), len(chosen.draws), p=empty.probability)]
+    for part in blocks(len(x), x.shape[1] ** 2, budget):
+        draws, components = (which[part] for which in chosen)
         precision = selected_precisions(theta, form, draws, components)
         z = rng.standard_normal(x[part].shape)
-        found[draws, components] = _given(
-            x[part], precision, loc[components], square[components], z
+        found[draws, components] = _means_given_row(
+            x[part], precision, means.loc[components], means.variance[components], z
         )
     return found
 
 
-def _given(
-    x: np.ndarray, precision: np.ndarray, loc: np.ndarray, square: np.ndarray, z: np.ndarray
+def _means_given_row(
+    x: np.ndarray, precision: np.ndarray, loc: np.ndarray, variance: np.ndarray, z: np.ndarray
 ) -> np.ndarray:
-    """Draws of means given a row x each [Q, D]: N(A^-1 (loc / S + P x), A^-1), A = 1 / S + P."""
-    A = precision + diagonal_matrices(1.0 / square)
-    # A draw out of the dtype's range has no density, and gets no weight wherever it is put.
+    """Draw means given a row x each [Q, D]: N(A^-1 (loc / S + P x), A^-1), A = 1 / S + P."""
+    A = precision + diagonal_matrices(1.0 / variance)
+    # A draw out of the dtype's range has no density, and gets no weight wherever it is moved.
     A[~np.isfinite(A).all(axis=(1, 2))] = np.eye(x.shape[1])
     values, vectors = np.linalg.eigh(A)
-    # At least 1 / S, but for the roundings of a narrow component.
-    values = np.maximum(values, (1.0 / square).min(axis=1, keepdims=True))
+    # At least 1 / S, apart from the rounding errors of a narrow component.
+    values = np.maximum(values, (1.0 / variance).min(axis=1, keepdims=True))
     root = vectors / np.sqrt(values)[:, np.newaxis]
-    pull = loc / square + _times(precision, x)
-    return _times(root, _times(root.swapaxes(1, 2), pull) + z)
+    linear = loc / variance + _times(precision, x)
+    return _times(root, _times(root.swapaxes(1, 2), linear) + z)
 
 
 def log_density_ratio(
-    spare: EmptyComponents, theta: Arrays, form: str, means: Parameters, share: float
+    empty: EmptyComponents,
+    theta: Mapping[str, np.ndarray],
+    form: str,
+    means: MeanField,
+    fraction: float,
+    budget: int,
 ) -> np.ndarray:
-    """Log of the density of all draws over that of the mean field (the head of this file): [n]."""
+    """Return log(density of the proposals / density of the mean field) [n]: see the file's head.
+
+    Parameters
+    ----------
+    theta : draws by name [n, ...], float64.
+    form : of the covariance.
+    fraction : of proposals with a relocation.
+    budget : numbers in the largest array.
+    """
     sticks, _ = log_sticks_from_weights(tf.constant(theta["weights"]))
-    log_weights = _log_weights(spare, sticks.numpy())
-    log_weights -= logsumexp(_log_weights(spare, _log_expected(spare)))
-    loc, square = _moments(means)
-    columns, log_chance = _columns(spare.rows), np.log(spare.chance)
-    # How far out a row is, at most, in sds squared: the ratio of the two densities is at most that
-    # of their heights times exp(out / 2).
-    out = ((spare.rows[:, np.newaxis] - loc) ** 2 / square).sum(axis=-1).max(axis=0)
-    at = np.flatnonzero(spare.components)
+    log_weights = _log_weights(empty, sticks.numpy())
+    log_weights -= logsumexp(_log_weights(empty, _log_expected_sticks(empty)))
+    log_rows = _log_row_ratios(empty, theta, form, means, log_weights, budget)
+    relocated = logsumexp(log_weights + log_rows, axis=1)
+    return np.logaddexp(np.log1p(-fraction), np.log(fraction) + relocated)
+
+
+def _log_row_ratios(
+    empty: EmptyComponents,
+    theta: Mapping[str, np.ndarray],
+    form: str,
+    means: MeanField,
+    log_weights: np.ndarray,
+    budget: int,
+) -> np.ndarray:
+    """Return log sum_x p[x] N(x; mean[k], C[k]) / N(x; loc[k], S[k] + C[k]): [n, empty].
+
+    Minus infinity where the term is too small to matter.
+    """
+    D = means.loc.shape[1]
+    statistics, log_probability = _row_statistics(empty.rows), np.log(empty.probability)
+    labels = np.flatnonzero(empty.components)
+    farthest = _farthest_candidate(empty, means)
     draws, which = np.nonzero(np.isfinite(log_weights))
     log_rows = np.full(log_weights.shape, -np.inf)
-    for part in _parts(len(draws), max(loc.shape[1] ** 2, len(columns))):
-        n, j, k = draws[part], which[part], at[which[part]]
+    for part in blocks(len(draws), max(D**2, len(statistics)), budget):
+        n, j, k = draws[part], which[part], labels[which[part]]
         precision = selected_precisions(theta, form, n, k)
-        A = precision + diagonal_matrices(1.0 / square[k])
-        height = 0.5 * (np.linalg.slogdet(A)[1] + np.log(square[k]).sum(axis=1))
-        counts = log_weights[n, j] + height + 0.5 * out[k] > _LEAST
-        n, j, k, A, precision = (v[counts] for v in (n, j, k, A, precision))
-        ratio = _coefficients(precision, A, theta["means"][n, k], loc[k], square[k])
-        ratio[:, -1] += height[counts]
-        exponents = tf.matmul(ratio, columns, transpose_b=True) + log_chance
+        A = precision + diagonal_matrices(1.0 / means.variance[k])
+        height = 0.5 * (np.linalg.slogdet(A)[1] + np.log(means.variance[k]).sum(axis=1))
+        matters = log_weights[n, j] + height + 0.5 * farthest[k] > _LEAST_TERM
+        n, j, k = n[matters], j[matters], k[matters]
+        ratio = _ratio_coefficients(
+            precision[matters], A[matters], theta["means"][n, k], means.loc[k], means.variance[k]
+        )
+        ratio[:, -1] += height[matters]
+        exponents = tf.matmul(ratio, statistics, transpose_b=True) + log_probability
         log_rows[n, j] = tf.reduce_logsumexp(exponents, axis=1)
-    return np.logaddexp(np.log1p(-share), np.log(share) + logsumexp(log_weights + log_rows, axis=1))
+    return log_rows
 
 
-def _coefficients(
-    precision: np.ndarray, A: np.ndarray, mean: np.ndarray, loc: np.ndarray, square: np.ndarray
-) -> np.ndarray:
-    """Of the columns in log N(x; mean, C) - log N(x; loc, S + C), but for their heights: [Q, ...].
+def _farthest_candidate(empty: EmptyComponents, means: MeanField) -> np.ndarray:
+    """Return the largest squared Mahalanobis distance of any candidate row: [K].
 
-    The precision of S + C is 1 / S - 1 / S A^-1 1 / S.
+    The ratio of the two densities is at most that of their heights times exp(distance / 2).
     """
-    S = square[:, :, np.newaxis]
-    wide = diagonal_matrices(1.0 / square) - np.linalg.inv(A) / (S * S.swapaxes(1, 2))
+    residual = empty.rows[:, np.newaxis] - means.loc
+    return (residual**2 / means.variance).sum(axis=-1).max(axis=0)
+
+
+def _ratio_coefficients(
+    precision: np.ndarray, A: np.ndarray, mean: np.ndarray, loc: np.ndarray, variance: np.ndarray
+) -> np.ndarray:
+    """Return the coefficients [Q, ...] of log N(x; mean, C) - log N(x; loc, S + C).
+
+    Of the statistics of x, without the heights of the densities. The precision of S + C is
+    1 / S - 1 / S A^-1 1 / S.
+    """
+    S = variance[:, :, np.newaxis]
+    wide = diagonal_matrices(1.0 / variance) - np.linalg.inv(A) / (S * S.swapaxes(1, 2))
     near, far = _times(precision, mean), _times(wide, loc)
     constant = (mean * near).sum(axis=1) - (loc * far).sum(axis=1)
     flat = (precision - wide).reshape(len(mean), -1)
     return np.concatenate([-0.5 * flat, near - far, -0.5 * constant[:, np.newaxis]], axis=1)
 
 
-def _columns(rows: np.ndarray) -> np.ndarray:
-    """Products of features, features and 1: [M, D^2 + D + 1]."""
+def _row_statistics(rows: np.ndarray) -> np.ndarray:
+    """Return products of features, features and 1: [M, D^2 + D + 1]."""
     products = (rows[:, :, np.newaxis] * rows[:, np.newaxis]).reshape(len(rows), -1)
     return np.concatenate([products, rows, np.ones((len(rows), 1))], axis=1)
-
-
-def _moments(means: Parameters) -> tuple[np.ndarray, np.ndarray]:
-    """loc and the squares of the scales S, each [K, D]."""
-    loc, scale = (np.asarray(means[name], np.float64) for name in ("loc", "scale"))
-    return loc, scale**2
-
-
-def _parts(count: int, numbers: int) -> Iterator[slice]:
-    """Slices of so many things of so many numbers, each of which fits."""
-    size = max(1, _AT_ONCE // numbers)
-    return (slice(first, first + size) for first in range(0, count, size))
 
 
 def _times(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     return (matrices @ vectors[..., np.newaxis])[..., 0]
 
 
-def _log_expected(spare: EmptyComponents) -> np.ndarray:
-    """Logs of E v[k] and E[1 - v[k]]: [K - 1, 2]."""
-    return np.log(spare.pairs / spare.pairs.sum(axis=-1, keepdims=True))
+def _log_expected_sticks(empty: EmptyComponents) -> np.ndarray:
+    """Return the logs of E v[k] and E[1 - v[k]]: [K - 1, 2]."""
+    return np.log(empty.beta / empty.beta.sum(axis=-1, keepdims=True))
 
 
-def _log_weights(spare: EmptyComponents, log_sticks: np.ndarray) -> np.ndarray:
-    """Of the spare components, as far as their breaks are the mean field's: [..., spare]."""
-    kept = np.where(spare.breaks[:, np.newaxis], log_sticks, 0.0)
-    return log_weights_from_sticks(tf.constant(kept)).numpy()[..., spare.components]
+def _log_weights(empty: EmptyComponents, log_sticks: np.ndarray) -> np.ndarray:
+    """Return the factors of the empty components' log weights that are left to the mean field.
+
+    [..., number of empty components]
+    """
+    kept = np.where(empty.breaks[:, np.newaxis], log_sticks, 0.0)
+    return log_weights_from_sticks(tf.constant(kept)).numpy()[..., empty.components]

@@ -1,4 +1,4 @@
-"""`python -m bgmm_jd`, the demonstration, and `python -m bgmm_jd fit FILE.csv -k K`."""
+"""The commands: `python -m bgmm_jd` (a demonstration) and `python -m bgmm_jd fit FILE.csv -k K`."""
 
 from __future__ import annotations
 
@@ -22,17 +22,22 @@ _GOOD, _DOUBTFUL, _BAD_INPUT, _INTERRUPTED = 0, 1, 2, 130
 
 _FIGURES = (".png", ".pdf", ".svg")
 _DRAWS = 1_000
-# Up to here the netCDF has the pointwise groups too: `az.loo` and `az.plot_ppc` need them, and
-# they hold draws times rows numbers.
+# Up to this many rows the netCDF file also has the pointwise groups that `az.loo` and `az.plot_ppc`
+# need. Their size is draws x rows.
 _POINTWISE_ROWS = 5_000
 
 _DESCRIPTION = """\
-Bayesian Gaussian mixtures. Without a command: the demonstration, which fits two well-known data
-sets, prints what it found and writes each fit's figure (PNG) and draws (netCDF)."""
+Fit Bayesian Gaussian mixtures. Without a command, run a demonstration: fit two well-known data
+sets, print summaries, and write a figure (PNG) and posterior draws (netCDF) of each fit."""
+
+_FIT_DESCRIPTION = """\
+Fit a Gaussian mixture to the numeric columns of a CSV file with one row per line, values separated
+by commas, semicolons, tabs or blanks, and optionally a first line of column names. Ctrl-C ends the
+fit; its results up to then are written."""
 
 
 class Outputs(NamedTuple):
-    """Where the results go."""
+    """The files to which the results are written."""
 
     netcdf: Path
     figure: Path
@@ -41,11 +46,16 @@ class Outputs(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; by default those of the process.
+
     Returns
     -------
     int
-        The exit code: 0 if all went well, 1 if the fit needs attention (its results are written),
-        2 for bad input, 130 if it was interrupted before there was anything to keep.
+        The exit code: 0 for a good fit; 1 if a fit needs attention, in which case its results are
+        written; 2 for bad input; 130 after Ctrl-C before there was any result.
     """
     arguments = _parser().parse_args(argv)
     try:
@@ -67,38 +77,45 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         type=Path,
         default=Path("bgmm_jd-demo"),
-        help="directory for the demonstration's files (default: %(default)s)",
+        help="directory for the files of the demonstration (default: %(default)s)",
     )
     commands = parser.add_subparsers(dest="command", metavar="")
-    _add_fit(commands.add_parser("fit", help="fit the rows of a CSV file", description=_FIT))
+    _add_fit(
+        commands.add_parser("fit", help="fit the rows of a CSV file", description=_FIT_DESCRIPTION)
+    )
     return parser
-
-
-_FIT = """\
-Fit a Gaussian mixture to the numeric columns of a CSV file: one row per line, values separated by
-commas, semicolons, tabs or blanks, with or without a first line of column names. Ctrl-C ends the
-fit and keeps what it has."""
 
 
 def _add_fit(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("file", metavar="FILE.csv", type=Path)
+    add("file", metavar="FILE.csv", type=Path, help="file with the rows to fit")
     add("-k", dest="K", type=int, required=True, metavar="K", help="number of components")
-    add("-o", "--out", type=Path, metavar="OUT.nc", help="netCDF file (default: FILE.nc, here)")
-    add("--plot", type=Path, metavar="OUT.png", help="figure (default: as -o, ending in .png)")
-    add("--columns", metavar="A,B,...", help="fit these columns, by name or number from 1")
-    add("--covariance", default="diag", help="form of the covariances (default: %(default)s)")
+    add(
+        "-o",
+        "--out",
+        type=Path,
+        metavar="OUT.nc",
+        help="netCDF file for the draws (default: FILE.nc in the current directory)",
+    )
+    add("--plot", type=Path, metavar="OUT.png", help="figure (default: as -o, but ending in .png)")
+    add("--columns", metavar="A,B,...", help="columns to fit, by name or by number from 1")
+    add(
+        "--covariance",
+        metavar="FORM",
+        default="diag",
+        help="form of the covariances: diag, full, tied or spherical (default: %(default)s)",
+    )
     add(
         "--batch-size",
         type=int,
         metavar="B",
-        help="rows per step (default: chosen by their number)",
+        help="rows per optimisation step (default: depends on the number of rows)",
     )
-    add("--seed", type=int, default=0, help="equal seeds give equal results (default: 0)")
+    add("--seed", type=int, default=0, help="equal seeds give equal results (default: %(default)s)")
     add(
         "--keep-compiled",
         metavar="DIR",
-        help="keep compiled programs there for the next run; a directory of your own",
+        help="directory, writable by you alone, that keeps compiled programs for later runs",
     )
 
 
@@ -143,11 +160,11 @@ def _keep_compiled(directory: str) -> None:
     try:
         bgmm_jd.keep_compiled(directory)
     except (ValueError, OSError) as error:
-        raise BadInput(f"cannot keep programs in {directory}: {error}") from None
+        raise BadInput(f"cannot keep compiled programs in {directory}: {error}") from None
 
 
 def _check_outputs(outputs: Outputs, source: Path | None = None) -> None:
-    """Before the fit, not after it, a place that cannot be written to is found out."""
+    """Check before the fit that its results can be written."""
     for path in outputs:
         parent = path.parent
         if path.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
@@ -162,7 +179,7 @@ def _check_outputs(outputs: Outputs, source: Path | None = None) -> None:
 def _fit_table(
     title: str, table: Table, K: int, settings: dict[str, Any], outputs: Outputs
 ) -> bgmm_jd.Status:
-    """Fit, print, write; return how the fit went."""
+    """Fit a table, print a summary, write the files, and return the fit's status."""
     N, D = table.X.shape
     print(f"{title}: {N:,} rows x {D} features, K = {K}", flush=True)
     print("features: " + ", ".join(f"{d} {name}" for d, name in enumerate(table.columns)))
@@ -170,9 +187,9 @@ def _fit_table(
     idata = bgmm_jd.to_inference_data(
         posterior, table.X if N <= _POINTWISE_ROWS else None, _DRAWS, settings.get("seed", 0)
     )
-    import arviz as az  # after to_inference_data, which keeps arviz 0.23's daily notice quiet
+    import arviz as az  # after to_inference_data, which suppresses arviz 0.23's daily notice
 
-    # The draws are independent: diagnostics of Markov chains would say nothing about the fit.
+    # The draws are independent, so that diagnostics of Markov chains say nothing about the fit.
     print(az.summary(idata, kind="stats").to_string())
     print(
         f"elbo {posterior.elbo:,.2f} +/- {posterior.elbo_se:.2f} nats, k-hat {posterior.khat:.2f}, "
@@ -186,20 +203,20 @@ def _fit_table(
 def _fit(X: np.ndarray, K: int, settings: dict[str, Any]) -> tuple[bgmm_jd.Posterior, float]:
     start = time.perf_counter()
     with warnings.catch_warnings():
-        # The same sentence is printed under the summary.
+        # The status is printed under the summary.
         for status in bgmm_jd.Status:
             warnings.filterwarnings("ignore", re.escape(str(status)), RuntimeWarning)
         try:
             posterior = bgmm_jd.fit(X, K, **settings)
         except (ValueError, TypeError) as error:
-            if not _at_the_door(error):
+            if not _was_raised_by_library(error):
                 raise
             raise BadInput(str(error)) from None
     return posterior, time.perf_counter() - start
 
 
-def _at_the_door(error: Exception) -> bool:
-    """Whether this library raised the error, of what it was given; any other is a defect."""
+def _was_raised_by_library(error: Exception) -> bool:
+    """Return whether this library raised the error, about its input; any other is a defect."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return frame.f_globals["__name__"].startswith("bgmm_jd.")
 
@@ -207,11 +224,11 @@ def _at_the_door(error: Exception) -> bool:
 def _write(
     title: str, table: Table, posterior: bgmm_jd.Posterior, idata: Any, outputs: Outputs
 ) -> None:
-    _save(idata.to_netcdf, outputs.netcdf, "draws; arviz.from_netcdf reads them")
+    _save(idata.to_netcdf, outputs.netcdf, "draws; read them with arviz.from_netcdf")
     ax = bgmm_jd.plot_density(posterior, table.X, names=table.columns)
     ax.set_title(title)
     figure: Any = ax.figure
-    _save(figure.savefig, outputs.figure, "data, fitted density, components")
+    _save(figure.savefig, outputs.figure, "data, fitted density and components")
 
 
 def _save(save: Callable[[Path], Any], path: Path, what: str) -> None:

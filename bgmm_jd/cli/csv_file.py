@@ -1,4 +1,4 @@
-"""A table of numbers from a file: what it holds, or one sentence on why it cannot be used."""
+"""Read a table of numbers from a text file, or say in one sentence why it cannot be used."""
 
 import csv
 import itertools
@@ -9,22 +9,27 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-_BLANKS = r"\s+"  # pandas' word for any number of blanks between values
+_BLANKS = r"\s+"  # pandas' separator for any number of blanks
 
 
 class BadInput(Exception):
-    """Something the user can mend; its text is all there is to say."""
+    """An error that the user can correct; its text is the whole message."""
 
 
 class Table(NamedTuple):
-    """What was read from a file: rows [N, D], and a name for each column."""
+    """Rows [N, D] that were read from a file, and the name of each column."""
 
     X: np.ndarray
     columns: tuple[str, ...]
 
 
 class Layout(NamedTuple):
-    """How a file is laid out: what separates values, names (or None), lines above the data."""
+    """How a file is laid out.
+
+    separator : what separates values.
+    names : of the columns; None if the file has none.
+    skip : number of lines above the data.
+    """
 
     separator: str
     names: list[str] | None
@@ -32,20 +37,24 @@ class Layout(NamedTuple):
 
 
 def read_csv(path: Path, columns: str | None = None) -> Table:
-    """Read the rows of a file of numbers.
+    """Read the rows of a text file of numbers.
 
     Parameters
     ----------
     path : Path
-        A first line without any number holds the names of the columns.
+        The file. A first line without any number is taken for the names of the columns.
     columns : str, optional
-        The columns wanted, by name or by number from 1, separated by commas; by default all.
+        The columns to read, by name or by number from 1, separated by commas; by default all.
+
+    Returns
+    -------
+    Table
 
     Raises
     ------
     BadInput
-        If the file cannot be read, its lines differ in length, or a wanted column is not there
-        or holds anything but finite numbers.
+        If the file cannot be read, its lines differ in length, or one of the columns does not
+        exist or has anything but finite numbers.
     """
     try:
         layout = _layout(path)
@@ -56,7 +65,7 @@ def read_csv(path: Path, columns: str | None = None) -> Table:
         raise BadInput(f"cannot read {path}: it is not text in UTF-8.") from None
     names = layout.names or [f"column {d + 1}" for d in range(frame.shape[1])]
     if layout.separator == _BLANKS and frame.shape[1] == 1:
-        names = [" ".join(names)]  # of several words
+        names = [" ".join(names)]  # one name of several words
     if len(names) != frame.shape[1]:
         raise BadInput(f"{path} has {len(names)} names above {frame.shape[1]} columns.")
     chosen = range(len(names)) if columns is None else _choose(names, columns)
@@ -70,13 +79,13 @@ def read_csv(path: Path, columns: str | None = None) -> Table:
 
 
 def _layout(path: Path) -> Layout:
-    # utf-8-sig: spreadsheets put a byte order mark before the first name
+    # utf-8-sig, because spreadsheets write a byte order mark before the first name.
     with path.open(encoding="utf-8-sig", newline="") as lines:
         filled = ((skip, line) for skip, line in enumerate(lines) if line.strip())
         skip, line = next(filled, (0, ""))
     if not line:
         raise BadInput(f"{path} is empty.")
-    line = line.rstrip("\r\n").removeprefix("#")  # which np.savetxt puts before the names
+    line = line.rstrip("\r\n").removeprefix("#")  # np.savetxt writes "#" before the names
     separator = next((s for s in ("\t", ";", ",") if s in line), _BLANKS)
     if separator == _BLANKS:
         cells = line.split()
@@ -100,12 +109,12 @@ def _parse(path: Path, layout: Layout) -> pd.DataFrame:
         return pd.read_csv(
             path,
             sep=layout.separator,
-            # Not pandas' own reading of names, which takes a surplus column for row labels.
+            # Names are not read by pandas, which takes a surplus column for row labels.
             header=None,
             skiprows=layout.skip,
             skipinitialspace=True,
             encoding="utf-8-sig",
-            low_memory=False,  # which would warn of columns of mixed types
+            low_memory=False,  # otherwise pandas warns of columns of mixed types
         )
     except pd.errors.EmptyDataError:
         raise BadInput(f"{path} has no rows of data.") from None
@@ -139,16 +148,17 @@ def _numbers(path: Path, layout: Layout, column: pd.Series, name: str) -> np.nda
     cell, line = column.iloc[bad[0]], _line_number(path, layout.skip, bad[0])
     if pd.isna(cell):
         raise BadInput(
-            f"column '{name}' has no value in line {line}. Remove such lines, or fill them in."
+            f"column '{name}' has no value in line {line}. Remove such lines, or fill in the "
+            "values."
         )
     raise BadInput(
         f"column '{name}' has '{cell}' in line {line}, which is not a finite number. "
-        "Choose columns of numbers with --columns."
+        "Select columns of numbers with --columns."
     )
 
 
 def _line_number(path: Path, skip: int, row: int) -> int:
-    """The line, from 1, of a row of data: lines that are empty hold none."""
+    """Return the line number, from 1, of a row of data; empty lines contain no row."""
     with path.open(encoding="utf-8-sig") as lines:
         numbered = (n for n, line in enumerate(lines, 1) if n > skip and line.strip())
         return next(itertools.islice(numbered, int(row), None))

@@ -1,4 +1,4 @@
-"""Rows as the likelihood reads them: values, the power of each row, and what is missing."""
+"""Rows as the likelihood reads them: values, weights and missing entries."""
 
 from typing import Any, NamedTuple
 
@@ -7,9 +7,9 @@ import tensorflow as tf
 
 
 class Missing(NamedTuple):
-    """Which entries are there, by pattern: many rows share one.
+    """Which entries are observed, by pattern, because many rows share one.
 
-    observed [M, D] : 1 where an entry is observed and 0 where it is missing, for each pattern.
+    observed [M, D] : for each pattern, 1 where an entry is observed and 0 where it is missing.
     pattern [N] : int32, the pattern of each row.
     """
 
@@ -18,11 +18,11 @@ class Missing(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Rows in centred and scaled units: arrays outside a compiled function, tensors inside.
+    """Rows in standardised units: arrays outside a compiled function, tensors inside.
 
     values [N, D] : 0 where an entry is missing.
-    weight [N] : the power of each row's likelihood; None for one each.
-    missing : None where nothing is.
+    weight [N] : the power of each row's likelihood; None if all are 1.
+    missing : None if no entry is missing.
     """
 
     values: Any
@@ -31,12 +31,12 @@ class Rows(NamedTuple):
 
 
 def as_row_tensors(rows: Rows) -> Rows:
-    """The same as tensors."""
+    """Return the rows as tensors."""
     return tf.nest.map_structure(lambda v: None if v is None else tf.convert_to_tensor(v), rows)
 
 
 def gather_rows(rows: Rows, indices: Any) -> Rows:
-    """Some of the rows, which share the patterns of all."""
+    """Return some of the rows, as tensors; the list of patterns remains that of all rows."""
     missing = rows.missing
     return Rows(
         tf.gather(rows.values, indices),
@@ -46,23 +46,23 @@ def gather_rows(rows: Rows, indices: Any) -> Rows:
 
 
 def row_weights(rows: Rows) -> np.ndarray:
-    """The power of each row's likelihood, of rows as arrays: [N], float64."""
+    """Return the weight of each of the rows, given as arrays: float64 [N]."""
     if rows.weight is None:
         return np.ones(len(rows.values))
     return rows.weight.astype(np.float64)
 
 
 def pad_to_slices(rows: Rows, slices: int, size: int) -> Rows:
-    """Arrays of all rows as [slices, size, ...], filled up with rows of weight 0."""
-    filling = slices * size - len(rows.values)
+    """Cut rows, given as arrays, into slices [slices, size, ...], padded with rows of weight 0."""
+    padding = slices * size - len(rows.values)
     weight = rows.weight
     if weight is None:
         weight = np.ones(len(rows.values), np.asarray(rows.values).dtype)
 
     def cut(array: Any) -> np.ndarray:
         array = np.asarray(array)
-        filled = np.concatenate([array, np.zeros((filling, *array.shape[1:]), array.dtype)])
-        return filled.reshape(slices, size, *array.shape[1:])
+        padded = np.concatenate([array, np.zeros((padding, *array.shape[1:]), array.dtype)])
+        return padded.reshape(slices, size, *array.shape[1:])
 
     missing = rows.missing
     if missing is not None:
@@ -71,7 +71,7 @@ def pad_to_slices(rows: Rows, slices: int, size: int) -> Rows:
 
 
 def observed_mask(rows: Rows) -> Any:
-    """1 where an entry is observed, 0 where it is missing: [N, D]; None where nothing is."""
+    """Return 1 for observed and 0 for missing entries [N, D]; None if no entry is missing."""
     if rows.missing is None:
         return None
     return tf.gather(rows.missing.observed, rows.missing.pattern)

@@ -1,4 +1,4 @@
-"""X at the door: checks, dtype, shift and scale, and the rows of each minibatch."""
+"""Standardise and subsample rows, and compute the Jacobian of their change of units."""
 
 from typing import NamedTuple
 
@@ -9,11 +9,11 @@ from bgmm_jd.data.units import Standardization
 
 
 class Data(NamedTuple):
-    """Rows ready for the fit, in centred and scaled units.
+    """Rows ready for the fit, in standardised units.
 
     rows : arrays in the dtype of the fit.
-    units : how to go back.
-    share : of a sample of the rows, the part that it is of them.
+    standardization : the shift and scale of each column.
+    sampling_fraction : fraction of all rows that a subsample contains; 1 otherwise.
     """
 
     rows: Rows
@@ -22,61 +22,65 @@ class Data(NamedTuple):
 
     @property
     def dtype(self) -> np.dtype:
-        """That of the fit."""
+        """The dtype of the fit."""
         return self.rows.values.dtype
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(N, D)."""
+        """Numbers of rows and of columns, (N, D)."""
         return self.rows.values.shape
 
     @property
     def total_weight(self) -> float:
-        """How many rows they are worth: N, or the sum of the row weights."""
+        """Sum of the row weights; N without weights."""
         weight = self.rows.weight
         return float(self.shape[0] if weight is None else weight.sum(dtype=np.float64))
 
     @property
     def log_det_jacobian(self) -> float:
-        """log |d user / d internal| of all rows, in nats: what their log density loses."""
+        """log |d x / d z| of all rows x = shift + scale z, in nats.
+
+        The log density of the rows in the units of X is that of the standardised rows less this.
+        """
         by_row = row_log_det_jacobian(self.rows, self.standardization)
         weight = self.rows.weight
         return float(by_row.sum() if weight is None else by_row @ weight.astype(np.float64))
 
 
 def standardize(X: np.ndarray, weight: np.ndarray | None = None, common: bool = False) -> Data:
-    """Centre each column and divide it by its standard deviation, so that float32 is enough.
+    """Centre each column and divide it by its standard deviation, so that float32 suffices.
 
-    A sum over a million float32 rows loses the digits that matter when the data lie far from
-    zero or are badly scaled; the moments themselves are therefore taken in float64. A constant
-    column is only centred. Rows of weight 0 are left out.
+    A sum over a million float32 rows loses the digits that matter if the data lie far from zero or
+    are badly scaled; the moments are therefore computed in float64. A constant column is only
+    centred. Rows of weight 0 are left out.
 
     Parameters
     ----------
-    X : [N, D]; NaN is a missing entry, and is not counted.
+    X : [N, D]
+        NaN is a missing entry, and does not count.
     weight : [N], optional
-        By which each row counts.
+        The weight of each row in the moments, and the power of its likelihood.
     common : bool
         Whether all columns are divided by one number, the root mean square of their standard
-        deviations, as a covariance that is the same in all directions needs.
+        deviations, as spherical covariances require.
 
     Raises
     ------
     ValueError
-        If a column holds nothing but NaN, or its spread is so large or small that its square
-        leaves the range of the dtype.
+        If a column has only NaN, or a standard deviation whose square is outside the range of the
+        dtype.
     """
     if weight is not None:
         X, weight = X[weight > 0], weight[weight > 0]
     empty = np.isnan(X).all(axis=0)
     if empty.any():
         column = int(np.flatnonzero(empty)[0])
-        raise ValueError(f"X's column {column} has no value at all. Drop the column.")
+        raise ValueError(f"X's column {column} has no value at all, only NaN. Drop the column.")
     low, high = (np.asarray(f(X, axis=0), np.float64) for f in (np.nanmin, np.nanmax))
     with np.errstate(all="ignore"):
         spread = high - low
         step = np.where(spread > 0, spread, 1.0)
-        unit = (np.asarray(X, np.float64) - low) / step  # in [0, 1]: no square can overflow
+        unit = (np.asarray(X, np.float64) - low) / step  # in [0, 1], so that no square overflows
         mean, sd = _mean_and_sd(unit, weight)
         scale = np.where(spread > 0, step * sd, 1.0)
         shift = np.where(spread > 0, low + step * mean, low)
@@ -94,7 +98,7 @@ def standardize(X: np.ndarray, weight: np.ndarray | None = None, common: bool = 
 
 
 def _as_dtype_weights(weight: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Row weights in the dtype of the fit; their sum is to be a float of it too."""
+    """Return row weights in the dtype of the fit, or raise if their sum overflows in it."""
     if not weight.sum() < np.finfo(dtype).max:
         raise ValueError(
             f"sample_weight has the sum {weight.sum():.3g}, outside the range of {dtype}. Use "
@@ -104,7 +108,7 @@ def _as_dtype_weights(weight: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def subsample(data: Data, most: int, rng: np.random.Generator) -> Data:
-    """At most so many of the rows, drawn without replacement, each standing for several."""
+    """Draw at most `most` rows without replacement, and raise their weights to the same total."""
     N = data.shape[0]
     chosen = np.sort(rng.choice(N, min(most, N), replace=False))
     rows, missing = data.rows, data.rows.missing
@@ -119,7 +123,7 @@ def subsample(data: Data, most: int, rng: np.random.Generator) -> Data:
 
 
 def _mean_and_sd(unit: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted mean and sd of each column, of the entries that are there."""
+    """Return the weighted mean and sd of the observed entries of each column."""
     if weight is None and not np.isnan(unit).any():
         return unit.mean(axis=0), unit.std(axis=0)
     there = ~np.isnan(unit)
@@ -132,7 +136,7 @@ def _mean_and_sd(unit: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarra
 
 def _check_range(scale: np.ndarray, precision: np.ndarray, dtype: np.dtype) -> None:
     limits = np.finfo(dtype)
-    # A thousandfold margin: components are narrower than the whole column.
+    # A margin of 1e6 for components whose sd is a thousandth of the whole column's.
     bad = ~((precision < limits.max / 1e6) & (precision > limits.tiny * 1e6))
     if bad.any():
         column = int(np.flatnonzero(bad)[0])
@@ -143,16 +147,16 @@ def _check_range(scale: np.ndarray, precision: np.ndarray, dtype: np.dtype) -> N
 
 
 def standardize_values(X: np.ndarray, units: Standardization) -> np.ndarray:
-    """Centre and scale new rows by the units of a fit; the dtype of X is kept.
+    """Centre and scale rows by the shift and scale of a fit, and keep the dtype of X.
 
-    What the dtype cannot hold is infinite.
+    Numbers too large for the dtype become infinite.
     """
     with np.errstate(over="ignore"):
         return ((np.asarray(X, np.float64) - units.shift) / units.scale).astype(X.dtype)
 
 
 def as_standardized_rows(X: np.ndarray, units: Standardization) -> Rows:
-    """Centred and scaled rows, NaN told from what is observed."""
+    """Return X as standardised `Rows`, with NaN as missing entries."""
     values = standardize_values(X, units)
     absent = np.isnan(values)
     if not absent.any():
@@ -163,7 +167,10 @@ def as_standardized_rows(X: np.ndarray, units: Standardization) -> Rows:
 
 
 def row_log_det_jacobian(rows: Rows, units: Standardization) -> np.ndarray:
-    """log |d user / d internal| of the observed entries of each row, in nats: float64 [N]."""
+    """Return log |d x / d z| of each row's observed entries, in nats: float64 [N].
+
+    x = shift + scale z is in the units of X, z in standardised units.
+    """
     logs = np.log(units.scale)
     if rows.missing is None:
         return np.full(len(rows.values), logs.sum())

@@ -1,4 +1,4 @@
-"""From centred and scaled units to the user's, for rows and for each variable of the model."""
+"""The change from standardised units to those of X, for rows and each variable of the model."""
 
 import enum
 from collections.abc import Iterable
@@ -9,10 +9,10 @@ import tensorflow as tf
 
 
 class Standardization(NamedTuple):
-    """The user's units: `x = shift + scale * z` for the centred and scaled rows `z`.
+    """Shift and scale of the columns of X: `x = shift + scale * z` for standardised rows `z`.
 
-    Both have shape [D] and `scale` is positive: float64 arrays outside the compiled loop, tensors
-    in the dtype of the fit inside it.
+    Both have shape [D], and `scale` is positive. They are float64 arrays outside compiled
+    functions, and tensors in the dtype of the fit inside them.
     """
 
     shift: Any
@@ -20,28 +20,28 @@ class Standardization(NamedTuple):
 
 
 def identity_standardization(features: int) -> Standardization:
-    """The units in which nothing changes."""
+    """Return the standardisation that changes nothing: shift 0 and scale 1."""
     return Standardization(np.zeros(features), np.ones(features))
 
 
 def as_standardization_tensors(units: Standardization, dtype: Any) -> Standardization:
-    """The same as tensors."""
+    """Return shift and scale as tensors."""
     return Standardization(*(tf.convert_to_tensor(np.asarray(v), dtype) for v in units))
 
 
 class Transformation(enum.Enum):
-    """What a variable of the model is measured in, and so how it goes to other units.
+    """How a variable of the model changes with the units of X.
 
-    The last axes of a variable are features, except those of a COMMON one, which has a single
-    number for all features and therefore needs columns that share one scale.
+    The last axis of a variable, or the last two of a matrix, are features. A COMMON variable has a
+    single number for all features instead, and therefore requires columns that share one scale.
     """
 
-    NONE = "has no unit of X"
-    LOCATION = "moves and scales with X"
+    NONE = "does not depend on the units of X"
+    LOCATION = "shifts and scales with X"
     SCALE = "scales with X, as a standard deviation does"
     PRECISION = "scales with the inverse square of X"
-    COMMON_SCALE = "a standard deviation of all features"
-    COMMON_PRECISION = "a precision of all features"
+    COMMON_SCALE = "one standard deviation for all features"
+    COMMON_PRECISION = "one precision for all features"
     SCALE_MATRIX = "the lower Cholesky factor of a covariance matrix"
     PRECISION_MATRIX = "the inverse of a covariance matrix"
 
@@ -50,11 +50,11 @@ MATRIX_TRANSFORMATIONS = (Transformation.SCALE_MATRIX, Transformation.PRECISION_
 
 
 class AffineMap(NamedTuple):
-    """How one variable goes to the user's units: `user = shift + factor * internal`.
+    """How a variable changes from standardised units to those of X: `x = shift + factor * z`.
 
-    `shift` is None where the variable has none, as a precision does. `log_det_jacobian` is
-    log |d user / d internal| of the last axes of the variable: of a vector of features, of the
-    single number of a COMMON one, or of the free entries of a matrix.
+    `shift` is None for variables without one, such as precisions. `log_det_jacobian` is
+    log |dx / dz| for the last axes of the variable: for a vector of features, for the single number
+    of a COMMON variable, or for the free entries of a matrix.
     """
 
     shift: Any
@@ -63,7 +63,7 @@ class AffineMap(NamedTuple):
 
 
 def affine_map(unit: Transformation, units: Standardization) -> AffineMap | None:
-    """The change of units of a variable; None for one without units of X."""
+    """Return the change of units of a variable; None if it does not depend on the units of X."""
     if unit is Transformation.NONE:
         return None
     scale = units.scale
@@ -89,7 +89,7 @@ def affine_map(unit: Transformation, units: Standardization) -> AffineMap | None
 
 
 def unstandardize(unit: Transformation, value: Any, units: Standardization) -> Any:
-    """A value (draws, say) of a variable, in the user's units."""
+    """Convert values of a variable, such as draws, from standardised units to those of X."""
     change = affine_map(unit, units)
     if change is None:
         return value
@@ -98,15 +98,16 @@ def unstandardize(unit: Transformation, value: Any, units: Standardization) -> A
 
 
 def unstandardize_cholesky(unit: Transformation, root: Any, units: Standardization) -> Any:
-    """The lower Cholesky factor of what `to_user` makes of a matrix: X -> F X F, root -> F root.
+    """Convert the lower Cholesky factor of a variable's matrix to the units of X.
 
-    Of a precision matrix, or of one that has no units of X.
+    `unstandardize` takes a precision matrix P to F P F with F = diag(1 / scale), and so the factor
+    of P is multiplied by F. A matrix that does not depend on the units of X keeps its factor.
     """
     return root / units.scale[:, None] if unit is Transformation.PRECISION_MATRIX else root
 
 
 def standardize_value(unit: Transformation, value: Any, units: Standardization) -> Any:
-    """The inverse of `to_user`."""
+    """Convert values of a variable from the units of X to standardised units."""
     change = affine_map(unit, units)
     if change is None:
         return value
@@ -116,7 +117,14 @@ def standardize_value(unit: Transformation, value: Any, units: Standardization) 
 def log_det_jacobian(
     variables: Iterable[tuple[Transformation, tuple[int, ...]]], units: Standardization
 ) -> Any:
-    """log |d user / d internal| over variables (unit, shape), in nats: what a density gains."""
+    """Return log |dx / dz| over all variables, in nats, for x in the units of X and z standardised.
+
+    A log density in standardised units is that in the units of X plus this.
+
+    Parameters
+    ----------
+    variables : the transformation and the shape of each variable.
+    """
     total = 0.0
     for unit, shape in variables:
         change = affine_map(unit, units)

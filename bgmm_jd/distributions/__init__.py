@@ -1,1 +1,1 @@
-"""Distributions whose draws and densities stay right for the posterior of a large data set."""
+"""Distributions whose draws and densities stay accurate for the posterior of a large data set."""

@@ -1,4 +1,4 @@
-"""Maps from real coordinates to proportions and to positive definite matrices."""
+"""Bijectors from real coordinates to proportions and to positive definite matrices."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from bgmm_jd.distributions import dirichlet
 
 
 class StickCoordinates(tfb.Bijector):
-    """K - 1 real numbers y as K proportions: the sticks are v[k] = sigmoid(y[k]).
+    """Map K - 1 real numbers y to K proportions w by breaking a stick, with v[k] = sigmoid(y[k]).
 
-    Volume is measured as a Dirichlet density does, in the first K - 1 proportions: the log of the
-    Jacobian is sum_k (log v[k] + log(1 - v[k]) + log R[k]). Proportions are raised to the least of
-    a draw; below the smallest normal float they are taken for it on the way back.
+    See `stick_breaking` for v and R. The log-det-Jacobian is that of the first K - 1 proportions,
+    in which the density of a Dirichlet is defined: sum_k (log v[k] + log(1 - v[k]) + log R[k]).
+    The forward map raises proportions below `LEAST_PROPORTION` to it; the inverse raises those
+    below the smallest normal float to that float.
     """
 
     def __init__(self, validate_args: bool = False, name: str = "sticks") -> None:
@@ -29,8 +30,8 @@ class StickCoordinates(tfb.Bijector):
             tf.exp(log_weights_from_sticks(_log_sigmoids(y))), dirichlet.LEAST_PROPORTION
         )
 
-    def _inverse(self, x: tf.Tensor) -> tf.Tensor:
-        log_sticks, _ = log_sticks_from_weights(x)
+    def _inverse(self, weights: tf.Tensor) -> tf.Tensor:
+        log_sticks, _ = log_sticks_from_weights(weights)
         return log_sticks[..., 0] - log_sticks[..., 1]
 
     def _forward_log_det_jacobian(self, y: tf.Tensor) -> tf.Tensor:
@@ -52,58 +53,77 @@ class StickCoordinates(tfb.Bijector):
 
 
 def log_weights_from_sticks(log_sticks: tf.Tensor) -> tf.Tensor:
-    """Logs of the pieces [..., K], or what adds up like them, from those of (v, 1 - v).
+    """Return log weights [..., K] from the logs of (v, 1 - v), [..., K - 1, 2].
 
     ::
 
         log w[k] = log v[k] + sum_{j<k} log(1 - v[j]),    log w[K] = sum_{j<K} log(1 - v[j]).
+
+    The map is linear, so it also turns derivatives of these logs into those of the log weights.
     """
-    taken, left = log_sticks[..., 0], log_sticks[..., 1]
-    zero = tf.zeros_like(tf.reduce_sum(taken, axis=-1, keepdims=True))  # also where K = 1
-    before = tf.concat([zero, tf.cumsum(left, axis=-1)], axis=-1)
-    return tf.concat([taken, zero], axis=-1) + before
+    log_taken, log_left = log_sticks[..., 0], log_sticks[..., 1]
+    # The sum has the right shape, and is zero, for K = 1 too.
+    zero = tf.zeros_like(tf.reduce_sum(log_taken, axis=-1, keepdims=True))
+    log_remaining = tf.concat([zero, tf.cumsum(log_left, axis=-1)], axis=-1)
+    return tf.concat([log_taken, zero], axis=-1) + log_remaining
 
 
-def log_sticks_from_weights(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The logs of (v, 1 - v) [..., K - 1, 2] of proportions, and of what is left before a break.
+def log_sticks_from_weights(weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the logs of (v, 1 - v) and of the stick R that remains before each break.
 
-    Differences of logs: the gradient of a quotient divides twice by the whole, which XLA makes one
-    division by its square, and that of 1e-30 is zero in float32.
+    Quotients are formed as differences of logs. The gradient of a quotient divides twice by the
+    denominator, which XLA turns into one division by its square; in float32 the square of 1e-30
+    is zero.
+
+    Parameters
+    ----------
+    weights : tensor [..., K]
+        Proportions. Those below the smallest normal float are raised to it.
+
+    Returns
+    -------
+    tensor [..., K - 1, 2], tensor [..., K - 1]
     """
-    tiny = float(np.finfo(x.dtype.as_numpy_dtype).tiny)
-    x = tf.maximum(x, tiny)
-    # Sums from the far end: 1 - w[1] - ... - w[k] would have no digits of a short tail.
-    log_remaining = tf.math.log(tf.cumsum(x, axis=-1, reverse=True))
-    parts = tf.stack([tf.math.log(x[..., :-1]), log_remaining[..., 1:]], axis=-1)
-    whole = log_remaining[..., :-1]
-    # A share rounded to below the smallest float, or above 1, is out of a density's reach.
+    tiny = float(np.finfo(weights.dtype.as_numpy_dtype).tiny)
+    weights = tf.maximum(weights, tiny)
+    # Summed from the last weight on: 1 - w[1] - ... - w[k] would have no correct digit if little
+    # remains.
+    log_sums = tf.math.log(tf.cumsum(weights, axis=-1, reverse=True))
+    log_parts = tf.stack([tf.math.log(weights[..., :-1]), log_sums[..., 1:]], axis=-1)
+    log_remaining = log_sums[..., :-1]
+    # Rounding can bring a share below the smallest normal float or above 1, where the density of a
+    # break is not defined. 1e-4 is several roundings of log(tiny), so exp(least) is normal.
     least = math.log(tiny) + 1e-4
-    return tf.clip_by_value(parts - whole[..., tf.newaxis], least, 0.0), whole
+    return tf.clip_by_value(log_parts - log_remaining[..., tf.newaxis], least, 0.0), log_remaining
 
 
 def _log_sigmoids(y: tf.Tensor) -> tf.Tensor:
-    """log sigmoid(y) and log(1 - sigmoid(y)): [..., 2]."""
+    """Return log sigmoid(y) and log(1 - sigmoid(y)), stacked along a last axis of 2."""
     return tf.stack([tf.math.log_sigmoid(y), tf.math.log_sigmoid(-y)], axis=-1)
 
 
 def matrix_coordinates() -> tfb.Bijector:
-    """From a whole real space to positive definite matrices."""
+    """Return the bijector from R^(D (D + 1) / 2) to positive definite matrices [D, D]."""
     return tfb.Chain([tfb.CholeskyOuterProduct(), cholesky_coordinates()])
 
 
 def cholesky_coordinates() -> tfb.Bijector:
-    """From the same space to the lower Cholesky factors of those matrices."""
+    """Return the bijector from R^(D (D + 1) / 2) to the lower Cholesky factors of such matrices.
+
+    The diagonal is the exponential of its coordinates.
+    """
     return tfb.FillScaleTriL(diag_bijector=tfb.Exp(), diag_shift=None)
 
 
 class InDtype(tfb.Bijector):
-    """A bijector with numbers of one dtype in it, for points of another.
+    """Apply a bijector whose parameters have one dtype to points of another.
 
-    The prior's dtype is TFP's own where the user did not ask, and that of the fit is X's.
+    The bijector of a variable has the dtype of the prior, which is TFP's default unless the user
+    chose one; a fit runs in the dtype of X.
     """
 
-    def __init__(self, bijector: tfb.Bijector, dtype: tf.DType):
-        self._inner, self._of_inner = bijector, dtype
+    def __init__(self, bijector: tfb.Bijector, dtype: tf.DType) -> None:
+        self._wrapped, self._wrapped_dtype = bijector, dtype
         super().__init__(
             forward_min_event_ndims=bijector.forward_min_event_ndims,
             inverse_min_event_ndims=bijector.inverse_min_event_ndims,
@@ -113,35 +133,36 @@ class InDtype(tfb.Bijector):
         )
 
     def _forward(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.cast(self._inner.forward(tf.cast(x, self._of_inner)), x.dtype)
+        return tf.cast(self._wrapped.forward(tf.cast(x, self._wrapped_dtype)), x.dtype)
 
     def _inverse(self, y: tf.Tensor) -> tf.Tensor:
-        return tf.cast(self._inner.inverse(tf.cast(y, self._of_inner)), y.dtype)
+        return tf.cast(self._wrapped.inverse(tf.cast(y, self._wrapped_dtype)), y.dtype)
 
     def _forward_log_det_jacobian(self, x: tf.Tensor) -> tf.Tensor:
         ndims = self.forward_min_event_ndims
-        inner = tf.cast(x, self._of_inner)
-        return tf.cast(self._inner.forward_log_det_jacobian(inner, event_ndims=ndims), x.dtype)
+        point = tf.cast(x, self._wrapped_dtype)
+        return tf.cast(self._wrapped.forward_log_det_jacobian(point, event_ndims=ndims), x.dtype)
 
     def _forward_event_shape(self, shape: tf.TensorShape) -> tf.TensorShape:
-        return self._inner.forward_event_shape(shape)
+        return self._wrapped.forward_event_shape(shape)
 
     def _inverse_event_shape(self, shape: tf.TensorShape) -> tf.TensorShape:
-        return self._inner.inverse_event_shape(shape)
+        return self._wrapped.inverse_event_shape(shape)
 
 
 class ScaleMatrix(tfb.Bijector):
-    """Multiply a symmetric or a lower triangular matrix [D, D], entry by entry.
+    """Multiply a symmetric or lower triangular matrix [D, D] elementwise by a constant factor.
 
-    `tfb.Scale` would count the volume of all D^2 entries, as if they were free.
+    `tfb.Scale` would count all D^2 entries as free in its log-det-Jacobian; here the caller gives
+    the log-det-Jacobian of the free entries.
     """
 
-    def __init__(self, factor: tf.Tensor, log_det_jacobian: tf.Tensor):
+    def __init__(self, factor: tf.Tensor, log_det_jacobian: tf.Tensor) -> None:
         self._factor, self._log_det_jacobian = factor, log_det_jacobian
         super().__init__(
             forward_min_event_ndims=2,
             is_constant_jacobian=True,
-            parameters={"factor": factor, "log_volume": log_det_jacobian},
+            parameters={"factor": factor, "log_det_jacobian": log_det_jacobian},
             validate_args=False,
             name="scale_matrix",
         )

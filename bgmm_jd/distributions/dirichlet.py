@@ -1,4 +1,4 @@
-"""A Dirichlet distribution whose draws and gradients need no loops."""
+"""A Dirichlet distribution whose draws and gradients are computed without loops."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ from bgmm_jd.distributions.standard_gamma import (
     with_relative_gradient,
 )
 
-# Of a draw of proportions, in either dtype: a density in float32 could not tell smaller ones apart,
-# and its gradient, up to 1 / eps over the proportion, must still be a float.
+# The smallest proportion of a draw, in either dtype. A density in float32 cannot distinguish
+# smaller ones, and its gradient, up to 1 / eps over the proportion, must not overflow.
 LEAST_PROPORTION = 1e-30
 
 
 class Dirichlet(tfd.Dirichlet):
-    """`tfd.Dirichlet` with loop-free draws and a log density right for large concentrations.
+    """Draw from a Dirichlet without loops; the log density is accurate for large concentrations.
 
-    Constructor, properties, moments and divergences are inherited; for seeds and gradients see
-    `Gamma`. A component below `LEAST_PROPORTION` is raised to it, and keeps its relative gradient.
+    Constructor, properties, moments and divergences are those of `tfd.Dirichlet`; seeds and
+    gradients are as in `Gamma`. A component of a draw that is below `LEAST_PROPORTION` is raised
+    to it and keeps its relative gradient.
 
-    Off the simplex, where there is no density, `log_prob` exceeds that of `tfd.Dirichlet` by
-    A (1 - sum(x)), A the total concentration. That makes it level across the simplex: a draw whose
-    sum is an eps away from 1 is not charged A eps, and the gradient carries no constant of size A.
+    Off the simplex, where the density is not defined, `log_prob` exceeds that of `tfd.Dirichlet`
+    by A (1 - sum(x)), with A the total concentration. This cancels its slope of size A in the
+    direction that leaves the simplex: a draw whose sum is an eps away from 1 does not lose A eps,
+    and the gradient has no constant of size A.
     """
 
     _antithetic = False
@@ -47,26 +49,27 @@ class Dirichlet(tfd.Dirichlet):
         value = parts / tf.reduce_sum(parts, axis=-1, keepdims=True)
         value = tf.maximum(value, LEAST_PROPORTION)
         return with_relative_gradient(
-            value, z.change - tf.reduce_sum(value * z.change, axis=-1, keepdims=True)
+            value, z.log_change - tf.reduce_sum(value * z.log_change, axis=-1, keepdims=True)
         )
 
     def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
-        # Independent z_k ~ Gamma(a_k) have the density of x = z / sum(z), times that of
-        # sum(z) ~ Gamma(A), over the Jacobian sum(z)^(K-1). Read it at sum(z) = A.
+        # The joint density of independent z_k ~ Gamma(a_k), times the Jacobian sum(z)^(K - 1), is
+        # the density of x = z / sum(z) times that of sum(z) ~ Gamma(A). Evaluated at sum(z) = A.
         concentration = tf.convert_to_tensor(self.concentration)
         total = tf.reduce_sum(concentration, axis=-1)
         mean = concentration / total[..., tf.newaxis]
         parts = log_density_at_mean(concentration) + log_kernel(x, mean, concentration)
-        jacobian = tf.cast(tf.shape(concentration)[-1] - 1, self.dtype) * tf.math.log(total)
-        log_prob = tf.reduce_sum(parts, axis=-1) - log_density_at_mean(total) + jacobian
+        log_jacobian = tf.cast(tf.shape(concentration)[-1] - 1, self.dtype) * tf.math.log(total)
+        log_prob = tf.reduce_sum(parts, axis=-1) - log_density_at_mean(total) + log_jacobian
         if self.force_probs_to_zero_outside_support:
-            tolerance = 10 * np.finfo(self.dtype.as_numpy_dtype).eps  # that of tfd.Dirichlet
+            # The tolerance is that of tfd.Dirichlet.
+            tolerance = 10 * np.finfo(self.dtype.as_numpy_dtype).eps
             on_simplex = tf.abs(tf.reduce_sum(x, axis=-1) - 1.0) < tolerance
             return tf.where(on_simplex & tf.reduce_all(x >= 0, axis=-1), log_prob, -math.inf)
         return log_prob
 
 
 class AntitheticDirichlet(Dirichlet):
-    """`Dirichlet` whose draws come in pairs, from normal draws that are mirror images."""
+    """Draw antithetic pairs from a `Dirichlet`, made from normal draws x and -x."""
 
     _antithetic = True

@@ -11,10 +11,10 @@ from bgmm_jd.backend.random import normal, stateless_seed
 
 
 class Normal(tfd.Normal):
-    """`tfd.Normal` whose draws are the same in eager mode, in a graph and under XLA.
+    """Draw from a normal distribution, with the same draws in eager mode, in a graph and under XLA.
 
-    All else is inherited. Draws are loc + scale * normal(...), so reparameterized; an integer
-    `seed` is taken as it is (see `stateless_seed`).
+    Everything else is that of `tfd.Normal`. Draws are loc + scale * normal(...), hence
+    reparameterized; an integer `seed` determines them (see `random.stateless_seed`).
     """
 
     _antithetic = False
@@ -29,6 +29,6 @@ class Normal(tfd.Normal):
 
 
 class AntitheticNormal(Normal):
-    """`Normal` whose draws come in pairs, as far above the mean as below."""
+    """Draw antithetic pairs from a `Normal`: partners are symmetric about the mean."""
 
     _antithetic = True

@@ -1,11 +1,12 @@
-"""Stick-breaking proportions: a generalised Dirichlet distribution, draws and densities.
+"""Stick-breaking proportions: a generalised Dirichlet distribution.
 
 A stick of length 1 is broken K - 1 times. The k-th break takes the share v[k] of what remains:
 
     v[k] ~ Beta(a[k], b[k]), independent,    w[k] = v[k] R[k],    R[k] = prod_{j<k} (1 - v[j]),
 
-and the last piece w[K] is what then remains. In this file v[k] and 1 - v[k] are kept as a pair,
-each with its own digits, and so are the sums R[k] = w[k] + ... + w[K]: no tail is a difference.
+and the last piece w[K] is the remainder. In this file v[k] and 1 - v[k] are kept as a pair, both to
+full relative accuracy, and R[k] is the sum w[k] + ... + w[K]: no small number is computed as a
+difference.
 
 References
 ----------
@@ -33,12 +34,13 @@ from bgmm_jd.distributions.bijectors import (
     log_weights_from_sticks,
 )
 
-# What must be left of a stick for its break to have a gradient: the least proportion is a rounding.
-_LOG_LEAST_STICK = math.log(dirichlet.LEAST_PROPORTION / np.finfo(np.float32).eps)
+# Log of the length of the shortest stick whose break has a gradient. `LEAST_PROPORTION` is one
+# float32 rounding of that length; raising pieces to it distorts how a shorter stick is broken.
+LOG_LEAST_STICK = math.log(dirichlet.LEAST_PROPORTION / np.finfo(np.float32).eps)
 
 
 def dirichlet_process(K: int, alpha: Any) -> tf.Tensor:
-    """Concentrations of the weights of a Dirichlet process, cut off at K components.
+    """Return the stick-breaking concentrations of a Dirichlet process truncated to K components.
 
     ::
 
@@ -49,21 +51,24 @@ def dirichlet_process(K: int, alpha: Any) -> tf.Tensor:
     Parameters
     ----------
     K : int
-        Number of components kept, more than are expected to be needed.
+        Number of components kept; choose more than are expected to be needed.
     alpha : float or tensor [...], positive
-        The larger, the more components share the weight: for N rows about
-        alpha log(1 + N / alpha) of them are occupied. Its dtype is that of the result; float32 for
-        a Python number.
+        Concentration of the process. The larger it is, the more components share the weight: about
+        alpha log(1 + N / alpha) of them are occupied by N rows. The result has its dtype, or
+        float32 if it is a Python number.
 
     Returns
     -------
     tensor [..., K - 1, 2]
-        For `StickBreaking`.
+        The concentrations of a `StickBreaking`.
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is out of its range. A tensor `alpha` is not looked into: it may be a draw.
+    TypeError
+        If K is not an integer.
+    ValueError
+        If K is below 1, or `alpha` is not finite and positive. The values of a tensor are not
+        checked, because it may be a draw.
     """
     if isinstance(K, bool) or not isinstance(K, Integral):
         raise TypeError(f"K must be an integer; got {K!r} ({type(K).__name__}).")
@@ -77,34 +82,38 @@ def dirichlet_process(K: int, alpha: Any) -> tf.Tensor:
 
 
 class StickBreaking(tfd.Distribution):
-    """Proportions [K] from breaking a stick K - 1 times: see the head of this file.
+    """Distribution of the proportions w [K] that result from breaking a stick K - 1 times.
 
     ::
 
-        log p(w) = sum_{k<K} (log Beta(v[k]; a[k], b[k]) - log R[k]),    v[k] = w[k] / R[k],
+        v[k] ~ Beta(a[k], b[k]), independent,    w[k] = v[k] R[k],    R[k] = prod_{j<k} (1 - v[j]),
 
-    a density in the first K - 1 proportions, as a Dirichlet's is. Where b[k] = a[k+1] + b[k+1],
-    it is the Dirichlet with concentrations (a[1], ..., a[K-1], b[K-1]).
+        log p(w) = sum_{k<K} (log Beta(v[k]; a[k], b[k]) - log R[k]),
+
+    and w[K] is the remainder. As for a Dirichlet, this is a density in the first K - 1 proportions.
+    If b[k] = a[k+1] + b[k+1] for all k < K - 1, it is that of a Dirichlet with concentrations
+    (a[1], ..., a[K-1], b[K-1]).
 
     Draws are the same in eager mode, in a graph and under XLA, and reparameterized to first order,
-    for concentrations from 0.05 to 1e8: see `gamma.Dirichlet`. An integer `seed` is taken as it is
-    (see `draws.stateless_seed`).
+    for concentrations from 0.05 to 1e8, as those of `dirichlet.Dirichlet` are. An integer `seed`
+    determines them (see `random.stateless_seed`).
 
-    A component below `gamma.LEAST_PROPORTION` is raised to it in a draw, and keeps its relative
-    gradient. How components so small share their part of the stick is lost, so a break has no
-    gradient where hardly more than that is left to break. What is left is independent of how it
-    breaks: the gradient that the other draws tell is the right one times their share. `log_prob`
-    raises components below the smallest normal float to it.
+    A component of a draw that is below `dirichlet.LEAST_PROPORTION` is raised to it and keeps its
+    relative gradient. This loses how such small components share their part of the stick, so the
+    gradient of a break is zero in draws where less than exp(`LOG_LEAST_STICK`) is left to break.
+    As the length of the remaining stick is independent of how it breaks, the expected gradient is
+    the exact one times the probability of the other draws. `log_prob` raises components below the
+    smallest normal float to that float.
 
     Parameters
     ----------
     concentration : tensor [..., K - 1, 2]
-        The pairs (a[k], b[k]), all positive. K = 1 is a point mass at 1, of log density 0.
+        The pairs (a[k], b[k]), all positive. K = 1 is a point mass at 1, with log density 0.
 
     Raises
     ------
     ValueError
-        If `concentration` has not the last two axes above.
+        If the last two axes of `concentration` are not [K - 1, 2].
     """
 
     _antithetic = False
@@ -118,8 +127,8 @@ class StickBreaking(tfd.Distribution):
     ) -> None:
         parameters = dict(locals())
         with tf.name_scope(name) as scope:
-            # What can change stays what it is, to be read when it is used.
-            if not _can_change(concentration):
+            # Variables are kept, so that their values are read at each use.
+            if not _is_variable(concentration):
                 concentration = _as_tensor(concentration)
             _check_shape(concentration.shape)
             self._concentration = concentration
@@ -134,12 +143,12 @@ class StickBreaking(tfd.Distribution):
 
     @property
     def concentration(self) -> Any:
-        """The pairs (a[k], b[k]): [..., K - 1, 2]."""
+        """Return the pairs (a[k], b[k]), [..., K - 1, 2]."""
         return self._concentration
 
     @classmethod
     def _parameter_properties(cls, dtype: Any, num_classes: Any = None) -> dict[str, Any]:
-        def low() -> tfb.Bijector:
+        def positive() -> tfb.Bijector:
             return tfb.Softplus(low=np.finfo(tf.as_dtype(dtype).as_numpy_dtype).eps)
 
         def shape(event_shape: Any) -> tf.Tensor:
@@ -147,7 +156,7 @@ class StickBreaking(tfd.Distribution):
             return tf.concat([event_shape[:-1], [event_shape[-1] - 1, 2]], axis=0)
 
         properties = tfp.util.ParameterProperties(
-            event_ndims=2, shape_fn=shape, default_constraining_bijector_fn=low
+            event_ndims=2, shape_fn=shape, default_constraining_bijector_fn=positive
         )
         return {"concentration": properties}
 
@@ -163,13 +172,17 @@ class StickBreaking(tfd.Distribution):
         concentration = tf.convert_to_tensor(self.concentration)
         shape = tf.concat([[n], tf.shape(concentration)], axis=0)
         seed = random.stateless_seed(seed, salt="StickBreaking")
-        sticks, change = _draw_pairs(tf.broadcast_to(concentration, shape), seed, self._antithetic)
+        sticks, log_change = _draw_sticks(
+            tf.broadcast_to(concentration, shape), seed, self._antithetic
+        )
         log_sticks = tf.math.log(sticks)
         value = tf.exp(log_weights_from_sticks(log_sticks))
         value = tf.maximum(value, dirichlet.LEAST_PROPORTION)
         log_remaining = tf.cumsum(log_sticks[..., 1:], axis=-2, exclusive=True)
-        change = tf.where(log_remaining > _LOG_LEAST_STICK, change, tf.zeros_like(change))
-        return standard_gamma.with_relative_gradient(value, log_weights_from_sticks(change))
+        log_change = tf.where(
+            log_remaining > LOG_LEAST_STICK, log_change, tf.zeros_like(log_change)
+        )
+        return standard_gamma.with_relative_gradient(value, log_weights_from_sticks(log_change))
 
     def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
         log_sticks, log_remaining = log_sticks_from_weights(x)
@@ -180,20 +193,20 @@ class StickBreaking(tfd.Distribution):
         return tf.exp(log_weights_from_sticks(tf.math.log(self._stick_means())))
 
     def _variance(self) -> tf.Tensor:
-        """E[w]^2 (E[w^2] / E[w]^2 - 1): a w[k] is a product of independent factors.
+        """Compute E[w]^2 (E[w^2] / E[w]^2 - 1).
 
-        E[f^2] / E[f]^2 = 1 + Var[f] / E[f]^2 for each factor f; for v, Var / E^2 is
-        b / (a (a + b + 1)).
+        Each w[k] is a product of independent factors f, with E[f^2] / E[f]^2 = 1 + Var[f] / E[f]^2.
+        For f = v, Var[f] / E[f]^2 is b / (a (a + b + 1)).
         """
         concentration = tf.convert_to_tensor(self.concentration)
         total = tf.reduce_sum(concentration, axis=-1, keepdims=True)
-        spread = tf.reverse(concentration, axis=[-1]) / concentration / (total + 1.0)
+        relative_variance = tf.reverse(concentration, axis=[-1]) / concentration / (total + 1.0)
         return tf.square(self._mean()) * tf.math.expm1(
-            log_weights_from_sticks(tf.math.log1p(spread))
+            log_weights_from_sticks(tf.math.log1p(relative_variance))
         )
 
     def _stick_means(self) -> tf.Tensor:
-        """E[v] and E[1 - v]: [..., K - 1, 2]."""
+        """Return E[v] and E[1 - v], [..., K - 1, 2]."""
         concentration = tf.convert_to_tensor(self.concentration)
         return concentration / tf.reduce_sum(concentration, axis=-1, keepdims=True)
 
@@ -201,7 +214,7 @@ class StickBreaking(tfd.Distribution):
         return StickCoordinates(validate_args=self.validate_args)
 
     def _parameter_control_dependencies(self, is_init: bool) -> list[Any]:
-        if not self.validate_args or is_init == _can_change(self.concentration):
+        if not self.validate_args or is_init == _is_variable(self.concentration):
             return []
         message = "Argument `concentration` must be positive."
         return [tf.debugging.assert_positive(self.concentration, message=message)]
@@ -217,21 +230,24 @@ class StickBreaking(tfd.Distribution):
 
 
 class AntitheticStickBreaking(StickBreaking):
-    """`StickBreaking` whose draws come in pairs, from normal draws that are mirror images."""
+    """Draw antithetic pairs from a `StickBreaking`, made from normal draws x and -x."""
 
     _antithetic = True
 
 
 def beta_parameters_of_dirichlet(concentration: tf.Tensor) -> tf.Tensor:
-    """The pairs (a[k], b[k]) [..., K - 1, 2] of a Dirichlet: b[k] = a[k+1] + ... + a[K]."""
-    rest = tf.cumsum(concentration, axis=-1, reverse=True)
-    return tf.stack([concentration[..., :-1], rest[..., 1:]], axis=-1)
+    """Return the pairs (a[k], b[k]), [..., K - 1, 2], of the breaks of a Dirichlet [..., K].
+
+    b[k] = a[k+1] + ... + a[K].
+    """
+    sums = tf.cumsum(concentration, axis=-1, reverse=True)
+    return tf.stack([concentration[..., :-1], sums[..., 1:]], axis=-1)
 
 
 def log_prob_of_stick_coordinates(pairs: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Log density [..., K - 1] of each of the `StickCoordinates` of weights [..., K].
+    """Return the log density [..., K - 1] of each of the `StickCoordinates` of weights [..., K].
 
-    That of logit v[k] is Beta(v[k]; a[k], b[k]) v[k] (1 - v[k]).
+    The density of the coordinate logit v[k] is Beta(v[k]; a[k], b[k]) v[k] (1 - v[k]).
     """
     log_sticks, _ = log_sticks_from_weights(weights)
     density = dirichlet.Dirichlet(pairs).log_prob(tf.exp(log_sticks))
@@ -239,12 +255,12 @@ def log_prob_of_stick_coordinates(pairs: tf.Tensor, weights: tf.Tensor) -> tf.Te
 
 
 def _as_tensor(value: Any) -> tf.Tensor:
-    """Of its own dtype; float32 for Python numbers and integers."""
+    """Convert to a tensor of the same dtype, or of float32 for Python numbers and integers."""
     dtype = tf.as_dtype(getattr(value, "dtype", tf.float32))
     return tf.convert_to_tensor(value, dtype if dtype.is_floating else tf.float32)
 
 
-def _can_change(parameter: Any) -> bool:
+def _is_variable(parameter: Any) -> bool:
     return isinstance(parameter, tf.Variable | tfp.util.DeferredTensor)
 
 
@@ -253,20 +269,20 @@ def _check_shape(shape: tf.TensorShape) -> None:
     if known and (shape.rank < 2 or shape[-1] not in (2, None)):
         raise ValueError(
             "concentration must have shape [..., K - 1, 2], a pair (a, b) for each break; "
-            f"got {shape}. dirichlet_process(K, alpha) makes one."
+            f"got {shape}. `dirichlet_process(K, alpha)` returns such a tensor."
         )
 
 
-def _draw_pairs(
+def _draw_sticks(
     concentration: tf.Tensor, seed: tf.Tensor, antithetic: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Draws of (v, 1 - v), and the number 0 with the gradients of their logs: [..., 2] both."""
+    """Draw (v, 1 - v), and zeros that have the gradients of their logs; both are [..., 2]."""
     z = standard_gamma.draw_standard_gamma(concentration, seed, antithetic)
     # Relative to the larger factor, whose scale is at least 10: the sum cannot vanish.
     largest = tf.reduce_max(z.log_factor, axis=-1, keepdims=True)
     parts = z.scale * tf.exp(z.log_factor - largest)
     value = parts / tf.reduce_sum(parts, axis=-1, keepdims=True)
-    # The change of log v is 1 - v times that of the log of v / (1 - v), which is the one below; of
-    # log(1 - v), -v times it.
-    apart = z.change[..., :1] - z.change[..., 1:]
-    return value, tf.reverse(value, axis=[-1]) * tf.concat([apart, -apart], axis=-1)
+    # dlog v = (1 - v) dlogit v,    dlog(1 - v) = -v dlogit v.
+    logit_change = z.log_change[..., :1] - z.log_change[..., 1:]
+    signed = tf.concat([logit_change, -logit_change], axis=-1)
+    return value, tf.reverse(value, axis=[-1]) * signed

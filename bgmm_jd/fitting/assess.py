@@ -1,4 +1,4 @@
-"""The elbo, k-hat and status of what the search has found."""
+"""Assessment of a fit: elbo, k-hat, and the verdict that becomes its status."""
 
 import warnings
 from dataclasses import replace
@@ -10,37 +10,29 @@ from bgmm_jd.backend.random import stateless_seed
 from bgmm_jd.calibration.calibrate import calibrate_approximation
 from bgmm_jd.calibration.importance_sampling import surrogate_khat
 from bgmm_jd.calibration.psis import KHAT_LIMIT
-from bgmm_jd.fitting.search import FULL_BATCH_ROWS, SearchPlan, SearchResult
+from bgmm_jd.fitting.search import SearchPlan, SearchResult
 from bgmm_jd.model.prior_summaries import smallest_weight
-from bgmm_jd.optimization import full_data
-from bgmm_jd.optimization.restarts import RIVAL_NATS, Restart
+from bgmm_jd.optimization.full_data import full_data_elbo
+from bgmm_jd.optimization.restarts import Restart
 from bgmm_jd.optimization.single_run import RunResult
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.prediction import expected_counts
-from bgmm_jd.variational.approximation import Approximation, Draws, draw_mean_field
+from bgmm_jd.settings import AssessmentSettings, Settings
+from bgmm_jd.variational.approximation import (
+    Approximation,
+    Draws,
+    draw_mean_field,
+    sample_mean_field,
+)
 from bgmm_jd.variational.evaluation import log_joint_of_draws
-
-_EMPTIEST_DRAWS, _WEIGHT_DRAWS = 16, 500
-_EMPTY_BY_PRIOR = 0.05  # rows: a twentieth of what an occupied component has at least
-_ELBO_BUDGET = 2**23  # draws x rows x features
-_FEWEST_ELBO_DRAWS, _MOST_ELBO_DRAWS = 32, 500
-
-
-def with_verdict(posterior: Posterior, found: SearchResult) -> Posterior:
-    """The same with its verdict, and a warning if that is not a good one."""
-    emptiest = (
-        smallest_expected_count(posterior) if posterior.status is Status.CONVERGED else np.inf
-    )
-    status = decide_status(posterior.status, found.best, found.restarts, posterior.khat, emptiest)
-    posterior = replace(posterior, status=status)
-    if not posterior.status.good:
-        warnings.warn(str(posterior.status), RuntimeWarning, stacklevel=3)
-    return posterior
 
 
 class Assessment(NamedTuple):
-    """What the found surrogate is worth, in internal units; NaN where that is not known."""
+    """The elbo in standardised units, its standard error, k-hat and status.
+
+    NaN where a number is not known.
+    """
 
     elbo: float
     elbo_se: float
@@ -49,86 +41,118 @@ class Assessment(NamedTuple):
 
 
 def assess(
-    inside: Approximation, best: RunResult, plan: SearchPlan, calibrate: bool
+    approximation: Approximation, best: RunResult, plan: SearchPlan, calibrate: bool
 ) -> tuple[Approximation, Assessment]:
-    """What to draw from, and what that is worth; Ctrl-C keeps what is known by then."""
-    worth = Assessment(best.elbo, np.nan, np.nan, best.status)
-    try:
-        N, D = inside.data.shape
-        draws = draw_mean_field(inside, _elbo_draws(N, D), plan.seed)
-        elbo, elbo_se = _elbo(inside, draws, plan)
-        worth = worth._replace(elbo=elbo, elbo_se=elbo_se)
-        if not np.isfinite(elbo):
-            worth = worth._replace(status=Status.DIVERGED)
-        if worth.status is Status.DIVERGED:
-            return inside, worth
-        if calibrate:
-            inside, khat = calibrate_approximation(inside, draws, plan.seed)
-        else:
-            khat = surrogate_khat(inside, draws, plan.seed)
-        return inside, worth._replace(khat=khat)
-    except KeyboardInterrupt:
-        return inside, worth._replace(status=Status.INTERRUPTED)
+    """Estimate the elbo of the fitted surrogate, calibrate it, and compute k-hat.
 
-
-def smallest_expected_count(posterior: Posterior) -> float:
-    """Expected number of rows of the smallest component; of very many rows, by its weight.
-
-    Infinite under a prior that leaves components empty, as a sparse or a stick-breaking one does.
+    Ctrl-C keeps what is known by then.
     """
-    data = posterior.inside.data
-    sparse = smallest_weight(posterior.inside.model.prior) * data.total_weight < _EMPTY_BY_PRIOR
-    if sparse or posterior.inside.model.is_stick_breaking:
-        return np.inf
-    if data.shape[0] > FULL_BATCH_ROWS:
-        weights = draw_mean_field(posterior.inside, _WEIGHT_DRAWS, seed=0).theta["weights"]
-        return data.total_weight * float(np.mean(weights, axis=0).min())
-    few = draw_mean_field(posterior.inside, _EMPTIEST_DRAWS, seed=0).theta
-    return float(expected_counts(posterior, few).min())
+    assessment = Assessment(best.elbo, np.nan, np.nan, best.status)
+    problem, params = approximation.problem, approximation.params
+    try:
+        draws = draw_mean_field(problem, params, _elbo_draws(approximation), plan.seed)
+        elbo, elbo_se = elbo_of_surrogate(approximation, draws, plan)
+        assessment = assessment._replace(elbo=elbo, elbo_se=elbo_se)
+        if not np.isfinite(elbo):
+            assessment = assessment._replace(status=Status.DIVERGED)
+        if assessment.status is Status.DIVERGED:
+            return approximation, assessment
+        if calibrate:
+            approximation, khat = calibrate_approximation(approximation, draws, plan.seed)
+        else:
+            khat = surrogate_khat(approximation, draws, plan.seed)
+        return approximation, assessment._replace(khat=khat)
+    except KeyboardInterrupt:
+        return approximation, assessment._replace(status=Status.INTERRUPTED)
 
 
-def _elbo_draws(N: int, D: int) -> int:
-    return int(np.clip(_ELBO_BUDGET // (N * D), _FEWEST_ELBO_DRAWS, _MOST_ELBO_DRAWS))
+def _elbo_draws(approximation: Approximation) -> int:
+    N, D = approximation.problem.data.shape
+    settings = approximation.problem.settings.assessment
+    wanted = settings.elbo_numbers // (N * D)
+    return int(np.clip(wanted, settings.fewest_elbo_draws, settings.most_elbo_draws))
 
 
-def _elbo(inside: Approximation, draws: Draws, plan: SearchPlan) -> tuple[float, float]:
-    """The elbo of the surrogate estimated anew, and its standard error; in internal units."""
-    if plan.batch_size is None:
-        return full_data.full_data_elbo(inside, stateless_seed(plan.seed, "elbo"))
-    log_ratio = log_joint_of_draws(inside, draws) - draws.log_q.numpy()
-    return float(log_ratio.mean()), float(log_ratio.std(ddof=1) / len(log_ratio) ** 0.5)
-
-
-_FEWEST_ROWS = 1.0  # that a component must hold
-_FEWEST_RESTARTS = 3  # that let a lone winner be told from a lone start
-
-
-def decide_status(
-    status: Status, best: RunResult, restarts: tuple[Restart, ...], khat: float, emptiest: float
-) -> Status:
-    """The gravest thing that is known of a fit.
+def elbo_of_surrogate(
+    approximation: Approximation, draws: Draws, plan: SearchPlan
+) -> tuple[float, float]:
+    """Estimate the elbo anew, and return it with its standard error; in standardised units.
 
     Parameters
     ----------
-    status : how the optimization and the calibration ended.
-    khat : NaN where it is not known.
-    emptiest : expected number of rows of the smallest component.
+    draws : of the surrogate. Many rows are read in passes instead, which have their own draws.
     """
+    problem = approximation.problem
+    if plan.batch_size is None:
+        return full_data_elbo(problem, approximation.params, stateless_seed(plan.seed, "elbo"))
+    log_ratio = log_joint_of_draws(problem, draws) - draws.log_q.numpy()
+    return float(log_ratio.mean()), float(log_ratio.std(ddof=1) / len(log_ratio) ** 0.5)
+
+
+def with_verdict(posterior: Posterior, found: SearchResult) -> Posterior:
+    """Return the posterior with its verdict, and warn if that is not a good one."""
+    converged = posterior.status is Status.CONVERGED
+    smallest = smallest_expected_count(posterior) if converged else np.inf
+    status = decide_status(
+        posterior.status, found.best, found.restarts, posterior.khat, smallest, posterior.settings
+    )
+    if not status.good:
+        warnings.warn(str(status), RuntimeWarning, stacklevel=3)
+    return replace(posterior, status=status)
+
+
+def smallest_expected_count(posterior: Posterior) -> float:
+    """Return the expected number of rows of the smallest component.
+
+    Of many rows, by its weight. Infinite under a prior that allows empty components, as a sparse or
+    a stick-breaking one does.
+    """
+    problem, params = posterior.problem, posterior.approximation.params
+    settings, total = posterior.settings.assessment, problem.data.total_weight
+    allows_empty = smallest_weight(problem.model.prior) * total < settings.empty_by_prior
+    if allows_empty or problem.model.is_stick_breaking:
+        return np.inf
+    if problem.data.shape[0] > posterior.settings.optimization.full_batch_rows:
+        theta, _ = sample_mean_field(problem, params, settings.weight_draws, seed=0)
+        return total * float(np.mean(theta["weights"], axis=0).min())
+    theta, _ = sample_mean_field(problem, params, settings.count_draws, seed=0)
+    return float(expected_counts(posterior, theta).min())
+
+
+def decide_status(
+    status: Status,
+    best: RunResult,
+    restarts: tuple[Restart, ...],
+    khat: float,
+    smallest_count: float,
+    settings: Settings,
+) -> Status:
+    """Return the most serious finding about a fit.
+
+    Parameters
+    ----------
+    status : how optimisation and calibration ended.
+    best, restarts : with elbos in the same units.
+    khat : NaN where it is not known.
+    smallest_count : expected number of rows of the smallest component.
+    """
+    limits: AssessmentSettings = settings.assessment
     if any(restart.status is Status.INTERRUPTED for restart in restarts):
         return Status.INTERRUPTED
     if status is not Status.CONVERGED:
         return status
     if khat > KHAT_LIMIT:
         return Status.KHAT_TOO_HIGH
-    if any(_rivals(r, best) for r in restarts):
+    if any(_is_rival(r, best, settings.optimization.rival_nats) for r in restarts):
         return Status.SEVERAL_MODES
-    if emptiest < _FEWEST_ROWS:
+    if smallest_count < limits.fewest_rows:
         return Status.COMPONENT_EMPTY
-    if len(restarts) >= _FEWEST_RESTARTS and sum(r.agrees for r in restarts) == 1:
+    if len(restarts) >= limits.fewest_restarts and sum(r.agrees for r in restarts) == 1:
         return Status.RESTARTS_DISAGREE
     return Status.CONVERGED
 
 
-def _rivals(restart: Restart, best: RunResult) -> bool:
-    settled = restart.status is Status.CONVERGED
-    return settled and not restart.agrees and best.elbo - restart.elbo < RIVAL_NATS
+def _is_rival(restart: Restart, best: RunResult, rival_nats: float) -> bool:
+    """Whether a restart converged to another solution of similar evidence."""
+    is_other = restart.status is Status.CONVERGED and not restart.agrees
+    return is_other and best.elbo - restart.elbo < rival_nats

@@ -1,57 +1,63 @@
-"""`fit`: from rows to a posterior. The door, the wiring, the verdict."""
+"""`fit`: from rows to a posterior.
 
-from typing import Any
+Validate the input, optimise from several starts, calibrate, and return a `Posterior` with its
+diagnosis.
+"""
+
+from typing import Any, Literal
 
 import numpy as np
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.backend.execution import EXECUTIONS
+from bgmm_jd.backend.execution import EXECUTIONS, Execution
 from bgmm_jd.data.standardize import standardize
 from bgmm_jd.data.validation import (
+    MissingOption,
     as_count,
+    as_missing_flag,
     as_rows,
     as_seed,
     as_weights,
-    check_missing,
     check_rows,
 )
-from bgmm_jd.fitting.assess import assess, with_verdict
+from bgmm_jd.fitting.assess import Assessment, assess, with_verdict
 from bgmm_jd.fitting.progress import reporter
 from bgmm_jd.fitting.search import (
-    FULL_BATCH_NUMBERS,
-    FULL_BATCH_ROWS,
     SearchPlan,
+    SearchResult,
     find_optimum,
+    output_order,
     problem_of,
     subsample_size,
-    with_separated_order,
+    with_data_unit_elbos,
 )
-from bgmm_jd.model.covariance_forms import check_covariance
-from bgmm_jd.model.prior_checks import check_prior
+from bgmm_jd.model.covariance_forms import CovarianceForm, check_covariance
+from bgmm_jd.model.prior_checks import prior_covariance_form
 from bgmm_jd.model.priors import default_prior
-from bgmm_jd.optimization.optimizers import OPTIMIZERS
+from bgmm_jd.optimization.optimizers import OPTIMIZERS, Optimizer
 from bgmm_jd.posterior.posterior import Posterior
-
-_RESTARTS = 4
+from bgmm_jd.settings import OptimizationSettings, Settings
+from bgmm_jd.variational.approximation import Approximation
 
 
 def fit(
     X: Any,
     K: int,
     *,
-    covariance: str = "diag",
+    covariance: CovarianceForm = "diag",
     prior: tfd.JointDistributionCoroutine | None = None,
     sample_weight: Any = None,
-    batch_size: int | str = "auto",
+    batch_size: int | Literal["auto"] = "auto",
     seed: int = 0,
     progress: bool | None = None,
-    execution: str = "xla",
+    execution: Execution = "xla",
     init: Any = None,
     restarts: int | None = None,
     max_steps: int = 20_000,
     calibrate: bool = True,
-    missing: str | None = None,
-    optimizer: str = "natural",
+    missing: MissingOption | None = None,
+    optimizer: Optimizer = "natural",
+    settings: Settings | None = None,
 ) -> Posterior:
     """Fit a Bayesian Gaussian mixture by stochastic variational inference.
 
@@ -66,45 +72,50 @@ def fit(
         component, one matrix for all components, one variance for each component.
     prior : tfd.JointDistributionCoroutine, optional
         In the units of X, with variables `weights` [K], `means` [K, D] and one of `precisions`
-        and `scales`, whose shape says the form of the covariance: [K, D], [K, D, D] (full),
-        [D, D] (tied) or [K, 1] (spherical); of two that fit, its values tell. `precisions`
-        are inverse variances or matrices, `scales` standard deviations or the lower Cholesky
-        factors of covariance matrices. Without it, weakly informative values in the data's own
-        units (`bgmm_jd.prior.default_prior`).
+        and `scales`, whose shape determines the form of the covariance: [K, D], [K, D, D] (full),
+        [D, D] (tied) or [K, 1] (spherical); where two forms have that shape, its values decide.
+        `precisions` are inverse variances or matrices, `scales` standard deviations or the lower
+        Cholesky factors of covariance matrices. Without it, weakly informative values in the
+        data's own units (`bgmm_jd.default_prior`).
     sample_weight : array-like [N], optional
         The power of each row's likelihood, zero or more: 2 counts a row twice, 0 leaves it out.
     batch_size : int or "auto"
-        The most rows that a step of the minibatch loop reads, from 1 to N. "auto" reads all of up
-        to 4,096 rows in every step, and of up to 20,000 if N K D is below 262,144. Of more it fits
-        a sample of some thousands, each standing for many, and then goes over all rows in some
-        fifteen accelerated passes, and twelve more or some dozens that are averaged.
+        The largest number of rows that a step of the minibatch loop reads, from 1 to N. "auto"
+        reads all rows in every step up to 4,096 rows, and up to 20,000 if N K D is below 262,144.
+        Larger data sets are fitted in two phases: a weighted subsample of a few thousand rows, then
+        about fifteen accelerated passes over all rows; the parameters of 12 to 64 further passes
+        are averaged.
     seed : int
         The same seed, machine and versions give the same result.
     progress : bool, optional
         Whether to show a line of progress; by default only on a terminal.
     execution : {"xla", "graph", "eager"}
         How the loop runs. All three follow the same path to float tolerance; "eager" is for
-        looking into it with a debugger.
+        inspecting it with a debugger.
     init : array-like [K, D], optional
         Means to start from, in the units of X; components keep their order. Without it,
-        k-means++ on a subsample; components are then in ascending order of the feature that tells
-        them best apart.
+        k-means++ on a subsample; components are then in ascending order of the feature that
+        separates them best.
     restarts : int, optional
         Number of starts, of which the one with the best elbo is kept; a later one ends where an
-        earlier one has settled. By default 4, but 1 with `init` or a `batch_size` below N.
+        earlier one has converged. By default 4, but 1 with `init` or a `batch_size` below N.
     max_steps : int
-        Limit of steps of each start, for a fit that does not settle: whole epochs, 20 steps at
-        least. Of passes over all rows a hundredth of that, or 200 if that is more.
+        Maximum number of optimiser steps per start, rounded up to whole epochs. The number of
+        full-data passes is limited to max(200, max_steps // 100).
     calibrate : bool
         Whether to recover the dependence between parameters that the mean-field surrogate lacks.
         Draws then come from the calibrated posterior; without it, from the surrogate. With more
         than 500 parameters, or very many rows, a cheaper form is used, and none beyond 3,000: see
         `posterior.calibration`.
-    missing : {None, "sum_out"}
-        What NaN in X means: an error, or a missing entry, which is summed out of the likelihood
-        exactly, as though values were missing at random. `bgmm_jd.impute` fills them in.
+    missing : {None, "marginalize"}
+        The meaning of NaN in X: an error, or a missing entry, which is integrated out of the
+        likelihood exactly, assuming that values are missing at random. `bgmm_jd.impute` fills them
+        in.
     optimizer : {"natural", "adam"}
         The natural gradient of the surrogate, or Adam, which takes many more steps.
+    settings : bgmm_jd.Settings, optional
+        The numbers that steer the fit, such as tolerances and memory budgets; by default those of
+        `Settings()`.
 
     Returns
     -------
@@ -118,81 +129,114 @@ def fit(
     Warns
     -----
     RuntimeWarning
-        If the fit ended in any state but a good one; `posterior.status` has the advice.
+        If the fit ended with any status but CONVERGED; `posterior.status` has advice.
 
     Notes
     -----
-    Ctrl-C ends the fit and keeps what it has, with `Status.INTERRUPTED`.
+    Ctrl-C ends the fit and keeps what it has reached, with `Status.INTERRUPTED`.
     """
-    X = as_rows(X, missing=check_missing(missing))
+    settings = _as_settings(settings)
+    X = as_rows(X, missing=as_missing_flag(missing))
     weight = as_weights(sample_weight, len(X), X.dtype)
     N, D = len(X) if weight is None else int(np.count_nonzero(weight)), X.shape[1]
     K = as_count(K, "K")
     check_rows(N, K, weight is not None)
     check_covariance(covariance)
-    if prior is not None:
-        covariance = check_prior(prior, K, D, covariance)
+    form = covariance if prior is None else prior_covariance_form(prior, K, D, covariance)
     plan = SearchPlan(
-        batch_size=_check_batch_size(batch_size, N, K, D),
-        restarts=_check_restarts(restarts, batch_size, N, init is not None),
-        init=None if init is None else _check_init(init, K, D),
+        batch_size=_as_batch_size(batch_size, N, K, D, settings.optimization),
+        restarts=_as_restarts(restarts, batch_size, N, init is not None, settings.optimization),
+        init=None if init is None else _as_init(init, K, D),
         max_steps=as_count(max_steps, "max_steps"),
-        optimizer=_check_choice(optimizer, "optimizer", OPTIMIZERS),
+        optimizer=_as_choice(optimizer, "optimizer", OPTIMIZERS),
         seed=as_seed(seed),
     )
-    _check_choice(execution, "execution", EXECUTIONS)
+    execution = _as_choice(execution, "execution", EXECUTIONS)
 
-    data = standardize(X, weight, common=covariance == "spherical")
-    inside = problem_of(data, K, covariance, prior, execution)
+    data = standardize(X, weight, common=form == "spherical")
+    problem = problem_of(data, K, form, prior, execution, settings)
     with reporter(progress) as report:
-        found = find_optimum(inside, plan, report)
-        inside = found.inside if plan.init is not None else with_separated_order(found.inside)
+        found = find_optimum(problem, plan, report)
+        params = found.best.params
+        order = output_order(problem, params, has_init=plan.init is not None)
         report("calibrating ..." if calibrate else "estimating the elbo ...")
-        inside, worth = assess(inside, found.best, plan, calibrate)
-    trace = found.best.elbos - data.log_det_jacobian
+        approximation, assessment = assess(
+            Approximation(problem=problem, params=params, order=order),
+            found.best,
+            plan,
+            calibrate,
+        )
+    if prior is None:
+        prior = default_prior(K, D, form, X.dtype, data.standardization)
+    return with_verdict(_posterior(prior, missing, approximation, found, assessment), found)
+
+
+def _posterior(
+    prior: tfd.JointDistributionCoroutine,
+    missing: str | None,
+    approximation: Approximation,
+    found: SearchResult,
+    assessment: Assessment,
+) -> Posterior:
+    """Collect the results of a fit, with elbos in the units of X."""
+    problem = approximation.problem
+    jacobian = problem.data.log_det_jacobian
+    trace = found.best.elbos - jacobian
     trace.setflags(write=False)
-    posterior = Posterior(
-        prior=prior or default_prior(K, D, covariance, X.dtype, data.standardization),
-        K=K,
-        D=D,
-        covariance=covariance,
+    return Posterior(
+        prior=prior,
+        K=problem.model.K,
+        D=problem.data.shape[1],
+        covariance=problem.model.covariance,
         missing=missing,
-        elbo=worth.elbo - data.log_det_jacobian,
-        elbo_se=worth.elbo_se,
-        khat=worth.khat,
+        elbo=assessment.elbo - jacobian,
+        elbo_se=assessment.elbo_se,
+        khat=assessment.khat,
         elbo_trace=trace,
-        status=worth.status,
+        status=assessment.status,
         batch_size=found.batch_size,
-        restarts=tuple(r._replace(elbo=r.elbo - data.log_det_jacobian) for r in found.restarts),
-        inside=inside,
+        restarts=with_data_unit_elbos(problem, found.restarts),
+        approximation=approximation,
     )
-    return with_verdict(posterior, found)
 
 
-def _check_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
+def _as_settings(settings: Any) -> Settings:
+    if settings is None:
+        return Settings()
+    if not isinstance(settings, Settings):
+        raise TypeError(f"settings must be a bgmm_jd.Settings; got {type(settings).__name__}.")
+    return settings
+
+
+def _as_choice(value: Any, name: str, choices: tuple[str, ...]) -> Any:
     if value not in choices:
         raise ValueError(f"{name} must be one of {choices}; got {value!r}.")
     return value
 
 
-def _check_batch_size(batch_size: Any, N: int, K: int, D: int) -> int | None:
+def _as_batch_size(
+    batch_size: Any, N: int, K: int, D: int, settings: OptimizationSettings
+) -> int | None:
+    """Return the rows of a step; None for a subsample first and then passes over all rows."""
     if isinstance(batch_size, str):
         if batch_size != "auto":
             raise ValueError(f"batch_size must be 'auto' or an integer; got {batch_size!r}.")
-        most = subsample_size(K)
-        if N * K * D <= FULL_BATCH_NUMBERS:
-            most = max(most, FULL_BATCH_ROWS)
+        most = subsample_size(K, settings)
+        if settings.full_batch_numbers >= N * K * D:
+            most = max(most, settings.full_batch_rows)
         return N if most >= N else None
     return as_count(batch_size, "batch_size", most=N)
 
 
-def _check_restarts(restarts: Any, batch_size: Any, N: int, given: bool) -> int:
+def _as_restarts(
+    restarts: Any, batch_size: Any, N: int, has_init: bool, settings: OptimizationSettings
+) -> int:
     if restarts is not None:
         return as_count(restarts, "restarts")
-    return _RESTARTS if batch_size in ("auto", N) and not given else 1
+    return settings.restarts if batch_size in ("auto", N) and not has_init else 1
 
 
-def _check_init(init: Any, K: int, D: int) -> np.ndarray:
+def _as_init(init: Any, K: int, D: int) -> np.ndarray:
     means = as_rows(init, D, name="init")
     if len(means) != K:
         raise ValueError(f"init must have one row for each of K={K} components; got {len(means)}.")

@@ -12,7 +12,7 @@ from bgmm_jd.data.validation import as_count, as_rows, as_seed, as_weights, chec
 from bgmm_jd.fitting.fit import fit
 from bgmm_jd.fitting.progress import reporter
 from bgmm_jd.model.covariance_forms import check_covariance
-from bgmm_jd.model.prior_checks import check_prior
+from bgmm_jd.model.prior_checks import prior_covariance_form
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.prediction import as_new_rows
@@ -50,7 +50,7 @@ class Selection:
 
 
 Form = tuple[int, str]  # K and covariance
-Prior = Callable[[int, int, str], tfd.JointDistributionCoroutine]
+Prior = Callable[..., tfd.JointDistributionCoroutine]  # of K, D and the keyword covariance
 
 
 def select(
@@ -80,8 +80,8 @@ def select(
     covariance : str or several
         Forms of the components' covariances, as `fit` knows them.
     prior : callable, optional
-        `prior(K, D, covariance)` makes the prior of each fit, as `bgmm_jd.mixture_prior` does: one
-        prior has the shapes of one combination only. Without it, that of `fit`.
+        `prior(K, D, covariance=...)` makes the prior of each fit, as `bgmm_jd.mixture_prior` does:
+        one prior has the shapes of one combination only. Without it, that of `fit`.
     draws : int
         Of each fit, for the leave-one-out: see `compare`.
     progress : bool, optional
@@ -203,11 +203,13 @@ def _priors(
             "prior must be a function of K, D and covariance that makes the prior of each fit, as "
             f"bgmm_jd.mixture_prior does; got {type(prior).__name__}, which has one K only."
         )
-    made = {(K, form): prior(K, D, form) for K, form in combinations}
+    made = {(K, form): prior(K, D, covariance=form) for K, form in combinations}
     for (K, form), one in made.items():
-        found = check_prior(one, K, D, form)
+        found = prior_covariance_form(one, K, D, form)
         if found != form:
-            raise ValueError(f"prior({K}, {D}, {form!r}) made a prior of the form {found!r}.")
+            raise ValueError(
+                f"prior({K}, {D}, covariance={form!r}) made a prior of the form {found!r}."
+            )
     return made
 
 

@@ -1,1 +1,1 @@
-"""The Gaussian mixture: priors, covariance forms and the likelihood with labels summed out."""
+"""The Gaussian mixture: priors, covariance forms and the likelihood with labels marginalised."""

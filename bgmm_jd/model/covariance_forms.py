@@ -1,18 +1,20 @@
-"""The forms that the covariance of a component can have, and the shape and unit each gives."""
+"""The forms that the components' covariances can have: shapes, axes and units of the variables."""
 
 from collections.abc import Mapping
+from typing import Literal, get_args
 
 import numpy as np
 
 from bgmm_jd.data.units import Transformation
 
-FORMS = ("diag", "full", "tied", "spherical")
-MATRIX_FORMS = ("full", "tied")
+CovarianceForm = Literal["diag", "full", "tied", "spherical"]
+FORMS: tuple[CovarianceForm, ...] = get_args(CovarianceForm)
+MATRIX_FORMS: tuple[CovarianceForm, ...] = ("full", "tied")
 
-# The variable of the prior that says how wide the components are, whichever it has.
+# A prior has one of these two variables for the scales of its components.
 SCALE_VARIABLES = ("precisions", "scales")
 
-_UNITS = {
+_TRANSFORMATIONS = {
     "precisions": {
         "diag": Transformation.PRECISION,
         "full": Transformation.PRECISION_MATRIX,
@@ -29,59 +31,59 @@ _UNITS = {
 
 
 def check_covariance(covariance: str) -> None:
-    """Raise unless `covariance` names a form that is known."""
+    """Raise unless `covariance` is the name of a form."""
     if covariance not in FORMS:
         raise ValueError(f"covariance must be one of {FORMS}; got {covariance!r}.")
 
 
-def scale_shape(covariance: str, K: int, D: int) -> tuple[int, ...]:
-    """The shape of `precisions` or `scales` in that form."""
-    return {"diag": (K, D), "full": (K, D, D), "tied": (D, D), "spherical": (K, 1)}[covariance]
+def scale_shape(form: str, K: int, D: int) -> tuple[int, ...]:
+    """Return the shape of `precisions` or `scales` under a form."""
+    return {"diag": (K, D), "full": (K, D, D), "tied": (D, D), "spherical": (K, 1)}[form]
 
 
-def forms_with_shape(shape: tuple[int, ...], K: int, D: int) -> list[str]:
-    """The forms that a `precisions` or `scales` of that shape may have; [2, 2] has two."""
+def forms_with_shape(shape: tuple[int, ...], K: int, D: int) -> list[CovarianceForm]:
+    """List the forms whose `precisions` or `scales` have a shape; [2, 2] fits two if K = D = 2."""
     return [form for form in FORMS if scale_shape(form, K, D) == shape]
 
 
 def fits_form(name: str, draws: np.ndarray, form: str) -> bool:
-    """Whether draws of `precisions` or `scales` can be what the form takes them for.
+    """Return whether draws of `precisions` or `scales` have the values that a form needs.
 
-    Positive numbers, positive definite matrices or, for `scales` of a matrix form, lower
-    triangular ones.
+    These are positive numbers; in a matrix form, positive definite matrices for `precisions` and
+    lower triangular ones with a positive diagonal for `scales`.
     """
     if form not in MATRIX_FORMS:
         return bool((draws > 0).all())
     if name == "scales":
         diagonal = np.diagonal(draws, axis1=-2, axis2=-1)
         return bool(np.array_equal(draws, np.tril(draws)) and (diagonal > 0).all())
-    own = np.sqrt(np.abs(np.diagonal(draws, axis1=-2, axis2=-1)))
-    rounding = 1e-4 * own[..., :, np.newaxis] * own[..., np.newaxis, :]
+    sd = np.sqrt(np.abs(np.diagonal(draws, axis1=-2, axis2=-1)))
+    rounding = 1e-4 * sd[..., :, np.newaxis] * sd[..., np.newaxis, :]
     symmetric = (np.abs(draws - draws.swapaxes(-1, -2)) <= rounding).all()
     return bool(symmetric and (np.linalg.eigvalsh(draws) > 0).all())
 
 
 def scale_variable(theta: Mapping[str, object]) -> str:
-    """Which of `precisions` and `scales` there is."""
+    """Return which of `precisions` and `scales` is among the variables."""
     return next(name for name in SCALE_VARIABLES if name in theta)
 
 
 def cholesky_name(name: str) -> str:
-    """The name, in a theta, of the lower Cholesky factors of a variable's matrices.
+    """Return the name, in a theta, of the lower Cholesky factors of a variable's matrices.
 
-    They are there where they are known. Under XLA on a CPU a decomposition and its gradient take
-    longer than all else that is done with a matrix.
+    A theta has this entry where the factors are known already. Under XLA on a CPU a Cholesky
+    decomposition and its gradient take longer than everything else that is done with a matrix.
     """
-    return f"{name}, root"
+    return f"{name}, cholesky"
 
 
-def transformation_of(name: str, covariance: str) -> Transformation:
-    """What the variable of that name is measured in; hyperparameters of the user's own stay."""
+def transformation_of(name: str, form: str) -> Transformation:
+    """Return how a variable changes with the units of X; NONE for a user's own hyperparameters."""
     if name == "means":
         return Transformation.LOCATION
-    return _UNITS[name][covariance] if name in SCALE_VARIABLES else Transformation.NONE
+    return _TRANSFORMATIONS[name][form] if name in SCALE_VARIABLES else Transformation.NONE
 
 
-def has_component_axis(name: str, covariance: str) -> bool:
-    """Whether the variable has one entry for each component, along its first axis."""
-    return name in ("weights", "means") or (name in SCALE_VARIABLES and covariance != "tied")
+def has_component_axis(name: str, form: str) -> bool:
+    """Return whether a variable has one entry for each component, along its first axis."""
+    return name in ("weights", "means") or (name in SCALE_VARIABLES and form != "tied")

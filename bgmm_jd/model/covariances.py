@@ -1,7 +1,7 @@
-"""How wide the components are, from draws of `precisions` or `scales` in any form: NumPy arrays.
+"""Covariances, standard deviations and correlations of draws in any form, as NumPy arrays.
 
-Each function takes draws by name with any leading axes [...], and where it matters the form of
-the covariance.
+The functions take draws of the parameters by name, with any leading axes [...], and the form of
+covariance where the result depends on it.
 """
 
 from collections.abc import Mapping
@@ -14,75 +14,88 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def covariance_matrices(theta: Arrays) -> np.ndarray:
-    """Covariance matrices of a matrix form: [..., K, D, D] ("full") or [..., D, D] ("tied")."""
+    """Return the covariances of a matrix form: [..., K, D, D] ("full") or [..., D, D] ("tied")."""
     if "scales" in theta:
-        lower = theta["scales"]
-        return lower @ lower.swapaxes(-1, -2)
+        factor = theta["scales"]
+        return factor @ factor.swapaxes(-1, -2)
     inverse = np.linalg.inv(theta["precisions"])
     return (inverse + inverse.swapaxes(-1, -2)) / 2.0
 
 
 def standard_deviations(theta: Arrays, form: str) -> np.ndarray:
-    """Standard deviations of the features.
+    """Return the standard deviations of the features within a component.
 
-    [..., K, D] ("diag", "full"), [..., D] ("tied") or [..., K] ("spherical").
+    Their shape is [..., K, D] ("diag", "full"), [..., D] ("tied") or [..., K] ("spherical").
     """
     if form in MATRIX_FORMS:
         return np.sqrt(np.diagonal(covariance_matrices(theta), axis1=-2, axis2=-1))
     if "scales" in theta:
-        found = theta["scales"].copy()
+        sd = theta["scales"].copy()
     else:
         with np.errstate(divide="ignore"):  # a prior with much mass near 0 can draw a 0
-            found = theta["precisions"] ** -0.5
-    return found[..., 0] if form == "spherical" else found
+            sd = theta["precisions"] ** -0.5
+    return sd[..., 0] if form == "spherical" else sd
 
 
 def correlation_matrices(theta: Arrays) -> np.ndarray:
-    """Correlation matrices, of the shape of `covariances`."""
+    """Return the correlations of a matrix form, in the shape of `covariance_matrices`."""
     matrices = covariance_matrices(theta)
     sd = np.sqrt(np.diagonal(matrices, axis1=-2, axis2=-1))
-    found = matrices / (sd[..., :, np.newaxis] * sd[..., np.newaxis, :])
-    return np.clip(found, -1.0, 1.0)  # rounding goes beyond
+    correlations = matrices / (sd[..., :, np.newaxis] * sd[..., np.newaxis, :])
+    return np.clip(correlations, -1.0, 1.0)  # rounding can exceed 1
 
 
 def component_covariances(theta: Arrays, form: str) -> np.ndarray:
-    """Covariance matrices of all components, whatever the form: [..., K, D, D]."""
-    means = theta["means"]
-    shape = (*means.shape, means.shape[-1])
-    if form == "tied":
-        return np.broadcast_to(covariance_matrices(theta)[..., np.newaxis, :, :], shape)
+    """Return the covariance matrix of each component in any form: [..., K, D, D]."""
     if form == "full":
         return covariance_matrices(theta)
-    sd = standard_deviations(theta, form)
-    sd = sd[..., np.newaxis] if form == "spherical" else sd
-    return np.broadcast_to(sd**2, means.shape)[..., np.newaxis] * np.eye(means.shape[-1])
+    if form == "tied":
+        return _for_each_component(covariance_matrices(theta), theta)
+    return diagonal_matrices(_component_sds(theta, form) ** 2)
 
 
 def covariance_factors(theta: Arrays, form: str) -> np.ndarray:
-    """What makes noise of standard normal numbers, see `noise`.
+    """Return the factors that give normal noise the covariance of each component.
 
-    Standard deviations [..., K, D], or lower Cholesky factors of covariances [..., K, D, D].
+    They are standard deviations [..., K, D] or, in a matrix form, lower Cholesky factors of the
+    covariances [..., K, D, D]; see `correlated_noise`.
     """
+    if form not in MATRIX_FORMS:
+        return _component_sds(theta, form)
+    if "scales" in theta:
+        factors = theta["scales"]
+    else:
+        factors = np.linalg.cholesky(covariance_matrices(theta))
+    return _for_each_component(factors, theta) if form == "tied" else factors
+
+
+def _for_each_component(matrices: np.ndarray, theta: Arrays) -> np.ndarray:
+    """Repeat the matrices [..., D, D] that components share: [..., K, D, D]."""
     means = theta["means"]
-    if form in MATRIX_FORMS:
-        found = theta.get("scales")
-        if found is None:
-            found = np.linalg.cholesky(covariance_matrices(theta))
-        found = found[..., np.newaxis, :, :] if form == "tied" else found
-        return np.broadcast_to(found, (*means.shape, means.shape[-1]))
+    return np.broadcast_to(matrices[..., np.newaxis, :, :], (*means.shape, means.shape[-1]))
+
+
+def _component_sds(theta: Arrays, form: str) -> np.ndarray:
+    """Return the standard deviations of each component [..., K, D] in a form without matrices."""
     sd = standard_deviations(theta, form)
-    return np.broadcast_to(sd[..., np.newaxis] if form == "spherical" else sd, means.shape)
+    return np.broadcast_to(sd[..., np.newaxis] if form == "spherical" else sd, theta["means"].shape)
 
 
-def correlated_noise(root: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Standard normal numbers z [..., D] with the spread of a root [..., D] or [..., D, D]."""
-    return root * z if root.ndim == z.ndim else np.einsum("...ij,...j->...i", root, z)
+def correlated_noise(factor: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Multiply standard normal numbers z [..., D] by a factor [..., D] or [..., D, D]."""
+    return factor * z if factor.ndim == z.ndim else np.einsum("...ij,...j->...i", factor, z)
 
 
 def selected_precisions(
     theta: Arrays, form: str, draws: np.ndarray, components: np.ndarray
 ) -> np.ndarray:
-    """Precision matrices of some components of some draws, whatever the form: [Q, D, D]."""
+    """Return the precision matrices of some components of some draws in any form: [Q, D, D].
+
+    Parameters
+    ----------
+    theta : with one leading axis, of draws.
+    draws, components : [Q], the draw and the component of each matrix.
+    """
     name = scale_variable(theta)
     value = theta[name][draws] if form == "tied" else theta[name][draws, components]
     if form not in MATRIX_FORMS:
@@ -91,6 +104,6 @@ def selected_precisions(
     return value if name == "precisions" else np.linalg.inv(value @ value.swapaxes(1, 2))
 
 
-def diagonal_matrices(values: np.ndarray) -> np.ndarray:
-    """Diagonal matrices [..., D, D] of their diagonals [..., D]."""
-    return values[..., np.newaxis] * np.eye(values.shape[-1])
+def diagonal_matrices(diagonals: np.ndarray) -> np.ndarray:
+    """Make matrices [..., D, D] from their diagonals [..., D]."""
+    return diagonals[..., np.newaxis] * np.eye(diagonals.shape[-1])

@@ -1,4 +1,4 @@
-"""Checks that a prior describes K components in D dimensions."""
+"""Checks that a prior describes K components in D dimensions, and in which form of covariance."""
 
 from typing import Any
 
@@ -6,27 +6,45 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.model.covariance_forms import MATRIX_FORMS, fits_form, forms_with_shape, scale_shape
+from bgmm_jd.model.covariance_forms import (
+    MATRIX_FORMS,
+    SCALE_VARIABLES,
+    CovarianceForm,
+    fits_form,
+    forms_with_shape,
+    scale_shape,
+)
 
 
-def check_prior(prior: Any, K: int, D: int, covariance: str = "diag") -> str:
-    """Check that `prior` is a coroutine whose variables describe K components in D dimensions.
+def prior_covariance_form(
+    prior: Any, K: int, D: int, covariance: CovarianceForm = "diag"
+) -> CovarianceForm:
+    """Check that a prior describes K components in D dimensions, and return its covariance form.
 
     Parameters
     ----------
-    covariance : the form wanted; "diag", as the default, leaves it to the prior's shape.
+    covariance : the form asked for; "diag", the default, accepts whichever form the prior has.
 
     Returns
     -------
-    The form of covariance that the shape of `precisions` or `scales` has.
+    The form of covariance that `precisions` or `scales` has, by its shape and values.
 
     Raises
     ------
     TypeError
-        If it is not a `tfd.JointDistributionCoroutine`.
+        If the prior is not a `tfd.JointDistributionCoroutine`.
     ValueError
-        If a variable is missing, the shape or type of one does not match, or it vectorizes itself.
+        If a variable is missing, has another shape or form than expected or a batch shape, or if
+        the prior vectorises itself or cannot take several draws at once.
     """
+    _check_coroutine(prior)
+    shapes = variable_shapes(prior)
+    _check_variables(shapes, K, D)
+    name = next(name for name in SCALE_VARIABLES if name in shapes)
+    return _form_of_draws(name, _several_draws(prior)[name], K, D, covariance)
+
+
+def _check_coroutine(prior: Any) -> None:
     if not isinstance(prior, tfd.JointDistributionCoroutine):
         raise TypeError(
             f"prior must be a tfd.JointDistributionCoroutine; got {type(prior).__name__}. "
@@ -34,8 +52,9 @@ def check_prior(prior: Any, K: int, D: int, covariance: str = "diag") -> str:
         )
     if prior.batch_ndims is not None:
         raise ValueError(
-            f"prior must leave the axes of its draws to its members; a {type(prior).__name__} with "
-            f"batch_ndims={prior.batch_ndims} does not. Yield the same distributions in a plain "
+            "prior must be a plain tfd.JointDistributionCoroutine, which leaves the axes of its "
+            f"draws to its members; got a {type(prior).__name__} with "
+            f"batch_ndims={prior.batch_ndims}. Yield the same distributions in a plain "
             "tfd.JointDistributionCoroutine, with Root around those that depend on no others."
         )
     for name, batch_shape in prior.batch_shape._asdict().items():
@@ -44,13 +63,17 @@ def check_prior(prior: Any, K: int, D: int, covariance: str = "diag") -> str:
                 f"prior's variable '{name}' must have batch shape []; got {batch_shape}. "
                 "Wrap its distribution in tfd.Independent or tfd.Sample."
             )
-    shapes = variable_shapes(prior)
-    spread = [name for name in ("precisions", "scales") if name in shapes]
+
+
+def _check_variables(shapes: dict[str, tuple[int, ...]], K: int, D: int) -> None:
+    """Check that the variables of a mixture are there, and the shapes of weights and means."""
+    scale_names = [name for name in SCALE_VARIABLES if name in shapes]
     missing = [name for name in ("weights", "means") if name not in shapes]
-    if missing or len(spread) != 1:
+    if missing or len(scale_names) != 1:
         raise ValueError(
             "prior must have the variables 'weights' [K], 'means' [K, D] and one of 'precisions' "
-            f"and 'scales'; it has {sorted(shapes)}. name= of a distribution names it."
+            f"and 'scales'; it has {sorted(shapes)}. Name each one with the argument name= of its "
+            "distribution."
         )
     for name, expected in (("weights", (K,)), ("means", (K, D))):
         if shapes[name] != expected:
@@ -58,20 +81,20 @@ def check_prior(prior: Any, K: int, D: int, covariance: str = "diag") -> str:
                 f"prior's variable '{name}' must have shape {list(expected)} for K={K} and X with "
                 f"{D} columns; it has {list(shapes[name])}."
             )
-    draws = _check_several_draws(prior)
-    return _check_form(spread[0], draws[spread[0]], K, D, covariance)
 
 
-def _check_form(name: str, draws: np.ndarray, K: int, D: int, covariance: str) -> str:
-    """The form of covariance that draws of `precisions` or `scales` have, by shape and values."""
+def _form_of_draws(
+    name: str, draws: np.ndarray, K: int, D: int, covariance: CovarianceForm
+) -> CovarianceForm:
+    """Return the form of draws of `precisions` or `scales`, by shape and values, or raise."""
     shape = draws.shape[1:]
-    forms = forms_with_shape(shape, K, D)
-    if not forms:
+    of_shape = forms_with_shape(shape, K, D)
+    if not of_shape:
         raise ValueError(
             f"prior's variable '{name}' must have shape [K, D], [K, 1] (spherical), [D, D] (tied) "
             f"or [K, D, D] (full) for K={K} and X with {D} columns; it has {list(shape)}."
         )
-    forms = [form for form in forms if fits_form(name, draws, form)]
+    forms = [form for form in of_shape if fits_form(name, draws, form)]
     if not forms:
         matrix = "symmetric positive definite" if name == "precisions" else "lower triangular"
         raise ValueError(
@@ -79,7 +102,7 @@ def _check_form(name: str, draws: np.ndarray, K: int, D: int, covariance: str) -
             "are neither."
         )
     if "tied" in forms and D > 1:
-        forms = ["tied"]  # no variances of K = D components happen to be symmetric
+        forms = ["tied"]  # variances of K = D components are not symmetric or triangular by chance
     if covariance in forms:
         return covariance
     if covariance == "diag":  # the default
@@ -92,8 +115,8 @@ def _check_form(name: str, draws: np.ndarray, K: int, D: int, covariance: str) -
     )
 
 
-def _check_several_draws(prior: tfd.JointDistributionCoroutine) -> dict[str, np.ndarray]:
-    """Some draws; a distribution that depends on a variable must take several of it at once."""
+def _several_draws(prior: tfd.JointDistributionCoroutine) -> dict[str, np.ndarray]:
+    """Return three draws, or raise if the prior cannot take several draws at once."""
     advice = (
         "prior must take several draws at once. Where a distribution depends on a variable v, "
         "give v[..., tf.newaxis] as many new axes as the distribution has of its own."
@@ -109,6 +132,6 @@ def _check_several_draws(prior: tfd.JointDistributionCoroutine) -> dict[str, np.
 
 
 def variable_shapes(prior: tfd.JointDistributionCoroutine) -> dict[str, tuple[int, ...]]:
-    """The event shape of each variable, by name, in the coroutine's order."""
+    """Return the event shape of each variable, by name, in the coroutine's order."""
     shapes = prior.event_shape_tensor()._asdict()
     return {name: tuple(int(n) for n in tf.get_static_value(s)) for name, s in shapes.items()}

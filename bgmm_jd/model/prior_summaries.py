@@ -7,26 +7,28 @@ from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.backend.execution import cached_per_prior
 
-_PRIOR_DRAWS = 200
+PRIOR_DRAWS = 200  # a median is then known to a tenth of the sd
 
 
 @cached_per_prior
 def prior_moments(prior: tfd.JointDistributionCoroutine) -> dict[str, tuple[Any, Any]]:
-    """Where a variable starts of which the rows say nothing directly: a centre and a spread.
+    """Return an initial location and scale for each variable, by name, from the prior alone.
 
-    The prior's median, as heavy tails have no moments, and a tenth of its scaled interquartile
-    range: a narrow start widens in a few steps, a wide one may reach where the density is nil.
+    They start the variables that the data do not inform directly, such as hyperparameters. The
+    location is the prior median, because heavy tails have no moments. The scale is a tenth of the
+    scaled interquartile range: a narrow start widens within a few steps, while a wide one may reach
+    values of next to no density.
     """
-    draws = prior.sample(_PRIOR_DRAWS, seed=(0, 0))._asdict()
+    draws = prior.sample(PRIOR_DRAWS, seed=(0, 0))._asdict()
     moments = {}
     for name, values in draws.items():
-        low, middle, high = np.quantile(values.numpy(), (0.25, 0.5, 0.75), axis=0)
-        moments[name] = (middle, 0.1 * (high - low) / 1.349)
+        lower, median, upper = np.quantile(values.numpy(), (0.25, 0.5, 0.75), axis=0)
+        moments[name] = (median, 0.1 * (upper - lower) / 1.349)
     return moments
 
 
 @cached_per_prior
 def smallest_weight(prior: tfd.JointDistributionCoroutine) -> float:
-    """The prior median of the smallest weight: how empty the prior lets a component be."""
-    weights = prior.sample(_PRIOR_DRAWS, seed=(0, 0)).weights.numpy()
+    """Return the prior median of the smallest weight: how empty the prior lets a component be."""
+    weights = prior.sample(PRIOR_DRAWS, seed=(0, 0)).weights.numpy()
     return float(np.median(weights.min(axis=-1)))

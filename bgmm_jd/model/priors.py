@@ -1,6 +1,7 @@
-"""Prior coroutines: the published model's, the default in the data's own units, a user's own."""
+"""Priors as TFP coroutines: the published one, one with stick-breaking weights, the default."""
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,15 @@ from bgmm_jd.backend.startup_log import start_tensorflow
 from bgmm_jd.data.units import Standardization
 from bgmm_jd.data.validation import as_count
 from bgmm_jd.distributions.stick_breaking import StickBreaking, dirichlet_process
-from bgmm_jd.model.covariance_forms import MATRIX_FORMS, check_covariance, scale_shape
+from bgmm_jd.model.covariance_forms import (
+    MATRIX_FORMS,
+    CovarianceForm,
+    check_covariance,
+    scale_shape,
+)
+from bgmm_jd.model.covariances import diagonal_matrices
 
-# The default prior, in units where every column has mean 0 and standard deviation 1.
+# The default prior, in standardised units, where every column has mean 0 and sd 1.
 DEFAULT_MEAN_SCALE = 2.0
 DEFAULT_PRECISION_CONCENTRATION = 1.0
 DEFAULT_PRECISION_RATE = 0.1
@@ -22,7 +29,8 @@ DEFAULT_WEIGHT_CONCENTRATION = 2.0
 def mixture_prior(
     K: int,
     D: int,
-    covariance: str = "diag",
+    *,
+    covariance: CovarianceForm = "diag",
     mean_loc: Any = 0.0,
     mean_scale: Any = 1.0,
     precision_concentration: Any = 5.0,
@@ -30,7 +38,7 @@ def mixture_prior(
     weight_concentration: Any = 2.0,
     dtype: Any = "float32",
 ) -> tfd.JointDistributionCoroutine:
-    """The prior of a Gaussian mixture with K components in D dimensions.
+    """Make the prior of a Gaussian mixture with K components in D dimensions.
 
     ::
 
@@ -40,16 +48,17 @@ def mixture_prior(
                      ~ Wishart(2 a + D - 1, diag(1 / (2 b)))
                                                 "full": [K, D, D], "tied": [D, D]
 
-    with a = `precision_concentration` and b = `precision_rate`. The Wishart distribution gives
-    the inverse of each feature's variance the same Gamma(a, b) that it has in the other forms
+    with a = `precision_concentration` and b = `precision_rate`. Under the Wishart distribution the
+    inverse of each feature's variance has the same Gamma(a, b) distribution as in the other forms
     (Muirhead 1982, *Aspects of multivariate statistical theory*, theorem 3.2.10), so that the
     arguments mean the same in each form.
 
-    The default values are those of the published example this library grew from: they suit data
-    whose columns have a spread of about 1 to 3 around zero, and are not scaled to others. `fit`
-    without a prior uses `mean_loc=X.mean(axis=0)`, `mean_scale=2 * X.std(axis=0)`,
-    `precision_concentration=1`, `precision_rate=0.1 * K ** (-2 / D) * X.var(axis=0)` and
-    `weight_concentration=2`.
+    The default values are those of the published example from which this library grew. They suit
+    data whose columns have a mean near 0 and a standard deviation of about 1 to 3, and are not
+    scaled to other data. `fit` without a prior uses `mean_loc=X.mean(axis=0)`,
+    `mean_scale=2 * X.std(axis=0)`, `precision_concentration=1`,
+    `precision_rate=0.1 * K ** (-2 / D) * X.var(axis=0)` and `weight_concentration=2`: see
+    `default_prior`.
 
     Parameters
     ----------
@@ -77,8 +86,8 @@ def mixture_prior(
         If an argument is out of its range or does not broadcast.
     """
     K = as_count(K, "K")
-    return _mixture_prior(
-        weight_concentration=_as_key(weight_concentration, "weight_concentration", (K,)),
+    return _cached_prior(
+        weight_concentration=_as_hashable(weight_concentration, "weight_concentration", (K,)),
         weights_shape=(K,),
         **_component_arguments(
             K, D, covariance, mean_loc, mean_scale, precision_concentration, precision_rate, dtype
@@ -89,42 +98,56 @@ def mixture_prior(
 def stick_breaking_prior(
     K_max: int,
     D: int,
+    *,
     concentration: float = 1.0,
-    covariance: str = "diag",
+    covariance: CovarianceForm = "diag",
     mean_loc: Any = 0.0,
     mean_scale: Any = 1.0,
     precision_concentration: Any = 5.0,
     precision_rate: Any = 5.0,
     dtype: Any = "float32",
 ) -> tfd.JointDistributionCoroutine:
-    """The prior of a mixture of as many components as the data need, at most K_max.
+    """Make the prior of a mixture with as many components as the data need, at most K_max.
 
-    As `mixture_prior`, with the weights of a Dirichlet process cut off after K_max components
-    (Ishwaran and James 2001, *Gibbs sampling methods for stick-breaking priors*)::
+    It is that of `mixture_prior`, but with the weights of a Dirichlet process truncated to K_max
+    components (Ishwaran and James 2001, *Gibbs sampling methods for stick-breaking priors*)::
 
         v[k] ~ Beta(1, concentration),    weights[k] = v[k] prod_{j < k} (1 - v[j])
 
-    and what is left for the last. How many components hold rows is told by
-    `occupied_components`; a sparse Dirichlet, `mixture_prior(K_max, D, weight_concentration=0.01)`
-    say, is another prior that empties the components that are not needed.
+    and the remainder for the last component. `occupied_components` counts the components that hold
+    rows. A sparse Dirichlet distribution, such as
+    `mixture_prior(K_max, D, weight_concentration=0.01)`, is another prior that empties superfluous
+    components.
 
     Parameters
     ----------
     K_max : int
-        At least 1. The cost grows with it.
+        At least 1. The cost of a fit grows with it.
+    D : int
+        Number of features.
     concentration : float, positive
-        The smaller, the fewer components: a priori some concentration * log(N) hold rows. With
-        more than 0.1 the most probable number is easily one too many, as a component that takes
-        a few rows of a large cluster costs little. For one
-        with a prior of its own, `alpha` say, write a coroutine that yields
-        `StickBreaking(bgmm_jd.sticks.dirichlet_process(K_max, alpha), name="weights")`.
+        The smaller, the fewer components: a priori about concentration * log(N) of them hold rows.
+        Above 0.1 the most probable number is easily one too large, because a component that takes
+        a few rows of a large cluster costs little. For a concentration with a prior of its own,
+        `alpha` say, write a coroutine that yields
+        `bgmm_jd.StickBreaking(bgmm_jd.dirichlet_process(K_max, alpha), name="weights")`.
+    covariance, mean_loc, mean_scale, precision_concentration, precision_rate, dtype
+        As in `mixture_prior`.
 
-    The other parameters, what is returned and the errors are those of `mixture_prior`.
+    Returns
+    -------
+    tfd.JointDistributionCoroutine
+        Equal arguments give the same object, so that fits under it share one compiled program.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is out of its range or does not broadcast.
     """
     K = as_count(K_max, "K_max")
-    _as_key(concentration, "concentration", ())
+    _as_hashable(concentration, "concentration", ())
     start_tensorflow()
-    return _mixture_prior(
+    return _cached_prior(
         weight_concentration=dirichlet_process(K, np.float64(concentration)).numpy().tobytes(),
         weights_shape=(K - 1, 2),
         **_component_arguments(
@@ -143,34 +166,36 @@ def _component_arguments(
     precision_rate: Any,
     dtype: Any,
 ) -> dict[str, Any]:
-    """The arguments that say where the components are, as hashable values."""
+    """Check and broadcast the arguments of means and precisions, and make them hashable."""
     D = as_count(D, "D")
     check_covariance(covariance)
     kind = np.dtype(dtype)
     if kind not in (np.float32, np.float64):
         raise ValueError(f"dtype must be float32 or float64; got {dtype!r}.")
-    spread = scale_shape(covariance, K, D)
-    matrices = covariance in MATRIX_FORMS
-    if matrices and np.min(precision_concentration) < 0.5:
+    shape = scale_shape(covariance, K, D)
+    has_matrices = covariance in MATRIX_FORMS
+    if has_matrices and np.min(precision_concentration) < 0.5:
         raise ValueError(
-            f"precision_concentration must be at least 0.5 for covariance={covariance!r}, as a "
-            f"Wishart distribution has at least D degrees of freedom; got "
+            f"precision_concentration must be at least 0.5 for covariance={covariance!r}, because "
+            f"a Wishart distribution has at least D degrees of freedom; got "
             f"{precision_concentration}."
         )
-    by_matrix, by_row = (spread[:-2], spread[:-1]) if matrices else (spread, spread)
+    concentration_shape, rate_shape = (shape[:-2], shape[:-1]) if has_matrices else (shape, shape)
     return {
-        "mean_loc": _as_key(mean_loc, "mean_loc", (K, D), positive=False),
-        "mean_scale": _as_key(mean_scale, "mean_scale", (K, D)),
-        "concentration": _as_key(precision_concentration, "precision_concentration", by_matrix),
-        "rate": _as_key(precision_rate, "precision_rate", by_row),
+        "mean_loc": _as_hashable(mean_loc, "mean_loc", (K, D), positive=False),
+        "mean_scale": _as_hashable(mean_scale, "mean_scale", (K, D)),
+        "concentration": _as_hashable(
+            precision_concentration, "precision_concentration", concentration_shape
+        ),
+        "rate": _as_hashable(precision_rate, "precision_rate", rate_shape),
         "covariance": covariance,
         "shape": (K, D),
         "dtype": kind.name,
     }
 
 
-def _as_key(value: Any, name: str, shape: tuple[int, ...], positive: bool = True) -> bytes:
-    """The argument broadcast to its shape, as a hashable value."""
+def _as_hashable(value: Any, name: str, shape: tuple[int, ...], positive: bool = True) -> bytes:
+    """Return an argument broadcast to its shape, as the bytes of a float64 array."""
     try:
         array = np.asarray(value, np.float64)
     except (TypeError, ValueError):
@@ -189,7 +214,7 @@ def _as_key(value: Any, name: str, shape: tuple[int, ...], positive: bool = True
 
 
 @functools.lru_cache(maxsize=64)
-def _mixture_prior(
+def _cached_prior(
     mean_loc: bytes,
     mean_scale: bytes,
     concentration: bytes,
@@ -202,24 +227,24 @@ def _mixture_prior(
 ) -> tfd.JointDistributionCoroutine:
     start_tensorflow()
 
-    def tensor(key: bytes, shape: tuple[int, ...]) -> np.ndarray:
-        return np.frombuffer(key).reshape(shape).astype(dtype)
+    def array(value: bytes, shape: tuple[int, ...]) -> np.ndarray:
+        return np.frombuffer(value).reshape(shape).astype(dtype)
 
-    weights = _weights_prior(tensor(weight_concentration, weights_shape), shape[0])
-    loc, scale = tensor(mean_loc, shape), tensor(mean_scale, shape)
-    spread = _precisions_prior(concentration, rate, covariance, shape, dtype)
+    weights = _weights_prior(array(weight_concentration, weights_shape), shape[0])
+    loc, scale = array(mean_loc, shape), array(mean_scale, shape)
+    precisions = _precisions_prior(concentration, rate, covariance, shape, dtype)
     Root = tfd.JointDistributionCoroutine.Root
 
-    def mixture():
+    def mixture() -> Iterator[Any]:
         yield Root(weights)
         yield Root(tfd.Independent(tfd.Normal(loc, scale), 2, name="means"))
-        yield Root(spread)
+        yield Root(precisions)
 
     return tfd.JointDistributionCoroutine(mixture)
 
 
 def _weights_prior(concentration: np.ndarray, K: int) -> tfd.Distribution:
-    if K == 1:  # TFP's Dirichlet has at least two components
+    if K == 1:  # TFP's Dirichlet distribution needs at least two components
         one = np.ones(1, concentration.dtype)
         return tfd.Independent(tfd.Deterministic(one), 1, name="weights")
     if concentration.ndim == 2:
@@ -231,34 +256,55 @@ def _precisions_prior(
     concentration: bytes, rate: bytes, covariance: str, shape: tuple[int, int], dtype: str
 ) -> tfd.Distribution:
     D = shape[1]
-    spread = scale_shape(covariance, *shape)
+    own_shape = scale_shape(covariance, *shape)
     a, b = np.frombuffer(concentration), np.frombuffer(rate)
     if covariance not in MATRIX_FORMS:
-        gamma = tfd.Gamma(a.reshape(spread).astype(dtype), b.reshape(spread).astype(dtype))
+        gamma = tfd.Gamma(a.reshape(own_shape).astype(dtype), b.reshape(own_shape).astype(dtype))
         return tfd.Independent(gamma, 2, name="precisions")
-    df = (2.0 * a + D - 1.0).reshape(spread[:-2]).astype(dtype)
-    root = np.sqrt(0.5 / b).reshape(spread[:-1])
-    tril = (root[..., np.newaxis] * np.eye(D)).astype(dtype)
-    return tfd.Independent(tfd.WishartTriL(df, tril), len(spread) - 2, name="precisions")
+    df = (2.0 * a + D - 1.0).reshape(own_shape[:-2]).astype(dtype)
+    diagonal = np.sqrt(0.5 / b).reshape(own_shape[:-1])
+    cholesky = diagonal_matrices(diagonal).astype(dtype)
+    return tfd.Independent(tfd.WishartTriL(df, cholesky), len(own_shape) - 2, name="precisions")
 
 
 def default_prior(
-    K: int, D: int, covariance: str, dtype: Any, units: Standardization | None = None
+    K: int,
+    D: int,
+    covariance: CovarianceForm,
+    dtype: Any,
+    standardization: Standardization | None = None,
 ) -> tfd.JointDistributionCoroutine:
-    """Weakly informative values, in the given units (default: centred and scaled ones).
+    """Make the prior of a fit that is given none: weakly informative, and scaled to the data.
 
-    Per column, with m and s its mean and standard deviation: component means are within a few s
-    of m, and component variances near s^2 / K^(2/D), the volume that each of K clusters has when
-    they share the data's. That scaling is the one of Fraley and Raftery (2007), *Bayesian
-    regularization for normal mixture estimation and model-based clustering*, section 3; here the
-    precision has an exponential law with a tenth of that rate, so that clusters ten times
-    narrower are not pulled out by it. Every quantity moves with the data's shift and scale.
+    Per column, with m and s its mean and standard deviation: component means lie within a few s
+    of m, and component variances near s^2 / K^(2/D), so that K clusters together have the volume
+    of the data. That scaling is the one of Fraley and Raftery (2007), *Bayesian regularization for
+    normal mixture estimation and model-based clustering*, section 3. The precision has an
+    exponential distribution with a tenth of the rate that this variance suggests, so that the prior
+    does not widen clusters ten times narrower. A shift or a change of scale of the data shifts or
+    scales every quantity.
+
+    Parameters
+    ----------
+    K, D : int
+        Numbers of components and of features.
+    covariance : {"diag", "full", "tied", "spherical"}
+        The form of the components' covariances.
+    dtype : {"float32", "float64"}
+    standardization : Standardization, optional
+        The mean (`shift`) and standard deviation (`scale`) of each column, as arrays [D]; for
+        "spherical" all scales are equal. By default 0 and 1, the prior for standardised data.
+
+    Returns
+    -------
+    tfd.JointDistributionCoroutine
+        In the units of X; without `standardization`, in standardised units.
     """
-    shift, scale = (0.0, 1.0) if units is None else (units.shift, units.scale)
+    shift, scale = (0.0, 1.0) if standardization is None else standardization
     return mixture_prior(
         K,
         D,
-        covariance,
+        covariance=covariance,
         mean_loc=shift,
         mean_scale=DEFAULT_MEAN_SCALE * scale,
         precision_concentration=DEFAULT_PRECISION_CONCENTRATION,
@@ -269,6 +315,6 @@ def default_prior(
 
 
 def _squared_scale(scale: Any, covariance: str) -> Any:
-    """Squares of the units, one for each number that a rate has; spherical has one for all."""
+    """Return the squared scale for each entry of a rate; "spherical" has one for all features."""
     square = np.square(scale)
     return square[:1] if covariance == "spherical" and np.ndim(square) else square

@@ -12,23 +12,23 @@ class History(NamedTuple):
     residuals: tuple[np.ndarray, ...] = ()
 
 
-def remember(memory: History, image: np.ndarray, residual: np.ndarray, most: int) -> History:
-    """Add an evaluation, and forget the oldest beyond `most`."""
-    images = (*memory.images, image)[-most:]
-    return History(images, (*memory.residuals, residual)[-most:])
+def remember(history: History, image: np.ndarray, residual: np.ndarray, most: int) -> History:
+    """Add an evaluation, and drop the oldest ones beyond `most`."""
+    images = (*history.images, image)[-most:]
+    return History(images, (*history.residuals, residual)[-most:])
 
 
-def accelerated(memory: History) -> np.ndarray:
-    """Where to evaluate next: the images, mixed as makes the same mixture of residuals smallest.
+def accelerated(history: History) -> np.ndarray:
+    """Return the next point: the combination of images that minimises that of the residuals.
 
     Type II, without damping (Walker and Ni 2011, *Anderson acceleration for fixed-point
     iterations*). Residuals may be in other coordinates than images, in which their components are
     comparable; to first order that is only another norm.
     """
-    newest, residual = memory.images[-1], memory.residuals[-1]
-    if len(memory.images) == 1:
+    newest, residual = history.images[-1], history.residuals[-1]
+    if len(history.images) == 1:
         return newest
-    changes = np.diff(np.stack(memory.residuals), axis=0)
-    moves = np.diff(np.stack(memory.images), axis=0)
-    mixture, *_ = np.linalg.lstsq(changes.T, residual, rcond=1e-8)
-    return newest - mixture @ moves
+    changes = np.diff(np.stack(history.residuals), axis=0)
+    moves = np.diff(np.stack(history.images), axis=0)
+    coefficients, *_ = np.linalg.lstsq(changes.T, residual, rcond=1e-8)
+    return newest - coefficients @ moves

@@ -1,8 +1,8 @@
-"""When the parameters have settled, in units of their own posterior standard deviation.
+"""Convergence of a run, in units of the parameters' own posterior standard deviations.
 
-A stochastic optimizer ends in a cloud around the optimum. The run is cut into blocks of steps;
-the blocks of its second half are the cloud. The run has settled when the two halves of the cloud
-agree, and what it returns is the cloud's mean, which is far nearer to the optimum than the last
+The iterates of a stochastic optimiser end in a cloud around the optimum. The run is cut into blocks
+of steps, and its second half is taken for that cloud. The run has converged when the two halves of
+the cloud agree. It returns the mean of the cloud, which is far nearer to the optimum than the last
 step is (Polyak and Juditsky 1992; for variational inference Dhaka et al. 2020, *Robust, accurate
 stochastic optimization for variational inference*).
 """
@@ -18,23 +18,27 @@ from bgmm_jd.variational.structure import Site
 MomentVectors = tuple[np.ndarray, np.ndarray]  # means and sds of all coordinates, in a row each
 
 _FEWEST_BLOCKS = 4  # in the second half: two to compare with two
-_OF_ARRAYS: dict[type, Any] = {tfb.Identity: np.asarray, tfb.Exp: np.exp}
+_NUMPY_FORWARD: dict[type, Any] = {tfb.Identity: np.asarray, tfb.Exp: np.exp}
 
 
 def is_check_due(blocks: int) -> bool:
-    """Whether to look after that many blocks: about eight times in each doubling of the run."""
+    """Whether to check convergence after that many blocks.
+
+    After each of the first 15, and then eight times in each doubling of the run.
+    """
     return blocks % max(1, 2 ** (blocks.bit_length() - 4)) == 0
 
 
 def second_half(blocks: list[VariationalParameters]) -> list[VariationalParameters]:
-    """The second half of the run, of an even number of blocks."""
+    """Return the second half of the run, of an even number of blocks."""
     return blocks[-2 * (len(blocks) // 4) :] if len(blocks) >= 4 else blocks[-1:]
 
 
 def drift(sites: tuple[Site, ...], blocks: list[VariationalParameters]) -> float:
-    """How far the halves of the cloud are apart: the largest over all parameters of
+    """Return how far apart the two halves of the run's second half are.
 
-    |difference of posterior means| / sd and |difference of log sds|; infinite for short runs.
+    The largest over all parameters of |difference of posterior means| / sd and |difference of log
+    sds|; infinite for short runs.
     """
     chosen = second_half(blocks)
     if len(chosen) < _FEWEST_BLOCKS:
@@ -48,14 +52,14 @@ def drift(sites: tuple[Site, ...], blocks: list[VariationalParameters]) -> float
 
 
 def standardized_difference(here: MomentVectors, there: MomentVectors) -> np.ndarray:
-    """From here to there: of means in the sds here, and of logs of sds."""
+    """Return differences of means in the sds of `here`, and then differences of log sds."""
     return np.concatenate([(there[0] - here[0]) / here[1], np.log(there[1] / here[1])])
 
 
 def average_parameters(
     sites: tuple[Site, ...], blocks: list[VariationalParameters]
 ) -> VariationalParameters:
-    """The parameters at the mean of the blocks, which are in unconstrained coordinates."""
+    """Return the parameters at the mean of the blocks, which are in unconstrained coordinates."""
     return map_parameters(
         lambda constraint, *leaves: _constrained(constraint, np.mean(leaves, axis=0)),
         sites,
@@ -64,20 +68,24 @@ def average_parameters(
 
 
 def _constrained(constraint: tfb.Bijector, free: np.ndarray) -> np.ndarray:
-    """What `constraint.forward` gives, which takes a millisecond outside a compiled function."""
-    known = _OF_ARRAYS.get(type(constraint))
-    with np.errstate(over="ignore"):  # as TensorFlow does: a run may leave the dtype's range
+    """Apply `constraint.forward`, by NumPy where possible.
+
+    A TFP bijector takes a millisecond outside of a compiled function.
+    """
+    known = _NUMPY_FORWARD.get(type(constraint))
+    with np.errstate(over="ignore"):  # a run may leave the dtype's range, as it may in TensorFlow
         return constraint.forward(free).numpy() if known is None else known(free)
 
 
-def parameter_moments(sites: tuple[Site, ...], values: VariationalParameters) -> MomentVectors:
-    """Means and sds of every coordinate of the surrogate, in a row each, in float64.
+def parameter_moments(sites: tuple[Site, ...], params: VariationalParameters) -> MomentVectors:
+    """Return the means and the sds of every entry of the surrogate, in a row each.
 
-    The weight of the last of many broken sticks has a variance below the smallest float32.
+    In float64: the weight of the last of many broken sticks has a variance below the smallest
+    float32.
     """
     pairs = []
     for site in sites:
-        wide = {name: np.asarray(v, np.float64) for name, v in values[site.name].items()}
+        wide = {name: np.asarray(v, np.float64) for name, v in params[site.name].items()}
         pairs.append(site.family.moments(wide))
     return (
         np.concatenate([np.ravel(mean) for mean, _ in pairs]),

@@ -1,11 +1,11 @@
-"""Where the fit starts: k-means++ on a subsample, then a conjugate update of each component.
+"""The start of a fit: k-means++ on a subsample, then a conjugate update of each component.
 
-The update makes the surrogate's concentrations right to a few per cent from the first step. A
-start from the prior is what kept the published example from converging: its concentrations have
-to grow with the number of rows.
+The update makes the surrogate's concentrations right to a few per cent from the first step. The
+published example began at the prior and did not converge, because the concentrations have to grow
+with the number of rows.
 
-Missing entries count nowhere: a distance is over what is observed, a mean is of what is observed
-(Chi, Chi and Baraniuk 2016, *k-POD*).
+Missing entries are left out: a distance is over the observed features, and a mean is over the
+observed entries (Chi, Chi and Baraniuk 2016, *k-POD*).
 """
 
 from dataclasses import dataclass, replace
@@ -14,27 +14,24 @@ from typing import NamedTuple
 import numpy as np
 
 from bgmm_jd.data.rows import Rows, row_weights
-from bgmm_jd.model.covariance_forms import MATRIX_FORMS, scale_shape
+from bgmm_jd.model.covariance_forms import MATRIX_FORMS
+from bgmm_jd.settings import OptimizationSettings
 
-_SUBSAMPLE = 10_000  # rows: enough for a start, whatever N
-_LLOYD_ITERATIONS = 25
-_TRIALS = 16  # seedings for each number of clusters
-_IN_VAIN = 3  # larger numbers of clusters that are tried after the best
-
-MeanAndSd = tuple[np.ndarray, np.ndarray]  # mean and standard deviation, of a variable's shape
+_TINY = 1e-300  # in place of a count of zero
+MeanAndSd = tuple[np.ndarray, np.ndarray]  # of a variable's entries, each of its shape
 
 
 class ClusteringSample(NamedTuple):
     """Rows in float64: values [n, D], 1 where one is observed [n, D], and row weights [n]."""
 
     values: np.ndarray
-    there: np.ndarray
+    observed: np.ndarray
     weight: np.ndarray
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """A hard clustering, in internal units.
+    """A hard clustering, in standardised units.
 
     count [K] : rows in each cluster, scaled up from the subsample to all of X.
     mean [K, D]
@@ -50,25 +47,31 @@ def cluster_rows(
     rows: Rows,
     K: int,
     rng: np.random.Generator,
+    settings: OptimizationSettings,
     init: np.ndarray | None = None,
-    trials: int = 1,
+    seedings: int = 1,
 ) -> Clusters:
     """Cluster a subsample of the rows, in the order of the first feature's means.
 
     Parameters
     ----------
-    rows : N of them, as arrays.
+    rows : Rows
+        N of them, as arrays.
     K : int
     rng : np.random.Generator
-    init : [K, D], optional
+    settings : OptimizationSettings
+    init : array [K, D], optional
         Means to start from instead, whose order is kept.
-    trials : int
+    seedings : int
         k-means++ seedings, of which the tightest clustering is kept.
     """
-    sample = _subsample(rows, max(_SUBSAMPLE, 20 * K), rng)
+    sample = _subsample(rows, max(settings.clustering_rows, 20 * K), rng)
     if init is None:
         centres = min(
-            (_lloyd(sample, _kmeans_plus_plus(sample, K, rng)) for _ in range(trials)),
+            (
+                _lloyd(sample, _kmeans_plus_plus(sample, K, rng), settings.lloyd_iterations)
+                for _ in range(seedings)
+            ),
             key=lambda centres: sample.weight @ _squared_distances(sample, centres).min(axis=1),
         )
         centres = centres[np.lexsort(centres.T[::-1])]
@@ -81,24 +84,31 @@ def cluster_rows(
 
 
 def cluster_as_needed(
-    rows: Rows, K: int, form: str, rng: np.random.Generator, more: int = 0
+    rows: Rows,
+    K: int,
+    form: str,
+    rng: np.random.Generator,
+    settings: OptimizationSettings,
+    extra: int = 0,
 ) -> Clusters:
-    """As few clusters as describe the rows, the largest first, and the rest of the K empty.
+    """Describe the rows by as few clusters as BIC selects, the largest first; leave the rest empty.
 
-    Their number has the best Bayesian information criterion of hard clusterings (as in Fraley and
-    Raftery 2002). A fit would merge clusters that are one only slowly, or not at all. Hard
-    clusterings that overlap are described worse than they deserve, and too few of them found.
+    BIC is that of hard clusterings (as in Fraley and Raftery 2002), which underestimates the number
+    of overlapping clusters. The optimiser merges duplicate clusters slowly or never, so that it
+    should start with few.
 
     Parameters
     ----------
-    more : clusters beyond that number.
+    extra : int
+        Clusters beyond the number that BIC selects.
     """
-    found = [cluster_rows(rows, 1, rng)]
+    found = [cluster_rows(rows, 1, rng, settings)]
     scores = [_criterion(found[0], form)]
-    while len(found) < K and len(found) - np.argmax(scores) <= _IN_VAIN + more:
-        found.append(cluster_rows(rows, len(found) + 1, rng, trials=_TRIALS))
-        scores.append(_criterion(found[-1], form))
-    best = found[min(int(np.argmax(scores)) + more, K - 1)]
+    while len(found) < K and len(found) - np.argmax(scores) <= settings.bic_patience + extra:
+        clusters = cluster_rows(rows, len(found) + 1, rng, settings, seedings=settings.bic_seedings)
+        found.append(clusters)
+        scores.append(_criterion(clusters, form))
+    best = found[min(int(np.argmax(scores)) + extra, K - 1)]
     order = np.argsort(-best.count)
     empty = K - len(order)
 
@@ -109,7 +119,7 @@ def cluster_as_needed(
 
 
 def _criterion(clusters: Clusters, form: str) -> float:
-    """Log likelihood of the labelled rows less half the parameters times log N, in nats."""
+    """Return minus half the BIC, in nats: log likelihood with labels less parameters log(N) / 2."""
     K, D = clusters.mean.shape
     n, N = clusters.count, clusters.count.sum()
     covariance = _shrunk(n[:, None, None], clusters.covariance, K ** (-2.0 / D) * np.eye(D))
@@ -125,29 +135,29 @@ def _subsample(rows: Rows, most: int, rng: np.random.Generator) -> ClusteringSam
     N = len(rows.values)
     chosen = rng.choice(N, most, replace=False) if most < N else np.arange(N)
     values = rows.values[chosen].astype(np.float64)
-    there = np.ones_like(values)
+    observed = np.ones_like(values)
     if rows.missing is not None:
-        there = rows.missing.observed[rows.missing.pattern[chosen]].astype(np.float64)
-    return ClusteringSample(values, there, _clustering_weights(rows)[chosen])
+        observed = rows.missing.observed[rows.missing.pattern[chosen]].astype(np.float64)
+    return ClusteringSample(values, observed, _clustering_weights(rows)[chosen])
 
 
 def _clustering_weights(rows: Rows) -> np.ndarray:
-    """What each row counts for: its weight, and nothing where no entry is observed."""
+    """Return the weight of each row, zero where no entry is observed: [N]."""
     if rows.missing is None:
         return row_weights(rows)
     return row_weights(rows) * rows.missing.observed.any(axis=1)[rows.missing.pattern]
 
 
 def _squared_distances(sample: ClusteringSample, centres: np.ndarray) -> np.ndarray:
-    """[n, K]; by the expanded form, whose rounding does not matter for a start."""
-    values, there, _ = sample  # a missing value is 0
+    """Return squared distances [n, K], expanded: rounding does not matter for a start."""
+    values, observed, _ = sample  # a missing value is 0
     cross = values @ centres.T
-    squares = (values**2).sum(axis=1)[:, None] - 2.0 * cross + there @ (centres**2).T
+    squares = (values**2).sum(axis=1)[:, None] - 2.0 * cross + observed @ (centres**2).T
     return np.maximum(squares, 0.0)
 
 
 def _kmeans_plus_plus(sample: ClusteringSample, K: int, rng: np.random.Generator) -> np.ndarray:
-    """Seeds drawn by squared distance (Arthur and Vassilvitskii 2007): [K, D]."""
+    """Draw seeds [K, D] by squared distance (Arthur and Vassilvitskii 2007)."""
     weight = sample.weight / sample.weight.sum()
     chosen = [int(rng.choice(len(weight), p=weight))]
     nearest = _squared_distances(sample, sample.values[chosen])[:, 0]
@@ -160,9 +170,9 @@ def _kmeans_plus_plus(sample: ClusteringSample, K: int, rng: np.random.Generator
     return sample.values[chosen]
 
 
-def _lloyd(sample: ClusteringSample, centres: np.ndarray) -> np.ndarray:
+def _lloyd(sample: ClusteringSample, centres: np.ndarray, iterations: int) -> np.ndarray:
     label = None
-    for _ in range(_LLOYD_ITERATIONS):
+    for _ in range(iterations):
         previous, label = label, _squared_distances(sample, centres).argmin(axis=1)
         if previous is not None and (label == previous).all():
             break
@@ -171,45 +181,46 @@ def _lloyd(sample: ClusteringSample, centres: np.ndarray) -> np.ndarray:
 
 
 def _member(sample: ClusteringSample, label: np.ndarray, K: int) -> np.ndarray:
-    """The weight of each row in its cluster, 0 elsewhere: [n, K]."""
+    """Return the weight of each row in its cluster, 0 elsewhere: [n, K]."""
     return (label[:, None] == np.arange(K)) * sample.weight[:, None]
 
 
 def _means(sample: ClusteringSample, member: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Means of what is observed; where nothing is, the centre stays."""
-    count = member.T @ sample.there
-    total = member.T @ (sample.values * sample.there)
-    return np.where(count > 0, total / np.maximum(count, 1e-300), centres)
+    """Return means of the observed entries; where there are none, the centre stays."""
+    count = member.T @ sample.observed
+    total = member.T @ (sample.values * sample.observed)
+    return np.where(count > 0, total / np.maximum(count, _TINY), centres)
 
 
 def _summarise(sample: ClusteringSample, label: np.ndarray, centres: np.ndarray) -> Clusters:
-    """Counts, means and covariances by label; an empty cluster keeps its centre."""
+    """Return counts, means and covariances by label; an empty cluster keeps its centre."""
     K, D = centres.shape
     member = _member(sample, label, K)
     mean = _means(sample, member, centres)
-    deviation = (sample.values - mean[label]) * sample.there
+    deviation = (sample.values - mean[label]) * sample.observed
     count = member.sum(axis=0)
     covariance = np.empty((K, D, D))
     for k in range(K):
         share = member[:, k, None]
-        covariance[k] = (share * deviation).T @ deviation / max(count[k], 1e-300)
-        # What is missing has no deviation: the diagonal is divided by what is there, which is
-        # less, and stays the larger part.
-        there = np.maximum((share * sample.there).sum(axis=0), 1e-300)
-        np.fill_diagonal(covariance[k], (share * deviation**2).sum(axis=0) / there)
+        covariance[k] = (share * deviation).T @ deviation / max(count[k], _TINY)
+        # Missing entries contribute zero deviations. Variances are divided by the observed count,
+        # covariances by the cluster size, which keeps the matrix diagonally dominated.
+        observed = np.maximum((share * sample.observed).sum(axis=0), _TINY)
+        np.fill_diagonal(covariance[k], (share * deviation**2).sum(axis=0) / observed)
     return Clusters(count, mean, covariance)
 
 
 def moments_from_clusters(clusters: Clusters, form: str) -> dict[str, MeanAndSd]:
-    """Mean and standard deviation of each variable of the model, in internal units.
+    """Return the mean and the standard deviation of each variable, in standardised units.
 
-    A conjugate update with a prior worth one row: a component has the variance that K equal
-    clusters would have, K^(-2/D), until its own rows say otherwise; a cluster of one row, or of
-    equal rows, is therefore no singularity.
+    A conjugate update with a prior that counts as one row: without rows of its own a component has
+    the variance that K equal clusters would have, K^(-2/D). A cluster of one row, or of equal rows,
+    is therefore no singularity.
 
     Parameters
     ----------
-    form : of the covariance.
+    form : str
+        Of the covariance.
     """
     K, D = clusters.mean.shape
     n = clusters.count
@@ -232,9 +243,8 @@ def _shrunk(n: np.ndarray, covariance: np.ndarray, prior: np.ndarray) -> np.ndar
 def _scale_moments(
     clusters: Clusters, covariance: np.ndarray, prior: np.ndarray, form: str
 ) -> dict[str, MeanAndSd]:
-    """Of `precisions` and `scales`, whichever the prior has."""
-    K, D = clusters.mean.shape
-    n = clusters.count
+    """Return the moments of `precisions` and of `scales`, of which the prior has one."""
+    D, n = clusters.mean.shape[1], clusters.count
     if form in ("diag", "spherical"):
         variance = np.diagonal(covariance, axis1=1, axis2=2)
         rows = n[:, None]
@@ -246,22 +256,21 @@ def _scale_moments(
             "scales": (sd, relative * sd),
         }
     if form == "tied":
-        pooled = (n[:, None, None] * clusters.covariance).sum(axis=0) / max(n.sum(), 1e-300)
+        pooled = (n[:, None, None] * clusters.covariance).sum(axis=0) / max(n.sum(), _TINY)
         covariance, n = _shrunk(n.sum(), pooled, prior), n.sum()
-    assert covariance.shape == scale_shape(form, K, D)
     relative = _relative_sd(n)[..., None, None]
     precision = np.linalg.inv(covariance)
     lower = np.linalg.cholesky(covariance)
     length = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))[..., None]
-    # var[i, j] of a Wishart matrix with n degrees of freedom, as `families` has it.
+    # var[i, j] of a Wishart matrix with n degrees of freedom, as in `WishartFamily.moments`.
     own = np.diagonal(precision, axis1=-2, axis2=-1)
-    spread = np.sqrt((precision**2 + own[..., :, None] * own[..., None, :]) / 2.0)
+    sd = np.sqrt((precision**2 + own[..., :, None] * own[..., None, :]) / 2.0)
     return {
-        "precisions": (precision, 2.0 * relative * spread),
+        "precisions": (precision, 2.0 * relative * sd),
         "scales": (lower, relative * np.broadcast_to(length, lower.shape)),
     }
 
 
 def _relative_sd(n: np.ndarray) -> np.ndarray:
-    """Of a standard deviation that is estimated from n rows."""
+    """Return the relative standard error of a standard deviation estimated from n rows."""
     return np.asarray(1.0 / np.sqrt(2.0 * (n + 1.0)))

@@ -1,4 +1,4 @@
-"""Several starts: the best is kept, and it is told how many of the others came to the same."""
+"""Several starts: select the best restart, and report which others reached the same optimum."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -6,12 +6,12 @@ from typing import NamedTuple
 import numpy as np
 
 from bgmm_jd.optimization.convergence import parameter_moments, standardized_difference
-from bgmm_jd.optimization.single_run import TOLERANCE, RunResult
+from bgmm_jd.optimization.single_run import RunResult
 from bgmm_jd.optimization.status import Status
+from bgmm_jd.settings import OptimizationSettings
 from bgmm_jd.variational.labels import (
     has_own_parameters,
-    is_exchangeable,
-    is_permutable,
+    labels_are_free,
     match_labels,
     permute_parameters,
     prior_distinguishes_components,
@@ -19,23 +19,24 @@ from bgmm_jd.variational.labels import (
 from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.structure import Model, Site
 
-# Posterior sds within which two runs are at the same optimum: ten times the noise that a settled
-# run may have, and a small part of what lies between two optima.
-_SAME_OPTIMUM = 0.5
-# The same of a run that has not settled yet: more than the noise of two settled ones.
-_SAME_WHILE_RUNNING = 3.0 * TOLERANCE
+# Times the tolerance of convergence: a running average at an optimum that another run has found may
+# differ from it by the noise of both.
+_TOLERANCES_OF_A_MATCH = 3.0
 
 
 class Restart(NamedTuple):
-    """One start's end, in internal units; in a posterior, its elbo in the user's.
+    """How one start ended.
 
-    values : the parameters it ended at.
+    params : the parameters it ended at, in standardised units.
     order : its labels [K], in the order that matches them to the best start's.
-    elbo, status : of the run whose optimum it was at, if it ended there: see `met`.
-    agrees : whether it is at the optimum of the best.
+    elbo : in nats; in standardised units inside, in those of X in a `Posterior`. It is that of the
+        run at whose optimum the start ended, if it ended there: see `matching_run`.
+    steps : number of steps taken.
+    status : of that run too.
+    agrees : whether it is at the optimum of the best start.
     """
 
-    values: VariationalParameters
+    params: VariationalParameters
     order: np.ndarray
     elbo: float
     steps: int
@@ -44,93 +45,91 @@ class Restart(NamedTuple):
 
 
 def compare_runs(
-    model: Model, runs: list[RunResult], sd_ratio: float = 1.0
+    model: Model, runs: list[RunResult], settings: OptimizationSettings, sd_ratio: float = 1.0
 ) -> tuple[RunResult, tuple[Restart, ...]]:
-    """The best run, and all runs beside it, in the order in which they ran.
+    """Return the best run, and how each run compares to it, in the order in which they ran.
 
-    The best has the highest elbo of those that settled, or of all if none did; of equal ones, that
-    which settled itself.
+    The best has the highest elbo of those that converged, or of all if none did; of equal ones, the
+    one that converged itself.
 
     Parameters
     ----------
-    coarse : posterior sds to which the runs were to settle, in units of the usual; see `run`.
+    sd_ratio : float
+        Factor by which the tolerances of the runs were widened: see `subsample_sd_ratio`.
     """
     best = max(runs, key=lambda run: (run.status is Status.CONVERGED, run.elbo, not run.joined))
-    return best, tuple(_as_restart(model, best, run, sd_ratio * _SAME_OPTIMUM) for run in runs)
+    limit = sd_ratio * settings.agreement
+    return best, tuple(_as_restart(model, best, run, limit) for run in runs)
 
 
 def matching_run(
-    model: Model, runs: Iterable[RunResult], values: VariationalParameters, sd_ratio: float
+    model: Model,
+    runs: Iterable[RunResult],
+    params: VariationalParameters,
+    settings: OptimizationSettings,
+    sd_ratio: float,
 ) -> RunResult | None:
-    """The run that has settled at an optimum where a later one is already; None if there is none.
+    """Return the converged run at whose optimum a later run already is; None if there is none.
 
     Parameters
     ----------
-    values : where the later one is on average.
-    coarse : as in `compare`, for means. No sd may be off by more than a factor of exp(1/2).
+    params : average of the later run.
+    sd_ratio : float
+        As in `compare_runs`, for means. No sd may differ by more than a factor of
+        exp(settings.agreement).
     """
-    settled = [run for run in runs if run.status is Status.CONVERGED and not run.joined]
-    if not settled:
+    converged = [run for run in runs if run.status is Status.CONVERGED and not run.joined]
+    if not converged:
         return None
     sites = model.sites
-    free = is_permutable(sites) and is_exchangeable(model)
-    for run in settled:
-        there = (
-            permute_parameters(sites, values, _matched_labels(sites, run, values))
-            if free
-            else values
+    free = labels_are_free(model)
+    limit = sd_ratio * _TOLERANCES_OF_A_MATCH * settings.tolerance
+    for run in converged:
+        order = _matched_labels(sites, run, params) if free else None
+        there = params if order is None else permute_parameters(sites, params, order)
+        apart = standardized_difference(
+            parameter_moments(sites, run.params), parameter_moments(sites, there)
         )
-        apart = np.abs(
-            standardized_difference(
-                parameter_moments(sites, run.values), parameter_moments(sites, there)
-            )
-        )
-        of_means, of_sds = np.split(apart, 2)
-        if of_means.max() < sd_ratio * _SAME_WHILE_RUNNING and of_sds.max() < min(
-            sd_ratio * _SAME_WHILE_RUNNING, _SAME_OPTIMUM
-        ):
+        of_means, of_sds = np.split(np.abs(apart), 2)
+        if of_means.max() < limit and of_sds.max() < min(limit, settings.agreement):
             return run
     return None
 
 
-def _as_restart(model: Model, best: RunResult, run: RunResult, same: float) -> Restart:
+def _as_restart(model: Model, best: RunResult, run: RunResult, limit: float) -> Restart:
+    """Compare a run to the best one, after matching the labels where they are free."""
     sites = model.sites
-    if (
-        prior_distinguishes_components(model) or _means_site(sites).fixed is not None
-    ):  # the labels are the prior's
-        order, alike = np.arange(model.K), sites
+    has_prior_labels = (
+        prior_distinguishes_components(model) or model.site("means").fixed is not None
+    )
+    if has_prior_labels:
+        order, compared = np.arange(model.K), sites
     else:
-        order = _matched_labels(sites, best, run.values)
-        # Broken sticks are not those of other components in another order: the rest is compared.
-        alike = tuple(site for site in sites if has_own_parameters(site))
-    here = parameter_moments(alike, best.values)
-    there = parameter_moments(alike, permute_parameters(alike, run.values, order))
+        order = _matched_labels(sites, best, run.params)
+        # Broken sticks cannot be permuted with the components: compare the other variables.
+        compared = tuple(site for site in sites if has_own_parameters(site))
+    here = parameter_moments(compared, best.params)
+    there = parameter_moments(compared, permute_parameters(compared, run.params, order))
     apart = np.max(np.abs(here[0] - there[0]) / here[1], initial=0.0)
-    return Restart(run.values, order, run.elbo, len(run.elbos), run.status, bool(apart < same))
+    return Restart(run.params, order, run.elbo, len(run.elbos), run.status, bool(apart < limit))
 
 
 def _matched_labels(
-    sites: tuple[Site, ...], best: RunResult, values: VariationalParameters
+    sites: tuple[Site, ...], best: RunResult, params: VariationalParameters
 ) -> np.ndarray:
-    """The labels [K] of other values, in the order that matches them to the best run's."""
-    means, sds = component_means(sites, best.values)
-    spread = np.sqrt((sds**2).mean(axis=0))
-    others, _ = component_means(sites, values)
-    # By how well it is known where they are: one that holds no rows is anywhere, and takes any.
-    known = 1.0 / ((sds / spread) ** 2).mean(axis=1)
-    return match_labels(means / spread, others / spread, known)
+    """Return labels [K] of other parameters in the order that matches those of the best run."""
+    means, sds = component_means(sites, best.params)
+    scale = np.sqrt((sds**2).mean(axis=0))
+    others, _ = component_means(sites, params)
+    # Weight each component's distance by the precision of its mean, so that empty components, which
+    # may be anywhere, do not drive the matching.
+    precision = 1.0 / ((sds / scale) ** 2).mean(axis=1)
+    return match_labels(means / scale, others / scale, precision)
 
 
 def component_means(
-    sites: tuple[Site, ...], values: VariationalParameters
+    sites: tuple[Site, ...], params: VariationalParameters
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Posterior means and sds of `means` [K, D], in the coordinates they are trained in."""
-    return _means_site(sites).family.moments(values["means"])
-
-
-def _means_site(sites: tuple[Site, ...]) -> Site:
-    return next(site for site in sites if site.name == "means")
-
-
-# Nats of elbo: a mode further below the best holds less than a twentieth of its mass.
-RIVAL_NATS = 3.0
+    """Return posterior means and sds of `means` [K, D], in the coordinates they are trained in."""
+    site = next(site for site in sites if site.name == "means")
+    return site.family.moments(params["means"])

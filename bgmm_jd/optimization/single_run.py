@@ -1,4 +1,4 @@
-"""One run of the optimizer: from a start until the parameters have settled."""
+"""One run of the optimiser: from a start until the parameters have converged."""
 
 from __future__ import annotations
 
@@ -9,44 +9,25 @@ import numpy as np
 import tensorflow as tf
 
 from bgmm_jd.data.minibatches import Batches
-from bgmm_jd.data.rows import as_row_tensors
 from bgmm_jd.optimization import convergence, svi
 from bgmm_jd.optimization.status import Status
-from bgmm_jd.variational.approximation import Approximation
-from bgmm_jd.variational.evaluation import statistics_are_accurate
+from bgmm_jd.variational.approximation import Problem
+from bgmm_jd.variational.evaluation import surrogate_statistics_are_accurate
 from bgmm_jd.variational.natural_gradient import StepSize
 from bgmm_jd.variational.parameters import VariationalParameters
-from bgmm_jd.variational.structure import Model
-
-# Nats of a row's log density that the rounding of a step may take: its sign changes with the draws,
-# and so the averaged parameters see little of it.
-_ROUNDING = 1e-3
-# Precisions may grow from the start by so much; to find out later costs a compilation.
-_MARGIN = 4.0
-_ASKED_AFTER = 64  # blocks, whether digits are left: a run that loses them may never settle
-_DRAWS = 8  # per step
-_FEWEST_DRAWS = 2  # one and its mirror image: enough to find where the optimum is
-_BLOCK_STEPS = 20  # at least; whole epochs
-_LONGEST_BLOCK = 4_000
-_STARTING_BLOCKS = 3
-_FULL_RATE_BLOCKS = 12
-TOLERANCE = 0.05  # posterior sds between the halves of the iterates
-_SUBSAMPLE_TOLERANCE = (
-    0.15  # of a sample of the rows, whose optimum is only where the passes over all begin
-)
 
 
 class RunResult(NamedTuple):
-    """How a run went, in internal units.
+    """How a run ended, in standardised units.
 
-    values : the parameters it settled at, as arrays that cannot be written.
+    params : the parameters it converged to, as arrays that cannot be written.
     elbos [steps] : the noisy elbo of each step.
     elbo : their median over the blocks that were averaged.
-    joined : whether it ended where an earlier run had settled, before it had settled itself. Its
-        elbo is then that of the other.
+    joined : whether it ended at the optimum of an earlier run, before it had converged itself. Its
+        elbo is then that of the earlier run.
     """
 
-    values: VariationalParameters
+    params: VariationalParameters
     elbos: np.ndarray
     elbo: float
     status: Status
@@ -54,155 +35,206 @@ class RunResult(NamedTuple):
 
 
 class RunProgress(NamedTuple):
-    """Where a run stands after a block: steps taken, the block's elbo, the drift in sds."""
+    """The state of a run after a block: steps taken, the block's elbo, the drift in sds."""
 
     steps: int
     elbo: float
     drift: float
 
 
-def schedule(inside: Approximation, batches: Batches, optimizer: str = "natural") -> svi.Schedule:
-    """What to compile: blocks of whole epochs, so that each row has its turn equally often."""
-    epochs = -(-_BLOCK_STEPS // batches.count)
-    steps = min(epochs * batches.count, _LONGEST_BLOCK)
-    draws = _DRAWS if subsample_sd_ratio(inside) == 1.0 else _FEWEST_DRAWS
-    dtype = inside.data.dtype.name
-    return svi.Schedule(batches, draws, steps, dtype, inside.execution, optimizer)
+def schedule(problem: Problem, batches: Batches, optimizer: str = "natural") -> svi.Schedule:
+    """Choose blocks of whole epochs, in which each row is read equally often."""
+    settings = problem.settings.optimization
+    epochs = -(-settings.shortest_block // batches.count)
+    steps = min(epochs * batches.count, settings.longest_block)
+    is_subsample = subsample_sd_ratio(problem) != 1.0
+    draws = settings.subsample_draws_per_step if is_subsample else settings.draws_per_step
+    dtype = problem.data.dtype.name
+    return svi.Schedule(batches, draws, steps, dtype, problem.execution, optimizer)
 
 
-def subsample_sd_ratio(inside: Approximation) -> float:
-    """How much wider the posterior of the rows at hand is than that of the rows they stand for.
+def subsample_sd_ratio(problem: Problem) -> float:
+    """Return the posterior sd given the rows at hand relative to that given all rows.
 
-    Of a sample of the rows, an optimum is as good as the sample: it is found to so many sds.
+    1 / sqrt(fraction of the rows that a subsample has); 1 for all rows. Convergence tolerances on a
+    subsample are widened by this factor.
     """
-    return inside.data.sampling_fraction**-0.5
+    return problem.data.sampling_fraction**-0.5
 
 
-def step_size(inside: Approximation, plan: svi.Schedule, blocks: int) -> StepSize:
-    """How far the steps of the next block go.
+def step_size(problem: Problem, plan: svi.Schedule, blocks: int) -> StepSize:
+    """Return how far the steps of the next block go.
 
-    A full natural-gradient step on all rows; on a batch, its share of one, which makes an epoch's
-    progress the same for any batch size; a quarter of that leaves the iterates of the last epochs
-    within a fraction of a posterior sd of their mean. A run that has not settled in its first
-    blocks has a reason, noise or a posterior far from the surrogate's family; steps then become
-    shorter as 1 / time, as Robbins and Monro (1951) have it.
+    On all rows, a full natural-gradient step. On a batch, a quarter of the batch's share of one:
+    the progress of an epoch is then the same for any batch size, and the iterates of the last
+    epochs stay within a fraction of a posterior sd of their mean. A run that has not converged in
+    its first blocks has a reason, noise or a posterior far from the surrogate's family; steps then
+    become shorter as 1 / time (Robbins and Monro 1951).
 
-    The first steps from a poor start overshoot: a location may move by 0.3 of the spread that its
-    component's rows have, some sqrt(N / K) posterior sds. Once near, no honest step is longer than
-    an sd, and a longer one is a draw in a corner of the prior.
+    The first steps from a poor start overshoot: a location may move by 0.3 sds of its component's
+    rows, which are some sqrt(N / K) posterior sds. Near the optimum a natural-gradient step is at
+    most about one posterior sd; a longer one is caused by a single extreme draw, so steps are
+    clipped.
     """
+    settings = problem.settings.optimization
     batches = plan.batches.count
     share = 1.0 if batches == 1 or plan.optimizer == "adam" else 0.25 / batches
-    rate = share / max(1.0, blocks / _FULL_RATE_BLOCKS)
-    if blocks < _STARTING_BLOCKS:
-        spread = (inside.data.total_weight / inside.model.K) ** 0.5
-        return StepSize(rate, max(1.0, 0.3 * spread), 0.3)
-    return StepSize(rate, subsample_sd_ratio(inside), 0.1)
+    rate = share / max(1.0, blocks / settings.full_rate_blocks)
+    if blocks < settings.overshooting_blocks:
+        component_sd = (problem.data.total_weight / problem.model.K) ** 0.5
+        return StepSize(rate, max(1.0, 0.3 * component_sd), 0.3)
+    return StepSize(rate, subsample_sd_ratio(problem), 0.1)
 
 
 def optimize(
-    inside: Approximation,
+    problem: Problem,
+    start: VariationalParameters,
     plan: svi.Schedule,
     seed: tf.Tensor,
     max_steps: int,
     report: Callable[[RunProgress], None],
-    met: Callable[[VariationalParameters], RunResult | None] = lambda values: None,
+    find_match: Callable[[VariationalParameters], RunResult | None] = lambda params: None,
 ) -> RunResult:
-    """Run blocks of steps from `inside.values` until they have settled, or to the limit.
+    """Run blocks of steps from a start until the parameters have converged, or to the limit.
 
-    In steps on all rows the likelihood is a matrix product as long as digits allow, whatever the
-    plan says of that. Ctrl-C ends the run and keeps what it has.
+    Where each step reads all rows the likelihood is a matrix product as long as that is accurate,
+    whatever the plan says. Ctrl-C ends the run and keeps what it has.
 
     Parameters
     ----------
-    met : the settled run at whose optimum some values are. To settle there once more would tell
-        nothing new, and the run ends.
+    problem : Problem
+    start : parameters (constrained) to start from.
+    plan : the programs to run.
+    seed : int32 [2]
+    max_steps : int
+    report : called after each check of convergence.
+    find_match : function of the averaged parameters
+        The converged run that has them for its optimum, or None. A run ends there, because
+        converging to the same optimum again would give no new information.
     """
-    rows, values = as_row_tensors(inside.data.rows), inside.values
-    blocks: list[VariationalParameters] = []
-    elbos: list[np.ndarray] = []
+    run = _Run(problem, start, plan, seed)
     status = Status.STEP_LIMIT
-    memory: tuple[Any, ...] = ()
     try:
-        # Of a batch, whose columns would be made anew in each step, it is the slower one.
-        use_statistics = plan.batches.count == 1 and statistics_are_accurate(
-            inside, _ROUNDING / _MARGIN
-        )
-        plan = plan._replace(use_statistics=use_statistics)
-        program = svi.program(inside.model, plan)
+        run.choose_likelihood()
         for first in range(0, max_steps, plan.steps):
-            stride = step_size(inside, plan, len(blocks))
-            block = program.run(rows, inside.prior_units, values, seed, first, stride, memory)
-            if not _finite(block):
-                if not plan.use_statistics:
-                    status = Status.DIVERGED
-                    break
-                plan, program = _exact(inside.model, plan)
-                values, blocks, memory = inside.values, [], ()
+            if not run.take_block(first):
+                if run.plan.use_statistics:
+                    run.restart_without_statistics()
+                    continue
+                status = Status.DIVERGED
+                break
+            if not convergence.is_check_due(len(run.blocks)):
                 continue
-            values, memory = block.values, block.memory
-            blocks.append(block.average)
-            elbos.append(-block.losses)
-            if not convergence.is_check_due(len(blocks)):
-                continue
-            drift = convergence.drift(inside.model.sites, blocks)
-            report(RunProgress(first + plan.steps, float(elbos[-1].mean()), drift))
-            there = met(
-                convergence.average_parameters(inside.model.sites, convergence.second_half(blocks))
-            )
-            if there is not None:
-                ended = _ended(inside, values, blocks, elbos, there.status)
-                return ended._replace(elbo=there.elbo, joined=True)
-            settled = drift < _tolerance(inside)
-            asked = plan.use_statistics and (settled or len(blocks) % _ASKED_AFTER == 0)
-            if asked and not statistics_are_accurate(inside._replace(values=values), _ROUNDING):
-                plan, program = _exact(inside.model, plan)
-                blocks = blocks[-1:]
-            elif settled:
+            drift = convergence.drift(problem.model.sites, run.blocks)
+            report(RunProgress(first + plan.steps, float(run.elbos[-1].mean()), drift))
+            match = find_match(run.average())
+            if match is not None:
+                return run.result(match.status)._replace(elbo=match.elbo, joined=True)
+            if run.has_converged(drift):
                 status = Status.CONVERGED
                 break
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
-    return _ended(inside, values, blocks, elbos, status)
+    return run.result(status)
 
 
-def _exact(model: Model, plan: svi.Schedule) -> tuple[svi.Schedule, svi.Program]:
-    """With differences before squares, where components have become too narrow for others."""
-    plan = plan._replace(use_statistics=False)
-    return plan, svi.program(model, plan)
+class _Run:
+    """The mutable state of one call of `optimize`."""
+
+    def __init__(
+        self, problem: Problem, start: VariationalParameters, plan: svi.Schedule, seed: tf.Tensor
+    ):
+        self._problem, self._start, self._seed = problem, start, seed
+        self.plan = plan
+        self.params = start
+        self.blocks: list[VariationalParameters] = []  # unconstrained averages
+        self.elbos: list[np.ndarray] = []
+        self._opt_state: tuple[Any, ...] = ()
+
+    def choose_likelihood(self) -> None:
+        """Use sufficient statistics in steps on all rows, if that is accurate at the start.
+
+        For a batch the statistics would be made anew in each step, which is slower.
+        """
+        settings = self._problem.settings.optimization
+        tolerance = settings.step_rounding / settings.rounding_margin
+        use = self.plan.batches.count == 1 and surrogate_statistics_are_accurate(
+            self._problem, self._start, tolerance
+        )
+        self.plan = self.plan._replace(use_statistics=use)
+
+    def take_block(self, first: int) -> bool:
+        """Take one block of steps; return False and keep nothing if it is not finite."""
+        size = step_size(self._problem, self.plan, len(self.blocks))
+        block = svi.program(self._problem.model, self.plan).run(
+            self._problem.rows,
+            self._problem.standardization,
+            self.params,
+            self._seed,
+            first,
+            size,
+            self._opt_state,
+        )
+        if not all(np.isfinite(leaf).all() for leaf in tf.nest.flatten(block.average)):
+            return False
+        self.params, self._opt_state = block.params, block.opt_state
+        self.blocks.append(block.average)
+        self.elbos.append(-block.losses)
+        return True
+
+    def restart_without_statistics(self) -> None:
+        """Begin again with differences before squares, which keep their digits."""
+        self.plan = self.plan._replace(use_statistics=False)
+        self.params, self.blocks, self._opt_state = self._start, [], ()
+
+    def has_converged(self, drift: float) -> bool:
+        """Whether the run has converged with an accurate likelihood.
+
+        Where components have become too narrow for sufficient statistics, the run goes on from
+        here without them. That is checked from time to time too: a run that has lost its digits may
+        never converge.
+        """
+        converged = drift < _tolerance(self._problem)
+        settings = self._problem.settings.optimization
+        check = converged or len(self.blocks) % settings.rounding_check_blocks == 0
+        if not (self.plan.use_statistics and check):
+            return converged
+        if surrogate_statistics_are_accurate(self._problem, self.params, settings.step_rounding):
+            return converged
+        self.plan = self.plan._replace(use_statistics=False)
+        self.blocks = self.blocks[-1:]
+        return False
+
+    def average(self) -> VariationalParameters:
+        """Return the parameters at the mean of the run's second half."""
+        sites = self._problem.model.sites
+        return convergence.average_parameters(sites, convergence.second_half(self.blocks))
+
+    def result(self, status: Status) -> RunResult:
+        """Return what the run has found so far."""
+        if not self.blocks:
+            return RunResult(read_only_copy(self.params), np.empty(0), -np.inf, status)
+        trace = np.concatenate(self.elbos)
+        trace.setflags(write=False)
+        averaged = len(convergence.second_half(self.blocks))
+        # The median: a single extreme draw would outweigh all others in a mean.
+        elbo = float(np.median(np.concatenate(self.elbos[-averaged:])))
+        return RunResult(read_only_copy(self.average()), trace, elbo, status)
 
 
-def _tolerance(inside: Approximation) -> float:
-    sd_ratio = subsample_sd_ratio(inside)
-    return TOLERANCE if sd_ratio == 1.0 else max(_SUBSAMPLE_TOLERANCE, TOLERANCE * sd_ratio)
+def _tolerance(problem: Problem) -> float:
+    settings, ratio = problem.settings.optimization, subsample_sd_ratio(problem)
+    if ratio == 1.0:
+        return settings.tolerance
+    return max(settings.subsample_tolerance, settings.tolerance * ratio)
 
 
-def _ended(inside, values, blocks, elbos, status) -> RunResult:
-    if not blocks:
-        return RunResult(read_only_copy(values), np.empty(0), -np.inf, status)
-    cloud = convergence.second_half(blocks)
-    trace = np.concatenate(elbos)
-    trace.setflags(write=False)
-    # The median: one draw in a corner of the prior would outweigh all others in a mean.
-    elbo = float(np.median(np.concatenate(elbos[-len(cloud) :])))
-    return RunResult(
-        read_only_copy(convergence.average_parameters(inside.model.sites, cloud)),
-        trace,
-        elbo,
-        status,
-    )
+def read_only_copy(params: VariationalParameters) -> VariationalParameters:
+    """Return a copy that cannot be written to."""
 
-
-def _finite(block: svi.Block) -> bool:
-    return all(np.isfinite(leaf).all() for leaf in tf.nest.flatten(block.average))
-
-
-def read_only_copy(values: VariationalParameters) -> VariationalParameters:
-    """A copy that cannot be written to."""
-
-    def copy(leaf):
+    def copy(leaf: Any) -> np.ndarray:
         array = np.array(leaf)
         array.setflags(write=False)
         return array
 
-    return tf.nest.map_structure(copy, values)
+    return tf.nest.map_structure(copy, params)

@@ -1,4 +1,4 @@
-"""An adapter of `tfp.vi.fit_surrogate_posterior` that compiles its step once."""
+"""An adapter of `tfp.vi.fit_surrogate_posterior` that traces and compiles its step once."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ import tensorflow_probability as tfp
 
 
 class LoopProblem(NamedTuple):
-    """What `fit_surrogate_posterior` is given: see there."""
+    """The arguments of `fit_surrogate_posterior` of the same names."""
 
     target: Callable[..., tf.Tensor]
     surrogate: Any
@@ -17,21 +17,26 @@ class LoopProblem(NamedTuple):
 
 
 def fit_in_loop(problem: LoopProblem, steps: int, **options: Any) -> Any:
-    """Take so many steps by `fit_surrogate_posterior`, with nothing before its loop.
+    """Take that many steps by `fit_surrogate_posterior`, all of them inside its loop.
 
-    It takes its first step ahead of the loop, for what that tells of shapes, and so the same step
-    is traced and compiled twice, once by itself and once as the body of the loop: seconds of each
-    first fit. Here the step ahead moves nothing and costs nothing, and the loop takes all those
-    asked for. Returns what `trace_fn` makes of each, [steps, ...].
+    TFP 0.25 takes its first step ahead of the loop, to find out the shapes of what it traces, so
+    that XLA compiles the same step twice: by itself and as the body of the loop. That costs seconds
+    in each first fit. Here the step ahead of the loop does nothing, and the loop takes all steps.
 
     Parameters
     ----------
+    problem : LoopProblem
+    steps : int
     options : of `fit_surrogate_posterior`, such as `sample_size`, `trace_fn` and `seed`.
+
+    Returns
+    -------
+    What `trace_fn` returns for each step, with a leading axis [steps].
 
     Raises
     ------
     RuntimeError
-        If TFP has taken no step of its own for the loop: then all would stay where it is.
+        If TFP has not traced a step of its own for the loop: nothing would have moved then.
     """
     idle = _IdleFirstStep(problem)
     trace = tfp.vi.fit_surrogate_posterior(
@@ -48,9 +53,10 @@ def fit_in_loop(problem: LoopProblem, steps: int, **options: Any) -> Any:
 
 
 class _IdleFirstStep:
-    """Target, surrogate and optimizer at once, which do nothing in the first step.
+    """The target, the surrogate and the optimiser of TFP's loop, idle in its first step.
 
-    TFP draws once in each step that it traces, or runs in Python, and before all else.
+    TFP draws from the surrogate once in each step that it traces, or runs in Python, before it asks
+    for anything else. So the number of draws asked for says which step it is.
     """
 
     def __init__(self, problem: LoopProblem):
@@ -69,7 +75,7 @@ class _IdleFirstStep:
         self.calls += 1
         if self.calls > 1:
             return self._problem.surrogate.experimental_sample_and_log_prob(shape, seed=seed)
-        # TFP wants a gradient, which is zero here, of each variable.
+        # TFP asks for the gradient in each variable; it is zero here.
         nothing = tf.add_n([0.0 * tf.reduce_sum(v) for v in self._problem.trainable])
         return (), tf.broadcast_to(nothing, shape)
 

@@ -59,7 +59,7 @@ def _label_probabilities(posterior: Posterior, draws: int, seed: int) -> Iterato
     Yields arrays [S, K, n], some rows at a time.
     """
     theta = draw_standardized(posterior, draws, seed).theta
-    rows = posterior.inside.data.rows
+    rows = posterior.problem.data.rows
     for part, block in map_rows(posterior, likelihood.responsibilities, theta, rows):
         yield block if rows.weight is None else block[:, :, rows.weight[part] > 0]
 

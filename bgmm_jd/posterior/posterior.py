@@ -1,4 +1,4 @@
-"""The posterior: draws, predictions and densities from a fit, as a value that does not change."""
+"""The fitted posterior: draws from it, as a value that does not change."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -8,15 +8,22 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.calibration import importance_sampling
 from bgmm_jd.calibration.calibrate import calibrate_approximation
-from bgmm_jd.data import units
+from bgmm_jd.calibration.importance_sampling import draw_calibrated
+from bgmm_jd.data.units import as_standardization_tensors, unstandardize
 from bgmm_jd.data.validation import as_count, as_seed
-from bgmm_jd.model import covariances
+from bgmm_jd.model.covariances import component_covariances
 from bgmm_jd.optimization.restarts import Restart
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.normal_mixtures import ComponentDraws
-from bgmm_jd.variational.approximation import MEAN_FIELD, Approximation, Draws, draw_mean_field
+from bgmm_jd.settings import Settings
+from bgmm_jd.variational.approximation import (
+    MEAN_FIELD,
+    Approximation,
+    Draws,
+    Problem,
+    draw_mean_field,
+)
 from bgmm_jd.variational.labels import (
     as_permutation,
     is_permutable,
@@ -25,7 +32,7 @@ from bgmm_jd.variational.labels import (
 )
 from bgmm_jd.variational.surrogate import surrogate_in_data_units
 
-PREDICTIVE_DRAWS = 200
+PREDICTIVE_DRAWS = 200  # posterior means over them have an error of 0.07 posterior sds
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -35,30 +42,33 @@ class Posterior:
     Attributes
     ----------
     prior : tfd.JointDistributionCoroutine
-        In the user's units.
+        In the units of X.
     K, D : int
         Numbers of components and of features.
     covariance : str
         The form of the components' covariances.
     missing : str or None
-        What NaN meant in the fit, and so means in predictions.
+        What NaN means in the fit, and in predictions.
     elbo : float
-        Evidence lower bound in nats for the whole data set, all constants kept, in the user's
-        units; higher is better. Estimated anew after the fit, with standard error `elbo_se`,
-        which is NaN where Ctrl-C came before that.
+        Evidence lower bound in nats for the whole data set, all constants kept, in the units of X;
+        higher is better. Estimated anew after the fit, with standard error `elbo_se`, which is NaN
+        where Ctrl-C came before that.
     khat : float
-        Of the draws' distribution against the exact posterior, before weighting: below 0.5 the
-        draws can be trusted, above 0.7 they cannot. NaN where it was out of reach.
+        Pareto k-hat of the proposal before importance weighting: below 0.5 reliable, above 0.7 not;
+        NaN if too expensive to compute.
     elbo_trace : array [steps]
-        The noisy estimate of each step, of the same quantity.
+        The noisy estimate of the elbo in each step.
     status : Status
-        What became of the fit; its text is advice.
+        The outcome of the fit; its text is advice.
     batch_size : int
-        The most rows that a step read.
+        The largest number of rows that a step read.
     restarts : tuple of Restart
-        How each start ended; `agrees` says which came to the solution that was kept. A later one
-        ends as soon as it is at the optimum of an earlier one, whose elbo it is given. Elbos are
-        in the user's units, from the noisy ones of steps; parameters are in internal units.
+        How each start ended; `agrees` says which reached the solution that was kept. A later one
+        ends as soon as it is at the optimum of an earlier one, whose elbo it is given. Elbos are in
+        the units of X, from the noisy ones of steps; parameters are in standardised units.
+    approximation : Approximation
+        The problem, the surrogate's parameters and the calibration, in standardised units. Not a
+        part of the public interface: it may change in any version.
     """
 
     prior: tfd.JointDistributionCoroutine
@@ -73,41 +83,55 @@ class Posterior:
     status: Status
     batch_size: int
     restarts: tuple[Restart, ...]
-    inside: Approximation = field(repr=False)
+    approximation: Approximation = field(repr=False)
+
+    @property
+    def problem(self) -> Problem:
+        """The model and the rows of the fit, in standardised units."""
+        return self.approximation.problem
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the fit."""
+        return self.problem.settings
 
     @property
     def dtype(self) -> np.dtype:
-        """That of X."""
-        return self.inside.data.dtype
+        """The dtype of the fit, float32 or float64."""
+        return self.problem.data.dtype
 
     @property
     def calibrated(self) -> bool:
         """Whether draws are of the calibrated posterior, or of the mean-field surrogate."""
-        return self.calibration != MEAN_FIELD
+        return self.approximation.calibration is not None
 
     @property
     def calibration(self) -> str:
-        """Where the draws' dependence between parameters comes from.
+        """The source of the draws' dependence between parameters.
 
         "averaged curvature", over the posterior; "curvature at the mean", a cheaper form for more
         than 500 parameters or very many rows; or "mean field", none.
         """
-        return self.inside.calibration
+        calibration = self.approximation.calibration
+        return MEAN_FIELD if calibration is None else calibration.kind
 
     @property
     def surrogate(self) -> tfd.JointDistributionCoroutine:
-        """The trained surrogate: the prior's names, order and shapes, in the user's units.
+        """The trained surrogate: the prior's names, order and shapes, in the units of X.
 
         Its components are in the order of the draws, unless `relabel` has moved components whose
         weights have no parameters of their own, as under `stick_breaking_prior`.
         """
-        tensors = units.as_standardization_tensors(self.inside.data.standardization, self.dtype)
-        sites, values = self.inside.model.sites, self.inside.values
-        if is_permutable(sites):
-            values = permute_parameters(sites, values, self.inside.order)
-        return surrogate_in_data_units(sites, values, tensors)
+        problem = self.problem
+        tensors = as_standardization_tensors(problem.data.standardization, self.dtype)
+        model, params = problem.model, self.approximation.params
+        if is_permutable(model):
+            params = permute_parameters(model.sites, params, self.approximation.order)
+        return surrogate_in_data_units(model.standardized(tensors), params)
 
-    def sample(self, n: int, seed: int = 0, calibrate: bool | None = None) -> dict[str, np.ndarray]:
+    def sample(
+        self, n: int, *, seed: int = 0, calibrate: bool | None = None
+    ) -> dict[str, np.ndarray]:
         """Draw from the posterior.
 
         Parameters
@@ -122,11 +146,16 @@ class Posterior:
         Returns
         -------
         dict of arrays [n, ...] by the prior's names, in the units and dtype of X.
+
+        Raises
+        ------
+        ValueError
+            If calibrated draws are requested from a fit without calibration.
         """
         return in_data_units(self, draw_standardized(self, as_count(n, "n"), seed, calibrate).theta)
 
     def __repr__(self) -> str:
-        rows = self.inside.data.shape[0]
+        rows = self.problem.data.shape[0]
         agreeing = sum(restart.agrees for restart in self.restarts)
         return (
             f"<Posterior: {self.K} components, {self.covariance} covariance, "
@@ -138,10 +167,11 @@ class Posterior:
 
 
 def relabel(posterior: Posterior, order: Any) -> Posterior:
-    """The same posterior with its components in another order.
+    """Return the same posterior with its components in another order.
 
     Parameters
     ----------
+    posterior : Posterior
     order : "weights" or sequence of int [K]
         "weights" puts the largest component first; a permutation lists the present labels in the
         order wanted.
@@ -151,54 +181,57 @@ def relabel(posterior: Posterior, order: Any) -> Posterior:
     ValueError
         If `order` is neither.
     """
-    inside = posterior.inside
     if isinstance(order, str):
         if order != "weights":
             raise ValueError(f"order must be 'weights' or a permutation; got {order!r}.")
         order = np.argsort(-posterior.sample(PREDICTIVE_DRAWS)["weights"].mean(axis=0))
-    chosen = inside.order[as_permutation(order, posterior.K)]
-    return replace(posterior, inside=inside._replace(order=chosen))
+    approximation = posterior.approximation
+    chosen = approximation.order[as_permutation(order, posterior.K)]
+    return replace(posterior, approximation=replace(approximation, order=chosen))
 
 
 def restart_posteriors(posterior: Posterior) -> list[Posterior]:
-    """The posterior as each restart that settled found it, components matched to the best.
+    """Return the posterior of each restart that converged, with components matched to the best.
 
-    One that ended where an earlier one had settled is within 0.15 sds of it, maybe no nearer.
+    A restart that ended at the optimum of an earlier one is within 0.15 sds of it, and may be no
+    nearer.
     """
     found = []
     for restart in posterior.restarts:
         if restart.status is Status.CONVERGED:
-            order = restart.order[posterior.inside.order]
-            inside = posterior.inside._replace(values=restart.values, order=order)
+            order = restart.order[posterior.approximation.order]
+            approximation = Approximation(
+                problem=posterior.problem, params=restart.params, order=order
+            )
             if posterior.calibrated:
-                draws = draw_mean_field(inside, PREDICTIVE_DRAWS, seed=0)
-                inside, _ = calibrate_approximation(inside, draws, seed=0)
-            found.append(replace(posterior, inside=inside))
+                draws = draw_mean_field(posterior.problem, restart.params, PREDICTIVE_DRAWS, seed=0)
+                approximation, _ = calibrate_approximation(approximation, draws, seed=0)
+            found.append(replace(posterior, approximation=approximation))
     return found or [posterior]
 
 
 def draw_standardized(
     posterior: Posterior, n: int, seed: int, calibrate: bool | None = None
 ) -> Draws:
-    """Draws in internal units, with the log density there of the distribution they came from.
+    """Draw in standardised units, with the log density of the distribution that was drawn from.
 
     Raises
     ------
     ValueError
-        If calibrated draws are asked of a fit that was not calibrated.
+        If calibrated draws are requested from a fit without calibration.
     """
-    inside = posterior.inside
     if calibrate is None:
         calibrate = posterior.calibrated
     if calibrate and not posterior.calibrated:
         raise ValueError("calibrated draws need a fit with calibrate=True; this one has none.")
     seed = as_seed(seed)
-    source = importance_sampling.draw_calibrated if calibrate else draw_mean_field
-    return source(inside, n, seed)
+    if calibrate:
+        return draw_calibrated(posterior.approximation, n, seed)
+    return draw_mean_field(posterior.problem, posterior.approximation.params, n, seed)
 
 
 def in_data_units(posterior: Posterior, theta: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
-    """Draws in the user's units and order, as arrays in the dtype of X."""
+    """Return draws in the units of X and the order of output, as arrays in the dtype of X."""
     exact = in_data_units_exactly(posterior, theta)
     return {name: np.asarray(v, posterior.dtype) for name, v in exact.items()}
 
@@ -206,18 +239,26 @@ def in_data_units(posterior: Posterior, theta: Mapping[str, tf.Tensor]) -> dict[
 def in_data_units_exactly(
     posterior: Posterior, theta: Mapping[str, tf.Tensor]
 ) -> dict[str, np.ndarray]:
-    """The same in float64: far from zero, float32 has no digits to spare."""
-    inside = posterior.inside
-    where, unit = inside.data.standardization, inside.model.units
-    arranged = permute_components(inside.model.sites, theta, inside.order)
+    """Return draws in the units of X and the order of output, in float64.
+
+    Far from zero float32 has no digits to spare.
+    """
+    problem = posterior.problem
+    permuted = permute_components(problem.model, theta, posterior.approximation.order)
     return {
-        name: np.asarray(units.unstandardize(unit[name], v.numpy().astype(np.float64), where))
-        for name, v in arranged.items()
+        site.name: np.asarray(
+            unstandardize(
+                site.transformation,
+                permuted[site.name].numpy().astype(np.float64),
+                problem.data.standardization,
+            )
+        )
+        for site in problem.model.sites
     }
 
 
 def draw_components(posterior: Posterior, draws: int, seed: int) -> ComponentDraws:
-    """Draws of all components; those of `posterior.sample(draws, seed)`."""
+    """Draw all components in the units of X; the draws are those of `posterior.sample`."""
     theta = in_data_units_exactly(posterior, draw_standardized(posterior, draws, seed).theta)
-    matrices = covariances.component_covariances(theta, posterior.covariance)
+    matrices = component_covariances(theta, posterior.covariance)
     return ComponentDraws(theta["weights"], theta["means"], matrices)

@@ -150,7 +150,7 @@ def check_draws(draws: Any) -> int:
 
 def _rows_of_fit(name: Any, posterior: Posterior, X: Any) -> np.ndarray:
     """X in the dtype of the fit, if these are the rows it was fitted to."""
-    rows, data = as_new_rows(posterior, X), posterior.inside.data
+    rows, data = as_new_rows(posterior, X), posterior.problem.data
     if len(rows) != data.shape[0]:
         raise ValueError(
             f"posteriors[{name!r}] was fitted to {data.shape[0]} rows; X has {len(rows)}. Pass the "
@@ -171,7 +171,7 @@ def _check_weights(fits: Mapping[Any, Posterior]) -> None:
     """Rows with other weights are other data."""
     first, *others = fits
     for name in others:
-        here, there = (fits[n].inside.data.rows.weight for n in (first, name))
+        here, there = (fits[n].problem.data.rows.weight for n in (first, name))
         if (here is None) != (there is None) or (here is not None and not np.allclose(here, there)):
             raise ValueError(
                 f"posteriors[{first!r}] and posteriors[{name!r}] were fitted with different "
@@ -234,7 +234,7 @@ def _row(posterior: Posterior, loo: Loo) -> dict[str, Any]:
 
 def _log_relabellings(posterior: Posterior) -> float:
     """log K!, or 0 where the prior tells the components apart."""
-    return math.lgamma(posterior.K + 1) if is_exchangeable(posterior.inside.model) else 0.0
+    return math.lgamma(posterior.K + 1) if is_exchangeable(posterior.problem.model) else 0.0
 
 
 def _differences(loos: list[Loo]) -> "pd.DataFrame":

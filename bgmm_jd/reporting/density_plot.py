@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bgmm_jd.data.validation import as_columns, as_count, as_rows, check_missing
+from bgmm_jd.data.validation import as_columns, as_count, as_missing_flag, as_rows
 from bgmm_jd.posterior.normal_mixtures import (
     ComponentDraws,
     average_component_densities,
@@ -62,8 +62,8 @@ def plot_density(
     ----------
     posterior : Posterior
     X : array-like [N, D]
-        The rows of the fit, or others; after a fit with `missing="sum_out"`, those are shown that
-        have the features shown. Of many rows a random subset is drawn as points; the
+        The rows of the fit, or others; after a fit with `missing="marginalize"`, those are shown
+        that have the features shown. Of many rows a random subset is drawn as points; the
         histogram and the limits of the axes are those of all rows.
     features : int, or one or two distinct int from 0 to D - 1, optional
         The first is the horizontal one. By default the first two, or the only one.
@@ -88,7 +88,7 @@ def plot_density(
         If X is not a finite real [N, D] array, `features` are not columns of it, or `names` are
         not one for each.
     """
-    rows = as_rows(X, posterior.D, missing=check_missing(posterior.missing))
+    rows = as_rows(X, posterior.D, missing=as_missing_flag(posterior.missing))
     chosen = _check_features(features, posterior.D)
     rows = rows[~np.isnan(rows[:, chosen]).any(axis=1)]
     if not len(rows):

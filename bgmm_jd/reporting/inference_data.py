@@ -238,7 +238,7 @@ def _prior_draws(posterior: Posterior, draws: int, seed: int) -> dict[str, np.nd
     The order matters for a prior that tells the components apart.
     """
     sampled = posterior.prior.sample(draws, seed=stateless_seed(seed, salt="prior"))._asdict()
-    arranged = permute_components(posterior.inside.model.sites, sampled, posterior.inside.order)
+    arranged = permute_components(posterior.problem.model, sampled, posterior.approximation.order)
     return {name: v.numpy().astype(posterior.dtype) for name, v in arranged.items()}
 
 

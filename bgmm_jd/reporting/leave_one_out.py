@@ -60,10 +60,10 @@ def leave_one_out(posterior: Posterior, rows: np.ndarray, draws: int, seed: int)
     # draws of `Posterior.sample`, for any other the surrogate's own. The alternative multiplies
     # p / q into the weights of each row (Magnusson et al. 2019, `az.loo_approximate_posterior`);
     # arviz 0.23 has it not, and its p_loo is against the mean over the surrogate.
-    inside = posterior.inside
-    if not posterior.calibrated:
-        inside = inside._replace(weigh=True)
-    sampled = importance_sampling.draw_calibrated(inside, draws, seed)
+    weighted = None if posterior.calibrated else True
+    sampled = importance_sampling.draw_calibrated(
+        posterior.approximation, draws, seed, weighted=weighted
+    )
     kept = limit_copies(sampled.log_q.numpy())
     if _tail(len(kept)) <= _most_copies(draws):  # which could all be one draw's
         return UNKNOWN_LOO
@@ -113,7 +113,7 @@ def _counts(posterior: Posterior, rows: np.ndarray) -> np.ndarray | None:
     A row of weight 2 counts twice, and one of the two is left out at a time. A row of which nothing
     is observed says nothing.
     """
-    weight = posterior.inside.data.rows.weight
+    weight = posterior.problem.data.rows.weight
     counts = np.ones(len(rows), int) if weight is None else np.rint(weight).astype(int)
     if weight is not None and not np.array_equal(counts, weight):
         return None

@@ -1,28 +1,100 @@
-"""What a posterior is made of, in internal units; its mean-field draws, and their densities."""
+"""What is fitted, and what approximates its posterior: two values, each complete.
+
+A `Problem` is all that is known before the first step: model, rows, execution and settings. An
+`Approximation` is what a fit makes of it: the parameters of the surrogate, the order of the
+components and the calibration.
+"""
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from bgmm_jd.backend.execution import compiled
 from bgmm_jd.backend.random import stateless_seed
+from bgmm_jd.data.rows import Rows, as_row_tensors
 from bgmm_jd.data.standardize import Data
 from bgmm_jd.data.units import Standardization, as_standardization_tensors
+from bgmm_jd.settings import Settings
 from bgmm_jd.variational.coordinates import flatten
-from bgmm_jd.variational.parameters import VariationalParameters
-from bgmm_jd.variational.structure import Model
+from bgmm_jd.variational.parameters import VariationalParameters, as_parameter_tensors
+from bgmm_jd.variational.structure import Model, StandardizedModel
 from bgmm_jd.variational.surrogate import by_name, standardized_surrogate
 
 MEAN_FIELD, AVERAGED, AT_THE_MEAN = "mean field", "averaged curvature", "curvature at the mean"
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Problem:
+    """A model and the rows that it is fitted to.
+
+    Attributes
+    ----------
+    model : Model
+        Compiled programs are kept by it.
+    prior_standardization : Standardization
+        Between standardised units and those of `model.prior`: float64 arrays. The identity for the
+        default prior, which is in standardised units itself.
+    data : Data
+        Rows in standardised units.
+    execution : {"xla", "graph", "eager"}
+    settings : Settings
+    """
+
+    model: Model
+    prior_standardization: Standardization
+    data: Data
+    execution: str
+    settings: Settings
+
+    @functools.cached_property
+    def standardization(self) -> Standardization:
+        """`prior_standardization` as tensors in the dtype of the fit."""
+        return as_standardization_tensors(self.prior_standardization, self.data.dtype)
+
+    @functools.cached_property
+    def standardized_model(self) -> StandardizedModel:
+        """The model in standardised units, for use outside of compiled programs."""
+        return self.model.standardized(self.standardization)
+
+    @functools.cached_property
+    def rows(self) -> Rows:
+        """The rows of `data` as tensors, made once."""
+        return as_row_tensors(self.data.rows)
+
+    @property
+    def numbers_per_row(self) -> int:
+        """Entries that a row adds to the largest array of one draw's likelihood."""
+        return numbers_per_row(self.model, self.data.rows)
+
+    def on(self, data: Data) -> "Problem":
+        """Return the same problem for other rows in the same units, such as a subsample."""
+        return replace(self, data=data)
+
+
+def numbers_per_row(model: Model, rows: Rows) -> int:
+    """Return how many entries a row adds to the largest array of one draw's likelihood.
+
+    K D, but K D^2 where missing entries of a row need a covariance matrix of their own.
+    """
+    D = rows.values.shape[1]
+    by_pattern = rows.missing is not None and model.has_covariance_matrices
+    return model.K * (D * D if by_pattern else D)
+
+
 class Draws(NamedTuple):
-    """Draws in internal units: `theta` by name [S, ...], and their log density `log_q` [S]."""
+    """Draws of a proposal.
+
+    theta : by name [S, ...], in standardised units.
+    points : [S, P], the same in unconstrained coordinates; an array in the dtype of the fit.
+    log_q : [S], the log density of the proposal over theta, in nats.
+    """
 
     theta: Mapping[str, tf.Tensor]
+    points: np.ndarray
     log_q: tf.Tensor
 
 
@@ -34,94 +106,98 @@ class MultivariateNormal(NamedTuple):
 
 
 class EmptyComponents(NamedTuple):
-    """What stays as the mean field has it.
+    """What keeps its mean-field distribution, because the rows do not inform it.
 
-    components [K], breaks [K - 1] : bool.
+    components [K], breaks [K - 1] : bool, the empty components, and the breaks of the stick of
+        weights that only concern them.
     places : of these breaks among the P coordinates of a point.
-    informed : the places of all coordinates that do not stay.
-    pairs [K - 1, 2] : (a, b) of each break under the mean field.
-    rows [M, D], chance [M] : what an empty component may be put at: see `placed`. No rows if the
-        mean field of the means is not normal.
+    informed : the places of all other coordinates, which the rows inform.
+    beta [K - 1, 2] : parameters (a, b) of each break under the mean field.
+    rows [M, D], probability [M] : rows onto which an empty component may be moved in a proposal,
+        see `relocation`. None if the mean field of the means is not normal.
     """
 
     components: np.ndarray
     breaks: np.ndarray
     places: np.ndarray
     informed: np.ndarray
-    pairs: np.ndarray
+    beta: np.ndarray
     rows: np.ndarray
-    chance: np.ndarray
+    probability: np.ndarray
 
 
-class Approximation(NamedTuple):
-    """What a posterior is made of, in internal units.
+class Calibration(NamedTuple):
+    """The distribution that has the dependence between parameters, which a mean field lacks.
 
-    prior_units : the units that `model.prior` speaks in (internal ones for the default prior).
-    values : parameters of the surrogate.
-    order : the labels [K] of the components, in the order in which they leave.
-    calibration : where the dependence between parameters comes from.
-    normal : the calibrated distribution; None where there is none or the surrogate is the better
+    kind : where the dependence comes from, AVERAGED or AT_THE_MEAN.
+    normal : over the coordinates that the rows inform; None where the surrogate is the better
         proposal.
-    spare : the coordinates that it leaves to the mean field; None where it has all.
-    weigh : whether draws are to be corrected by importance weights, if there are not too many
-        rows for that.
+    empty : what stays as the mean field has it; None where the normal has all coordinates.
+    is_weighted : whether draws are corrected by importance weights.
     """
 
-    model: Model
-    prior_units: Standardization
-    data: Data
-    execution: str
-    values: VariationalParameters
-    order: np.ndarray
-    calibration: str = MEAN_FIELD
-    normal: MultivariateNormal | None = None
-    spare: EmptyComponents | None = None
-    weigh: bool = False
+    kind: str
+    normal: MultivariateNormal | None
+    empty: EmptyComponents | None
+    is_weighted: bool
 
     @property
-    def standardization(self) -> Standardization:
-        """`prior_units` in the dtype of the fit."""
-        return as_standardization_tensors(self.prior_units, self.data.dtype)
-
-    @property
-    def informed(self) -> Any:
+    def informed(self) -> slice | np.ndarray:
         """The places of the coordinates of `normal` in a point [P]."""
-        return slice(None) if self.spare is None else self.spare.informed
-
-    @property
-    def numbers(self) -> int:
-        """In the largest array that the likelihood of one draw makes."""
-        N, D = self.data.shape
-        by_row = (
-            D if self.data.rows.missing is None or not self.model.has_covariance_matrices else D * D
-        )
-        return self.model.K * N * by_row
+        return slice(None) if self.empty is None else self.empty.informed
 
 
-def draw_mean_field(inside: Approximation, n: int, seed: int) -> Draws:
-    """Draws of the mean-field surrogate."""
-    values = {
-        site: {name: tf.convert_to_tensor(v) for name, v in parameters.items()}
-        for site, parameters in inside.values.items()
-    }
-    program = _mean_field_program(inside.model, inside.execution == "eager")
-    return program(values, inside.standardization, tf.constant(n), stateless_seed(seed))
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Approximation:
+    """An approximate posterior, in standardised units.
+
+    Attributes
+    ----------
+    problem : Problem
+    params : VariationalParameters
+        Of the mean-field surrogate.
+    order : int array [K]
+        The fitted labels of the components, in the order of output.
+    calibration : Calibration, optional
+        None where draws come from the surrogate as it is.
+    """
+
+    problem: Problem
+    params: VariationalParameters
+    order: np.ndarray
+    calibration: Calibration | None = None
+
+
+def draw_mean_field(problem: Problem, params: VariationalParameters, n: int, seed: int) -> Draws:
+    """Draw from the mean-field surrogate."""
+    theta, log_q = sample_mean_field(problem, params, n, seed)
+    return Draws(theta, flatten(problem.standardized_model, theta).numpy(), log_q)
+
+
+def sample_mean_field(
+    problem: Problem, params: VariationalParameters, n: int, seed: int
+) -> tuple[Mapping[str, tf.Tensor], tf.Tensor]:
+    """Draw from the mean-field surrogate, without points: theta [n, ...] and its log density."""
+    program = _mean_field_program(problem.model, problem.execution == "eager")
+    return program(
+        as_parameter_tensors(params), problem.standardization, tf.constant(n), stateless_seed(seed)
+    )
 
 
 @functools.lru_cache(maxsize=32)
-def _mean_field_program(model: Model, eager: bool) -> Callable[..., Draws]:
-    def draws(
-        values: VariationalParameters, units: Standardization, n: tf.Tensor, seed: tf.Tensor
-    ) -> Draws:
-        surrogate = standardized_surrogate(model.sites, values, units)
+def _mean_field_program(
+    model: Model, eager: bool
+) -> Callable[..., tuple[dict[str, tf.Tensor], tf.Tensor]]:
+    def draw(
+        params: VariationalParameters,
+        standardization: Standardization,
+        n: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        standardized = model.standardized(standardization)
+        surrogate = standardized_surrogate(standardized, params)
         draws, log_q = surrogate.experimental_sample_and_log_prob(n, seed=seed)
-        return Draws(by_name(model.sites, draws), log_q)
+        return by_name(standardized, draws), log_q
 
     # A graph, not XLA, which would compile anew for each number of draws.
-    return compiled(draws, "eager" if eager else "graph")
-
-
-def points_of(inside: Approximation, draws: Draws) -> np.ndarray:
-    """Draws as points [S, P], in float64."""
-    points = flatten(inside.model.sites, draws.theta, inside.standardization).numpy()
-    return points.astype(np.float64)
+    return compiled(draw, "eager" if eager else "graph")

@@ -1,4 +1,4 @@
-"""The log joint density of many draws, within a memory budget."""
+"""The log joint density of many draws, within a memory budget and to a stated precision."""
 
 import functools
 from collections.abc import Callable
@@ -7,96 +7,113 @@ import numpy as np
 import tensorflow as tf
 
 from bgmm_jd.backend.execution import compiled, map_chunks
-from bgmm_jd.data.rows import Rows, as_row_tensors
+from bgmm_jd.data.rows import Rows
 from bgmm_jd.data.units import Standardization
 from bgmm_jd.model import quadratic_likelihood
 from bgmm_jd.model.likelihood import Theta
-from bgmm_jd.variational.approximation import Approximation, Draws, draw_mean_field
-from bgmm_jd.variational.coordinates import flatten, unflatten
+from bgmm_jd.variational.approximation import Draws, Problem, sample_mean_field
+from bgmm_jd.variational.coordinates import unflatten
 from bgmm_jd.variational.log_joint import log_joint
+from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.structure import Model
 
-_DIGITS_DRAWS = 20
-# Nats of a log joint density that rounding may take if it is the same in all rows and features, as
-# that of a coefficient is: far less than what importance weights differ by.
-_ROUNDING = 0.05
-_MOST_TERMS = 2**24  # numbers in the terms of all rows, which each call makes anew
-_MOST_AT_ONCE = 512
-_CHUNK = 2**21  # numbers in the largest array of one call
-# The most numbers (draws x rows x components x features) that weighting or an averaged curvature
-# may take: some ten seconds.
-_AFFORDABLE = 2**32
+# Draws of the surrogate by which the precision of its likelihood is judged.
+_PRECISION_DRAWS = 20
+# Worst-case rounding error (nats) of a log joint density if the errors of all rows and features add
+# up; importance weights vary by far more.
+JOINT_ROUNDING = 0.05
 
 
-def points_at_once(inside: Approximation, use_statistics: bool = False) -> int:
-    """How many points [P] a call on all rows takes."""
-    by_feature = inside.data.shape[1] if use_statistics else 1
-    most = by_feature * _CHUNK // inside.numbers
-    return int(np.clip(most, 1, _MOST_AT_ONCE))
+def affordable_draws(problem: Problem) -> int:
+    """Return the largest number of draws whose log joint density is affordable."""
+    numbers = problem.numbers_per_row * problem.data.shape[0]
+    return problem.settings.memory.affordable // numbers
 
 
-def affordable_draws(inside: Approximation) -> int:
-    """The most draws whose log joint density is within reach."""
-    return _AFFORDABLE // inside.numbers
+def points_per_call(problem: Problem, use_statistics: bool = False) -> int:
+    """Return how many points [P] one call on all rows takes."""
+    memory = problem.settings.memory
+    N, D = problem.data.shape
+    saved = D if use_statistics else 1  # a matrix product has no array over features
+    return int(
+        np.clip(saved * memory.density // (problem.numbers_per_row * N), 1, memory.most_points)
+    )
+
+
+def statistics_fit_in_memory(problem: Problem) -> bool:
+    """Whether the sufficient statistics of all rows may be in memory at once."""
+    N, D = problem.data.shape
+    numbers = N * quadratic_likelihood.number_of_statistics(D, problem.model.covariance)
+    return numbers <= problem.settings.memory.statistics
 
 
 def statistics_are_accurate(
-    inside: Approximation,
-    tolerance: float = quadratic_likelihood.ROUNDING_TOLERANCE,
-    theta: Theta | None = None,
+    problem: Problem, theta: Theta, tolerance: float = quadratic_likelihood.ROUNDING_TOLERANCE
 ) -> bool:
-    """Whether the likelihood may be a matrix product: see `quadratic.has_digits`.
+    """Whether the likelihood of draws may be a matrix product: see `quadratic_likelihood`.
 
     Parameters
     ----------
-    theta : the draws in question; without them, some of the mean field.
+    theta : draws in standardised units.
+    tolerance : largest rounding error of a row's log density, in nats.
     """
-    if inside.data.rows.missing is not None:
+    if problem.data.rows.missing is not None:
         return False
-    if theta is None:
-        theta = draw_mean_field(inside, _DIGITS_DRAWS, seed=0).theta
-    precisions = quadratic_likelihood.precision_diagonals(theta, inside.model.covariance).numpy()
+    precisions = quadratic_likelihood.precision_diagonals(theta, problem.model.covariance).numpy()
     means = theta["means"].numpy()
-    return quadratic_likelihood.is_accurate(precisions, means, inside.data.dtype, tolerance)
+    return quadratic_likelihood.is_accurate(precisions, means, problem.data.dtype, tolerance)
 
 
-def log_joint_of_draws(inside: Approximation, draws: Draws) -> np.ndarray:
-    """Log joint density of draws and all rows, in internal units, in float64: [S]."""
-    units, rows = inside.standardization, as_row_tensors(inside.data.rows)
-    # Of the draws as they are, and not of the points that a bijector may remember they came from.
-    theta = tf.nest.map_structure(tf.identity, draws.theta)
-    points = flatten(inside.model.sites, theta, units).numpy()
-    use_statistics = statistics_fit_in_memory(inside) and statistics_are_accurate(
-        inside, _rounding(inside), theta
+def surrogate_statistics_are_accurate(
+    problem: Problem,
+    params: VariationalParameters,
+    tolerance: float = quadratic_likelihood.ROUNDING_TOLERANCE,
+) -> bool:
+    """Whether the likelihood of the surrogate's draws may be a matrix product."""
+    if problem.data.rows.missing is not None:
+        return False
+    theta, _ = sample_mean_field(problem, params, _PRECISION_DRAWS, seed=0)
+    return statistics_are_accurate(problem, theta, tolerance)
+
+
+def log_joint_of_draws(problem: Problem, draws: Draws) -> np.ndarray:
+    """Return the log joint density of draws and all rows: [S], float64.
+
+    In nats and standardised units.
+    """
+    use_statistics = statistics_fit_in_memory(problem) and statistics_are_accurate(
+        problem, draws.theta, rounding_per_entry(problem)
     )
-    at_once = points_at_once(inside, use_statistics)
     program = _log_joint_program(
-        inside.model, inside.data.shape[0], use_statistics, inside.execution
+        problem.model, problem.data.shape[0], use_statistics, problem.execution
     )
-    return map_chunks(lambda part: program(part, rows, units), points, at_once)
+    return map_chunks(
+        lambda part: program(part, problem.rows, problem.standardization),
+        draws.points,
+        points_per_call(problem, use_statistics),
+    )
 
 
-def statistics_fit_in_memory(inside: Approximation) -> bool:
-    """Whether the terms of all rows may be in memory at once."""
-    N, D = inside.data.shape
-    return N * quadratic_likelihood.number_of_statistics(D, inside.model.covariance) <= _MOST_TERMS
-
-
-def _rounding(inside: Approximation) -> float:
-    """What it may take of a row, in nats."""
-    return _ROUNDING / (inside.data.total_weight * inside.data.shape[1])
+def rounding_per_entry(problem: Problem) -> float:
+    """Return the rounding error allowed per row and feature, in nats."""
+    return JOINT_ROUNDING / (problem.data.total_weight * problem.data.shape[1])
 
 
 @functools.lru_cache(maxsize=32)
 def _log_joint_program(
-    model: Model, rows: int, use_statistics: bool, execution: str
+    model: Model, N: int, use_statistics: bool, execution: str
 ) -> Callable[..., tf.Tensor]:
-    """One for each number of rows: none is traced anew, which TensorFlow would call careless."""
+    """Make the compiled log joint density of points [S, P].
 
-    def density(points: tf.Tensor, rows: Rows, units: Standardization) -> tf.Tensor:
-        theta, _ = unflatten(model.sites, points, units)
+    Cached per number of rows, so that a new N builds a new `tf.function` instead of triggering a
+    retracing warning.
+    """
+
+    def density(points: tf.Tensor, rows: Rows, standardization: Standardization) -> tf.Tensor:
+        standardized = model.standardized(standardization)
+        theta, _ = unflatten(standardized, points)
         return log_joint(
-            model, theta, units, rows, accumulate=tf.float64, use_statistics=use_statistics
+            standardized, theta, rows, accumulate=tf.float64, use_statistics=use_statistics
         )
 
     return compiled(density, execution)

@@ -1,15 +1,20 @@
 """The trainable members of a surrogate: one family of distributions each.
 
-A family knows its parameters and their constraints, how to make the distribution, how to start
-from a mean and a standard deviation, how it moves to the user's units, and its natural gradient.
+A family knows its parameters and their constraints, how to make the distribution, how to start from
+a mean and a standard deviation, how its parameters change to the units of X, and its natural
+gradient. For a precision [K, D] with a Gamma prior, say, `GAMMA` says that the surrogate has the
+parameters `concentration` and `mean`, both [K, D] and trained in logs; that
+`GAMMA.distribution(parameters)` is the member of the surrogate; and that the inverse Fisher
+information of the two log parameters is diagonal.
 
-Positive parameters are trained in log coordinates, where the curvature of the elbo does not
-change with the number of rows; a Gamma is trained in the logs of its concentration and its mean,
-which are orthogonal: their Fisher information is diagonal.
+Positive parameters are trained in log coordinates, where the curvature of the elbo does not change
+with the number of rows. A Gamma is trained in the logs of its concentration and its mean, which are
+orthogonal: their Fisher information is diagonal.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -18,259 +23,347 @@ from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.data.units import AffineMap, Transformation
 from bgmm_jd.distributions import bijectors, stick_breaking, wishart
+from bgmm_jd.distributions.bijectors import StickCoordinates
 from bgmm_jd.distributions.dirichlet import AntitheticDirichlet, Dirichlet
 from bgmm_jd.distributions.gamma import AntitheticGamma, Gamma
 from bgmm_jd.distributions.normal import AntitheticNormal, Normal
 from bgmm_jd.distributions.standard_gamma import trigamma_excess
 
-Parameters = Mapping[str, Any]  # by name, in the constrained space: tensors or variables
+Parameters = Mapping[str, Any]  # by name, in the constrained space: tensors, arrays or variables
 Shape = tuple[int, ...]
 
 
-class Family(NamedTuple):
-    """One family of distributions as a member of a surrogate.
+class Family(ABC):
+    """A family of distributions as a member of a surrogate.
 
-    constraints : parameter name -> bijector from the real line.
-    shapes : shape of the variable -> parameter name -> shape.
-    coordinates : bijector from a whole real space to the variable, in which its posterior is close
-        to normal.
-    distribution : parameters -> distribution over the last axes.
-    in_training : the same, with draws in mirrored pairs; instead of matrices, their lower Cholesky
-        factors.
-    start : mean, standard deviation (elementwise, of the variable) -> parameters.
-    moments : parameters, as arrays -> mean, standard deviation (elementwise).
-    units : what its variables may be measured in: the family is closed under no other changes.
-    change_units : parameters, Affine -> parameters; None where there are no units to change.
-    natural : parameters, gradients by unconstrained parameter -> natural gradient, likewise.
-    root_coordinates : of positive definite matrices, `coordinates` as far as the lower Cholesky
-        factors; None of any other variable.
+    Attributes
+    ----------
+    constraints : mapping of parameter name to bijector
+        From the real line to the parameter.
+    transformations : tuple of Transformation
+        How its variables may change with the units of X; the family is closed under no others.
+    has_cholesky : bool
+        Whether its variables are positive definite matrices, whose Cholesky factors are drawn.
     """
 
-    constraints: Mapping[str, tfb.Bijector]
-    shapes: Callable[[Shape], Mapping[str, Shape]]
-    coordinates: Callable[[], tfb.Bijector]
-    distribution: Callable[[Parameters], tfd.Distribution]
-    training_distribution: Callable[[Parameters], tfd.Distribution]
-    start: Callable[[tf.Tensor, tf.Tensor], Parameters]
-    moments: Callable[[Parameters], tuple[Any, Any]]
-    units: Sequence[Transformation]
-    change_units: Callable[[Parameters, AffineMap], Parameters] | None
-    natural: Callable[[Parameters, Parameters], Parameters]
-    cholesky_coordinates: Callable[[], tfb.Bijector] | None = None
+    constraints: ClassVar[Mapping[str, tfb.Bijector]]
+    transformations: ClassVar[tuple[Transformation, ...]]
+    has_cholesky: ClassVar[bool] = False
+
+    def parameter_shapes(self, shape: Shape) -> Mapping[str, Shape]:
+        """Return the shape of each parameter for a variable of that shape."""
+        return dict.fromkeys(self.constraints, shape)
+
+    @abstractmethod
+    def coordinates(self) -> tfb.Bijector:
+        """Map a whole real space to the variable, so that its posterior is close to normal."""
+
+    def cholesky_coordinates(self) -> tfb.Bijector:
+        """Map the same space to the Cholesky factors of a variable that has them."""
+        raise NotImplementedError(f"{type(self).__name__} has no Cholesky factors.")
+
+    @abstractmethod
+    def distribution(self, p: Parameters) -> tfd.Distribution:
+        """Make the distribution, over the last axes of the variable."""
+
+    @abstractmethod
+    def training_distribution(self, p: Parameters) -> tfd.Distribution:
+        """Make the same distribution with antithetic draws; of matrices, their Cholesky factors."""
+
+    @abstractmethod
+    def from_moments(self, mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
+        """Return parameters for a mean and a standard deviation of each entry of the variable."""
+
+    @abstractmethod
+    def moments(self, p: Parameters) -> tuple[Any, Any]:
+        """Return the mean and the standard deviation of each entry, of parameters as arrays."""
+
+    def unstandardize(self, p: Parameters, to_data_units: AffineMap) -> Parameters:
+        """Return the parameters of the variable in the units of X."""
+        raise NotImplementedError(f"{type(self).__name__} has variables without units of X.")
+
+    @abstractmethod
+    def natural_gradient(self, p: Parameters, gradient: Parameters) -> Parameters:
+        """Multiply a gradient by the inverse Fisher information.
+
+        Parameters
+        ----------
+        gradient : derivatives by the unconstrained parameters; the result is in the same ones.
+        """
 
 
-def _alike(*names: str) -> Callable[[Shape], Mapping[str, Shape]]:
-    """Parameters of the variable's own shape."""
-    return lambda shape: dict.fromkeys(names, shape)
+class NormalFamily(Family):
+    """Normal distributions, by `loc` and `scale`."""
+
+    constraints: ClassVar = {"loc": tfb.Identity(), "scale": tfb.Exp()}
+    transformations: ClassVar = tuple(Transformation)
+
+    def coordinates(self) -> tfb.Bijector:
+        """The variable is its own coordinate."""
+        return tfb.Identity()
+
+    def distribution(self, p: Parameters) -> tfd.Distribution:
+        """Normal(loc, scale)."""
+        return Normal(p["loc"], p["scale"])
+
+    def training_distribution(self, p: Parameters) -> tfd.Distribution:
+        """Normal(loc, scale), with draws in pairs that are symmetric about loc."""
+        return AntitheticNormal(p["loc"], p["scale"])
+
+    def from_moments(self, mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
+        """Both moments are parameters."""
+        return {"loc": mean, "scale": sd}
+
+    def moments(self, p: Parameters) -> tuple[Any, Any]:
+        """Both parameters are moments."""
+        return p["loc"], p["scale"]
+
+    def unstandardize(self, p: Parameters, to_data_units: AffineMap) -> Parameters:
+        """A normal distribution stays normal under an affine map."""
+        loc = p["loc"] * to_data_units.factor
+        shifted = loc if to_data_units.shift is None else loc + to_data_units.shift
+        return {"loc": shifted, "scale": p["scale"] * to_data_units.factor}
+
+    def natural_gradient(self, p: Parameters, gradient: Parameters) -> Parameters:
+        """The Fisher information of (loc, log scale) is diag(1 / scale^2, 2)."""
+        return {"loc": p["scale"] ** 2 * gradient["loc"], "scale": 0.5 * gradient["scale"]}
 
 
-def _normal_start(mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
-    return {"loc": mean, "scale": sd}
+class GammaFamily(Family):
+    """Gamma distributions, by `concentration` and `mean`."""
 
-
-def _normal_units(p: Parameters, change: AffineMap) -> Parameters:
-    loc = p["loc"] * change.factor
-    shifted = loc if change.shift is None else loc + change.shift
-    return {"loc": shifted, "scale": p["scale"] * change.factor}
-
-
-def _normal_natural(p: Parameters, g: Parameters) -> Parameters:
-    """Fisher information of (loc, log scale): diag(1 / scale^2, 2)."""
-    return {"loc": p["scale"] ** 2 * g["loc"], "scale": 0.5 * g["scale"]}
-
-
-NORMAL = Family(
-    constraints={"loc": tfb.Identity(), "scale": tfb.Exp()},
-    shapes=_alike("loc", "scale"),
-    coordinates=tfb.Identity,
-    distribution=lambda p: Normal(p["loc"], p["scale"]),
-    training_distribution=lambda p: AntitheticNormal(p["loc"], p["scale"]),
-    start=_normal_start,
-    moments=lambda p: (p["loc"], p["scale"]),
-    units=tuple(Transformation),
-    change_units=_normal_units,
-    natural=_normal_natural,
-)
-
-
-def _gamma_start(mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
-    return {"concentration": (mean / sd) ** 2, "mean": mean}
-
-
-def _gamma_natural(p: Parameters, g: Parameters) -> Parameters:
-    """Fisher information of (log a, log mean): diag(a^2 trigamma(a) - a, a)."""
-    a = tf.convert_to_tensor(p["concentration"])
-    return {"concentration": g["concentration"] / trigamma_excess(a), "mean": g["mean"] / a}
-
-
-GAMMA = Family(
-    constraints={"concentration": tfb.Exp(), "mean": tfb.Exp()},
-    shapes=_alike("concentration", "mean"),
-    coordinates=tfb.Exp,
-    distribution=lambda p: Gamma(p["concentration"], p["concentration"] / p["mean"]),
-    training_distribution=lambda p: AntitheticGamma(
-        p["concentration"], p["concentration"] / p["mean"]
-    ),
-    start=_gamma_start,
-    moments=lambda p: (p["mean"], p["mean"] / p["concentration"] ** 0.5),
-    units=(
+    constraints: ClassVar = {"concentration": tfb.Exp(), "mean": tfb.Exp()}
+    transformations: ClassVar = (
         Transformation.NONE,
         Transformation.SCALE,
         Transformation.PRECISION,
         Transformation.COMMON_SCALE,
         Transformation.COMMON_PRECISION,
-    ),
-    change_units=lambda p, change: {**p, "mean": p["mean"] * change.factor},
-    natural=_gamma_natural,
-)
-
-
-def _dirichlet_start(mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
-    """var[k] = mean[k] (1 - mean[k]) / (total + 1): the total that fits on average."""
-    if mean.shape[-1] == 1:
-        return {"concentration": tf.ones_like(mean)}
-    spread = tf.reduce_sum(mean * (1.0 - mean), axis=-1, keepdims=True)
-    total = spread / tf.reduce_sum(sd**2, axis=-1, keepdims=True) - 1.0
-    return {"concentration": mean * tf.maximum(total, 1.0)}
-
-
-def _dirichlet_moments(p: Parameters) -> tuple[Any, Any]:
-    total = p["concentration"].sum(axis=-1, keepdims=True)
-    mean = p["concentration"] / total
-    return mean, (mean * (1.0 - mean) / (total + 1.0)) ** 0.5
-
-
-def _dirichlet_natural(p: Parameters, g: Parameters) -> Parameters:
-    """Fisher information of c: diag(trigamma(c)) - trigamma(sum c) 1 1^T.
-
-    Inverted by Sherman and Morrison's formula, in log coordinates. With trigamma(c) =
-    (c + e(c)) / c^2 and u(c) = c - 1 / trigamma(c) = c e(c) / (c + e(c)), the denominator
-    1 - trigamma(sum c) sum 1 / trigamma(c) is trigamma(sum c) (sum u(c) - u(sum c)): free of
-    the cancellation that leaves no digit of it in float32 at a total of a million.
-    """
-    c = tf.convert_to_tensor(p["concentration"])
-    total = tf.reduce_sum(c, axis=-1, keepdims=True)
-    e, e_total = trigamma_excess(c), trigamma_excess(total)
-    u, u_total = c * e / (c + e), total * e_total / (total + e_total)
-    gradient = g["concentration"]
-    pulled = tf.reduce_sum(gradient * c / (c + e), axis=-1, keepdims=True)
-    # One component: a point mass whose concentration has no gradient and no information.
-    common = tf.math.divide_no_nan(pulled, tf.reduce_sum(u, -1, keepdims=True) - u_total)
-    return {"concentration": (gradient + c * common) / (c + e)}
-
-
-DIRICHLET = Family(
-    constraints={"concentration": tfb.Exp()},
-    shapes=_alike("concentration"),
-    # Independent of each other, as logs of ratios are not.
-    coordinates=bijectors.StickCoordinates,
-    distribution=lambda p: Dirichlet(p["concentration"]),
-    training_distribution=lambda p: AntitheticDirichlet(p["concentration"]),
-    start=_dirichlet_start,
-    moments=_dirichlet_moments,
-    units=(Transformation.NONE,),  # proportions
-    change_units=None,
-    natural=_dirichlet_natural,
-)
-
-
-def _sticks_start(mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
-    """Each stick has the mean that the proportions have, and is worth the rows that reach it."""
-    total = tf.reduce_sum(_dirichlet_start(mean, sd)["concentration"], axis=-1, keepdims=True)
-    rest = tf.cumsum(mean, axis=-1, reverse=True)[..., :-1]
-    broken = mean[..., :-1] / rest
-    pair = tf.stack([broken, 1.0 - broken], axis=-1)
-    return {"concentration": 0.5 + (rest * total)[..., tf.newaxis] * pair}
-
-
-STICK_BREAKING = Family(
-    constraints={"concentration": tfb.Exp()},
-    shapes=lambda shape: {"concentration": (*shape[:-1], shape[-1] - 1, 2)},
-    coordinates=bijectors.StickCoordinates,
-    distribution=lambda p: stick_breaking.StickBreaking(p["concentration"]),
-    training_distribution=lambda p: stick_breaking.AntitheticStickBreaking(p["concentration"]),
-    start=_sticks_start,
-    moments=_dirichlet_moments,  # of the sticks: they have settled when these have
-    units=(Transformation.NONE,),
-    change_units=None,
-    natural=_dirichlet_natural,  # each stick is a Dirichlet of two
-)
-
-
-def _degrees(p: Parameters) -> Any:
-    return p["excess"] + (p["mean_tril"].shape[-1] - 1.0)
-
-
-def _wishart_start(mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
-    """var[d, d] = 2 mean[d, d]^2 / df: the df that fits on average."""
-    relative = tf.linalg.diag_part(sd) / tf.linalg.diag_part(mean)
-    df = 2.0 / tf.reduce_mean(relative**2, axis=-1)
-    return {
-        "excess": tf.maximum(df - (mean.shape[-1] - 1.0), 1.0),
-        "mean_tril": tf.linalg.cholesky(mean),
-    }
-
-
-def _wishart_moments(p: Parameters) -> tuple[Any, Any]:
-    """var[i, j] = (mean[i, j]^2 + mean[i, i] mean[j, j]) / df."""
-    mean = p["mean_tril"] @ p["mean_tril"].swapaxes(-1, -2)
-    diagonal = np.diagonal(mean, axis1=-2, axis2=-1)
-    square = mean**2 + diagonal[..., :, np.newaxis] * diagonal[..., np.newaxis, :]
-    return mean, (square / _degrees(p)[..., np.newaxis, np.newaxis]) ** 0.5
-
-
-def _wishart_units(p: Parameters, change: AffineMap) -> Parameters:
-    # X -> F X F with F diagonal; the factor of the entries is F F^T.
-    diagonal = tf.sqrt(tf.linalg.diag_part(change.factor))
-    return {**p, "mean_tril": diagonal[:, tf.newaxis] * p["mean_tril"]}
-
-
-def _wishart_natural(p: Parameters, g: Parameters) -> Parameters:
-    excess, tril = wishart.wishart_natural_gradient(
-        _degrees(p), p["mean_tril"], g["excess"], g["mean_tril"]
     )
-    return {"excess": excess, "mean_tril": tril}
+
+    def coordinates(self) -> tfb.Bijector:
+        """The log of the variable."""
+        return tfb.Exp()
+
+    def distribution(self, p: Parameters) -> tfd.Distribution:
+        """Gamma(concentration, rate = concentration / mean)."""
+        return Gamma(p["concentration"], p["concentration"] / p["mean"])
+
+    def training_distribution(self, p: Parameters) -> tfd.Distribution:
+        """The same, from normal draws in antithetic pairs."""
+        return AntitheticGamma(p["concentration"], p["concentration"] / p["mean"])
+
+    def from_moments(self, mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
+        """The concentration is the squared inverse of the relative standard deviation."""
+        return {"concentration": (mean / sd) ** 2, "mean": mean}
+
+    def moments(self, p: Parameters) -> tuple[Any, Any]:
+        """The relative standard deviation is concentration^(-1/2)."""
+        return p["mean"], p["mean"] / p["concentration"] ** 0.5
+
+    def unstandardize(self, p: Parameters, to_data_units: AffineMap) -> Parameters:
+        """Only the mean is scaled."""
+        return {**p, "mean": p["mean"] * to_data_units.factor}
+
+    def natural_gradient(self, p: Parameters, gradient: Parameters) -> Parameters:
+        """The Fisher information of (log a, log mean) is diag(a^2 trigamma(a) - a, a)."""
+        a = tf.convert_to_tensor(p["concentration"])
+        return {
+            "concentration": gradient["concentration"] / trigamma_excess(a),
+            "mean": gradient["mean"] / a,
+        }
 
 
-WISHART = Family(
-    constraints={"excess": tfb.Exp(), "mean_tril": tfb.TransformDiagonal(tfb.Exp())},
-    shapes=lambda shape: {"excess": shape[:-2], "mean_tril": shape},
-    coordinates=bijectors.matrix_coordinates,
-    cholesky_coordinates=bijectors.cholesky_coordinates,
-    distribution=lambda p: wishart.Wishart(_degrees(p), p["mean_tril"]),
-    training_distribution=lambda p: wishart.AntitheticWishart(
-        _degrees(p), p["mean_tril"], input_output_cholesky=True
-    ),
-    start=_wishart_start,
-    moments=_wishart_moments,
-    units=(Transformation.NONE, Transformation.PRECISION_MATRIX),
-    change_units=_wishart_units,
-    natural=_wishart_natural,
-)
+class DirichletFamily(Family):
+    """Dirichlet distributions of proportions, by `concentration`."""
+
+    constraints: ClassVar = {"concentration": tfb.Exp()}
+    transformations: ClassVar = (Transformation.NONE,)
+
+    def coordinates(self) -> tfb.Bijector:
+        """Logits of broken sticks: independent of each other, as logs of ratios are not."""
+        return StickCoordinates()
+
+    def distribution(self, p: Parameters) -> tfd.Distribution:
+        """Dirichlet(concentration)."""
+        return Dirichlet(p["concentration"])
+
+    def training_distribution(self, p: Parameters) -> tfd.Distribution:
+        """The same, from normal draws in antithetic pairs."""
+        return AntitheticDirichlet(p["concentration"])
+
+    def from_moments(self, mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
+        """var[k] = mean[k] (1 - mean[k]) / (total + 1), with the total that fits on average."""
+        if mean.shape[-1] == 1:
+            return {"concentration": tf.ones_like(mean)}
+        variances = tf.reduce_sum(mean * (1.0 - mean), axis=-1, keepdims=True)
+        total = variances / tf.reduce_sum(sd**2, axis=-1, keepdims=True) - 1.0
+        return {"concentration": mean * tf.maximum(total, 1.0)}
+
+    def moments(self, p: Parameters) -> tuple[Any, Any]:
+        """var[k] = mean[k] (1 - mean[k]) / (total + 1)."""
+        total = p["concentration"].sum(axis=-1, keepdims=True)
+        mean = p["concentration"] / total
+        return mean, (mean * (1.0 - mean) / (total + 1.0)) ** 0.5
+
+    def natural_gradient(self, p: Parameters, gradient: Parameters) -> Parameters:
+        """The Fisher information of c is diag(trigamma(c)) - trigamma(sum c) 1 1^T.
+
+        It is inverted by Sherman and Morrison's formula, in log coordinates. With trigamma(c) =
+        (c + e(c)) / c^2 and u(c) = c - 1 / trigamma(c) = c e(c) / (c + e(c)), the denominator
+        1 - trigamma(sum c) sum 1 / trigamma(c) is trigamma(sum c) (sum u(c) - u(sum c)). That form
+        is free of the cancellation that leaves no digit in float32 at a total of a million.
+        """
+        c = tf.convert_to_tensor(p["concentration"])
+        total = tf.reduce_sum(c, axis=-1, keepdims=True)
+        e, e_total = trigamma_excess(c), trigamma_excess(total)
+        u, u_total = c * e / (c + e), total * e_total / (total + e_total)
+        slope = gradient["concentration"]
+        weighted = tf.reduce_sum(slope * c / (c + e), axis=-1, keepdims=True)
+        # One component: a point mass whose concentration has no gradient and no information.
+        common = tf.math.divide_no_nan(weighted, tf.reduce_sum(u, -1, keepdims=True) - u_total)
+        return {"concentration": (slope + c * common) / (c + e)}
 
 
-def _fixed_units(p: Parameters, change: AffineMap) -> Parameters:
-    value = p["value"] * change.factor
-    return {"value": value if change.shift is None else value + change.shift}
+class StickBreakingFamily(DirichletFamily):
+    """Stick-breaking distributions of proportions: each break is a Dirichlet of two.
+
+    `moments` are those of the breaks, in the shape of `concentration` [..., K - 1, 2]: the
+    proportions have converged when the breaks have.
+    """
+
+    def parameter_shapes(self, shape: Shape) -> Mapping[str, Shape]:
+        """A pair (a, b) for each of K - 1 breaks."""
+        return {"concentration": (*shape[:-1], shape[-1] - 1, 2)}
+
+    def distribution(self, p: Parameters) -> tfd.Distribution:
+        """StickBreaking(concentration)."""
+        return stick_breaking.StickBreaking(p["concentration"])
+
+    def training_distribution(self, p: Parameters) -> tfd.Distribution:
+        """The same, from normal draws in antithetic pairs."""
+        return stick_breaking.AntitheticStickBreaking(p["concentration"])
+
+    def from_moments(self, mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
+        """Each break has the mean of its proportions, and the total count of the rows it divides.
+
+        That total is the Dirichlet's, times the proportion of the stick that is left.
+        """
+        dirichlet = super().from_moments(mean, sd)["concentration"]
+        total = tf.reduce_sum(dirichlet, axis=-1, keepdims=True)
+        rest = tf.cumsum(mean, axis=-1, reverse=True)[..., :-1]
+        broken = mean[..., :-1] / rest
+        pair = tf.stack([broken, 1.0 - broken], axis=-1)
+        return {"concentration": 0.5 + (rest * total)[..., tf.newaxis] * pair}
 
 
-def _point(p: Parameters) -> tfd.Distribution:
-    return tfd.Deterministic(p["value"])
+class WishartFamily(Family):
+    """Wishart distributions of positive definite matrices.
+
+    The parameters are `excess`, the degrees of freedom less D - 1, and `mean_tril`, the lower
+    Cholesky factor of the mean, trained in the log of its diagonal.
+    """
+
+    constraints: ClassVar = {"excess": tfb.Exp(), "mean_tril": tfb.TransformDiagonal(tfb.Exp())}
+    transformations: ClassVar = (Transformation.NONE, Transformation.PRECISION_MATRIX)
+    has_cholesky: ClassVar = True
+
+    def parameter_shapes(self, shape: Shape) -> Mapping[str, Shape]:
+        """One number of degrees of freedom for each matrix."""
+        return {"excess": shape[:-2], "mean_tril": shape}
+
+    def coordinates(self) -> tfb.Bijector:
+        """The entries of the lower Cholesky factor, in the log of its diagonal."""
+        return bijectors.matrix_coordinates()
+
+    def cholesky_coordinates(self) -> tfb.Bijector:
+        """`coordinates`, as far as the Cholesky factor."""
+        return bijectors.cholesky_coordinates()
+
+    def distribution(self, p: Parameters) -> tfd.Distribution:
+        """Wishart by degrees of freedom and mean."""
+        return wishart.Wishart(self._degrees(p), p["mean_tril"])
+
+    def training_distribution(self, p: Parameters) -> tfd.Distribution:
+        """The same by its Cholesky factors, from normal draws in antithetic pairs."""
+        return wishart.AntitheticWishart(
+            self._degrees(p), p["mean_tril"], input_output_cholesky=True
+        )
+
+    def from_moments(self, mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
+        """var[d, d] = 2 mean[d, d]^2 / df, with the df that fits on average."""
+        relative = tf.linalg.diag_part(sd) / tf.linalg.diag_part(mean)
+        df = 2.0 / tf.reduce_mean(relative**2, axis=-1)
+        return {
+            "excess": tf.maximum(df - (mean.shape[-1] - 1.0), 1.0),
+            "mean_tril": tf.linalg.cholesky(mean),
+        }
+
+    def moments(self, p: Parameters) -> tuple[Any, Any]:
+        """var[i, j] = (mean[i, j]^2 + mean[i, i] mean[j, j]) / df."""
+        mean = p["mean_tril"] @ p["mean_tril"].swapaxes(-1, -2)
+        diagonal = np.diagonal(mean, axis1=-2, axis2=-1)
+        square = mean**2 + diagonal[..., :, np.newaxis] * diagonal[..., np.newaxis, :]
+        return mean, (square / self._degrees(p)[..., np.newaxis, np.newaxis]) ** 0.5
+
+    def unstandardize(self, p: Parameters, to_data_units: AffineMap) -> Parameters:
+        """X -> F X F with F diagonal; `to_data_units.factor` holds the entries of F 1 1^T F."""
+        diagonal = tf.sqrt(tf.linalg.diag_part(to_data_units.factor))
+        return {**p, "mean_tril": diagonal[:, tf.newaxis] * p["mean_tril"]}
+
+    def natural_gradient(self, p: Parameters, gradient: Parameters) -> Parameters:
+        """See `wishart.wishart_natural_gradient`."""
+        excess, tril = wishart.wishart_natural_gradient(
+            self._degrees(p), p["mean_tril"], gradient["excess"], gradient["mean_tril"]
+        )
+        return {"excess": excess, "mean_tril": tril}
+
+    def _degrees(self, p: Parameters) -> Any:
+        return p["excess"] + (p["mean_tril"].shape[-1] - 1.0)
 
 
-# A variable that the prior leaves no choice: nothing to train, no coordinates.
-FIXED = Family(
-    constraints={},
-    shapes=_alike(),
-    coordinates=tfb.Identity,
-    distribution=_point,
-    training_distribution=_point,
-    start=lambda mean, sd: {},
-    moments=lambda p: (np.zeros(0), np.ones(0)),
-    units=tuple(Transformation),
-    change_units=_fixed_units,
-    natural=lambda p, g: {},
-)
+class FixedFamily(Family):
+    """Variables that the prior fixes: nothing to train, and no coordinates."""
+
+    constraints: ClassVar = {}
+    transformations: ClassVar = tuple(Transformation)
+
+    def coordinates(self) -> tfb.Bijector:
+        """Never asked: a fixed variable has no coordinates."""
+        return tfb.Identity()
+
+    def distribution(self, p: Parameters) -> tfd.Distribution:
+        """A point mass."""
+        return tfd.Deterministic(p["value"])
+
+    def training_distribution(self, p: Parameters) -> tfd.Distribution:
+        """A point mass."""
+        return tfd.Deterministic(p["value"])
+
+    def from_moments(self, mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
+        """There are no parameters."""
+        return {}
+
+    def moments(self, p: Parameters) -> tuple[Any, Any]:
+        """There are no entries that vary."""
+        return np.zeros(0), np.ones(0)
+
+    def unstandardize(self, p: Parameters, to_data_units: AffineMap) -> Parameters:
+        """The value goes to the units of X."""
+        value = p["value"] * to_data_units.factor
+        return {"value": value if to_data_units.shift is None else value + to_data_units.shift}
+
+    def natural_gradient(self, p: Parameters, gradient: Parameters) -> Parameters:
+        """There are no parameters."""
+        return {}
+
+
+NORMAL = NormalFamily()
+GAMMA = GammaFamily()
+DIRICHLET = DirichletFamily()
+STICK_BREAKING = StickBreakingFamily()
+WISHART = WishartFamily()
+FIXED = FixedFamily()
 
 # The family of a distribution in the prior -> the member of the surrogate. Exact types only: a
 # subclass may mean something else.

@@ -1,7 +1,6 @@
-"""One labelling of the components, for restarts, draws, predictions and plots alike.
+"""The labels of the components: their order, and how they match between fits.
 
-Order is put on from outside: the model inside keeps the labels it was fitted with, and whatever
-leaves a posterior is rearranged on its way out.
+Labels are permuted only at output; internal parameters keep the order in which they were fitted.
 """
 
 import itertools
@@ -13,19 +12,18 @@ import tensorflow as tf
 from scipy.optimize import linear_sum_assignment
 
 from bgmm_jd.backend.execution import cached_per_prior
-from bgmm_jd.data.units import Standardization
 from bgmm_jd.model.likelihood import Theta
 from bgmm_jd.variational.families import DIRICHLET
 from bgmm_jd.variational.log_joint import log_prior
 from bgmm_jd.variational.parameters import VariationalParameters
-from bgmm_jd.variational.structure import Model, Site
+from bgmm_jd.variational.structure import Model, Site, StandardizedModel
 
 _EXCHANGE_DRAWS = 8
 _LEAST_GAIN = 0.01  # nats of log prior: more than rounding
 
 
 def order_by_separation(means: np.ndarray) -> np.ndarray:
-    """Labels [K] in ascending order of the feature that tells the components best apart.
+    """Return labels [K] in ascending order of the feature that separates the components best.
 
     That is the feature whose closest two components are furthest apart, so that no two of them
     change places from one fit to the next.
@@ -43,55 +41,54 @@ def order_by_separation(means: np.ndarray) -> np.ndarray:
 def match_labels(
     means: np.ndarray, others: np.ndarray, weight: np.ndarray | None = None
 ) -> np.ndarray:
-    """Labels [K] of `others` that match those of `means`: the least total squared distance.
+    """Return labels [K] of `others` that match those of `means`, by least total squared distance.
 
     Parameters
     ----------
     means, others : [K, D], in units in which the features can be compared.
-    weight : [K], of each component of `means`. Without it they count alike.
+    weight : [K], optional
+        Weight of each component of `means`; by default they are equal.
     """
     cost = ((means[:, np.newaxis] - others[np.newaxis]) ** 2).sum(axis=2)
     return linear_sum_assignment(cost if weight is None else weight[:, np.newaxis] * cost)[1]
 
 
 def as_permutation(order: Any, K: int) -> np.ndarray:
-    """Return `order` as an array of the labels 0 to K - 1, or raise."""
+    """Return `order` as an array of the labels 0 to K - 1, or raise ValueError."""
     labels = np.asarray(order)
     if labels.shape != (K,) or sorted(labels.tolist()) != list(range(K)):
         raise ValueError(f"order must be a permutation of 0 to {K - 1}; got {order!r}.")
     return labels.astype(int)
 
 
-def permute_components(
-    sites: tuple[Site, ...], theta: Mapping[str, Any], order: np.ndarray
-) -> dict[str, Any]:
-    """Draws [S, ...] with their components in another order."""
-    moving = {site.name for site in sites if site.has_component_axis}
+def permute_components(model: Model, theta: Mapping[str, Any], order: np.ndarray) -> dict[str, Any]:
+    """Return draws [S, ...] with their components in another order."""
+    moving = {site.name for site in model.sites if site.has_component_axis}
     return {name: tf.gather(v, order, axis=1) if name in moving else v for name, v in theta.items()}
 
 
 def permute_parameters(
-    sites: tuple[Site, ...], values: VariationalParameters, order: np.ndarray
+    sites: tuple[Site, ...], params: VariationalParameters, order: np.ndarray
 ) -> VariationalParameters:
-    """Parameters of a surrogate with its components in another order."""
+    """Return the parameters of a surrogate with its components in another order."""
     return {
         site.name: {
             name: np.asarray(v)[order] if site.has_component_axis else v
-            for name, v in values[site.name].items()
+            for name, v in params[site.name].items()
         }
         for site in sites
     }
 
 
-def is_permutable(sites: tuple[Site, ...]) -> bool:
+def is_permutable(model: Model) -> bool:
     """Whether the surrogate's components can be put into another order."""
-    return all(has_own_parameters(site) for site in sites)
+    return all(has_own_parameters(site) for site in model.sites)
 
 
 def has_own_parameters(site: Site) -> bool:
-    """Whether each component has parameters of its own, as far as the variable is of components.
+    """Whether each component has parameters of its own in a variable with a component axis.
 
-    Proportions in any family but a Dirichlet have not: they have one coordinate fewer than
+    Proportions in any family but a Dirichlet have not, because they have one coordinate fewer than
     components. Nor have variables that the prior fixes.
     """
     if not site.has_component_axis:
@@ -101,35 +98,37 @@ def has_own_parameters(site: Site) -> bool:
 
 @cached_per_prior
 def is_exchangeable(model: Model) -> bool:
-    """Whether the prior density stays the same when the components change places.
-
-    Tried on draws. A prior that tells components apart gives them their order.
-    """
+    """Whether the prior density stays the same when components are permuted, tried on draws."""
     draws = model.prior.sample(_EXCHANGE_DRAWS, seed=(0, 0))
     before = model.prior.log_prob(draws).numpy()
     K = model.K
     for order in (np.roll(np.arange(K), 1), np.arange(K)[::-1]):
-        arranged = permute_components(model.sites, draws._asdict(), order)
-        after = model.prior.log_prob(*arranged.values()).numpy()
+        permuted = permute_components(model, draws._asdict(), order)
+        after = model.prior.log_prob(*permuted.values()).numpy()
         if not np.allclose(before, after, rtol=1e-4, atol=1e-4):
             return False
     return True
 
 
+def labels_are_free(model: Model) -> bool:
+    """Whether any order of the components is as good as another, and can be put in place."""
+    return is_permutable(model) and is_exchangeable(model)
+
+
 def prior_distinguishes_components(model: Model) -> bool:
-    """Whether the prior tells components apart that could change places in the surrogate."""
-    return is_permutable(model.sites) and not is_exchangeable(model)
+    """Whether the surrogate's components could be permuted, but the prior distinguishes them."""
+    return is_permutable(model) and not is_exchangeable(model)
 
 
-def order_preferred_by_prior(model: Model, theta: Theta, units: Standardization) -> np.ndarray:
-    """Labels [K] in the order in which the prior density is highest.
+def order_preferred_by_prior(model: StandardizedModel, theta: Theta) -> np.ndarray:
+    """Return labels [K] in the order with the highest prior density that swaps lead to.
 
-    Found by exchanges of two components, each the best of all, beginning with the order at hand.
+    A greedy search: repeatedly apply the swap of two components that increases the prior density
+    most, beginning with the present order.
 
     Parameters
     ----------
-    theta : one draw in internal units, as arrays of the variables' shapes.
-    units : those of the prior.
+    theta : one draw in standardised units, as arrays of the variables' shapes.
     """
     order = np.arange(model.K)
     pairs = list(itertools.combinations(order, 2))
@@ -137,7 +136,7 @@ def order_preferred_by_prior(model: Model, theta: Theta, units: Standardization)
         tried = np.tile(order, (1 + len(pairs), 1))
         for row, (k, j) in zip(tried[1:], pairs, strict=True):
             row[[k, j]] = row[[j, k]]
-        density = log_prior(model, _under_each_order(model.sites, theta, tried), units).numpy()
+        density = log_prior(model, _under_each_order(model, theta, tried)).numpy()
         density = np.where(np.isfinite(density), density, -np.inf)
         best = int(density.argmax())
         if not density[best] > density[0] + _LEAST_GAIN:
@@ -146,13 +145,13 @@ def order_preferred_by_prior(model: Model, theta: Theta, units: Standardization)
     return order
 
 
-def _under_each_order(sites: tuple[Site, ...], theta: Theta, orders: np.ndarray) -> Theta:
-    """As many draws as there are orders [S, K], the same but for their components' places."""
+def _under_each_order(model: Model, theta: Theta, orders: np.ndarray) -> Theta:
+    """Return one draw for each order [S, K], equal but for the places of the components."""
     return {
         site.name: tf.constant(
             theta[site.name][orders]
             if site.has_component_axis
             else np.repeat(theta[site.name][np.newaxis], len(orders), axis=0)
         )
-        for site in sites
+        for site in model.sites
     }

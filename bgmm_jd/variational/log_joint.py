@@ -1,4 +1,4 @@
-"""The target of the fit: log prior plus the batch's log likelihood, scaled up to all rows."""
+"""The log joint density: log prior plus the log likelihood of a batch, scaled up to all rows."""
 
 import numpy as np
 import tensorflow as tf
@@ -6,7 +6,6 @@ from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.data.rows import Rows
 from bgmm_jd.data.units import (
-    Standardization,
     Transformation,
     log_det_jacobian,
     unstandardize,
@@ -16,45 +15,7 @@ from bgmm_jd.distributions.wishart import WishartTriLOfCholesky
 from bgmm_jd.model import quadratic_likelihood
 from bgmm_jd.model.covariance_forms import cholesky_name
 from bgmm_jd.model.likelihood import Theta, row_log_likelihood
-from bgmm_jd.variational.structure import SHAPE_WRAPPERS, Model, Site
-
-
-def log_prior(model: Model, theta: Theta, units: Standardization) -> tf.Tensor:
-    """Log prior density of draws in internal units, in nats: shape [S].
-
-    The prior speaks in the user's units, and maybe in another dtype than the fit; the draws go
-    to it, and the change of volume makes a density of what comes back.
-    """
-    dtypes = tf.nest.flatten(model.prior.dtype)
-    draws, roots = [], []
-    for site, dtype in zip(model.sites, dtypes, strict=True):
-        draws.append(_in_prior(site, theta[site.name], units, dtype))
-        roots.append(_root_in_prior(site, theta, units, dtype))
-    density = _log_density(model.prior, draws, roots)
-    dtype = units.scale.dtype
-    return tf.cast(density, dtype) + log_det_jacobian(model.densities, units)
-
-
-def _log_density(
-    prior: tfd.JointDistributionCoroutine, draws: list[tf.Tensor], roots: list[tf.Tensor | None]
-) -> tf.Tensor:
-    """Of the prior, by the roots of those variables that have them."""
-    if type(prior) is not tfd.JointDistributionCoroutine or all(root is None for root in roots):
-        return prior.log_prob(*draws)  # a subclass may mean something else
-    members, _ = prior.sample_distributions(value=draws, seed=(0, 0))
-    parts = [
-        member.log_prob(draw) if root is None else _over_roots(member).log_prob(root)
-        for member, draw, root in zip(members, draws, roots, strict=True)
-    ]
-    return sum(parts)
-
-
-def _over_roots(member: tfd.Distribution) -> tfd.Distribution:
-    """A `tfd.WishartTriL`, whatever shapes it, as the density of matrices by their roots."""
-    if isinstance(member, SHAPE_WRAPPERS):
-        return member.copy(distribution=_over_roots(member.distribution))
-    return WishartTriLOfCholesky(**{**member.parameters, "input_output_cholesky": True})
-
+from bgmm_jd.variational.structure import SHAPE_WRAPPERS, Site, StandardizedModel
 
 _POSITIVE = (
     Transformation.SCALE,
@@ -64,61 +25,106 @@ _POSITIVE = (
 )
 
 
-def _in_prior(site: Site, draw: tf.Tensor, units: Standardization, dtype: tf.DType) -> tf.Tensor:
-    """Draws of one variable as the prior takes them: in the user's units and the prior's dtype."""
+def log_prior(model: StandardizedModel, theta: Theta) -> tf.Tensor:
+    """Return the log prior density of draws in standardised units, in nats: [S].
+
+    The prior is in the units of X, and may have another dtype than the fit. The draws are converted
+    to both, and the log-det-Jacobian of the change of units is added to the prior's log density.
+    """
+    dtypes = tf.nest.flatten(model.prior.dtype)
+    draws, factors = [], []
+    for site, dtype in zip(model.sites, dtypes, strict=True):
+        draws.append(_in_prior_units(site, theta[site.name], dtype))
+        factors.append(_cholesky_in_prior_units(site, theta, dtype))
+    density = _log_density(model.prior, draws, factors)
+    jacobian = log_det_jacobian(model.transformations_and_shapes, model.standardization)
+    return tf.cast(density, model.dtype) + jacobian
+
+
+def _log_density(
+    prior: tfd.JointDistributionCoroutine,
+    draws: list[tf.Tensor],
+    factors: list[tf.Tensor | None],
+) -> tf.Tensor:
+    """Return the prior's log density, by the Cholesky factors of those variables that have them."""
+    if type(prior) is not tfd.JointDistributionCoroutine or all(f is None for f in factors):
+        return prior.log_prob(*draws)  # a subclass may mean something else
+    members, _ = prior.sample_distributions(value=draws, seed=(0, 0))
+    parts = [
+        member.log_prob(draw) if factor is None else _over_cholesky(member).log_prob(factor)
+        for member, draw, factor in zip(members, draws, factors, strict=True)
+    ]
+    return sum(parts)
+
+
+def _over_cholesky(member: tfd.Distribution) -> tfd.Distribution:
+    """Return a `tfd.WishartTriL`, wrapped or not, as a density evaluated at Cholesky factors."""
+    if isinstance(member, SHAPE_WRAPPERS):
+        return member.copy(distribution=_over_cholesky(member.distribution))
+    return WishartTriLOfCholesky(**{**member.parameters, "input_output_cholesky": True})
+
+
+def _in_prior_units(site: Site, draw: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Return draws of one variable as the prior takes them: in its units and dtype."""
     if site.fixed is not None:
-        # The very value: one rounding off, and its density is zero.
+        # The very value: one rounding away from it the density is zero.
         return tf.broadcast_to(tf.constant(site.fixed, dtype), tf.shape(draw))
-    value = tf.cast(unstandardize(site.unit, draw, units), dtype)
-    if site.name == "weights" or site.unit in _POSITIVE:
-        # A sparse prior makes proportions that a narrower dtype takes for zero.
+    value = unstandardize(site.transformation, draw, site.bound_standardization)
+    value = tf.cast(value, dtype)
+    if site.name == "weights" or site.transformation in _POSITIVE:
+        # A sparse prior makes proportions that underflow to zero in a narrower dtype.
         return tf.maximum(value, np.finfo(dtype.as_numpy_dtype).tiny)
     return value
 
 
-def _root_in_prior(
-    site: Site, theta: Theta, units: Standardization, dtype: tf.DType
-) -> tf.Tensor | None:
-    """The root beside a draw as the prior takes it; None where there is none."""
-    root = theta.get(cholesky_name(site.name))
-    if root is None:
+def _cholesky_in_prior_units(site: Site, theta: Theta, dtype: tf.DType) -> tf.Tensor | None:
+    """Return the Cholesky factor beside a draw as the prior takes it; None where there is none."""
+    factor = theta.get(cholesky_name(site.name))
+    if factor is None:
         return None
-    return tf.cast(unstandardize_cholesky(site.unit, root, units), dtype)
+    factor = unstandardize_cholesky(site.transformation, factor, site.bound_standardization)
+    return tf.cast(factor, dtype)
 
 
 def log_joint(
-    model: Model,
+    model: StandardizedModel,
     theta: Theta,
-    units: Standardization,
     rows: Rows,
     batches: int = 1,
     accumulate: tf.DType | None = None,
     use_statistics: bool = False,
 ) -> tf.Tensor:
-    """Log joint density of the draws and the whole data set, estimated from a batch: shape [S].
+    """Return the log joint density of draws and the whole data set, estimated from a batch: [S].
 
     Parameters
     ----------
-    theta : draws in internal units, sample shape [S].
+    theta : draws in standardised units, with sample shape [S].
     rows : B of them.
     batches : int
-        How many such batches an epoch has: the N / B of the batch's log likelihood.
+        Number of such batches in an epoch: the N / B of the batch's log likelihood.
     accumulate : tf.DType, optional
         Of the sum over rows, where the value itself matters and not only its gradient.
-    expanded : bool
-        Whether the likelihood is a matrix product of complete rows: see `quadratic`.
+    use_statistics : bool
+        Whether the likelihood is computed as one matrix product of sufficient statistics and
+        natural parameters, of complete rows: see `quadratic_likelihood`.
     """
-    if use_statistics:
-        coefficients = quadratic_likelihood.natural_parameters(theta, model.covariance)
-        terms = quadratic_likelihood.sufficient_statistics(
-            tf.transpose(rows.values), model.covariance
-        )
-        label = quadratic_likelihood.log_joint_label_from_statistics(coefficients, terms)
-        likelihood = tf.reduce_logsumexp(label, axis=-2)
-    else:
-        likelihood = row_log_likelihood(theta, rows, model.covariance)
+    likelihood = _row_log_likelihood(model, theta, rows, use_statistics)
     if rows.weight is not None:
         likelihood *= rows.weight
     dtype = accumulate or likelihood.dtype
-    prior = tf.cast(log_prior(model, theta, units), dtype)
+    prior = tf.cast(log_prior(model, theta), dtype)
     return prior + batches * tf.reduce_sum(tf.cast(likelihood, dtype), axis=-1)
+
+
+def _row_log_likelihood(
+    model: StandardizedModel, theta: Theta, rows: Rows, use_statistics: bool
+) -> tf.Tensor:
+    """Return log p(x_n given theta) [S, N], by the likelihood asked for."""
+    if not use_statistics:
+        return row_log_likelihood(theta, rows, model.covariance)
+    parameters = quadratic_likelihood.natural_parameters(theta, model.covariance)
+    statistics = quadratic_likelihood.sufficient_statistics(
+        tf.transpose(rows.values), model.covariance
+    )
+    label = quadratic_likelihood.log_joint_label_from_statistics(parameters, statistics)
+    return tf.reduce_logsumexp(label, axis=-2)

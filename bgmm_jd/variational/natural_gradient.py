@@ -1,9 +1,10 @@
-"""A step along the natural gradient, and how far it may go."""
+"""A step along the natural gradient of the elbo, and how far it may go."""
 
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from bgmm_jd.variational.families import Parameters
 from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.structure import Site
 
@@ -11,7 +12,7 @@ from bgmm_jd.variational.structure import Site
 class StepSize(NamedTuple):
     """How far a step goes: numbers outside the compiled loop, tensors inside.
 
-    rate : step size, 1 being a full natural-gradient step.
+    rate : 1 is a full natural-gradient step.
     longest_loc : the most that a location moves, in its posterior sds.
     longest_log : the most that the log of a scale, a concentration or a mean moves.
     """
@@ -21,56 +22,57 @@ class StepSize(NamedTuple):
     longest_log: Any
 
 
-def natural_step(
-    sites: tuple[Site, ...],
-    values: VariationalParameters,
-    gradient: VariationalParameters,
-    stride: StepSize,
+def natural_gradient(
+    sites: tuple[Site, ...], params: VariationalParameters, gradient: VariationalParameters
 ) -> VariationalParameters:
-    """What each unconstrained parameter moves by: -rate F^-1 gradient, cut to its longest.
+    """Multiply a gradient by the inverse Fisher information of the surrogate, site by site.
 
     Parameters
     ----------
-    values : parameters (constrained), as tensors.
+    params : constrained.
+    gradient : derivatives by the unconstrained parameters; the result is in the same ones.
+    """
+    return {s.name: s.family.natural_gradient(params[s.name], gradient[s.name]) for s in sites}
+
+
+def natural_step(
+    sites: tuple[Site, ...],
+    params: VariationalParameters,
+    gradient: VariationalParameters,
+    size: StepSize,
+) -> VariationalParameters:
+    """Return what each unconstrained parameter moves by: -rate F^-1 gradient, within limits.
+
+    Parameters
+    ----------
+    params : constrained, as tensors.
     gradient : of the loss, by the unconstrained parameters.
     """
-    direction = natural_gradient(sites, values, gradient)
+    direction = natural_gradient(sites, params, gradient)
 
     def step(site: Site, name: str) -> tf.Tensor:
-        wanted = -stride.rate * direction[site.name][name]
-        # One draw where the prior is out of the dtype's range must not end the run.
+        wanted = -size.rate * direction[site.name][name]
+        # A single draw outside the range of the prior's dtype must not end the run.
         wanted = tf.where(tf.math.is_finite(wanted), wanted, 0.0)
-        longest = _longest(name, values[site.name], stride)
+        longest = _longest(name, params[site.name], size)
         return tf.clip_by_value(wanted, -longest, longest)
 
     return {site.name: {name: step(site, name) for name in direction[site.name]} for site in sites}
 
 
-def _longest(name: str, parameters: Any, stride: StepSize) -> Any:
+def _longest(name: str, parameters: Parameters, size: StepSize) -> Any:
     if name == "loc":
-        return stride.longest_loc * parameters["scale"]
+        return size.longest_loc * parameters["scale"]
     if name == "mean_tril":
-        return stride.longest_log * cholesky_step_scale(parameters["mean_tril"])
-    return stride.longest_log
+        return size.longest_log * cholesky_step_scale(parameters["mean_tril"])
+    return size.longest_log
 
 
 def cholesky_step_scale(tril: tf.Tensor) -> tf.Tensor:
-    """What counts as a change by 1 of each entry of a Cholesky factor trained in log diagonal.
+    """Return the natural scale of a unit change of each entry of a Cholesky factor.
 
-    1 on the diagonal, and below it the length of the row: a change that turns it.
+    Its diagonal is parameterised by the logarithm, and has the scale 1. An entry below it has the
+    length of its row: a change by that much turns the row.
     """
     length = tf.norm(tril, axis=-1, keepdims=True) * tf.ones_like(tril)
     return tf.linalg.set_diag(length, tf.ones_like(tf.linalg.diag_part(tril)))
-
-
-def natural_gradient(
-    sites: tuple[Site, ...], values: VariationalParameters, gradient: VariationalParameters
-) -> VariationalParameters:
-    """Inverse Fisher information of the surrogate times the gradient, site by site.
-
-    Parameters
-    ----------
-    values : parameters (constrained).
-    gradient : derivatives by the unconstrained parameters, and so is what comes back.
-    """
-    return {s.name: s.family.natural(values[s.name], gradient[s.name]) for s in sites}

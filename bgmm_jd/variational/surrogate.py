@@ -1,10 +1,4 @@
-"""From the structure of a prior to a surrogate of the same structure, and back to values.
-
-The prior coroutine is walked once. Each variable that it yields becomes a `Site`: its name, its
-shape and the trainable member that stands for it in the surrogate. A site whose family has a
-trainable twin gets that twin; any other gets a Normal pushed through the variable's own bijector
-from the real line to its support.
-"""
+"""The surrogate posterior: the prior's names, shapes and order, with independent members."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,47 +7,47 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.backend.random import offset_seed
-from bgmm_jd.data.units import Standardization, affine_map, standardize_value
-from bgmm_jd.distributions import wishart
+from bgmm_jd.data.units import standardize_value
+from bgmm_jd.distributions.wishart import product_with_transpose
 from bgmm_jd.model.covariance_forms import cholesky_name
 from bgmm_jd.variational.coordinates import bijector_to_data_units, bijector_to_standardized
 from bgmm_jd.variational.families import Parameters
 from bgmm_jd.variational.parameters import VariationalParameters, map_parameters
-from bgmm_jd.variational.structure import Site
+from bgmm_jd.variational.structure import Site, StandardizedModel
 
 
 def surrogate_in_data_units(
-    sites: tuple[Site, ...], values: VariationalParameters, units: Standardization
+    model: StandardizedModel, params: VariationalParameters
 ) -> tfd.JointDistributionCoroutine:
-    """The surrogate in the user's units: the prior's names, order and shapes, all independent.
+    """Make the surrogate in the units of X.
 
     Parameters
     ----------
-    values : parameters in internal units, as tensors.
-    units : the user's units.
+    model : bound to the standardization of the data.
+    params : in standardised units, as tensors.
     """
     Root = tfd.JointDistributionCoroutine.Root
 
-    def surrogate():
-        for site in sites:
-            yield Root(_member(site, values[site.name], units, user=True))
+    def surrogate():  # type: ignore[no-untyped-def]
+        for site in model.sites:
+            yield Root(_member_in_data_units(site, params[site.name]))
 
     return tfd.JointDistributionCoroutine(surrogate)
 
 
 class IndependentMembers(tfd.JointDistributionCoroutine):
-    """A joint distribution of members that know nothing of each other, all reparameterized.
+    """A joint distribution of members that are independent and reparameterised.
 
-    Before it draws, TFP runs any model once more, to learn what its members have in common, and so
-    traces all draws twice. Here that is known.
+    TFP runs any model once more before it draws, to find out what its members have in common, and
+    thus traces all draws twice. For these members the answer is known.
 
     Parameters
     ----------
-    members : called for them at each use.
+    members : function that makes them, called at each use.
     """
 
     def __init__(self, members: Callable[[], list[tfd.Distribution]]):
-        def model():
+        def model():  # type: ignore[no-untyped-def]
             for member in members():
                 yield self.Root(member)
 
@@ -62,11 +56,13 @@ class IndependentMembers(tfd.JointDistributionCoroutine):
 
     @property
     def reparameterization_type(self) -> Any:
-        """That of all its members."""
+        """The type that all members have."""
         return tfd.FULLY_REPARAMETERIZED
 
-    def experimental_sample_and_log_prob(self, sample_shape=(), seed=None):
-        """Draws [*sample_shape, ...] of each member, in a tuple, and their joint log density."""
+    def experimental_sample_and_log_prob(
+        self, sample_shape: Any = (), seed: Any = None
+    ) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
+        """Draw [*sample_shape, ...] from each member, and return the joint log density too."""
         pairs = [
             member.experimental_sample_and_log_prob(sample_shape, seed=offset_seed(seed, across=i))
             for i, member in enumerate(self._members())
@@ -75,72 +71,73 @@ class IndependentMembers(tfd.JointDistributionCoroutine):
         return draws, tf.add_n(log_probs)
 
 
-def by_name(sites: tuple[Site, ...], draws: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
-    """The draws of `joint_inside` by name."""
-    return dict(zip((site.name for site in sites), draws, strict=True))
+def standardized_surrogate(
+    model: StandardizedModel, params: VariationalParameters
+) -> IndependentMembers:
+    """Make the surrogate in standardised units, to draw from.
+
+    Parameters
+    ----------
+    params : as tensors.
+    """
+    return IndependentMembers(
+        lambda: [_member(site, params[site.name], site.family.distribution) for site in model.sites]
+    )
 
 
-def with_cholesky(sites: tuple[Site, ...], draws: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
-    """The draws of `joint_in_training` by name: the matrices of roots, and these beside them."""
-    theta = by_name(sites, draws)
-    for site in sites:
-        if site.family.cholesky_coordinates is not None:
-            root = theta[site.name]
-            theta[cholesky_name(site.name)] = root
-            theta[site.name] = wishart.product_with_transpose(root, site.shape[-1])
+def by_name(model: StandardizedModel, draws: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
+    """Name the draws of `standardized_surrogate`."""
+    return dict(zip((site.name for site in model.sites), draws, strict=True))
+
+
+def with_cholesky(model: StandardizedModel, draws: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
+    """Name the draws of `training_surrogate`, and add matrices to the Cholesky factors drawn."""
+    theta = by_name(model, draws)
+    for site in model.sites:
+        if site.family.has_cholesky:
+            factor = theta[site.name]
+            theta[cholesky_name(site.name)] = factor
+            theta[site.name] = product_with_transpose(factor, site.shape[-1])
     return theta
 
 
 def without_cholesky(
-    sites: tuple[Site, ...], theta: Mapping[str, tf.Tensor]
+    model: StandardizedModel, theta: Mapping[str, tf.Tensor]
 ) -> dict[str, tf.Tensor]:
-    """The variables of the model alone, to leave a compiled program."""
-    return {site.name: theta[site.name] for site in sites}
-
-
-def standardized_surrogate(
-    sites: tuple[Site, ...], values: VariationalParameters, units: Standardization
-) -> IndependentMembers:
-    """The surrogate in internal units, to draw from.
-
-    Parameters
-    ----------
-    values : parameters, as tensors.
-    """
-    return IndependentMembers(
-        lambda: [_member(site, values[site.name], units, user=False) for site in sites]
-    )
+    """Return the variables of the model alone, without Cholesky factors beside them."""
+    return {site.name: theta[site.name] for site in model.sites}
 
 
 def training_surrogate(
-    sites: tuple[Site, ...],
-    values: VariationalParameters,
-    units: Standardization,
+    model: StandardizedModel,
+    params: VariationalParameters,
     step_seed: Callable[[], tf.Tensor],
 ) -> IndependentMembers:
-    """The surrogate in internal units, made for a quiet gradient.
+    """Make the surrogate in standardised units with a gradient of low variance.
 
-    Draws come in mirrored pairs, those of matrices as their lower Cholesky factors: `with_roots`
-    makes a theta of them. The density is that of `StickTheLanding`.
+    Draws come in antithetic pairs, those of matrices as their lower Cholesky factors, from which
+    `with_cholesky` makes a theta. The density is that of `StickTheLanding`.
 
     Parameters
     ----------
-    step_seed : the seed [2] of the step at hand. Draws come from it and not from the seed that
-        TFP passes, which it splits by other means under XLA than outside it.
+    params : as tensors or variables.
+    step_seed : function
+        The seed [2] of the present step. Draws come from it and not from the seed that TFP passes,
+        which TFP splits differently under XLA than outside it.
     """
 
-    def members():
-        # Read at every use: the variables move from step to step.
-        moving = map_parameters(lambda _, v: tf.convert_to_tensor(v), sites, values)
-        still = map_parameters(lambda _, v: tf.stop_gradient(v), sites, moving)
+    def members() -> list[tfd.Distribution]:
+        # Read at every use, because the variables move from step to step.
+        moving = map_parameters(lambda _, v: tf.convert_to_tensor(v), model.sites, params)
+        still = map_parameters(lambda _, v: tf.stop_gradient(v), model.sites, moving)
         seed = step_seed()
         return [
             StickTheLanding(
-                _member(site, moving[site.name], units, user=False, training=True),
-                _member(site, still[site.name], units, user=False, training=True),
+                _member(site, moving[site.name], site.family.training_distribution),
+                _member(site, still[site.name], site.family.training_distribution),
                 offset_seed(seed, across=i),
             )
-            for i, site in enumerate(sites)
+            for i, site in enumerate(model.sites)
         ]
 
     return IndependentMembers(members)
@@ -150,7 +147,7 @@ class StickTheLanding(tfd.Distribution):
     """A distribution whose log density has no gradient in its own parameters, only in its draws.
 
     The elbo's gradient contains the mean of d log q(z; v) / dv over z ~ q, which is zero while its
-    noise is not. Left out, what remains has no variance at all where the surrogate is exact
+    noise is not. Without it the gradient has no variance at all where the surrogate is exact
     (Roeder, Wu and Duvenaud 2017, *Sticking the landing*).
 
     Parameters
@@ -173,41 +170,57 @@ class StickTheLanding(tfd.Distribution):
             name=moving.name,
         )
 
-    def _batch_shape(self):
+    def _batch_shape(self) -> tf.TensorShape:
         return self._moving.batch_shape
 
-    def _event_shape(self):
+    def _event_shape(self) -> tf.TensorShape:
         return self._moving.event_shape
 
-    def _sample_n(self, n, seed=None):
+    def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
         return self._moving.sample(n, seed=self._own_seed)
 
-    def _log_prob(self, x):
+    def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
         return self._still.log_prob(x)
 
 
 def _member(
-    site: Site, parameters: Parameters, units: Standardization, user: bool, training: bool = False
+    site: Site, parameters: Parameters, make: Callable[[Parameters], tfd.Distribution]
 ) -> tfd.Distribution:
-    build = site.family.training_distribution if training else site.family.distribution
-    change = affine_map(site.unit, units)
-    if site.fixed is not None:
-        value = tf.convert_to_tensor(site.fixed, dtype=units.scale.dtype)
-        parameters = {"value": standardize_value(site.unit, value, units)}
+    """Make the member of one variable in standardised units."""
+    member = make(_with_fixed_value(site, parameters))
     if site.bijector is None:
-        if user and change is not None and site.family.change_units is not None:
-            parameters = site.family.change_units(parameters, change)
-        return _over_event(build(parameters), site.shape, site.name)
-    base = build(parameters)
-    base = tfd.Independent(base, reinterpreted_batch_ndims=len(base.batch_shape))
-    bijector = (
-        bijector_to_data_units(site, units) if user else bijector_to_standardized(site, units)
-    )
+        return _over_event(member, site)
+    return _transformed(member, bijector_to_standardized(site), site)
+
+
+def _member_in_data_units(site: Site, parameters: Parameters) -> tfd.Distribution:
+    """Make the member of one variable in the units of X."""
+    parameters = _with_fixed_value(site, parameters)
+    if site.bijector is not None:
+        member = site.family.distribution(parameters)
+        return _transformed(member, bijector_to_data_units(site), site)
+    change = site.affine_map
+    if change is not None:
+        parameters = site.family.unstandardize(parameters, change)
+    return _over_event(site.family.distribution(parameters), site)
+
+
+def _with_fixed_value(site: Site, parameters: Parameters) -> Parameters:
+    """Return the parameters, or the value of a variable that the prior fixes."""
+    if site.fixed is None:
+        return parameters
+    standardization = site.bound_standardization
+    value = tf.convert_to_tensor(site.fixed, dtype=standardization.scale.dtype)
+    return {"value": standardize_value(site.transformation, value, standardization)}
+
+
+def _transformed(
+    member: tfd.Distribution, bijector: tfd.Distribution, site: Site
+) -> tfd.Distribution:
+    base = tfd.Independent(member, reinterpreted_batch_ndims=len(member.batch_shape))
     return tfd.TransformedDistribution(base, bijector, name=site.name)
 
 
-def _over_event(
-    distribution: tfd.Distribution, shape: tuple[int, ...], name: str
-) -> tfd.Distribution:
-    wrapped = len(shape) - len(distribution.event_shape)
-    return tfd.Independent(distribution, reinterpreted_batch_ndims=wrapped, name=name)
+def _over_event(distribution: tfd.Distribution, site: Site) -> tfd.Distribution:
+    wrapped = len(site.shape) - len(distribution.event_shape)
+    return tfd.Independent(distribution, reinterpreted_batch_ndims=wrapped, name=site.name)

@@ -100,7 +100,7 @@ def test_saddle_and_overflow_leave_finite_numbers():
     ("form", "spread"), [("diag", 6), ("full", 9), ("tied", 3), ("spherical", 3)]
 )
 def test_coordinates_go_and_come_back(form, spread, dtype):
-    prior = bgmm_jd.mixture_prior(3, 2, form, dtype=dtype)
+    prior = bgmm_jd.mixture_prior(3, 2, covariance=form, dtype=dtype)
     sites = bgmm_jd.surrogate.sites_of(prior, form)
     units = as_standardization_tensors(identity_standardization(2), dtype)
     theta = prior.sample(6, seed=(0, 1))._asdict()
@@ -123,7 +123,7 @@ def test_gradient_of_log_joint(form, use_statistics):
     if not use_statistics:  # as a matrix product the likelihood takes complete rows only
         X[2, 0] = X[5, 1] = X[7, 1] = np.nan
     weight = rng.uniform(0.5, 2.0, 12)
-    prior = bgmm_jd.mixture_prior(2, 2, form, dtype="float64")
+    prior = bgmm_jd.mixture_prior(2, 2, covariance=form, dtype="float64")
     model = model_of(prior, form)
     rows = as_row_tensors(
         as_standardized_rows(X, identity_standardization(2))._replace(weight=weight)
@@ -166,7 +166,7 @@ def test_volume_is_the_jacobian(form):
     if form == "sticks":
         form, prior = "diag", stick_breaking_prior(3, 2, dtype="float64")
     else:
-        prior = bgmm_jd.mixture_prior(3, 2, form, dtype="float64")
+        prior = bgmm_jd.mixture_prior(3, 2, covariance=form, dtype="float64")
     sites = bgmm_jd.surrogate.sites_of(prior, form)
     units = as_standardization_tensors(identity_standardization(2), "float64")
     size = flatten(sites, prior.sample(1, seed=(0, 1))._asdict(), units).shape[1]

@@ -378,7 +378,7 @@ def test_nan_and_masked_entries_are_missing_where_that_is_said():
     "given", [[[1.0, np.nan]], np.ma.array([[1.0, 2.0]], mask=[[True, False]])]
 )
 def test_missing_entries_are_refused_with_advice(given):
-    with pytest.raises(ValueError, match="missing='sum_out'"):
+    with pytest.raises(ValueError, match="missing='marginalize'"):
         validation.as_rows(given)
 
 

@@ -1,34 +1,46 @@
-"""Stick-breaking proportions against Beta distributions, the Dirichlet they contain, and autodiff.
+"""Stick-breaking proportions against Beta distributions, Dirichlet distributions and autodiff.
 
 - Densities: products of Beta densities and their Jacobian in float64, within the roundings of the
   terms that are added up.
-- Laws and gradients of draws: scipy's distribution functions and exact expectations. Each of these
-  tests has a false alarm of 1e-6, or looks within 5 standard errors (6e-7). Seeds are fixed.
+- Distributions and gradients of draws: scipy's distribution functions and exact expectations.
+
+See `numerical_checks` for false alarms and tolerances. Seeds are fixed.
 """
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+from numerical_checks import (
+    DTYPES,
+    FALSE_ALARM,
+    ROUNDINGS,
+    STANDARD_ERRORS,
+    assert_mean,
+    break_sticks,
+    eps,
+    has_loops,
+    in_every_mode,
+    kernel_size,
+    tiny,
+)
 from scipy import special, stats
 
-from bgmm_jd.distributions import dirichlet, gamma, stick_breaking
+from bgmm_jd.distributions import dirichlet, gamma
 from bgmm_jd.distributions.bijectors import StickCoordinates
 from bgmm_jd.distributions.stick_breaking import (
+    LOG_LEAST_STICK,
     AntitheticStickBreaking,
     StickBreaking,
+    beta_parameters_of_dirichlet,
     dirichlet_process,
+    log_prob_of_stick_coordinates,
 )
 from bgmm_jd.variational import families
 
 tfd = tfp.distributions
 
-FALSE_ALARM = 1e-6
-STANDARD_ERRORS = 5
-ROUNDINGS = 8  # of each term of a sum; elementary functions are good to two in the last place
-DTYPES = [tf.float32, tf.float64]
 SEED = tf.constant([3, 14], tf.int32)
-REACHING = 200_000  # draws that tell how often a break is reached
 
 # Pairs (a, b) of each break.
 MIXED = np.array([[0.3, 1.0], [2.0, 5.0], [40.0, 8.0]])
@@ -40,80 +52,58 @@ PAIRS = {
 }
 
 
-def eps(dtype):
-    return np.finfo(dtype.as_numpy_dtype).eps
-
-
-def tiny(dtype):
-    return np.finfo(dtype.as_numpy_dtype).tiny
-
-
-def break_sticks(v, rest):
-    """Proportions from the shares taken and left by each break, one break after the other."""
-    pieces, whole = [], np.ones_like(v[..., 0])
-    for k in range(v.shape[-1]):
-        pieces.append(whole * v[..., k])
-        whole = whole * rest[..., k]
-    return np.stack([*pieces, whole], axis=-1)
-
-
 def shares_of(w):
-    """v, 1 - v and R of proportions in float64: each [..., K - 1]."""
+    """v, 1 - v and R of proportions in float64, each [..., K - 1]."""
     w = np.asarray(w, float)
     K = w.shape[-1]
-    left = np.stack([w[..., k:].sum(axis=-1) for k in range(K)], axis=-1)
-    return w[..., :-1] / left[..., :-1], left[..., 1:] / left[..., :-1], left[..., :-1]
+    sums = np.stack([w[..., k:].sum(axis=-1) for k in range(K)], axis=-1)
+    return w[..., :-1] / sums[..., :-1], sums[..., 1:] / sums[..., :-1], sums[..., :-1]
 
 
-def log_density(pairs, v, rest, whole):
-    """And the size of the terms that it is the sum of."""
+def log_density(pairs, v, rest, remaining):
+    """The log density, and the size of the terms that it is the sum of."""
     a, b = pairs[..., 0], pairs[..., 1]
     terms = [special.xlogy(a - 1, v), special.xlogy(b - 1, rest), -special.betaln(a, b)]
-    terms = np.stack(np.broadcast_arrays(*terms, -np.log(whole)))
+    terms = np.stack(np.broadcast_arrays(*terms, -np.log(remaining)))
     return np.sum(terms, axis=(0, -1)), np.sum(np.abs(terms), axis=(0, -1))
 
 
 def random_shares(pairs, n):
-    """Of the law, and wider than it: v and 1 - v [n, K - 1], each with its own digits."""
+    """v and 1 - v [n, K - 1], each to full accuracy: half from the pairs, half more dispersed."""
     rng = np.random.default_rng(6)
     pairs = np.concatenate([np.tile(pairs, (n // 2, 1, 1)), np.tile(0.3 * pairs, (n // 2, 1, 1))])
     z = np.maximum(rng.gamma(pairs), 1e-60)
     return np.moveaxis(z / z.sum(axis=-1, keepdims=True), -1, 0)
 
 
-def in_every_mode(function, *args):
-    compiled = tf.function(function, jit_compile=True)
-    return [function(*args), tf.function(function)(*args), compiled(*args)]
-
-
 # Densities
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_log_prob_is_that_of_independent_sticks(name):
+def test_log_prob_is_that_of_independent_beta_shares(name):
     pairs = PAIRS[name]
     v, rest = random_shares(pairs, 40)
     w = break_sticks(v, rest)
-    whole = np.cumprod(np.concatenate([np.ones((40, 1)), rest[:, :-1]], axis=1), axis=1)
-    truth, size = log_density(pairs, v, rest, whole)
+    remaining = np.cumprod(np.concatenate([np.ones((40, 1)), rest[:, :-1]], axis=1), axis=1)
+    exact, size = log_density(pairs, v, rest, remaining)
     found = StickBreaking(pairs).log_prob(w).numpy()
-    # Each sum of up to K parts, from which v is found again, has K roundings.
-    assert np.all(np.abs(found - truth) < ROUNDINGS * len(w[0]) * eps(tf.float64) * size)
+    # Each sum of up to K parts, from which v is computed again, has K roundings.
+    assert np.all(np.abs(found - exact) < ROUNDINGS * len(w[0]) * eps(tf.float64) * size)
 
 
-def test_log_prob_by_change_of_variables():
-    """From scipy's Beta densities, with the Jacobian of v -> w by automatic differentiation."""
+def test_log_prob_follows_from_the_change_of_variables():
+    """Against scipy's Beta densities, with the Jacobian of v -> w by automatic differentiation."""
     v = tf.constant(np.random.default_rng(1).uniform(0.05, 0.95, size=(7, 3)))
     with tf.GradientTape() as tape:
         tape.watch(v)
         left = tf.math.cumprod(1.0 - v, axis=-1)
         w = tf.concat([v[:, :1], v[:, 1:] * left[:, :-1], left[:, -1:]], axis=-1)
     _, log_det_jacobian = np.linalg.slogdet(tape.batch_jacobian(w, v)[:, :-1])
-    truth = stats.beta.logpdf(v, *MIXED.T).sum(axis=-1) - log_det_jacobian
-    np.testing.assert_allclose(StickBreaking(MIXED).log_prob(w), truth, rtol=1e-12)
+    exact = stats.beta.logpdf(v, *MIXED.T).sum(axis=-1) - log_det_jacobian
+    np.testing.assert_allclose(StickBreaking(MIXED).log_prob(w), exact, rtol=1e-12)
 
 
-def test_two_proportions_are_a_dirichlet():
+def test_density_of_two_proportions_is_that_of_a_dirichlet():
     pair = np.array([[0.7, 3.0]])
     p = tfd.Dirichlet(pair[0]).sample(20, seed=(0, 1))
     found = StickBreaking(pair).log_prob(p)
@@ -122,71 +112,76 @@ def test_two_proportions_are_a_dirichlet():
 
 
 @pytest.mark.parametrize("a", [(0.3, 1.0, 2.5, 0.7), (12.0, 3.0, 100.0, 1.0, 30.0)])
-def test_a_dirichlet_is_a_special_case(a):
+def test_stick_breaking_with_the_pairs_of_a_dirichlet_is_that_dirichlet(a):
     a = np.array(a)
     after = np.cumsum(a[::-1])[::-1][1:]
-    law, stock = StickBreaking(np.stack([a[:-1], after], axis=-1)), tfd.Dirichlet(a)
+    pairs = np.stack([a[:-1], after], axis=-1)
+    np.testing.assert_allclose(beta_parameters_of_dirichlet(tf.constant(a)), pairs, rtol=1e-15)
+    sticks, stock = StickBreaking(pairs), tfd.Dirichlet(a)
     p = stock.sample(30, seed=(0, 2))
     # Sums of some ten terms of a size below a thousand.
-    np.testing.assert_allclose(law.log_prob(p), stock.log_prob(p), atol=1e-11)
-    np.testing.assert_allclose(law.mean(), stock.mean(), rtol=1e-13)
-    np.testing.assert_allclose(law.variance(), stock.variance(), rtol=1e-12)
+    np.testing.assert_allclose(sticks.log_prob(p), stock.log_prob(p), atol=1e-11)
+    np.testing.assert_allclose(sticks.mean(), stock.mean(), rtol=1e-13)
+    np.testing.assert_allclose(sticks.variance(), stock.variance(), rtol=1e-12)
 
 
-def kernel_size(v, a, total):
-    """Of the terms that the log density of a stick has, less those that do not depend on v.
-
-    Near the mean they do not cancel, and rounding v moves them by their slope, 1 + a |s|.
-    """
-    ratio = v * total / a
-    s = np.abs(ratio - 1)
-    return 1 + a * s + np.where(s < 0.25, 0, np.abs((a - 1) * np.log(ratio)))
+def test_log_prob_of_stick_coordinates_sums_to_the_density_of_the_coordinates():
+    """The density of the proportions plus the log-det-Jacobian of the coordinates."""
+    w = StickBreaking(MIXED).sample(20, seed=SEED)
+    found = log_prob_of_stick_coordinates(tf.constant(MIXED), w)
+    y = StickCoordinates().inverse(tf.identity(w))
+    v, rest = special.expit(y.numpy()), special.expit(-y.numpy())
+    exact = stats.beta.logpdf(v, *MIXED.T) + np.log(v) + np.log(rest)
+    np.testing.assert_allclose(found, exact, rtol=1e-11, atol=1e-11)
+    log_det = StickCoordinates().forward_log_det_jacobian(y, event_ndims=1)
+    whole = StickBreaking(MIXED).log_prob(w) + log_det
+    np.testing.assert_allclose(tf.reduce_sum(found, axis=-1), whole, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_log_prob_in_float32(name):
-    """Of draws, against float64."""
+def test_log_prob_of_draws_in_float32_matches_float64(name):
     pairs = PAIRS[name].astype(np.float32)
     w = StickBreaking(pairs).sample(50, seed=SEED)
     found = StickBreaking(pairs).log_prob(w)
     assert found.dtype == tf.float32
     pairs = pairs.astype(float)
-    v, rest, whole = shares_of(w)
-    truth, truth_size = log_density(pairs, v, rest, whole)
+    v, rest, remaining = shares_of(w)
+    exact, exact_size = log_density(pairs, v, rest, remaining)
     a, b = pairs.T
-    logs = 3 * np.log(2 * np.pi * (a + b + 1 / a + 1 / b)) + np.abs(np.log(whole))
-    size = (logs + kernel_size(v, a, a + b) + kernel_size(rest, b, a + b)).sum(axis=-1)
+    logs = 3 * np.log(2 * np.pi * (a + b + 1 / a + 1 / b)) + np.abs(np.log(remaining))
+    kernels = kernel_size(v * (a + b) / a, a) + kernel_size(rest * (a + b) / b, b)
+    size = (logs + kernels).sum(axis=-1)
     K = len(pairs) + 1
-    allowed = ROUNDINGS * (K * eps(tf.float32) * size + eps(tf.float64) * truth_size)
-    assert np.all(np.abs(found - truth) < allowed)
+    allowed = ROUNDINGS * (K * eps(tf.float32) * size + eps(tf.float64) * exact_size)
+    assert np.all(np.abs(found - exact) < allowed)
 
 
-def test_tiny_tails_have_their_digits():
-    """The sticks of a tail of 1e-30 are found again in float32; 1 less the others has nothing."""
+def test_density_of_tiny_last_proportions_is_accurate_in_float32():
+    """Shares of a stick of 1e-30 are computed by sums; 1 minus the others would have no digit."""
     w = np.array([1.0, 1e-9, 3e-20, 2e-30, 5e-31], np.float32)
     pairs = np.array([[20.0, 0.4], [3.0, 0.5], [1.0, 0.1], [4.0, 1.5]])
-    truth, size = log_density(pairs, *shares_of(w))
+    exact, size = log_density(pairs, *shares_of(w))
     found = StickBreaking(tf.constant(pairs, tf.float32)).log_prob(w)
-    assert abs(found - truth) < ROUNDINGS * 5 * eps(tf.float32) * size
+    assert abs(found - exact) < ROUNDINGS * 5 * eps(tf.float32) * size
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_proportions_of_zero(dtype):
-    """They are read as the smallest normal float; also a whole tail of them."""
-    law = StickBreaking(tf.constant(MIXED, dtype))
+def test_proportions_of_zero_count_as_the_smallest_normal_float(dtype):
+    """Also where all of the last proportions are zero."""
+    distribution = StickBreaking(tf.constant(MIXED, dtype))
     more = 0.5 + 4 * eps(dtype)  # a sum above 1 leaves less than the smallest float of it
     rows = [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0], [0.0, 0.5, more, 0.0]]
     w = tf.constant(rows, dtype)
     with tf.GradientTape() as tape:
         tape.watch(w)
-        found = law.log_prob(w)
+        found = distribution.log_prob(w)
     assert np.all(np.isfinite(found))
     assert not np.any(np.isnan(tape.gradient(found, w)))
-    np.testing.assert_array_equal(found, law.log_prob(tf.maximum(w, tiny(dtype))))
+    np.testing.assert_array_equal(found, distribution.log_prob(tf.maximum(w, tiny(dtype))))
 
 
-def test_log_prob_gradients():
-    """By concentrations in closed form; by proportions, along the simplex, by differences."""
+def test_log_prob_gradients_match_closed_form_and_differences():
+    """By concentrations in closed form; by proportions by differences along the simplex."""
     w = StickBreaking(MIXED).sample(seed=3)
     pairs = tf.constant(MIXED)
     with tf.GradientTape() as tape:
@@ -196,8 +191,8 @@ def test_log_prob_gradients():
     a, b = MIXED.T
     v, rest, _ = shares_of(w)
     common = special.digamma(a + b)
-    truth = np.stack([np.log(v) - special.digamma(a), np.log(rest) - special.digamma(b)], axis=-1)
-    np.testing.assert_allclose(by_pairs, truth + common[:, np.newaxis], rtol=1e-10)
+    exact = np.stack([np.log(v) - special.digamma(a), np.log(rest) - special.digamma(b)], axis=-1)
+    np.testing.assert_allclose(by_pairs, exact + common[:, np.newaxis], rtol=1e-10)
 
     step = 1e-6 * w.numpy().min()
     for k in range(3):
@@ -215,7 +210,7 @@ def test_log_prob_gradients():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("pairs", [MIXED, [[12.0, 100.0], [1e4, 3e4], [0.3, 2.5]]])
-def test_law_of_draws(pairs, dtype):
+def test_shares_of_draws_are_independent_beta_variables(pairs, dtype):
     pairs, n = np.array(pairs), 20_000
     w = StickBreaking(tf.constant(pairs, dtype)).sample(n, seed=4).numpy()
     # Each of K pieces, and the sum, is rounded by some eps of 1 + |log w|, w |log w| below 1/e.
@@ -235,34 +230,29 @@ def product_moments(pairs, power):
     return break_sticks(taken, left)
 
 
-def test_moments():
-    law, n = StickBreaking(MIXED), 20_000
+def test_moments_are_products_of_beta_moments():
+    distribution, n = StickBreaking(MIXED), 20_000
     mean, square = product_moments(MIXED, 1), product_moments(MIXED, 2)
-    np.testing.assert_allclose(law.mean(), mean, rtol=1e-13)
-    np.testing.assert_allclose(law.variance(), square - mean**2, rtol=1e-11)
-    np.testing.assert_allclose(law.stddev(), np.sqrt(square - mean**2), rtol=1e-11)
-    w = law.sample(n, seed=5).numpy()
+    np.testing.assert_allclose(distribution.mean(), mean, rtol=1e-13)
+    np.testing.assert_allclose(distribution.variance(), square - mean**2, rtol=1e-11)
+    np.testing.assert_allclose(distribution.stddev(), np.sqrt(square - mean**2), rtol=1e-11)
+    w = distribution.sample(n, seed=5).numpy()
     for k in range(4):
         assert_mean(w[:, k], mean[k])
         assert_mean(w[:, k] ** 2, square[k])
 
 
-def test_variance_in_float32_of_large_concentrations():
-    """1e-6 of the squared mean, of which a difference of moments has no digits in float32."""
+def test_variance_of_large_concentrations_is_accurate_in_float32():
+    """It is 1e-6 of the squared mean: a difference of moments would have no digit in float32."""
     pairs = PAIRS["large"].astype(np.float32)
-    found, truth = StickBreaking(pairs).variance(), StickBreaking(pairs.astype(float)).variance()
+    found, exact = StickBreaking(pairs).variance(), StickBreaking(pairs.astype(float)).variance()
     assert found.dtype == tf.float32
     # The logs of the mean are sums of terms of up to log(3e6) = 15, which exp makes relative.
-    np.testing.assert_allclose(found, truth, rtol=ROUNDINGS * 5 * 15 * eps(tf.float32))
-
-
-def assert_mean(values, expected):
-    error = values.std() / np.sqrt(len(values))
-    assert abs(values.mean() - expected) < STANDARD_ERRORS * error
+    np.testing.assert_allclose(found, exact, rtol=ROUNDINGS * 5 * 15 * eps(tf.float32))
 
 
 def mean_slopes(pairs):
-    """dE[w_k] / d(a, b): [K, K - 1, 2], by complex steps, which leave no error."""
+    """dE[w_k] / d(a, b) [K, K - 1, 2], by complex steps, which leave no error."""
     result = np.zeros((len(pairs) + 1, *pairs.shape))
     for where in np.ndindex(*pairs.shape):
         moved = pairs.astype(complex)
@@ -273,24 +263,24 @@ def mean_slopes(pairs):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_gradients_of_the_mean(dtype):
+def test_gradients_of_draws_have_the_derivatives_of_the_mean_as_means(dtype):
     n = 20_000
     pairs = tf.tile(tf.constant(MIXED[np.newaxis], dtype), [n, 1, 1])
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(pairs)
         pieces = tf.unstack(StickBreaking(pairs).sample(seed=6), axis=-1)
-    truth = mean_slopes(MIXED)
+    exact = mean_slopes(MIXED)
     for k, piece in enumerate(pieces):
         slopes = tape.gradient(piece, pairs).numpy().astype(float)
         for where in np.ndindex(*MIXED.shape):
             if where[0] > k:  # a later break
                 np.testing.assert_array_equal(slopes[(slice(None), *where)], 0)
             else:
-                assert_mean(slopes[(slice(None), *where)], truth[(k, *where)])
+                assert_mean(slopes[(slice(None), *where)], exact[(k, *where)])
 
 
-def test_gradients_of_the_mean_log():
-    """E log w_k in closed form, for small concentrations whose draws come near the floor."""
+def test_gradients_of_log_draws_near_the_least_proportion_have_the_exact_mean():
+    """E log w_k is known in closed form; the concentrations are small."""
     n, pairs = 100_000, np.array([[0.05, 0.3], [0.6, 0.2]])
     tiled = tf.tile(tf.constant(pairs[np.newaxis], tf.float32), [n, 1, 1])
     with tf.GradientTape() as tape:
@@ -305,8 +295,8 @@ def test_gradients_of_the_mean_log():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_emptied_tails(dtype):
-    """Twenty breaks that mostly take all: draws stay above the floor, gradients finite."""
+def test_breaks_that_take_nearly_all_leave_draws_and_gradients_finite(dtype):
+    """Twenty of them: draws stay at or above the least proportion."""
     pairs = tf.constant(np.tile([1.0, 0.02], (20, 1)), dtype)
     priors = [
         StickBreaking(dirichlet_process(21, tf.constant(3.0, dtype))),
@@ -316,7 +306,7 @@ def test_emptied_tails(dtype):
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(pairs)
         w = StickBreaking(pairs).sample(200, seed=SEED)
-        densities = [law.log_prob(w) for law in (*priors, StickBreaking(pairs))]
+        densities = [prior.log_prob(w) for prior in (*priors, StickBreaking(pairs))]
     assert np.any(w == tf.constant(dirichlet.LEAST_PROPORTION, dtype))
     assert np.all(w >= 0.999 * dirichlet.LEAST_PROPORTION)
     for density in densities:
@@ -326,49 +316,50 @@ def test_emptied_tails(dtype):
 
 @pytest.mark.parametrize("mode", ["graph", "xla"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_gradient_of_the_divergence_from_a_prior(dtype, mode):
-    """Of many breaks that mostly take all, against the closed form: each as often as it can be.
+def test_divergence_gradient_is_exact_times_the_probability_of_reaching_the_break(dtype, mode):
+    """Of a prior, for many breaks that take nearly all, against the closed form.
 
     The divergence is a sum over breaks of that of Beta(a, b) from Beta(a', b'), whose gradient is
 
         by a:  (a - a') psi'(a) - (a - a' + b - b') psi'(a + b),    and by b likewise,
 
-    and a break has a gradient in that share of draws in which enough is left to break. Without that
-    rule the far breaks wander, and under XLA in float32 they had no gradient at all. Six standard
-    errors of 40 means, for 22 numbers: a false alarm of 1e-5 by Student's law.
+    and a break has a gradient in those draws only in which the stick left exceeds the least one.
+    Without that rule the parameters of far breaks drift, and under XLA in float32 they had no
+    gradient at all. Six standard errors of 40 means, for 22 numbers: a false alarm of 1e-5 by
+    Student's t distribution.
     """
     prior = np.array([[700.0, 1170.0], [450.0, 0.1], *[[1.0, 0.1]] * 9])
     pairs = prior.copy()
     pairs[1:, 1] = 0.16
-    law = StickBreaking(tf.constant(prior, dtype))
+    prior_sticks = StickBreaking(tf.constant(prior, dtype))
 
     def gradient(pairs, seed):
         with tf.GradientTape() as tape:
             tape.watch(pairs)
             w = AntitheticStickBreaking(pairs).sample(5_000, seed=seed)
-            still = StickBreaking(tf.stop_gradient(pairs))
-            divergence = tf.reduce_mean(still.log_prob(w) - law.log_prob(w))
+            fixed = StickBreaking(tf.stop_gradient(pairs))
+            divergence = tf.reduce_mean(fixed.log_prob(w) - prior_sticks.log_prob(w))
         return tape.gradient(divergence, pairs)
 
     program = tf.function(gradient, jit_compile=mode == "xla", autograph=False)
     seeds = tf.constant([[s, 1] for s in range(40)])
     found = np.array([program(tf.constant(pairs, dtype), seed) for seed in seeds]).astype(float)
-    apart, total = pairs - prior, pairs.sum(axis=1, keepdims=True)
-    own = apart * special.polygamma(1, pairs)
-    exact = own - apart.sum(axis=1, keepdims=True) * special.polygamma(1, total)
-    reached = np.mean(_log_left(pairs[:-1], REACHING) > stick_breaking._LOG_LEAST_STICK, axis=0)[
-        :, np.newaxis
-    ]
-    unsure = np.abs(exact[1:]) * (reached * (1.0 - reached) / REACHING) ** 0.5
+    difference, total = pairs - prior, pairs.sum(axis=1, keepdims=True)
+    own = difference * special.polygamma(1, pairs)
+    exact = own - difference.sum(axis=1, keepdims=True) * special.polygamma(1, total)
+    n = 200_000
+    reached = np.mean(log_remaining_sticks(pairs[:-1], n) > LOG_LEAST_STICK, axis=0)
+    reached = reached[:, np.newaxis]
+    reached_error = np.abs(exact[1:]) * (reached * (1.0 - reached) / n) ** 0.5
     exact[1:] *= reached
     error = found.std(axis=0, ddof=1) / 40**0.5
-    error[1:] = np.hypot(error[1:], unsure)
+    error[1:] = np.hypot(error[1:], reached_error)
     roundings = 700 * 8 * eps(tf.float32)  # of a density's slope in the largest concentrations
     assert np.all(np.abs(found.mean(axis=0) - exact) < 6.0 * error + roundings)
 
 
-def _log_left(pairs, n):
-    """Logs of what is left after each break [n, breaks]; a Gamma(b) is Gamma(b + 1) U^(1 / b)."""
+def log_remaining_sticks(pairs, n):
+    """Logs of the stick left after each break [n, breaks]; Gamma(b) is Gamma(b + 1) U^(1 / b)."""
     rng = np.random.default_rng(5)
     a, b = pairs.T
     log_y = np.log(rng.gamma(b + 1.0, size=(n, len(b)))) + np.log(rng.random((n, len(b)))) / b
@@ -376,7 +367,7 @@ def _log_left(pairs, n):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_modes_agree(dtype):
+def test_draws_and_gradients_agree_in_every_mode(dtype):
     def draw(pairs):
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(pairs)
@@ -391,14 +382,14 @@ def test_modes_agree(dtype):
     # log w is a sum over three breaks of terms that may reach log(tiny), each rounded some 8 times.
     log_size = -np.log(tiny(dtype)) * 3
     for other in (graph, xla):
-        for ours, theirs in zip(eager, other, strict=True):
-            np.testing.assert_allclose(theirs, ours, rtol=8 * eps(dtype) * log_size)
+        for value, expected in zip(other, eager, strict=True):
+            np.testing.assert_allclose(value, expected, rtol=8 * eps(dtype) * log_size)
 
 
 def test_densities_agree_in_every_mode():
-    law = StickBreaking(MIXED)
-    w = law.sample(100, seed=SEED)
-    eager, graph, xla = in_every_mode(law.log_prob, w)
+    distribution = StickBreaking(MIXED)
+    w = distribution.sample(100, seed=SEED)
+    eager, graph, xla = in_every_mode(distribution.log_prob, w)
     for other in (graph, xla):  # sums of terms of a size below a thousand
         np.testing.assert_allclose(other, eager, atol=1e-11)
 
@@ -408,95 +399,40 @@ def test_graph_has_no_loops():
     def draw(pairs):
         with tf.GradientTape() as tape:
             tape.watch(pairs)
-            law = StickBreaking(pairs)
-            density = law.log_prob(law.sample(2, seed=SEED))
+            distribution = StickBreaking(pairs)
+            density = distribution.log_prob(distribution.sample(2, seed=SEED))
         return tape.gradient(density, pairs)
 
-    graph = draw.get_concrete_function(tf.TensorSpec([3, 2], tf.float32)).graph
-    kinds = {operation.type for operation in graph.get_operations()}
-    assert not any("While" in kind or "If" in kind for kind in kinds)
+    assert not has_loops(draw, tf.TensorSpec([3, 2], tf.float32))
 
 
-def test_mirrored_draws_cancel():
-    """Half-sums of pairs keep what is even in the normals: 1 / sqrt(1e4) of the deviation."""
+def test_antithetic_draws_cancel_in_pairs():
+    """Half-sums of pairs are of second order in the normal draws: 1 / sqrt(1e4) of the sd."""
     pairs = np.array([[1e4, 2e4], [3e4, 1e4]])
     w = AntitheticStickBreaking(pairs).sample(2_000, seed=SEED).numpy()
     assert stats.kstest(stats.beta.cdf(w[:1_000, 0], *pairs[0]), "uniform").pvalue > FALSE_ALARM
-    halves = (w[:1_000] + w[1_000:]) / 2
-    assert np.all(halves.std(axis=0) < 5 * 1e-2 * w.std(axis=0))
-
-
-# Coordinates
-
-
-def test_coordinates_and_back():
-    y = np.random.default_rng(8).normal(scale=4.0, size=(50, 5))
-    coordinates = StickCoordinates()
-    w = coordinates.forward(y)
-    np.testing.assert_allclose(w, break_sticks(special.expit(y), special.expit(-y)), rtol=1e-13)
-    # Fresh, as a bijector remembers where its values came from. w is rounded by some 8 eps of
-    # 1 + |log w|, and its sums: absolute errors of y, which is a difference of logs.
-    size = 1 + np.abs(np.log(w)).max()
-    back = StickCoordinates().inverse(tf.identity(w))
-    np.testing.assert_allclose(back, y, atol=ROUNDINGS * 6 * eps(tf.float64) * size)
-
-
-@pytest.mark.parametrize("y", [[0.3], [0.3, -1.2, 2.0], [-4.0, 8.0, 0.0, 3.0, -2.0]])
-def test_coordinates_measure_volume_in_the_first_proportions(y):
-    y = tf.constant(y, tf.float64)
-    with tf.GradientTape() as tape:
-        tape.watch(y)
-        w = StickCoordinates().forward(y)
-    _, expected = np.linalg.slogdet(tape.jacobian(w, y)[:-1])
-    found = StickCoordinates().forward_log_det_jacobian(y, event_ndims=1)
-    np.testing.assert_allclose(found, expected, rtol=1e-13)
-    back = StickCoordinates().inverse_log_det_jacobian(tf.identity(w), event_ndims=1)
-    np.testing.assert_allclose(back, -expected, rtol=1e-10)
-
-
-def test_coordinates_in_float32_far_out():
-    y = tf.constant([[30.0, -20.0], [-300.0, 2.0], [300.0, 300.0]])
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch(y)
-        w = StickCoordinates().forward(y)
-        volume = StickCoordinates().forward_log_det_jacobian(y, event_ndims=1)
-    v, rest = special.expit(y[0].numpy().astype(float)), special.expit(-y[0].numpy().astype(float))
-    np.testing.assert_allclose(w[0], break_sticks(v, rest), rtol=ROUNDINGS * 50 * eps(tf.float32))
-    # log v + log(1 - v) of each stick, and log R of the second.
-    expected = [-30 - 20 - 30, -300 - 2 - 2 * np.log1p(np.exp(-2)), -300 - 300 - 300]
-    np.testing.assert_allclose(volume, expected, rtol=ROUNDINGS * eps(tf.float32))
-    for value in (w, volume):
-        assert np.all(np.isfinite(tape.gradient(value, y)))
-    back = StickCoordinates().inverse(tf.identity(w))
-    np.testing.assert_allclose(back[0], y[0], atol=ROUNDINGS * 50 * eps(tf.float32))
-    assert np.all(np.isfinite(back))
-
-
-def test_shapes_of_coordinates():
-    coordinates = StickBreaking(MIXED).experimental_default_event_space_bijector()
-    assert coordinates.forward_event_shape([3]) == [4]
-    assert coordinates.inverse_event_shape([4]) == [3]
-    np.testing.assert_array_equal(coordinates.forward_event_shape_tensor([3]), [4])
-    np.testing.assert_array_equal(coordinates.inverse_event_shape_tensor([4]), [3])
-    assert coordinates.forward(tf.zeros([5, 3])).shape == [5, 4]
+    half_sums = (w[:1_000] + w[1_000:]) / 2
+    assert np.all(half_sums.std(axis=0) < 5 * 1e-2 * w.std(axis=0))
 
 
 # Natural gradient
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 1e3])
-def test_natural_gradient_is_that_of_independent_dirichlets_of_two(scale):
-    """In log coordinates. The law is an exponential family of which the concentrations are the
-    natural parameters: its Fisher information is minus the Hessian of the log density, at any w.
+def test_natural_gradient_of_the_pairs_is_that_of_dirichlets_of_two_components(scale):
+    """In log coordinates.
+
+    The distribution is an exponential family with the concentrations as natural parameters: its
+    Fisher information is minus the Hessian of the log density, at any w.
     """
     pairs = tf.constant(scale * MIXED)
-    v, _, whole = map(tf.constant, shares_of(StickBreaking(MIXED).sample(seed=9)))
+    v, _, remaining = map(tf.constant, shares_of(StickBreaking(MIXED).sample(seed=9)))
     with tf.GradientTape(persistent=True) as outer:
         outer.watch(pairs)
         with tf.GradientTape() as inner:
             inner.watch(pairs)
             a, b = tf.unstack(pairs, axis=-1)
-            density = tf.reduce_sum(tfd.Beta(a, b).log_prob(v) - tf.math.log(whole))
+            density = tf.reduce_sum(tfd.Beta(a, b).log_prob(v) - tf.math.log(remaining))
         slope = inner.gradient(density, pairs)
     hessian = outer.jacobian(slope, pairs, experimental_use_pfor=False).numpy()
     flat = pairs.numpy().ravel()
@@ -505,10 +441,12 @@ def test_natural_gradient_is_that_of_independent_dirichlets_of_two(scale):
     np.testing.assert_array_equal(F[blocks == 0], 0)
 
     gradient = np.random.default_rng(10).normal(size=(3, 2))
-    found = families.DIRICHLET.natural({"concentration": pairs}, {"concentration": gradient})
+    found = families.DIRICHLET.natural_gradient(
+        {"concentration": pairs}, {"concentration": gradient}
+    )
     expected = np.linalg.solve(F, gradient.ravel())
-    # F by differentiation is off by some eps of its terms, trigammas times a^2: a + 1. And the
-    # trigamma function of the families is by a series that ends at 691 / 2730 / 8^11.
+    # Differentiation leaves errors of some eps of the terms of F, trigammas times a^2, about a + 1.
+    # The first omitted term of the series for the trigamma function is 691 / 2730 / 8^11.
     root = np.sqrt(flat + 1)
     error = 50 * eps(tf.float64) * np.outer(root, root) + 691 / 2730 / 8.0**11
     allowed = np.abs(np.linalg.inv(F)) @ (blocks * error) @ np.abs(expected)
@@ -516,8 +454,7 @@ def test_natural_gradient_is_that_of_independent_dirichlets_of_two(scale):
     assert np.all(np.abs(found["concentration"].numpy().ravel() - expected) <= allowed)
 
 
-def test_log_prob_has_the_beta_gradients_the_natural_gradient_is_of():
-    """Of draws from the law, the score has mean zero and this Fisher information as variance."""
+def test_score_has_mean_zero_and_the_fisher_information_of_beta_shares_as_covariance():
     n, k = 20_000, 1
     pairs = tf.tile(tf.constant(MIXED[np.newaxis]), [n, 1, 1])
     w = StickBreaking(MIXED).sample(n, seed=11)
@@ -534,12 +471,12 @@ def test_log_prob_has_the_beta_gradients_the_natural_gradient_is_of():
     assert_mean(score[:, 0, 0] * score[:, 1, 1], 0.0)
 
 
-# Concentrations of a process
+# Dirichlet process
 
 
 @pytest.mark.parametrize("alpha", [0.1, 1.0, 7.0])
-def test_weights_of_a_dirichlet_process(alpha):
-    """E[w_k] = 1/(1 + alpha) (alpha/(1 + alpha))^(k-1), the last what remains."""
+def test_mean_weights_of_a_dirichlet_process_are_geometric(alpha):
+    """E[w_k] = 1/(1 + alpha) (alpha/(1 + alpha))^(k-1); the last is the remainder."""
     pairs = dirichlet_process(6, np.float64(alpha))
     share = alpha / (1 + alpha)
     expected = [*((1 - share) * share**k for k in range(5)), share**5]
@@ -557,7 +494,7 @@ def test_weights_of_a_dirichlet_process(alpha):
         (tf.constant([1.0, 2.0], tf.float64), tf.float64),
     ],
 )
-def test_dtypes(alpha, dtype):
+def test_process_has_the_dtype_of_alpha_or_float32(alpha, dtype):
     pairs = dirichlet_process(4, alpha)
     assert pairs.dtype == dtype
     assert pairs.shape == [*np.shape(alpha), 3, 2]
@@ -567,7 +504,7 @@ def test_dtypes(alpha, dtype):
     assert StickBreaking(pairs.numpy().astype(int)).dtype == tf.float32
 
 
-def test_process_with_a_random_alpha():
+def test_process_with_random_alpha_is_a_member_of_a_joint_distribution():
     def model():
         alpha = yield tfd.JointDistributionCoroutine.Root(gamma.Gamma(2.0, 1.0, name="alpha"))
         yield StickBreaking(dirichlet_process(4, alpha), name="weights")
@@ -578,9 +515,9 @@ def test_process_with_a_random_alpha():
     for s in range(5):
         alpha = values.alpha[s].numpy().astype(float)
         pairs = np.tile([1.0, alpha], (3, 1))
-        truth, size = log_density(pairs, *shares_of(values.weights[s]))
-        truth += stats.gamma.logpdf(alpha, 2.0)
-        assert abs(log_prob[s] - truth) < ROUNDINGS * 4 * eps(tf.float32) * (size + alpha + 3)
+        exact, size = log_density(pairs, *shares_of(values.weights[s]))
+        exact += stats.gamma.logpdf(alpha, 2.0)
+        assert abs(log_prob[s] - exact) < ROUNDINGS * 4 * eps(tf.float32) * (size + alpha + 3)
     points = joint.experimental_default_event_space_bijector().inverse(values)
     assert points.weights.shape == [5, 3]
 
@@ -596,7 +533,7 @@ def test_process_with_a_random_alpha():
         ((3, -0.5), ValueError, "alpha must be finite and positive; got -0.5"),
     ],
 )
-def test_bad_arguments_of_a_process(arguments, error, match):
+def test_process_refuses_arguments_out_of_range(arguments, error, match):
     with pytest.raises(error, match=match):
         dirichlet_process(*arguments)
 
@@ -605,48 +542,48 @@ def test_bad_arguments_of_a_process(arguments, error, match):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_one_component_is_a_point(dtype):
-    law = StickBreaking(dirichlet_process(1, tf.constant([2.0, 3.0], dtype)))
-    assert law.batch_shape == [2]
-    assert law.event_shape == [1]
+def test_one_component_is_a_point_mass_at_one(dtype):
+    distribution = StickBreaking(dirichlet_process(1, tf.constant([2.0, 3.0], dtype)))
+    assert distribution.batch_shape == [2]
+    assert distribution.event_shape == [1]
 
     @tf.function(jit_compile=True)
     def draw():
-        w = law.sample(5, seed=SEED)
-        return w, law.log_prob(w)
+        w = distribution.sample(5, seed=SEED)
+        return w, distribution.log_prob(w)
 
     for w, log_prob in (draw(), draw.python_function()):
         np.testing.assert_array_equal(w, np.ones([5, 2, 1]))
         np.testing.assert_array_equal(log_prob, np.zeros([5, 2]))
-    np.testing.assert_array_equal(law.mean(), [[1], [1]])
-    np.testing.assert_array_equal(law.variance(), [[0], [0]])
+    np.testing.assert_array_equal(distribution.mean(), [[1], [1]])
+    np.testing.assert_array_equal(distribution.variance(), [[0], [0]])
     np.testing.assert_array_equal(StickCoordinates().forward(tf.zeros([3, 0])), np.ones([3, 1]))
     assert StickCoordinates().inverse(tf.ones([3, 1])).shape == [3, 0]
 
 
-def test_shapes_and_properties():
-    law = StickBreaking(tf.ones([4, 1, 5, 2]))
-    assert law.dtype == tf.float32
-    assert law.batch_shape == [4, 1]
-    assert law.event_shape == [6]
-    np.testing.assert_array_equal(law.event_shape_tensor(), [6])
-    np.testing.assert_array_equal(law.batch_shape_tensor(), [4, 1])
-    assert law.reparameterization_type == tfd.FULLY_REPARAMETERIZED
-    w = law.sample([2, 3], seed=1)
+def test_shapes_follow_from_the_concentration():
+    distribution = StickBreaking(tf.ones([4, 1, 5, 2]))
+    assert distribution.dtype == tf.float32
+    assert distribution.batch_shape == [4, 1]
+    assert distribution.event_shape == [6]
+    np.testing.assert_array_equal(distribution.event_shape_tensor(), [6])
+    np.testing.assert_array_equal(distribution.batch_shape_tensor(), [4, 1])
+    assert distribution.reparameterization_type == tfd.FULLY_REPARAMETERIZED
+    w = distribution.sample([2, 3], seed=1)
     assert w.shape == [2, 3, 4, 1, 6]
-    assert law.log_prob(w).shape == [2, 3, 4, 1]
+    assert distribution.log_prob(w).shape == [2, 3, 4, 1]
     # Values of fewer, and of more, batch axes than the concentrations have.
-    assert law.log_prob(w[0, 0, 0]).shape == [4, 1]
-    assert law.log_prob(tf.ones([7, 6]) / 6.0).shape == [4, 7]
-    assert law.mean().shape == law.variance().shape == [4, 1, 6]
-    assert law[2].batch_shape == [1]
-    assert tfd.Independent(law, 2).event_shape == [4, 1, 6]
-    copy = law.copy(concentration=tf.ones([3, 2]))
+    assert distribution.log_prob(w[0, 0, 0]).shape == [4, 1]
+    assert distribution.log_prob(tf.ones([7, 6]) / 6.0).shape == [4, 7]
+    assert distribution.mean().shape == distribution.variance().shape == [4, 1, 6]
+    assert distribution[2].batch_shape == [1]
+    assert tfd.Independent(distribution, 2).event_shape == [4, 1, 6]
+    copy = distribution.copy(concentration=tf.ones([3, 2]))
     assert type(copy) is StickBreaking
     assert copy.event_shape == [4]
 
 
-def test_parameter_properties():
+def test_concentration_is_constrained_to_be_positive_with_the_shape_of_its_event():
     properties = StickBreaking.parameter_properties(dtype=tf.float64)["concentration"]
     assert properties.event_ndims == 2
     np.testing.assert_array_equal(properties.shape_fn([7, 4]), [7, 3, 2])
@@ -654,55 +591,58 @@ def test_parameter_properties():
     assert constrained > 0
 
 
-def test_unknown_shape():
+def test_draws_and_densities_of_unknown_shape_are_those_of_a_known_one():
     @tf.function(input_signature=[tf.TensorSpec(None, tf.float32), tf.TensorSpec([], tf.int32)])
     def draw(pairs, n):
-        law = StickBreaking(pairs)
-        w = law.sample(n, seed=SEED)
-        return w, law.log_prob(w)
+        distribution = StickBreaking(pairs)
+        w = distribution.sample(n, seed=SEED)
+        return w, distribution.log_prob(w)
 
-    law = StickBreaking(MIXED.astype(np.float32))
-    w, log_prob = draw(law.concentration, 4)
-    expected = law.sample(4, seed=SEED)
+    distribution = StickBreaking(MIXED.astype(np.float32))
+    w, log_prob = draw(distribution.concentration, 4)
+    expected = distribution.sample(4, seed=SEED)
     np.testing.assert_allclose(w, expected, rtol=1e3 * eps(tf.float32))
-    np.testing.assert_allclose(log_prob, law.log_prob(w), rtol=1e3 * eps(tf.float32))
+    np.testing.assert_allclose(log_prob, distribution.log_prob(w), rtol=1e3 * eps(tf.float32))
 
 
 @pytest.mark.parametrize("seed", [5, SEED, (1, 2), None])
-def test_seeds(seed):
-    law = StickBreaking(MIXED)
-    w, log_prob = law.experimental_sample_and_log_prob([5], seed=seed)
-    np.testing.assert_allclose(log_prob, law.log_prob(w), rtol=1e-12)
-    again = law.sample([5], seed=seed)
+def test_seed_determines_draws_unless_it_is_none(seed):
+    distribution = StickBreaking(MIXED)
+    w, log_prob = distribution.experimental_sample_and_log_prob([5], seed=seed)
+    np.testing.assert_allclose(log_prob, distribution.log_prob(w), rtol=1e-12)
+    again = distribution.sample([5], seed=seed)
     assert np.array_equal(w, again) == (seed is not None)
-    assert not np.array_equal(again, law.sample([5], seed=6))
-    sticks = dirichlet.Dirichlet(MIXED).sample([5], seed=seed)
-    assert not np.any(np.isclose(sticks[:, 0, 0], again[:, 0]))  # draws of its own
+    assert not np.array_equal(again, distribution.sample([5], seed=6))
+    # A Dirichlet of two with the same seed has other draws.
+    others = dirichlet.Dirichlet(MIXED).sample([5], seed=seed)
+    assert not np.any(np.isclose(others[:, 0, 0], again[:, 0]))
 
 
 def test_deferred_parameters_receive_gradients():
     concentration = tfp.util.TransformedVariable(MIXED, tfp.bijectors.Exp())
-    law = StickBreaking(concentration)
-    assert len(law.trainable_variables) == 1
+    distribution = StickBreaking(concentration)
+    assert len(distribution.trainable_variables) == 1
     with tf.GradientTape() as tape:
-        loss = tf.reduce_mean(law.log_prob(law.sample(10, seed=SEED)) + law.mean()[0])
-    gradient = tape.gradient(loss, law.trainable_variables[0]).numpy()
+        loss = tf.reduce_mean(
+            distribution.log_prob(distribution.sample(10, seed=SEED)) + distribution.mean()[0]
+        )
+    gradient = tape.gradient(loss, distribution.trainable_variables[0]).numpy()
     assert np.all(np.isfinite(gradient))
     assert np.all(gradient != 0)
 
 
 @pytest.mark.parametrize("shape", [[2], [3, 1], [3, 3], [4, 2, 3]])
-def test_bad_shapes(shape):
+def test_concentration_of_other_shape_is_refused(shape):
     with pytest.raises(ValueError, match=r"concentration must have shape \[..., K - 1, 2\]"):
         StickBreaking(tf.ones(shape))
 
 
-def test_validation():
+def test_arguments_are_checked_if_validate_args():
     with pytest.raises(tf.errors.InvalidArgumentError, match="must be positive"):
         StickBreaking([[1.0, 0.0]], validate_args=True)
-    law = StickBreaking([[1.0, 2.0]], validate_args=True)
-    assert np.isfinite(law.log_prob([0.3, 0.7]))
+    distribution = StickBreaking([[1.0, 2.0]], validate_args=True)
+    assert np.isfinite(distribution.log_prob([0.3, 0.7]))
     with pytest.raises(tf.errors.InvalidArgumentError, match="sum to 1"):
-        law.log_prob([0.3, 0.6])
+        distribution.log_prob([0.3, 0.6])
     with pytest.raises(tf.errors.InvalidArgumentError, match="non-negative"):
-        law.log_prob([-0.3, 1.3])
+        distribution.log_prob([-0.3, 1.3])

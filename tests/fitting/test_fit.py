@@ -36,7 +36,7 @@ def with_value(value, row, column):
 @pytest.mark.parametrize(
     ("X", "error", "message"),
     [
-        (with_value(np.nan, 7, 1), ValueError, "column 1 has nan.*missing='sum_out'"),
+        (with_value(np.nan, 7, 1), ValueError, "column 1 has nan.*missing='marginalize'"),
         (with_value(np.inf, 7, 0), ValueError, "column 0 has inf"),
         (with_value(-np.inf, 7, 0), ValueError, "column 0 has -inf"),
         (GOOD[:, 0], ValueError, r"two-dimensional.*\(40,\).*reshape\(-1, 1\)"),
@@ -51,7 +51,7 @@ def with_value(value, row, column):
         (None, TypeError, "real numbers"),
         (scipy.sparse.csr_matrix(GOOD), TypeError, r"dense.*toarray\(\)"),
         (scipy.sparse.coo_array(GOOD), TypeError, r"dense.*toarray\(\)"),
-        (np.ma.masked_greater(GOOD, 1.0), ValueError, "masked.*missing='sum_out'"),
+        (np.ma.masked_greater(GOOD, 1.0), ValueError, "masked.*missing='marginalize'"),
         ([[1.0, 2.0], [3.0]], ValueError, "differ in length"),
         (with_value(1e200, 7, 1), ValueError, r"column 1 .*outside the range.*Rescale"),
     ],
@@ -92,7 +92,7 @@ def test_bad_rows(X, error, message):
 )
 def test_bad_rows_where_nan_is_missing(X, message):
     with pytest.raises(ValueError, match=message):
-        bgmm_jd.fit(X, K, missing="sum_out")
+        bgmm_jd.fit(X, K, missing="marginalize")
 
 
 def prior(**sizes):
@@ -131,7 +131,7 @@ def prior(**sizes):
         ({"seed": None}, TypeError, "seed must be an integer"),
         ({"covariance": "round"}, ValueError, "covariance must be one of"),
         ({"execution": "fast"}, ValueError, "execution must be one of"),
-        ({"missing": "drop"}, ValueError, "missing must be None or 'sum_out'; got 'drop'"),
+        ({"missing": "drop"}, ValueError, "missing must be None or 'marginalize'; got 'drop'"),
         ({"sample_weight": np.ones(N - 1)}, ValueError, r"each of the 40 rows.*got shape \(39,\)"),
         ({"sample_weight": -np.ones(N)}, ValueError, "not negative; got -1.0 in row 0"),
         ({"sample_weight": ["a"] * N}, TypeError, "sample_weight must hold real numbers"),
@@ -360,7 +360,7 @@ def test_any_form_with_weights_and_missing_entries(two_clusters, form):
     X = two_clusters.copy()
     X[3, 0] = X[25, 1] = np.nan
     weight = np.where(np.arange(N) % 2, 1.5, 0.5)
-    posterior = fit(X, covariance=form, missing="sum_out", sample_weight=weight, **QUICK)
+    posterior = fit(X, covariance=form, missing="marginalize", sample_weight=weight, **QUICK)
     theta = posterior.sample(50, seed=1)
     assert all(np.isfinite(v).all() for v in theta.values())
     assert {name: v.shape[1:] for name, v in theta.items()} == {

@@ -370,7 +370,7 @@ def prior_of(form, name, components=K, features=D, shift=0.0, scale=1.0):
         return priors.mixture_prior(
             components,
             features,
-            form,
+            covariance=form,
             mean_loc=shift,
             mean_scale=3.0 * scale,
             precision_concentration=2.0,
@@ -412,7 +412,7 @@ def user_prior(form, name):
 def test_log_prior_is_the_density_of_the_variables_inside(form, name):
     """p(inside) = p(user) |d user / d inside|, the change found by differences."""
     density = user_prior(form, name)
-    model = structure.model_of(density, prior_checks.check_prior(density, K, D, form))
+    model = structure.model_of(density, prior_checks.prior_covariance_form(density, K, D, form))
     draws = density.sample(5, seed=(0, 3))
     inside = {
         v: units.standardize_value(transformation_of(v, form), a.numpy(), where(form))
@@ -474,7 +474,7 @@ def unlike_prior(form):
     return bgmm_jd.mixture_prior(
         K,
         D,
-        form,
+        covariance=form,
         precision_concentration=CONCENTRATION[form],
         precision_rate=RATE[form],
         dtype="float64",
@@ -591,7 +591,7 @@ def gamma(*shape, name="precisions"):
 )
 def test_what_no_form_has_is_refused(distributions, message):
     with pytest.raises(ValueError, match=message):
-        prior_checks.check_prior(variables(*distributions), K, D)
+        prior_checks.prior_covariance_form(variables(*distributions), K, D)
 
 
 @pytest.mark.parametrize("wanted", FORMS)
@@ -601,10 +601,10 @@ def test_the_shape_of_the_prior_says_its_form(form, name, wanted):
     """Any other form that was asked for is refused; "diag" is the default, and asks for none."""
     own = prior_of(form, name)
     if wanted in (form, "diag"):
-        assert prior_checks.check_prior(own, K, D, wanted) == form
+        assert prior_checks.prior_covariance_form(own, K, D, wanted) == form
     else:
         with pytest.raises(ValueError, match=f"covariance='{wanted}' needs a prior whose '{name}'"):
-            prior_checks.check_prior(own, K, D, wanted)
+            prior_checks.prior_covariance_form(own, K, D, wanted)
 
 
 @pytest.mark.parametrize("covariance", ["Full", "banded", "", None, 1])
@@ -613,7 +613,7 @@ def test_an_unknown_form_is_told(covariance):
     with pytest.raises(ValueError, match=message):
         bgmm_jd.fit(np.zeros((4, 2)), 2, covariance=covariance)
     with pytest.raises(ValueError, match=message):
-        bgmm_jd.mixture_prior(2, 2, covariance)
+        bgmm_jd.mixture_prior(2, 2, covariance=covariance)
 
 
 @pytest.mark.parametrize(
@@ -629,24 +629,24 @@ def test_an_unknown_form_is_told(covariance):
 )
 def test_what_does_not_broadcast_is_told(form, name, value):
     with pytest.raises(ValueError, match=f"{name} must broadcast to shape"):
-        bgmm_jd.mixture_prior(K, D, form, **{name: value})
+        bgmm_jd.mixture_prior(K, D, covariance=form, **{name: value})
 
 
 def test_where_the_shape_fits_several_forms_covariance_decides():
     """[2, 1] is [K, D] and [K, 1] of one feature; [2, 2] is [K, D] and [D, D]."""
     column, square = prior_of("diag", "scales", 2, 1), prior_of("diag", "scales", 2, 2)
-    assert prior_checks.check_prior(column, 2, 1) == "diag"
-    assert prior_checks.check_prior(column, 2, 1, "spherical") == "spherical"
-    assert prior_checks.check_prior(square, 2, 2) == "diag"
+    assert prior_checks.prior_covariance_form(column, 2, 1) == "diag"
+    assert prior_checks.prior_covariance_form(column, 2, 1, "spherical") == "spherical"
+    assert prior_checks.prior_covariance_form(square, 2, 2) == "diag"
     with pytest.raises(ValueError, match="covariance='full'"):
-        prior_checks.check_prior(square, 2, 2, "full")
+        prior_checks.prior_covariance_form(square, 2, 2, "full")
 
 
 @either_spread
 def test_matrices_are_not_taken_for_numbers_where_the_shape_fits_both(name):
     """A prior over matrices [D, D] is none over [K, D] numbers, which it would make negative."""
-    assert prior_checks.check_prior(prior_of("tied", name, 2, 2), 2, 2) == "tied"
-    assert prior_checks.check_prior(prior_of("tied", name, 2, 2), 2, 2, "tied") == "tied"
+    assert prior_checks.prior_covariance_form(prior_of("tied", name, 2, 2), 2, 2) == "tied"
+    assert prior_checks.prior_covariance_form(prior_of("tied", name, 2, 2), 2, 2, "tied") == "tied"
 
 
 def test_matrices_of_positive_numbers_are_matrices_nonetheless():
@@ -658,21 +658,23 @@ def test_matrices_of_positive_numbers_are_matrices_nonetheless():
         yield Root(independent(tfd.Normal(np.zeros((2, 2)), 1.0), "means"))
         yield Root(tfd.WishartTriL(np.float64(20), np.linalg.cholesky(scale), name="precisions"))
 
-    assert prior_checks.check_prior(tfd.JointDistributionCoroutine(model), 2, 2) == "tied"
+    assert prior_checks.prior_covariance_form(tfd.JointDistributionCoroutine(model), 2, 2) == "tied"
 
 
 @either_spread
 def test_numbers_are_not_taken_for_a_matrix_where_the_shape_fits_both(name):
     """A prior over [K, D] numbers is none over matrices [D, D], which it would make asymmetric."""
     with pytest.raises(ValueError, match=r"covariance='tied'.*'diag'"):
-        prior_checks.check_prior(prior_of("diag", name, 2, 2), 2, 2, "tied")
+        prior_checks.prior_covariance_form(prior_of("diag", name, 2, 2), 2, 2, "tied")
 
 
 @pytest.mark.parametrize("form", ["diag", "spherical"])
 def test_a_vague_prior_may_draw_what_underflows(form):
     """Gamma(0.001, 0.001), as BUGS has it: most draws are zero in float32."""
-    vague = bgmm_jd.mixture_prior(K, D, form, precision_concentration=1e-3, precision_rate=1e-3)
-    assert prior_checks.check_prior(vague, K, D, form) == form
+    vague = bgmm_jd.mixture_prior(
+        K, D, covariance=form, precision_concentration=1e-3, precision_rate=1e-3
+    )
+    assert prior_checks.prior_covariance_form(vague, K, D, form) == form
 
 
 # --- One component, where the answer can be computed ---------------------------------------------
@@ -684,7 +686,7 @@ N_ONE = len(ONE)
 @functools.cache
 def one(form):
     """Under the published prior. As a graph, which is ready in half the time."""
-    density = bgmm_jd.mixture_prior(1, 2, form, dtype="float64")
+    density = bgmm_jd.mixture_prior(1, 2, covariance=form, dtype="float64")
     return bgmm_jd.fit(
         ONE, 1, covariance=form, prior=density, restarts=1, execution="graph", progress=False
     )

@@ -1,38 +1,82 @@
-"""The examples of the README and the docs, run as their readers would run them."""
+"""The examples of the README and the docs run, and what the docs list is true."""
 
 import os
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+import bgmm_jd
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *EXAMPLES,
+    *sorted((ROOT / "docs" / "decisions").glob("*.md")),
+    ROOT / "CHANGELOG.md",
+    ROOT / "CONTRIBUTING.md",
+]
+PACKAGE = ROOT / "bgmm_jd"
 
 
-def examples(page):
+def examples(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", page.read_text(), flags=re.S | re.M)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_examples_run(page, tmp_path, monkeypatch):
-    """All blocks of a page in one namespace, in a folder of their own."""
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [p for p in EXAMPLES if examples(p)], ids=lambda page: page.stem)
+def test_all_examples_of_a_page_run_in_one_namespace(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "example"}
     for block in examples(page):
         exec(compile(block, str(page), "exec"), namespace)
 
 
-def test_readme_has_its_commands():
-    """What .ci/run reads out of the README is there, once."""
+def test_readme_has_each_command_that_ci_reads_once():
     text = (ROOT / "README.md").read_text()
     for mark in ("demonstration", "tests"):
         assert text.count(f"<!-- command: {mark} -->\n```bash\n") == 1
 
 
-def test_links_lead_somewhere():
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-            assert os.path.exists(page.parent / target), (page.name, target)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_named_files_of_a_page_exist(page):
+    text = page.read_text()
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert os.path.exists(page.parent / target), target
+    for path in re.findall(r"`((?:bgmm_jd|tests|benchmarks|docs)/[\w./]+)[` ]", text):
+        assert (ROOT / path).exists(), path
+
+
+def test_api_page_lists_the_public_names_in_their_order():
+    listed = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "api.md").read_text(), flags=re.M)
+    assert listed == bgmm_jd.__all__
+
+
+def test_contributing_lists_each_subpackage():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    listed = re.findall(r"^\| `bgmm_jd/(\w+)/` \|", text, flags=re.M)
+    assert sorted(listed) == sorted(p.parent.name for p in PACKAGE.glob("*/__init__.py"))
+
+
+def test_design_names_functions_that_exist_on_the_path_of_a_row():
+    text = (ROOT / "docs" / "design.md").read_text()
+    steps = re.findall(r"^\| (\d+) \| `([\w/.]+)` \| ([^|]+) \|", text, flags=re.M)
+    assert [int(number) for number, _, _ in steps] == list(range(1, 11))
+    for _, file, names in steps:
+        source = (ROOT / file).read_text()
+        for name in re.findall(r"`(\w+)`", names):
+            assert re.search(rf"^(def|class) {name}\b", source, flags=re.M), (file, name)
+
+
+def test_decisions_index_lists_each_record():
+    folder = ROOT / "docs" / "decisions"
+    listed = re.findall(r"\]\((\d{4}-[\w-]+\.md)\)", (folder / "README.md").read_text())
+    assert listed == sorted(p.name for p in folder.glob("[0-9]*.md"))
+
+
+def test_pre_commit_has_the_versions_of_the_lint_extra():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    for pin in project["optional-dependencies"]["lint"]:
+        assert f'"{pin}"' in hooks, pin

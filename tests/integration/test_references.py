@@ -114,7 +114,7 @@ def test_draws_agree_with_nuts(reference, name):
         nuts.K,
         prior=prior(),
         covariance=nuts.covariance,
-        missing="sum_out" if np.isnan(nuts.X).any() else None,
+        missing="marginalize" if np.isnan(nuts.X).any() else None,
         sample_weight=nuts.row_weights,
     )
     errors, ratios = deviations(nuts, posterior.covariance, posterior.sample(DRAWS, seed=1))

@@ -65,7 +65,9 @@ def fit_with(prior):
 
 @pytest.fixture(scope="module")
 def sticks():
-    return fit_with(stick_breaking_prior(K_MAX, D, CONCENTRATION, **in_units_of(four_clusters())))
+    return fit_with(
+        stick_breaking_prior(K_MAX, D, concentration=CONCENTRATION, **in_units_of(four_clusters()))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -289,7 +291,7 @@ def test_a_number_of_components_is_an_integer(K_max):
 @pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
 def test_bad_concentrations_are_refused(value):
     with pytest.raises(ValueError, match="concentration must be finite and positive"):
-        stick_breaking_prior(K_MAX, D, value)
+        stick_breaking_prior(K_MAX, D, concentration=value)
     with pytest.raises(ValueError, match="weight_concentration must be finite and positive"):
         bgmm_jd.mixture_prior(K_MAX, D, weight_concentration=value)
 

@@ -1,69 +1,68 @@
-"""The expanded square: equal to the differences, and honest about its digits."""
+"""The expanded quadratic form: equal to the differences, and accurate where it says so."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from known_covariances import either_scale_variable, every_form
 
 from bgmm_jd.data.rows import Rows
 from bgmm_jd.model import likelihood, quadratic_likelihood
-from bgmm_jd.model.covariance_forms import FORMS, MATRIX_FORMS, scale_shape
+from bgmm_jd.model.covariance_forms import MATRIX_FORMS, scale_shape
 
 S, K, N = 4, 3, 50
 
 
-def theta_of(form, spread, D, seed=0, dtype="float64"):
+def theta_of(form, name, D, seed=0, dtype="float64"):
     rng = np.random.default_rng(seed)
     shape = (S, *scale_shape(form, K, D))
     if form not in MATRIX_FORMS:
         value = rng.gamma(3.0, 0.5, shape)
     else:
-        root = np.tril(rng.normal(size=shape), -1) * 0.5
-        root += np.eye(D) * rng.uniform(0.5, 2.0, shape)
-        value = root if spread == "scales" else root @ root.swapaxes(-1, -2)
+        lower = np.tril(rng.normal(size=shape), -1) * 0.5
+        lower += np.eye(D) * rng.uniform(0.5, 2.0, shape)
+        value = lower if name == "scales" else lower @ lower.swapaxes(-1, -2)
     theta = {
         "weights": rng.dirichlet(np.ones(K), S),
         "means": rng.normal(size=(S, K, D)),
-        spread: value,
+        name: value,
     }
-    return {name: tf.constant(v, dtype) for name, v in theta.items()}
+    return {variable: tf.constant(v, dtype) for variable, v in theta.items()}
 
 
-def labels_of(theta, values, form):
-    terms = quadratic_likelihood.sufficient_statistics(tf.transpose(values), form)
-    assert terms.shape == (
-        quadratic_likelihood.number_of_statistics(values.shape[1], form),
-        len(values),
-    )
+def log_joint_label(theta, values, form):
+    statistics = quadratic_likelihood.sufficient_statistics(tf.transpose(values), form)
+    number = quadratic_likelihood.number_of_statistics(values.shape[1], form)
+    assert statistics.shape == (number, len(values))
     return quadratic_likelihood.log_joint_label_from_statistics(
-        quadratic_likelihood.natural_parameters(theta, form), terms
+        quadratic_likelihood.natural_parameters(theta, form), statistics
     )
 
 
 @pytest.mark.parametrize("D", [1, 2, 4])
-@pytest.mark.parametrize("spread", ["precisions", "scales"])
-@pytest.mark.parametrize("form", FORMS)
-def test_equals_the_differences(form, spread, D):
+@either_scale_variable
+@every_form
+def test_log_joint_label_from_statistics_equals_that_from_differences(form, name, D):
     """In float64: 1e-16 of terms of some hundred nats."""
-    theta = theta_of(form, spread, D)
+    theta = theta_of(form, name, D)
     values = np.random.default_rng(1).normal(size=(N, D))
-    found = labels_of(theta, tf.constant(values), form)
+    found = log_joint_label(theta, tf.constant(values), form)
     expected = likelihood.log_joint_label(theta, Rows(tf.constant(values)), form)
     assert found.shape == expected.shape == (S, K, N)
     np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
 
 
-def test_an_empty_component_is_finite():
+def test_log_joint_label_of_a_component_without_weight_is_finite():
     theta = theta_of("diag", "precisions", 2)
     theta["weights"] = tf.constant(np.tile([0.0, 0.4, 0.6], (S, 1)))
     values = tf.constant(np.random.default_rng(1).normal(size=(N, 2)))
-    found = labels_of(theta, tf.constant(values), "diag").numpy()
+    found = log_joint_label(theta, tf.constant(values), "diag").numpy()
     expected = likelihood.log_joint_label(theta, Rows(values), "diag").numpy()
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found, expected, rtol=1e-11)
 
 
 def narrow(form, D, sd, distance):
-    """One component with that sd in all features, that far from zero, and rows of its own."""
+    """One component with an sd in all features and a distance from zero, and rows drawn from it."""
     rng = np.random.default_rng(3)
     means = np.full((1, 1, D), distance)
     if form in MATRIX_FORMS:
@@ -85,9 +84,9 @@ def diagonal(theta, form, D):
 
 
 @pytest.mark.parametrize("D", [1, 2, 5])
-@pytest.mark.parametrize("form", FORMS)
-def test_yes_is_kept(form, D):
-    """Where it says yes, the error of float32 is what roundings of the largest terms allow.
+@every_form
+def test_quadratic_form_stays_accurate_when_accepted(form, D):
+    """Where it is accepted, the error in float32 is what roundings of the largest terms allow.
 
     With t = the stated tolerance, each feature's terms tau x^2 / 2, tau mu x and tau mu^2 / 2 are
     at most 2 t / eps near a component; products of features, at most the geometric mean of two of
@@ -100,27 +99,27 @@ def test_yes_is_kept(form, D):
     for sd in 10.0 ** np.arange(-4.0, 0.5, 0.5):
         theta, rows = narrow(form, D, sd, 1.5)
         single = {name: v.astype(np.float32) for name, v in theta.items()}
-        said = quadratic_likelihood.is_accurate(
+        accepted = quadratic_likelihood.is_accurate(
             diagonal(theta, form, D), theta["means"], np.dtype("float32")
         )
-        answers.append(said)
-        if not said:
+        answers.append(accepted)
+        if not accepted:
             continue
         rows = rows.astype(np.float32)
         given = {name: tf.constant(v) for name, v in single.items()}
         same = {name: tf.constant(v.astype(np.float64)) for name, v in single.items()}
-        found = labels_of(given, tf.constant(rows), form).numpy()
+        found = log_joint_label(given, tf.constant(rows), form).numpy()
         exact = Rows(tf.constant(rows.astype(np.float64)))
         expected = likelihood.log_joint_label(same, exact, form).numpy()
         assert np.abs(found - expected).max() < bound
-    # Sure of wide ones and not of narrow ones, with one change of mind.
+    # Narrow components are refused and wide ones accepted, with one change in between.
     assert answers == sorted(answers)
     assert answers[-1]
     assert not answers[0]
 
 
-def test_a_narrow_far_component_is_refused():
-    """By the terms it subtracts: (distance / sd)^2 eps, where differences lose its root."""
+def test_component_that_is_narrow_for_its_distance_from_zero_is_refused():
+    """The error is (distance / sd)^2 eps, where that of differences is (distance / sd) eps."""
     narrow_ones = np.full((1, 1, 2), 1e-2**-2)
     near, far = np.zeros((1, 1, 2)), np.full((1, 1, 2), 3.0)
     assert not quadratic_likelihood.is_accurate(narrow_ones, far, np.dtype("float32"))

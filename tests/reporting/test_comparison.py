@@ -312,7 +312,7 @@ def test_missing_entries_and_empty_rows(mean_field, rows):
     holes = rows.copy()
     holes[::7, 1] = np.nan
     holes[5] = np.nan
-    posterior = on_other_rows(mean_field(2), holes, missing="sum_out")
+    posterior = on_other_rows(mean_field(2), holes, missing="marginalize")
     row = compare({"holes": posterior}, holes, draws=200).loc["holes"]
     expected = loo_of_rows(posterior, np.delete(holes, 5, axis=0), draws=200)
     assert row["elpd_loo"] == pytest.approx(expected.elpd, rel=1e-9)
@@ -535,8 +535,8 @@ def fake_fit(selection, monkeypatch):
         ({"covariance": ("diag", "round")}, ValueError, "covariance must be one of.*'round'"),
         ({"covariance": "round"}, ValueError, "covariance must be one of.*'round'"),
         ({"prior": bgmm_jd.mixture_prior(2, 2)}, TypeError, "function of K, D and covariance"),
-        ({"prior": lambda K, D, form: None}, TypeError, "JointDistributionCoroutine"),
-        ({"prior": lambda K, D, form: bgmm_jd.mixture_prior(2, D)}, ValueError, r"shape \[1\]"),
+        ({"prior": lambda K, D, covariance: None}, TypeError, "JointDistributionCoroutine"),
+        ({"prior": lambda K, D, covariance: bgmm_jd.mixture_prior(2, D)}, ValueError, r"shape \[1\]"),
         ({"init": [[1.0, 1.0]]}, ValueError, "init.*one K only"),
         ({"draws": 10}, ValueError, "at least 100"),
         ({"seed": "a"}, TypeError, "seed must be an integer"),
@@ -573,7 +573,7 @@ def test_each_fit_has_a_prior_of_its_own(rows, fake_fit):
     fits = fake_fit()
     select(rows, K=(1, 2), prior=bgmm_jd.mixture_prior)
     assert [prior for _, _, prior, *_ in fits.calls] == [
-        bgmm_jd.mixture_prior(K, 2, "diag") for K in (1, 2)
+        bgmm_jd.mixture_prior(K, 2, covariance="diag") for K in (1, 2)
     ]
     assert isinstance(fits.calls[0][2], tfd.JointDistributionCoroutine)
 

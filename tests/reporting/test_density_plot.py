@@ -198,7 +198,7 @@ def test_bad_arguments(space, error, arguments, message):
 
 
 def test_no_row_has_the_features(space):
-    missing = dataclasses.replace(space, missing="sum_out")
+    missing = dataclasses.replace(space, missing="marginalize")
     X = clusters(4)
     X[:, 1] = np.nan
     with pytest.raises(ValueError, match=r"all features shown, \[0, 1\]"):

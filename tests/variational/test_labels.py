@@ -59,8 +59,8 @@ def test_align_by_what_is_known():
 def test_exchangeable_priors():
     apart = [[-1.0], [0.0], [1.0]]
     for form in FORMS:
-        assert is_exchangeable(model_of(bgmm_jd.mixture_prior(3, 2, form), form))
-        prior = bgmm_jd.mixture_prior(3, 2, form, mean_loc=apart)
+        assert is_exchangeable(model_of(bgmm_jd.mixture_prior(3, 2, covariance=form), form))
+        prior = bgmm_jd.mixture_prior(3, 2, covariance=form, mean_loc=apart)
         assert not is_exchangeable(model_of(prior, form))
 
 
@@ -110,7 +110,7 @@ def test_exchangeable_as_long_as_a_variable_of_the_prior_says_so():
 
 def test_arrange_moves_what_belongs_to_components():
     """And nothing else: a tied covariance, a hyperparameter of the length of K."""
-    sites = sites_of(bgmm_jd.mixture_prior(2, 2, "tied"), "tied")
+    sites = sites_of(bgmm_jd.mixture_prior(2, 2, covariance="tied"), "tied")
     rng = np.random.default_rng(0)
     theta = {
         "weights": rng.normal(size=(5, 2)),
@@ -129,7 +129,7 @@ def test_arrange_moves_what_belongs_to_components():
 
 @pytest.mark.parametrize("form", FORMS)
 def test_values_in_another_order_are_the_surrogate_of_draws_in_that_order(form):
-    sites = sites_of(bgmm_jd.mixture_prior(2, 2, form, dtype="float64"), form)
+    sites = sites_of(bgmm_jd.mixture_prior(2, 2, covariance=form, dtype="float64"), form)
     units = as_standardization_tensors(identity_standardization(2), "float64")
     rng = np.random.default_rng(1)
     values = map_parameters(

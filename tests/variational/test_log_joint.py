@@ -320,6 +320,6 @@ def test_model_knows_its_components_and_which_variables_have_a_density():
 def test_a_prior_has_one_model_of_each_form():
     """By which compiled programs are kept."""
     assert model_of(PUBLISHED) is model_of(PUBLISHED, "diag")
-    tied = mixture_prior(2, 2, "tied")
+    tied = mixture_prior(2, 2, covariance="tied")
     assert model_of(tied, "tied") is model_of(tied, "tied")
     assert model_of(tied, "tied") is not model_of(tied, "diag")

@@ -85,9 +85,9 @@ PRIORS = {
         precisions=tfd.HalfCauchy(0 * ONE, ONE),
         weights=tfd.Dirichlet(ONE[:, 0]),
     ),
-    "full": mixture_prior(K, D, "full", dtype="float64"),
-    "tied": mixture_prior(K, D, "tied", dtype="float64"),
-    "spherical": mixture_prior(K, D, "spherical", dtype="float64"),
+    "full": mixture_prior(K, D, covariance="full", dtype="float64"),
+    "tied": mixture_prior(K, D, covariance="tied", dtype="float64"),
+    "spherical": mixture_prior(K, D, covariance="spherical", dtype="float64"),
     "sticks": stick_breaking_prior(K, D, dtype="float64"),
     "scales that are matrices": prior_of(
         scales=lower_triangles(K),
@@ -182,7 +182,7 @@ def test_families_of_the_published_prior_are_kept():
 @pytest.mark.parametrize("form", FORMS)
 def test_families_units_and_components_of_each_form(form):
     """A Wishart of matrices; what is tied belongs to no component."""
-    sites = structure.sites_of(mixture_prior(K, D, form), form)
+    sites = structure.sites_of(mixture_prior(K, D, covariance=form), form)
     matrices = form in ("full", "tied")
     assert [s.family for s in sites] == [DIRICHLET, NORMAL, WISHART if matrices else GAMMA]
     spread = transformation_of("precisions", form)
@@ -201,7 +201,7 @@ def test_a_prior_that_breaks_sticks_keeps_them():
 
 def test_the_form_decides_where_a_shape_fits_two():
     """[2, 2] is two features of two components, or one matrix for both."""
-    prior = mixture_prior(2, 2, "tied", dtype="float64")
+    prior = mixture_prior(2, 2, covariance="tied", dtype="float64")
     found = {form: structure.sites_of(prior, form)[2] for form in ("diag", "tied")}
     assert [site.unit for site in found.values()] == [
         Transformation.PRECISION,

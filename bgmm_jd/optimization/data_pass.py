@@ -1,0 +1,147 @@
+"""One compiled pass over all rows: a natural-gradient step, and the elbo before it."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from bgmm_jd.backend.execution import compiled
+from bgmm_jd.data.rows import Missing, Rows
+from bgmm_jd.data.units import Standardization
+from bgmm_jd.model import quadratic_likelihood
+from bgmm_jd.model.likelihood import log_joint_label
+from bgmm_jd.variational.log_joint import log_prior
+from bgmm_jd.variational.natural_gradient import StepSize, natural_step
+from bgmm_jd.variational.parameters import VariationalParameters, from_unconstrained
+from bgmm_jd.variational.structure import Model
+from bgmm_jd.variational.surrogate import training_surrogate, with_cholesky
+
+# A full step. Locations are not limited: a subsample may have left them some sds from the optimum.
+_STEP_SIZE = StepSize(rate=1.0, longest_loc=np.inf, longest_log=0.3)
+
+
+class PassPlan(NamedTuple):
+    """What a pass is compiled for.
+
+    slices, size : number of slices, and the rows of each.
+    use_statistics : whether the likelihood is a matrix product: see `quadratic_likelihood`.
+    keep_statistics : whether the sufficient statistics are kept from pass to pass.
+    """
+
+    slices: int
+    size: int
+    use_statistics: bool
+    keep_statistics: bool
+    execution: str
+
+
+class Pass(NamedTuple):
+    """The result of a pass.
+
+    free : unconstrained parameters after a natural-gradient step.
+    elbo : before it, float64.
+    """
+
+    free: VariationalParameters
+    elbo: tf.Tensor
+
+
+def rows_for_pass(rows: Rows, plan: PassPlan, covariance: str) -> Rows:
+    """Return rows in slices as a pass reads them, as arrays.
+
+    For a matrix product their values are transposed, [slices, D, size]; where sufficient statistics
+    are kept, these take the place of the values, [slices, F, size].
+    """
+    if not plan.use_statistics:
+        return rows
+    transposed = rows.values.swapaxes(1, 2)
+    if not plan.keep_statistics:
+        return rows._replace(values=transposed)
+    slices, D, size = transposed.shape
+    F = quadratic_likelihood.number_of_statistics(D, covariance)
+    statistics = np.empty((slices, F, size), transposed.dtype)
+    for own, features in zip(statistics, transposed, strict=True):
+        own[:] = quadratic_likelihood.sufficient_statistics(features, covariance)
+    return rows._replace(values=statistics)
+
+
+@functools.lru_cache(maxsize=32)
+def pass_program(model: Model, plan: PassPlan) -> Callable[..., Pass]:
+    """Make the compiled pass: (free, rows, standardization, seed) -> `Pass`."""
+    draws = 2 * plan.slices
+
+    def run(
+        free: VariationalParameters, rows: Rows, standardization: Standardization, seed: tf.Tensor
+    ) -> Pass:
+        standardized = model.standardized(standardization)
+        with tf.GradientTape() as tape:
+            tape.watch(free)
+            params = from_unconstrained(model.sites, free)
+            surrogate = training_surrogate(standardized, params, lambda: seed)
+            sample, log_q = surrogate.experimental_sample_and_log_prob(draws, seed=seed)
+            theta = with_cholesky(standardized, sample)
+            # What depends on the draws alone is computed for all slices at once.
+            per_draw = (
+                quadratic_likelihood.natural_parameters(theta, model.covariance)
+                if plan.use_statistics
+                else theta
+            )
+            likelihood, slope = _by_slice(model, plan, per_draw, rows)
+            # A scalar with the gradient of the likelihood, which is not recorded on the tape.
+            linear = tf.nest.map_structure(lambda s, v: tf.reduce_sum(s * v), slope, per_draw)
+            linear = tf.add_n(tf.nest.flatten(linear))
+            rest = tf.reduce_mean(log_prior(standardized, theta) - log_q)
+            loss = -(linear / 2.0 + rest)
+        step = natural_step(model.sites, params, tape.gradient(loss, free), _STEP_SIZE)
+        elbo = tf.reduce_sum(likelihood) / 2.0 + tf.cast(rest, likelihood.dtype)
+        return Pass(tf.nest.map_structure(tf.add, free, step), elbo)
+
+    return compiled(run, plan.execution)
+
+
+def _by_slice(model: Model, plan: PassPlan, draws: Any, rows: Rows) -> tuple[tf.Tensor, Any]:
+    """Return the log likelihood [slices, 2] of each slice under its two draws, and its slope.
+
+    Parameters
+    ----------
+    draws : as `_log_joint_label` reads them, of leading axis 2 slices; the second half are the
+        antithetic partners of the first.
+    rows : in slices, from `rows_for_pass`.
+    """
+
+    def of_slice(parts: Any) -> Any:
+        pair, values, weight, *pattern = parts
+        missing = None if rows.missing is None else Missing(rows.missing.observed, *pattern)
+        with tf.GradientTape() as tape:
+            tape.watch(pair)
+            label = _log_joint_label(model, plan, pair, Rows(values, weight, missing))
+            total = tf.reduce_sum(weight * tf.reduce_logsumexp(label, axis=-2), axis=-1)
+        slope = tape.gradient(total, pair, unconnected_gradients="zero")
+        return tf.cast(total, tf.float64), slope
+
+    half = plan.slices
+    pairs = tf.nest.map_structure(
+        lambda v: tf.stop_gradient(tf.stack([v[:half], v[half:]], axis=1)), draws
+    )
+    signature = tf.nest.map_structure(lambda v: tf.TensorSpec(v.shape[1:], v.dtype), pairs)
+    pattern = [] if rows.missing is None else [rows.missing.pattern]
+    likelihood, slope = tf.map_fn(
+        of_slice,
+        (pairs, rows.values, rows.weight, *pattern),
+        fn_output_signature=(tf.TensorSpec([2], tf.float64), signature),
+    )
+    return likelihood, tf.nest.map_structure(
+        lambda v: tf.concat(tf.unstack(v, num=2, axis=1), axis=0), slope
+    )
+
+
+def _log_joint_label(model: Model, plan: PassPlan, draws: Any, rows: Rows) -> tf.Tensor:
+    """Return log p(x_n, label_n = k) [2, K, size] of a slice under its two draws."""
+    if not plan.use_statistics:
+        return log_joint_label(draws, rows, model.covariance)
+    statistics = rows.values
+    if not plan.keep_statistics:
+        statistics = quadratic_likelihood.sufficient_statistics(rows.values, model.covariance)
+    return quadratic_likelihood.log_joint_label_from_statistics(draws, statistics)
