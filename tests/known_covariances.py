@@ -36,14 +36,14 @@ class Drawn(NamedTuple):
 
 
 def random_factors(rng, shape):
-    """Lower Cholesky factors [..., D, D] of covariances with a condition number of some dozens."""
+    """Draw lower Cholesky factors [..., D, D] of covariances with condition numbers of dozens."""
     features = shape[-1]
     lower = np.tril(rng.uniform(-0.7, 0.7, shape), -1)
     return lower + np.exp(rng.uniform(-0.5, 0.5, shape)) * np.eye(features)
 
 
 def drawn(form, name, sample=(), seed=0, components=K, features=D):
-    """Random parameters, with `precisions` or `scales` and any leading sample shape."""
+    """Draw parameters with `precisions` or `scales` and any leading sample shape."""
     rng = np.random.default_rng(seed)
     shape = (*sample, *scale_shape(form, components, features))
     theta = {
@@ -76,16 +76,16 @@ def as_rows(values, dtype=tf.float64):
 
 
 def row_log_likelihood(theta, values, form, dtype=tf.float64):
-    """The library's, from and to NumPy arrays."""
+    """Return the library's likelihood of NumPy arrays, as an array."""
     return likelihood.row_log_likelihood(
         tensors(theta, dtype), as_rows(values, dtype), form
     ).numpy()
 
 
 def log_joint_label(theta, covariances, values):
-    """log p(x_n, label_n = k) under one draw, entry by entry, by scipy: [K, N].
+    """Return log p(x_n, label_n = k) under one draw, entry by entry, by scipy: [K, N].
 
-    Features are scaled to variances of 1, because scipy takes columns of unlike scale for singular.
+    Features are scaled to variances of 1, as scipy takes columns of unequal scale for singular.
     """
     found = []
     for weight, mean, matrix in zip(theta["weights"], theta["means"], covariances, strict=True):
@@ -100,13 +100,13 @@ def log_joint_label(theta, covariances, values):
 
 
 def standardization_of(form):
-    """Columns of unlike scale, except for the form that needs columns of one scale."""
+    """Return columns of unequal scale, except for the form that needs columns of one scale."""
     scale = [0.03] * 3 if form == "spherical" else [1000.0, 0.03, 2.0]
     return units.Standardization(np.array([5000.0, -0.2, 1.0]), np.array(scale))
 
 
 def unstandardized(theta, form):
-    """Each variable in the units of X."""
+    """Convert each variable to the units of X."""
     return {
         name: units.unstandardize(transformation_of(name, form), value, standardization_of(form))
         for name, value in theta.items()
@@ -114,7 +114,7 @@ def unstandardized(theta, form):
 
 
 def standardized(theta, form):
-    """Each variable in standardised units."""
+    """Convert each variable to standardised units."""
     return {
         name: units.standardize_value(
             transformation_of(name, form), value, standardization_of(form)
@@ -124,7 +124,7 @@ def standardized(theta, form):
 
 
 def free_entries(form, value):
-    """The numbers that can be chosen: of a matrix, those on and below the diagonal."""
+    """Return the free numbers of a value: of a matrix, those on and below the diagonal."""
     return value[..., *np.tril_indices(D)].ravel() if form in MATRIX_FORMS else value.ravel()
 
 
@@ -140,7 +140,7 @@ def from_free_entries(form, name, numbers):
 
 
 def numerical_log_det_jacobian(form, name):
-    """log |d x / d z| of means and scale variable, by unit steps in their free entries.
+    """Return log |dx / dz| of means and scale variable, by unit steps in their free entries.
 
     x is in the units of X, z in standardised units.
     """
@@ -163,7 +163,7 @@ def numerical_log_det_jacobian(form, name):
 
 
 def prior_of(form, name, components=K, features=D, shift=0.0, scale=1.0):
-    """A float64 prior over `precisions` or `scales`, in the units of `shift` and `scale`."""
+    """Make a float64 prior over `precisions` or `scales`, in the units of `shift` and `scale`."""
     if name == "precisions":
         square = np.square(scale)
         rate = square[:1] if form == "spherical" and np.ndim(square) else square

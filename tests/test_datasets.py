@@ -15,7 +15,7 @@ REFERENCE = pathlib.Path(__file__).parent / "reference"
         (datasets.old_faithful, "faithful_raw.csv", 1),
     ],
 )
-def test_rows_are_the_reference_to_the_last_digit(example, file, skip):
+def test_rows_equal_the_reference_file_to_the_last_digit(example, file, skip):
     X = example().X
     expected = np.loadtxt(REFERENCE / file, delimiter=",", skiprows=skip).astype(X.dtype)
     np.testing.assert_array_equal(X, expected)
@@ -28,7 +28,7 @@ def test_three_clusters_leaves_the_global_random_state_alone():
 
 
 @pytest.mark.parametrize("example", [datasets.three_clusters, datasets.old_faithful])
-def test_each_column_has_a_name(example):
+def test_examples_name_each_column_and_have_more_rows_than_clusters(example):
     found = example()
     assert len(found.columns) == found.X.shape[1]
     assert 1 <= found.K <= len(found.X)

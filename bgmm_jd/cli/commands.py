@@ -184,9 +184,8 @@ def _fit_table(
     print(f"{title}: {N:,} rows x {D} features, K = {K}", flush=True)
     print("features: " + ", ".join(f"{d} {name}" for d, name in enumerate(table.columns)))
     posterior, seconds = _fit(table.X, K, settings)
-    idata = bgmm_jd.to_inference_data(
-        posterior, table.X if N <= _POINTWISE_ROWS else None, _DRAWS, settings.get("seed", 0)
-    )
+    X = table.X if N <= _POINTWISE_ROWS else None
+    idata = bgmm_jd.to_inference_data(posterior, X, draws=_DRAWS, seed=settings.get("seed", 0))
     import arviz as az  # after to_inference_data, which suppresses arviz 0.23's daily notice
 
     # The draws are independent, so that diagnostics of Markov chains say nothing about the fit.

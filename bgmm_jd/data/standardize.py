@@ -78,22 +78,23 @@ def standardize(X: np.ndarray, weight: np.ndarray | None = None, common: bool = 
         raise ValueError(f"X's column {column} has no value at all, only NaN. Drop the column.")
     low, high = (np.asarray(f(X, axis=0), np.float64) for f in (np.nanmin, np.nanmax))
     with np.errstate(all="ignore"):
-        spread = high - low
-        step = np.where(spread > 0, spread, 1.0)
-        unit = (np.asarray(X, np.float64) - low) / step  # in [0, 1], so that no square overflows
-        mean, sd = _mean_and_sd(unit, weight)
-        scale = np.where(spread > 0, step * sd, 1.0)
-        shift = np.where(spread > 0, low + step * mean, low)
-        if common and (spread > 0).any():
-            largest = scale[spread > 0].max()
-            square = np.mean((scale[spread > 0] / largest) ** 2)
+        span = high - low
+        step = np.where(span > 0, span, 1.0)
+        relative = (np.asarray(X, np.float64) - low) / step  # in [0, 1]: no square overflows
+        mean, sd = _mean_and_sd(relative, weight)
+        scale = np.where(span > 0, step * sd, 1.0)
+        shift = np.where(span > 0, low + step * mean, low)
+        if common and (span > 0).any():
+            largest = scale[span > 0].max()
+            square = np.mean((scale[span > 0] / largest) ** 2)
             scale = np.full_like(scale, largest * np.sqrt(square))
         precision = 1.0 / (scale * scale)
     _check_range(scale, precision, X.dtype)
-    units = Standardization(shift, scale)
-    rows = as_standardized_rows(X, units)
+    standardization = Standardization(shift, scale)
+    rows = as_standardized_rows(X, standardization)
     return Data(
-        rows if weight is None else rows._replace(weight=_as_dtype_weights(weight, X.dtype)), units
+        rows if weight is None else rows._replace(weight=_as_dtype_weights(weight, X.dtype)),
+        standardization,
     )
 
 
@@ -122,14 +123,14 @@ def subsample(data: Data, most: int, rng: np.random.Generator) -> Data:
     )
 
 
-def _mean_and_sd(unit: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def _mean_and_sd(relative: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Return the weighted mean and sd of the observed entries of each column."""
-    if weight is None and not np.isnan(unit).any():
-        return unit.mean(axis=0), unit.std(axis=0)
-    there = ~np.isnan(unit)
+    if weight is None and not np.isnan(relative).any():
+        return relative.mean(axis=0), relative.std(axis=0)
+    there = ~np.isnan(relative)
     share = there if weight is None else there * weight[:, np.newaxis]
     count = share.sum(axis=0)
-    filled = np.where(there, unit, 0.0)
+    filled = np.where(there, relative, 0.0)
     mean = (share * filled).sum(axis=0) / count
     return mean, np.sqrt((share * np.where(there, filled - mean, 0.0) ** 2).sum(axis=0) / count)
 
@@ -146,18 +147,20 @@ def _check_range(scale: np.ndarray, precision: np.ndarray, dtype: np.dtype) -> N
         )
 
 
-def standardize_values(X: np.ndarray, units: Standardization) -> np.ndarray:
+def standardize_values(X: np.ndarray, standardization: Standardization) -> np.ndarray:
     """Centre and scale rows by the shift and scale of a fit, and keep the dtype of X.
 
     Numbers too large for the dtype become infinite.
     """
     with np.errstate(over="ignore"):
-        return ((np.asarray(X, np.float64) - units.shift) / units.scale).astype(X.dtype)
+        return ((np.asarray(X, np.float64) - standardization.shift) / standardization.scale).astype(
+            X.dtype
+        )
 
 
-def as_standardized_rows(X: np.ndarray, units: Standardization) -> Rows:
+def as_standardized_rows(X: np.ndarray, standardization: Standardization) -> Rows:
     """Return X as standardised `Rows`, with NaN as missing entries."""
-    values = standardize_values(X, units)
+    values = standardize_values(X, standardization)
     absent = np.isnan(values)
     if not absent.any():
         return Rows(values)
@@ -166,12 +169,12 @@ def as_standardized_rows(X: np.ndarray, units: Standardization) -> Rows:
     return Rows(np.where(absent, values.dtype.type(0), values), missing=missing)
 
 
-def row_log_det_jacobian(rows: Rows, units: Standardization) -> np.ndarray:
+def row_log_det_jacobian(rows: Rows, standardization: Standardization) -> np.ndarray:
     """Return log |d x / d z| of each row's observed entries, in nats: float64 [N].
 
     x = shift + scale z is in the units of X, z in standardised units.
     """
-    logs = np.log(units.scale)
+    logs = np.log(standardization.scale)
     if rows.missing is None:
         return np.full(len(rows.values), logs.sum())
     return (rows.missing.observed.astype(np.float64) @ logs)[rows.missing.pattern]

@@ -24,9 +24,9 @@ def identity_standardization(features: int) -> Standardization:
     return Standardization(np.zeros(features), np.ones(features))
 
 
-def as_standardization_tensors(units: Standardization, dtype: Any) -> Standardization:
+def as_standardization_tensors(standardization: Standardization, dtype: Any) -> Standardization:
     """Return shift and scale as tensors."""
-    return Standardization(*(tf.convert_to_tensor(np.asarray(v), dtype) for v in units))
+    return Standardization(*(tf.convert_to_tensor(np.asarray(v), dtype) for v in standardization))
 
 
 class Transformation(enum.Enum):
@@ -62,25 +62,27 @@ class AffineMap(NamedTuple):
     log_det_jacobian: Any
 
 
-def affine_map(unit: Transformation, units: Standardization) -> AffineMap | None:
+def affine_map(
+    transformation: Transformation, standardization: Standardization
+) -> AffineMap | None:
     """Return the change of units of a variable; None if it does not depend on the units of X."""
-    if unit is Transformation.NONE:
+    if transformation is Transformation.NONE:
         return None
-    scale = units.scale
+    scale = standardization.scale
     features = scale.shape[0]
     logs = _log(scale)
     total = _sum(logs)
-    if unit is Transformation.LOCATION:
-        return AffineMap(units.shift, scale, total)
-    if unit is Transformation.SCALE:
+    if transformation is Transformation.LOCATION:
+        return AffineMap(standardization.shift, scale, total)
+    if transformation is Transformation.SCALE:
         return AffineMap(None, scale, total)
-    if unit is Transformation.PRECISION:
+    if transformation is Transformation.PRECISION:
         return AffineMap(None, scale**-2, -2.0 * total)
-    if unit is Transformation.COMMON_SCALE:
+    if transformation is Transformation.COMMON_SCALE:
         return AffineMap(None, scale[:1], logs[0])
-    if unit is Transformation.COMMON_PRECISION:
+    if transformation is Transformation.COMMON_PRECISION:
         return AffineMap(None, scale[:1] ** -2, -2.0 * logs[0])
-    if unit is Transformation.SCALE_MATRIX:  # row d has d + 1 free entries
+    if transformation is Transformation.SCALE_MATRIX:  # row d has d + 1 free entries
         free = np.arange(1, features + 1)
         return AffineMap(None, scale[:, None], _sum(logs * free.astype(_dtype(scale))))
     # A symmetric matrix: X -> F X F has the Jacobian |F|^(D + 1) (Muirhead 1982, theorem 2.1.6).
@@ -88,34 +90,44 @@ def affine_map(unit: Transformation, units: Standardization) -> AffineMap | None
     return AffineMap(None, inverse[:, None] * inverse, -(features + 1.0) * total)
 
 
-def unstandardize(unit: Transformation, value: Any, units: Standardization) -> Any:
+def unstandardize(
+    transformation: Transformation, value: Any, standardization: Standardization
+) -> Any:
     """Convert values of a variable, such as draws, from standardised units to those of X."""
-    change = affine_map(unit, units)
+    change = affine_map(transformation, standardization)
     if change is None:
         return value
     scaled = value * change.factor
     return scaled if change.shift is None else scaled + change.shift
 
 
-def unstandardize_cholesky(unit: Transformation, root: Any, units: Standardization) -> Any:
+def unstandardize_cholesky(
+    transformation: Transformation, root: Any, standardization: Standardization
+) -> Any:
     """Convert the lower Cholesky factor of a variable's matrix to the units of X.
 
     `unstandardize` takes a precision matrix P to F P F with F = diag(1 / scale), and so the factor
     of P is multiplied by F. A matrix that does not depend on the units of X keeps its factor.
     """
-    return root / units.scale[:, None] if unit is Transformation.PRECISION_MATRIX else root
+    return (
+        root / standardization.scale[:, None]
+        if transformation is Transformation.PRECISION_MATRIX
+        else root
+    )
 
 
-def standardize_value(unit: Transformation, value: Any, units: Standardization) -> Any:
+def standardize_value(
+    transformation: Transformation, value: Any, standardization: Standardization
+) -> Any:
     """Convert values of a variable from the units of X to standardised units."""
-    change = affine_map(unit, units)
+    change = affine_map(transformation, standardization)
     if change is None:
         return value
     return (value if change.shift is None else value - change.shift) / change.factor
 
 
 def log_det_jacobian(
-    variables: Iterable[tuple[Transformation, tuple[int, ...]]], units: Standardization
+    variables: Iterable[tuple[Transformation, tuple[int, ...]]], standardization: Standardization
 ) -> Any:
     """Return log |dx / dz| over all variables, in nats, for x in the units of X and z standardised.
 
@@ -126,10 +138,10 @@ def log_det_jacobian(
     variables : the transformation and the shape of each variable.
     """
     total = 0.0
-    for unit, shape in variables:
-        change = affine_map(unit, units)
+    for transformation, shape in variables:
+        change = affine_map(transformation, standardization)
         if change is not None:
-            own = 2 if unit in MATRIX_TRANSFORMATIONS else 1
+            own = 2 if transformation in MATRIX_TRANSFORMATIONS else 1
             total += np.prod(shape[: len(shape) - own]) * change.log_det_jacobian
     return total
 

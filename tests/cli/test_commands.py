@@ -1,3 +1,5 @@
+"""The command line, run in this process and from the shell."""
+
 import contextlib
 import importlib.metadata
 import io
@@ -14,7 +16,7 @@ import bgmm_jd
 from bgmm_jd import datasets
 from bgmm_jd.backend import compilation_cache
 from bgmm_jd.cli.commands import main
-from bgmm_jd.cli.csv_file import BadInput, read_csv
+from bgmm_jd.cli.csv_file import read_csv
 from bgmm_jd.optimization import svi
 
 ROOT = pathlib.Path(bgmm_jd.__file__).parents[1]
@@ -52,7 +54,7 @@ def fitted(data, tmp_path_factory):
 
 
 def groups_of(path):
-    """The groups of a netCDF file, and its posterior, under either line of ArviZ."""
+    """Return the groups of a netCDF file and its posterior, with either major version of ArviZ."""
     import arviz as az
 
     if importlib.metadata.version("arviz").startswith("0."):
@@ -62,7 +64,7 @@ def groups_of(path):
     return set(tree.children), tree["posterior"]
 
 
-def test_fit_prints_what_it_found(fitted):
+def test_fit_prints_data_status_summary_and_files(fitted):
     outcome, netcdf = fitted
     assert (outcome.code, outcome.err) == (0, "")
     lines = outcome.out.splitlines()
@@ -75,12 +77,12 @@ def test_fit_prints_what_it_found(fitted):
     assert lines[-1].startswith(f"Wrote {netcdf.with_suffix('.png')} ")
 
 
-def test_fit_keeps_programs_in_a_directory_of_ones_own(data, tmp_path, monkeypatch):
+def test_fit_refuses_to_keep_programs_where_others_may_write(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o777)
-    monkeypatch.setattr(compilation_cache, "_has_started", lambda: False)
+    monkeypatch.setattr(compilation_cache, "tensorflow_has_started", lambda: False)
     monkeypatch.setenv("TF_XLA_FLAGS", "")
     outcome = run("fit", data, "-k", 2, "--keep-compiled", shared)
     assert outcome.code == 2
@@ -88,7 +90,7 @@ def test_fit_keeps_programs_in_a_directory_of_ones_own(data, tmp_path, monkeypat
     assert not (tmp_path / "data.nc").exists()
 
 
-def test_fit_writes_the_draws(fitted, data):
+def test_fit_writes_the_posterior_draws_of_its_seed(fitted, data):
     _, netcdf = fitted
     groups, posterior = groups_of(netcdf)
     assert {"posterior", "prior", "observed_data", "log_likelihood"} <= groups
@@ -96,12 +98,12 @@ def test_fit_writes_the_draws(fitted, data):
     np.testing.assert_array_equal(posterior["means"].values[0], expected["means"])
 
 
-def test_fit_writes_the_figure(fitted):
+def test_fit_writes_the_figure_as_png(fitted):
     _, netcdf = fitted
     assert netcdf.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_demonstration(monkeypatch, tmp_path):
+def test_demonstration_fits_both_data_sets_and_writes_their_files(monkeypatch, tmp_path):
     for name in ("three_clusters", "old_faithful"):
         example = getattr(datasets, name)()._replace(X=clusters(), K=2)
         monkeypatch.setattr(datasets, name, lambda example=example: example)
@@ -117,7 +119,7 @@ def test_demonstration(monkeypatch, tmp_path):
 
 
 def interrupt(monkeypatch, at_block):
-    """Ctrl-C while the given block of steps, counted from 1, is running."""
+    """Raise Ctrl-C while the given block of steps, counted from 1, is running."""
     whole, calls = svi.Program.run, []
 
     def run_or_stop(*arguments):
@@ -129,7 +131,7 @@ def interrupt(monkeypatch, at_block):
     monkeypatch.setattr(svi.Program, "run", run_or_stop)
 
 
-def test_an_interrupted_fit_is_kept(monkeypatch, data, tmp_path):
+def test_results_of_an_interrupted_fit_are_written(monkeypatch, data, tmp_path):
     interrupt(monkeypatch, at_block=3)
     outcome = run("fit", data, "-k", 2, "-o", tmp_path / "kept.nc")
     assert (outcome.code, outcome.err) == (1, "")
@@ -138,7 +140,7 @@ def test_an_interrupted_fit_is_kept(monkeypatch, data, tmp_path):
     assert (tmp_path / "kept.png").exists()
 
 
-def test_an_interrupted_demonstration_ends(monkeypatch, tmp_path):
+def test_interrupted_demonstration_ends_after_the_first_data_set(monkeypatch, tmp_path):
     small = datasets.old_faithful()._replace(X=clusters(), K=2)
     monkeypatch.setattr(datasets, "three_clusters", lambda: small)
     interrupt(monkeypatch, at_block=3)
@@ -147,7 +149,7 @@ def test_an_interrupted_demonstration_ends(monkeypatch, tmp_path):
     assert len(list((tmp_path / "demo").iterdir())) == 2
 
 
-def test_an_interrupt_before_there_is_anything_to_keep(monkeypatch, data, tmp_path):
+def test_interrupt_before_any_result_writes_nothing(monkeypatch, data, tmp_path):
     def stop(*arguments, **settings):
         raise KeyboardInterrupt
 
@@ -157,13 +159,13 @@ def test_an_interrupt_before_there_is_anything_to_keep(monkeypatch, data, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_defect_is_not_taken_for_bad_input(monkeypatch, data, tmp_path):
+def test_error_from_outside_the_library_is_not_taken_for_bad_input(monkeypatch, data, tmp_path):
     monkeypatch.setattr(bgmm_jd, "fit", lambda *arguments, **settings: int("defect"))
     with pytest.raises(ValueError, match="defect"):
         run("fit", data, "-k", 2, "-o", tmp_path / "none.nc")
 
 
-def test_from_the_shell(data, tmp_path):
+def test_fit_from_the_shell_writes_its_results(data, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "bgmm_jd", "fit", str(data), "-k", "2", "-o", "out.nc"],
         cwd=tmp_path,
@@ -176,91 +178,6 @@ def test_from_the_shell(data, tmp_path):
     assert "Wrote out.nc" in done.stdout
     _, posterior = groups_of(tmp_path / "out.nc")
     assert posterior["means"].shape == (1, 1_000, 2, 2)
-
-
-@pytest.fixture
-def csv(tmp_path):
-    def write(text, encoding="utf-8"):
-        path = tmp_path / "file.csv"
-        path.write_bytes(text.encode(encoding))
-        return path
-
-    return write
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a,b\n1,2\n3,4.5\n",
-        "a, b\r\n1, 2\r\n3, 4.5\r\n",
-        '"a","b"\n"1","2"\n3,4.5',
-        "\na;b\n\n1;2\n\n3;4.5\n\n",
-        "a\tb\n1\t2\n3\t4.5\n",
-        "# a b\n1 2\n 3  4.5\n",
-        "\ufeffa,b\n1,2\n3,4.5\n",
-    ],
-)
-def test_layouts_of_files(csv, text):
-    table = read_csv(csv(text))
-    np.testing.assert_array_equal(table.X, [[1.0, 2.0], [3.0, 4.5]])
-    assert table.columns == ("a", "b")
-    assert table.X.dtype == np.float64
-
-
-def test_no_names(csv):
-    table = read_csv(csv("1,2\n3,4.5\n"))
-    np.testing.assert_array_equal(table.X, [[1.0, 2.0], [3.0, 4.5]])
-    assert table.columns == ("column 1", "column 2")
-
-
-def test_a_single_column_with_a_name_of_two_words(csv):
-    table = read_csv(csv("waiting time\n79\n54\n"))
-    np.testing.assert_array_equal(table.X, [[79.0], [54.0]])
-    assert table.columns == ("waiting time",)
-
-
-@pytest.mark.parametrize("columns", ["c,a", "3, 1"])
-def test_chosen_columns(csv, columns):
-    table = read_csv(csv("a,b,c\n1,x,2\n3,,4\n"), columns)
-    np.testing.assert_array_equal(table.X, [[2.0, 1.0], [4.0, 3.0]])
-    assert table.columns == ("c", "a")
-
-
-def test_numbers_are_read_to_the_last_digits(data):
-    np.testing.assert_allclose(read_csv(data).X, clusters(), rtol=1e-15)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "is empty"),
-        ("\n\n", "is empty"),
-        ("a,b\n", "no rows"),
-        ("a,b\n1,x\n", "column 'b' has 'x' in line 2"),
-        ("a,b\n\n1,2\n\n3,\n", "column 'b' has no value in line 5"),
-        ("a,b\n1,2\nNA,4\n", "column 'a' has no value in line 3"),
-        ("a,b\n1,2\n3,inf\n", "column 'b' has 'inf' in line 3"),
-        ("1,2\n3\n", "column 'column 2' has no value in line 2"),
-        ("a,b\n1,2\n3,4,5\n", "3 values in line 3, not 2"),
-        ("a,b\n1,2,3\n4,5,6\n", "2 names above 3 columns"),
-        (",a\n1,2\n2,3\n", "no name for column 1"),
-        ("1,2\nthree,4\n", "column 'column 1' has 'three' in line 2"),
-    ],
-)
-def test_files_that_cannot_be_fitted(csv, text, message):
-    with pytest.raises(BadInput, match=message):
-        read_csv(csv(text))
-
-
-@pytest.mark.parametrize("columns", ["d", "0", "4", "a,a", "a,1", ""])
-def test_columns_that_are_not_there(csv, columns):
-    with pytest.raises(BadInput, match="column"):
-        read_csv(csv("a,b,c\n1,x,2\n3,,4\n"), columns)
-
-
-def test_not_text(csv):
-    with pytest.raises(BadInput, match="UTF-8"):
-        read_csv(csv("größe\n1\n", encoding="latin-1"))
 
 
 @pytest.mark.parametrize(
@@ -280,7 +197,7 @@ def test_not_text(csv):
         (["--out", "DATA"], "cannot make the directory"),
     ],
 )
-def test_bad_input_is_one_line_and_code_2(monkeypatch, tmp_path, data, argv, message):
+def test_bad_input_gives_one_line_and_exit_code_2(monkeypatch, tmp_path, data, argv, message):
     monkeypatch.chdir(tmp_path)
     outcome = run(*(data if argument == "DATA" else argument for argument in argv))
     assert outcome.code == 2
@@ -290,7 +207,7 @@ def test_bad_input_is_one_line_and_code_2(monkeypatch, tmp_path, data, argv, mes
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["fit", "--help"], ["--version"]])
-def test_help(capsys, argv):
+def test_help_and_version_are_printed(capsys, argv):
     with pytest.raises(SystemExit) as end:
         main(argv)
     assert end.value.code == 0

@@ -1,20 +1,23 @@
 """The change of units of rows and variables, against the densities that it must agree with."""
 
+import known_covariances
 import numpy as np
 import pytest
 import tensorflow as tf
-from scipy import stats
+from known_covariances import drawn, either_scale_variable, every_form
+from scipy import special, stats
 
 from bgmm_jd.data import units
 from bgmm_jd.data.standardize import standardize_values
 from bgmm_jd.data.units import Transformation
 from bgmm_jd.model.covariance_forms import FORMS, scale_shape, transformation_of
+from bgmm_jd.model.covariances import component_covariances
 
 K, D = 3, 2
 WHERE = units.Standardization(np.array([5000.0, -0.2]), np.array([1000.0, 0.03]))
 # A covariance that is the same in all directions needs columns of one scale.
 COMMON = units.Standardization(np.array([150.0, -0.2]), np.array([30.0, 30.0]))
-# The unit and the shape of each variable.
+# The transformation and the shape of each variable.
 VARIABLES = {
     "weights": (Transformation.NONE, (K,)),
     "means": (Transformation.LOCATION, (K, D)),
@@ -35,8 +38,8 @@ def theta():
     }
 
 
-def spread_in(name, form):
-    """A `precisions` or `scales` of that form."""
+def scale_values(name, form):
+    """Draw `precisions` or `scales` of that form."""
     rng = np.random.default_rng(2)
     value = rng.gamma(2.0, size=scale_shape(form, K, D))
     if form in ("diag", "spherical"):
@@ -57,7 +60,7 @@ def moved_by(theta, form, where):
 
 
 def covariance_matrices(name, value, form):
-    """[K, D, D], whatever the form, from their definitions."""
+    """Return covariance matrices [K, D, D] of any form, from their definitions."""
     if form in ("diag", "spherical"):
         sd = value if name == "scales" else value**-0.5
         return np.broadcast_to(sd**2, (K, D))[..., np.newaxis] * np.eye(D)
@@ -65,7 +68,7 @@ def covariance_matrices(name, value, form):
     return np.broadcast_to(covariance, (K, D, D))
 
 
-def test_rows_come_back(theta):
+def test_rows_are_recovered_by_shift_and_scale(theta):
     back = WHERE.shift + WHERE.scale * standardize_values(
         WHERE.shift + WHERE.scale * theta["means"], WHERE
     )
@@ -73,21 +76,21 @@ def test_rows_come_back(theta):
     np.testing.assert_allclose(back, WHERE.shift + WHERE.scale * theta["means"], rtol=1e-15)
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("spread", ["precisions", "scales"])
-def test_rows_have_the_density_of_the_rows_inside(theta, spread, form):
-    """x = shift + scale z: p(x) = p(z) / prod(scale), whichever way the model says its spread."""
+@either_scale_variable
+@every_form
+def test_density_of_rows_is_that_of_standardised_rows_over_the_scales(theta, name, form):
+    """x = shift + scale z: p(x) = p(z) / prod(scale), with `precisions` and with `scales`."""
     where = where_of(form)
-    theta = {"means": theta["means"], spread: spread_in(spread, form)}
+    theta = {"means": theta["means"], name: scale_values(name, form)}
     z = np.random.default_rng(1).normal(size=(5, D))
     x = where.shift + where.scale * z
 
     def density(value, theta):
-        roots = np.linalg.cholesky(covariance_matrices(spread, theta[spread], form))
+        factors = np.linalg.cholesky(covariance_matrices(name, theta[name], form))
         residual = (value - theta["means"][:, np.newaxis])[..., np.newaxis]
-        sds_apart = np.linalg.solve(roots[:, np.newaxis], residual)[..., 0]
+        whitened = np.linalg.solve(factors[:, np.newaxis], residual)[..., 0]
         return (
-            stats.norm.logpdf(sds_apart).sum(axis=-1) - np.linalg.slogdet(roots)[1][:, np.newaxis]
+            stats.norm.logpdf(whitened).sum(axis=-1) - np.linalg.slogdet(factors)[1][:, np.newaxis]
         )
 
     moved = moved_by(theta, form, where)
@@ -96,8 +99,30 @@ def test_rows_have_the_density_of_the_rows_inside(theta, spread, form):
     np.testing.assert_allclose(density(x, moved), expected, rtol=1e-12)
 
 
+@either_scale_variable
+@every_form
+def test_likelihood_in_the_units_of_x_equals_the_density_by_scipy(form, name):
+    """And `standardize_value` takes the parameters back."""
+    theta, covariances = drawn(form, name, seed=6)
+    to = known_covariances.standardization_of(form)
+    z = np.random.default_rng(1).normal(size=(5, known_covariances.D))
+    x = to.shift + to.scale * z
+    moved = known_covariances.unstandardized(theta, form)
+    found = special.logsumexp(
+        known_covariances.log_joint_label(moved, component_covariances(moved, form), x), axis=0
+    )
+    expected = special.logsumexp(known_covariances.log_joint_label(theta, covariances, z), axis=0)
+    # x - mean loses 5000 / 0.03 sds' worth of digits where the form is spherical: 1e5 eps.
+    np.testing.assert_allclose(found, expected - np.log(to.scale).sum(), rtol=1e-8)
+    likelihood = known_covariances.row_log_likelihood(moved, x, form)
+    np.testing.assert_allclose(likelihood, found, rtol=1e-8)
+    back = known_covariances.standardized(moved, form)
+    for variable, value in theta.items():
+        np.testing.assert_allclose(back[variable], value, rtol=1e-9, atol=1e-10)
+
+
 @pytest.mark.parametrize("name", ["weights", "hyper", "anything"])
-def test_other_variables_have_no_units(theta, name):
+def test_variables_without_units_of_x_are_unchanged(theta, name):
     value = theta.get(name, np.ones(2))
     for form in FORMS:
         unit = transformation_of(name, form)
@@ -107,29 +132,29 @@ def test_other_variables_have_no_units(theta, name):
         assert units.standardize_value(unit, value, WHERE) is value
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("spread", ["precisions", "scales"])
-def test_internal_is_the_inverse_of_user(theta, spread, form):
+@either_scale_variable
+@every_form
+def test_standardize_value_is_the_inverse_of_unstandardize(theta, name, form):
     where = where_of(form)
-    theta = {**theta, spread: spread_in(spread, form)}
-    for name in ("weights", "means", spread, "hyper"):
-        unit = transformation_of(name, form)
-        user = units.unstandardize(unit, theta[name], where)
-        assert user.shape == theta[name].shape
+    theta = {**theta, name: scale_values(name, form)}
+    for variable in ("weights", "means", name, "hyper"):
+        unit, value = transformation_of(variable, form), theta[variable]
+        moved = units.unstandardize(unit, value, where)
+        assert moved.shape == value.shape
         # Digits of the shift, 5000 / 1000 or 0.2 / 0.03 sds.
         np.testing.assert_allclose(
-            units.standardize_value(unit, user, where), theta[name], rtol=1e-12, atol=1e-12
+            units.standardize_value(unit, moved, where), value, rtol=1e-12, atol=1e-12
         )
 
 
 def free_entries(unit, shape):
-    """Mask of the entries that can be chosen: the lower triangle of a matrix, all else."""
+    """Return a mask of the free entries: the lower triangle of a matrix, all else of others."""
     triangle = np.tri(D, dtype=bool) if unit in units.MATRIX_TRANSFORMATIONS else True
     return np.broadcast_to(triangle, shape)
 
 
 def filled(unit, free, mask):
-    """The variable with those free entries."""
+    """Return the variable with those free entries."""
     value = np.zeros(mask.shape)
     value[mask] = free
     if unit is Transformation.PRECISION_MATRIX:  # symmetric
@@ -137,28 +162,28 @@ def filled(unit, free, mask):
     return value
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("spread", ["precisions", "scales"])
-def test_log_volume_is_that_of_the_jacobian(theta, spread, form):
+@either_scale_variable
+@every_form
+def test_log_det_jacobian_is_that_of_the_numerical_derivative(theta, name, form):
     """By the determinant of the change's derivative, one unit step in each free entry."""
     where = where_of(form)
-    theta = {**theta, spread: spread_in(spread, form)}
+    theta = {**theta, name: scale_values(name, form)}
     variables = {
-        name: (transformation_of(name, form), theta[name].shape)
-        for name in ("weights", "means", spread, "hyper")
+        variable: (transformation_of(variable, form), theta[variable].shape)
+        for variable in ("weights", "means", name, "hyper")
     }
-    masks = {name: free_entries(*variable) for name, variable in variables.items()}
-    flat = np.concatenate([theta[name][mask] for name, mask in masks.items()])
+    masks = {variable: free_entries(*of) for variable, of in variables.items()}
+    flat = np.concatenate([theta[variable][mask] for variable, mask in masks.items()])
     sizes = np.cumsum([mask.sum() for mask in masks.values()])[:-1]
 
-    def user(point):
+    def moved(point):
         found = []
-        for (name, mask), free in zip(masks.items(), np.split(point, sizes), strict=True):
-            unit = variables[name][0]
+        for (variable, mask), free in zip(masks.items(), np.split(point, sizes), strict=True):
+            unit = variables[variable][0]
             found.append(units.unstandardize(unit, filled(unit, free, mask), where)[mask])
         return np.concatenate(found)
 
-    jacobian = np.stack([user(flat + step) - user(flat) for step in np.eye(len(flat))])
+    jacobian = np.stack([moved(flat + step) - moved(flat) for step in np.eye(len(flat))])
     _, expected = np.linalg.slogdet(jacobian)
     # Differences of numbers near 5000: eps times 5000 over the smallest change, 0.03.
     np.testing.assert_allclose(
@@ -167,7 +192,7 @@ def test_log_volume_is_that_of_the_jacobian(theta, spread, form):
 
 
 def all_variables():
-    """One variable of each unit, with and without axes before its own."""
+    """Return one variable of each transformation, with and without axes before its own."""
     matrices = [
         (unit, shape) for unit in units.MATRIX_TRANSFORMATIONS for shape in ((K, D, D), (D, D))
     ]
@@ -177,7 +202,7 @@ def all_variables():
     return [*VARIABLES.values(), (Transformation.SCALE, (K, D)), *common, *matrices]
 
 
-def test_log_volume_adds_up_over_variables():
+def test_log_det_jacobian_is_the_sum_over_variables():
     each = [units.log_det_jacobian([variable], COMMON) for variable in all_variables()]
     assert units.log_det_jacobian(all_variables(), COMMON) == pytest.approx(sum(each), rel=1e-14)
 
@@ -191,7 +216,7 @@ def test_tensors_change_units_as_arrays_do(unit):
         np.testing.assert_allclose(found, change(unit, value, COMMON), rtol=1e-14)
 
 
-def test_log_volume_of_tensors_is_that_of_arrays():
+def test_log_det_jacobian_of_tensors_is_that_of_arrays():
     inside = units.as_standardization_tensors(WHERE, tf.float64)
     np.testing.assert_allclose(
         units.log_det_jacobian(VARIABLES.values(), inside),
@@ -206,7 +231,7 @@ def test_log_volume_of_tensors_is_that_of_arrays():
         )
 
 
-def test_unit_changes_nothing():
+def test_identity_standardization_changes_nothing():
     same = units.identity_standardization(D)
     value = np.random.default_rng(3).normal(size=(K, D, D))
     for unit in Transformation:
@@ -214,7 +239,7 @@ def test_unit_changes_nothing():
     assert units.log_det_jacobian(all_variables(), same) == 0
 
 
-def test_tensors_are_in_the_dtype_asked_for():
+def test_standardization_tensors_have_the_dtype_asked_for():
     for value in units.as_standardization_tensors(WHERE, tf.float32):
         assert value.dtype == tf.float32
         assert value.shape == [D]

@@ -52,7 +52,7 @@ def test_log_joint_label_is_log_weight_plus_log_normal_density(values, form, nam
 
 
 def log_joint_label_of_observed(theta, covariances, values):
-    """[K, N], row by row: the density of the entries that are not NaN."""
+    """Return the log joint density of the entries that are not NaN, row by row: [K, N]."""
     found = np.repeat(np.log(theta["weights"])[:, np.newaxis], len(values), axis=1)
     for n, row in enumerate(values):
         there = np.flatnonzero(~np.isnan(row))

@@ -11,7 +11,7 @@ from bgmm_jd.model.prior_checks import prior_covariance_form
 
 
 def joint(*distributions):
-    """A coroutine of independent variables."""
+    """Make a coroutine of independent variables."""
 
     def model():
         for distribution in distributions:
@@ -33,7 +33,7 @@ def dirichlet(name, size):
 
 
 def wishart(name, *shape):
-    """Matrices, with any axes before the last two."""
+    """Make a distribution of matrices, with any axes before the last two."""
     law = tfd.WishartTriL(np.full(shape[:-2], shape[-1] + 2.0), np.eye(shape[-1]))
     return tfd.Independent(law, len(shape) - 2, name=name)
 

@@ -133,7 +133,7 @@ def unequal_prior(form):
 
 
 def log_density_of_precisions(form, value):
-    """Of one draw, by scipy: Gamma(a, b), or Wishart(2 a + D - 1, diag(1 / (2 b)))."""
+    """Return scipy's density of one draw: Gamma(a, b), or Wishart(2 a + D - 1, diag(1 / (2 b)))."""
     a, b = CONCENTRATION[form], RATE[form]
     if form not in MATRIX_FORMS:
         return stats.gamma(a, scale=1 / b).logpdf(value).sum()

@@ -62,7 +62,7 @@ def test_log_joint_label_of_a_component_without_weight_is_finite():
 
 
 def narrow(form, D, sd, distance):
-    """One component with an sd in all features and a distance from zero, and rows drawn from it."""
+    """Make one component with that sd in all features, that far from zero, and rows of its own."""
     rng = np.random.default_rng(3)
     means = np.full((1, 1, D), distance)
     if form in MATRIX_FORMS:
