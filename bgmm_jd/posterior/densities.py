@@ -71,9 +71,7 @@ def map_rows(
     """
     ranks = tuple((name, len(v.shape)) for name, v in theta.items())
     incomplete = rows.missing is not None
-    program = _rows_program(
-        function, posterior.covariance, ranks, posterior.dtype.name, incomplete
-    )
+    program = _rows_program(function, posterior.covariance, ranks, posterior.dtype.name, incomplete)
     numbers_each = int(tf.size(theta["means"])) * (posterior.D if incomplete else 1)
     budget = posterior.settings.memory.prediction
     for part in blocks(len(rows.values), numbers_each, budget):

@@ -1,14 +1,23 @@
-"""Mixtures of normal distributions as NumPy arrays: labels, densities and draws of rows."""
+"""Mixtures of normal distributions as NumPy arrays: labels, densities, quantiles and draws."""
 
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import ndtr, ndtri
 
 from bgmm_jd.model.covariances import correlated_noise
 
 _LOG_2PI = math.log(2.0 * math.pi)
+
+# A quantile has converged after a Newton step this short, in sds of the narrowest component,
+# because the error that it leaves is of the order of its square. Bisection has to continue down to
+# rounding.
+_SHORT_STEP = 1e-8
+_ROUNDING = 4 * np.finfo(np.float64).eps
+# Bisection alone needs fewer steps, unless the bracket is 2^200 times as wide as rounding.
+_MOST_STEPS = 200
 
 
 class ComponentDraws(NamedTuple):
@@ -126,6 +135,60 @@ def average_component_densities(components: ComponentDraws, points: np.ndarray) 
     return total / S
 
 
+def mixture_quantile(
+    weights: np.ndarray, means: np.ndarray, sds: np.ndarray, p: np.ndarray
+) -> np.ndarray:
+    """Find quantiles of mixtures of J one-dimensional normals.
+
+    The quantile lies between the smallest and the largest of the components' own quantiles. Within
+    that bracket it is found by Newton's method for ndtri(cdf(y)) = ndtri(p): on the scale of
+    normal quantiles a single normal is a straight line, and the tails are no steeper than the
+    centre. A step that would leave the bracket, or is not at most half as long as the one before,
+    is replaced by bisection. Probabilities are counted from the nearer tail.
+
+    Parameters
+    ----------
+    weights, means, sds : array [..., J]
+        The weights sum to 1 over J.
+    p : array [...]
+        Greater than 0 and less than 1.
+
+    Returns
+    -------
+    array [...]
+    """
+    sign = np.where(p > 0.5, -1.0, 1.0)  # reflected, so that the upper tail becomes the lower
+    p = np.minimum(p, 1.0 - p)
+    weights, means, sds = np.broadcast_arrays(weights, sign[..., np.newaxis] * means, sds)
+    goal, narrowest, typical = ndtri(p), sds.min(axis=-1), (weights * sds).sum(axis=-1)
+    own = means + sds * goal[..., np.newaxis]
+    low, high, y = own.min(axis=-1), own.max(axis=-1), (weights * own).sum(axis=-1)
+    step, active = high - low, np.ones(y.shape, bool)  # active: not yet converged
+    below, density = np.empty_like(y), np.empty_like(y)
+    for _ in range(_MOST_STEPS):
+        z = (y[active, np.newaxis] - means[active]) / sds[active]
+        below[active] = (weights[active] * ndtr(z)).sum(axis=-1)
+        density[active] = (weights[active] / sds[active] * _standard_density(z)).sum(axis=-1)
+        low, high = np.where(below < p, y, low), np.where(below < p, high, y)
+        with np.errstate(all="ignore"):  # where the tail underflows to zero: bisection
+            reached = ndtri(below)
+            newton = y - (reached - goal) * _standard_density(reached) / density
+            good = (newton >= low) & (newton <= high) & (np.abs(newton - y) <= 0.5 * step)
+        new = np.where(good, newton, low + 0.5 * (high - low))
+        new = np.where(active, new, y)
+        step, y = np.abs(new - y), new
+        rounding = _ROUNDING * np.maximum(np.abs(y), typical)
+        active &= step > np.where(good, np.maximum(_SHORT_STEP * narrowest, rounding), rounding)
+        if not active.any():
+            break
+    return sign * y
+
+
+def _standard_density(z: np.ndarray) -> np.ndarray:
+    """Return the density of the standard normal distribution."""
+    return np.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi)
+
+
 def sample_rows(
     weights: np.ndarray, means: np.ndarray, factors: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
@@ -143,7 +206,7 @@ def sample_rows(
     array [S, D], float64
     """
     S, _, D = means.shape
-    chosen = np.arange(S), draw_labels(weights, rng.random(S))
+    chosen = np.arange(S), draw_labels(weights, rng.random((S,)))
     return means[chosen] + correlated_noise(factors[chosen], rng.standard_normal((S, D)))
 
 

@@ -1,20 +1,31 @@
-"""A posterior as ArviZ knows it: `InferenceData` under arviz 0.23, `DataTree` under arviz 1.x.
+"""Export of a posterior to ArviZ: `InferenceData` for arviz 0.23, `DataTree` for arviz 1.x.
 
-Everything up to the labelled arrays is the same for both; only `_container` knows the line. The
-line is told by the version of the installed package: arviz 1.x still answers to the name
-`InferenceData`, with a warning.
+All steps up to the labelled arrays are the same for both versions; they differ in `_as_container`
+only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+import datetime
+import importlib.metadata
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
 
 from bgmm_jd._version import __version__
 from bgmm_jd.backend.random import stateless_seed
 from bgmm_jd.data.validation import as_count, as_seed
-from bgmm_jd.model import covariances
 from bgmm_jd.model.covariance_forms import MATRIX_FORMS, SCALE_VARIABLES
+from bgmm_jd.model.covariances import (
+    correlation_matrices,
+    covariance_factors,
+    covariance_matrices,
+    standard_deviations,
+)
 from bgmm_jd.posterior.densities import log_densities, row_log_likelihood
 from bgmm_jd.posterior.normal_mixtures import replicate_data
 from bgmm_jd.posterior.posterior import (
@@ -27,26 +38,20 @@ from bgmm_jd.posterior.prediction import as_new_rows
 from bgmm_jd.reporting.arviz_version import arviz_major_version, import_arviz
 from bgmm_jd.variational.labels import permute_components
 
-if TYPE_CHECKING:  # arviz and xarray cost a second: they are imported when they are needed
+if TYPE_CHECKING:  # arviz and xarray take a second to import: they are imported when needed
     import xarray as xr
-import datetime
-import importlib.metadata
 
-import numpy as np
-import tensorflow as tf
-import tensorflow_probability as tfp
-
-_PREDICTIVE_NUMBERS = 20_000_000  # at most, in posterior_predictive: 80 MB in float32
+Chains = Literal["one", "restarts"]
 
 _DRAW = ("chain", "draw")
-_DIMS = {"weights": ("component",), "means": ("component", "feature")}
 _MATRIX = ("feature", "feature_bis")
+_DIMS = {"weights": ("component",), "means": ("component", "feature")}
 # Of `precisions` or `scales`, whichever the prior has, and of matrices derived from them.
-_SPREAD_DIMS = {
+_SCALE_DIMS = {
     "diag": ("component", "feature"),
     "full": ("component", *_MATRIX),
     "tied": _MATRIX,
-    "spherical": ("component", "all_features"),  # of size 1
+    "spherical": ("component", "all_features"),  # the second of size 1
 }
 _SDS_DIMS = {
     "diag": ("component", "feature"),
@@ -59,20 +64,25 @@ _RESERVED = frozenset({"chain", "draw", "component", *_MATRIX, "all_features", *
 
 
 class Group(NamedTuple):
-    """One group, before there is any xarray.
+    """One group of arrays, before xarray is involved.
 
-    variables : by name, the dimensions and the array, axis by axis.
-    coords : of a dimension that does not count 0, 1, 2, ...
+    variables : the dimensions and the array of each variable, by name.
+    coords : the coordinates of dimensions that do not count 0, 1, 2, ...
     """
 
     variables: Mapping[str, tuple[tuple[str, ...], np.ndarray]]
-    coords: Mapping[str, np.ndarray] = {}
+    coords: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 def to_inference_data(
-    posterior: Posterior, X: Any = None, draws: int = 1000, seed: int = 0, chains: str = "one"
+    posterior: Posterior,
+    X: Any = None,
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+    chains: Chains = "one",
 ) -> Any:
-    """Draw from a posterior and hand the draws to ArviZ.
+    """Draw from a posterior, and return the draws in the container of ArviZ.
 
     ::
 
@@ -84,78 +94,82 @@ def to_inference_data(
     ----------
     posterior : Posterior
     X : array-like [N, D], optional
-        Rows to look at under the posterior: those of the fit for `az.loo`, or others. Cast to
-        the dtype of the fit. Nothing but the groups marked (X) below needs it.
+        Rows to evaluate under the posterior: those of the fit for `az.loo`, or others. They are
+        converted to the dtype of the fit. Only the groups marked (X) below need them.
     draws : int
         S, the number of draws of each chain.
     seed : int
-        Equal seeds give equal draws; those of the group `posterior` are the ones of
-        `posterior.sample(draws, seed)`.
+        Equal seeds give equal draws. Those of the group `posterior` are those of
+        `posterior.sample(draws, seed=seed)`.
     chains : {"one", "restarts"}
-        Whether the draws are one chain, or each restart of the fit is a chain of its own, with its
-        components matched to the best. R-hat then tells whether the restarts agree; it is NaN
-        where only one has settled, as of a fit with `init` or a `batch_size`, which starts once.
+        "one" returns all draws as one chain. "restarts" returns each restart of the fit that
+        converged as a chain of its own, with its components matched to those of the best. R-hat
+        then says whether the restarts agree. It is NaN if only one of them converged, or for a fit
+        with `init` or a `batch_size`, which has a single start.
 
     Returns
     -------
     arviz.InferenceData (arviz 0.23) or xarray.DataTree (arviz 1.x), with the groups
 
     posterior
-        The prior's own variables, by its names, in the units and dtype of X: `weights`
-        [chain, draw, component], `means` and `precisions` or `scales`
-        [chain, draw, component, feature], with [component, feature, feature_bis] in the full form
-        of covariance, [feature, feature_bis] in the tied and [component, all_features], of one
-        entry, in the spherical one; a variable `v` of the user's own with dims `v_dim_0`,
-        `v_dim_1`, ... And whichever way the prior speaks of them `sds`, the standard deviations
-        [component, feature], [feature] (tied) or [component] (spherical); in the matrix forms
-        also `covariances` and `correlations`, with the dims of `precisions`.
+        The variables of the prior, under their names, in the units and dtype of X: `weights`
+        [chain, draw, component], `means` [chain, draw, component, feature], and `precisions` or
+        `scales` [chain, draw, component, feature], or [component, feature, feature_bis] for a full
+        covariance, [feature, feature_bis] for a tied one and [component, all_features], with one
+        entry, for a spherical one. A further variable `v` of the prior has the dims `v_dim_0`,
+        `v_dim_1`, ... For any prior there are also `sds`, the standard deviations [component,
+        feature], [feature] (tied) or [component] (spherical), and for full and tied covariances
+        `covariances` and `correlations`, with the dims of `precisions`.
     prior
         As many draws of `posterior.prior`, with the same variables, dims and units.
     sample_stats
         `lp` [chain, draw]: log joint density of the draw and the rows *of the fit*. `log_q`
-        [chain, draw]: log density of the draw under the distribution that proposed it: the
-        calibrated normal distribution, or the surrogate of a fit with `calibrate=False`. In nats,
-        with all constants, with respect to the variables in the user's units.
+        [chain, draw]: log density of the draw under the distribution that proposed it, which is the
+        calibrated normal distribution, or the surrogate for a fit with `calibrate=False`. In nats,
+        with all constants, with respect to the variables in the units of X.
     elbo_trace
         `elbo` [step]: the noisy estimate of each step of the fit, in nats for the whole data set.
     observed_data (X)
         `x` [obs, feature].
     log_likelihood (X)
         `x` [chain, draw, obs]: log p(x_n given theta_s), the label summed out, in nats per row
-        and the units of X. S * N numbers: for very many rows pass fewer draws, or some of the rows.
-        Each row counts once, whatever its `sample_weight` in the fit: `compare` counts weights.
+        and the units of X. These are S * N numbers: for very many rows use fewer draws, or some of
+        the rows. Each row counts once, whatever its `sample_weight` in the fit; `compare` takes
+        the weights into account.
     posterior_predictive (X)
         `x` [chain, draw, obs, feature]: for each draw a new data set of N rows under the
-        parameters of that draw. Where that would be more than 2e7 numbers, only every second
-        draw has one, or every third, ..., as the coordinate `draw` says; at least one has.
+        parameters of that draw. Where that would be more than 2e7 numbers, only every second draw
+        has one, or every third, ..., as the coordinate `draw` says; at least one has.
 
     Notes
     -----
     The draws are those of `Posterior.sample`, the same ones in `posterior`, `sample_stats`,
-    `log_likelihood` and `posterior_predictive`. They are one chain in random order: there is no
-    Markov chain that could fail to mix, so R-hat and effective sample size say nothing about
-    them; the attribute `khat` does. `az.summary(idata, kind="stats")` leaves these out; without
-    `kind` the column `r_hat` is NaN, and arviz 0.23 logs a line that R-hat needs two chains.
+    `log_likelihood` and `posterior_predictive`. With `chains="one"` they are one chain in random
+    order. There is no Markov chain that could fail to mix, and R-hat and the effective sample size
+    say nothing about them; see the attribute `khat` instead. `az.summary(idata, kind="stats")`
+    leaves these out. Without `kind` the column `r_hat` is NaN, and arviz 0.23 logs a line that
+    R-hat needs two chains.
 
-    `lp - log_q` are the log importance weights of the draws. Where the fit was calibrated they
-    have been used already, as far as the number of rows allows: the draws stand for the posterior
-    as they are, for `az.loo` too. For a fit with `calibrate=False` and X its rows, arviz 1.x takes
-    both in `az.loo_approximate_posterior(idata, log_p=stats["lp"], log_q=stats["log_q"])`, with
+    `lp - log_q` are the log importance weights of the draws. For a calibrated fit they have already
+    been applied by resampling, where the number of rows allows, and the draws represent the
+    posterior without further weights, for `az.loo` too. For a fit with `calibrate=False`, and X its
+    rows, arviz 1.x accepts both in
+    `az.loo_approximate_posterior(idata, log_p=stats["lp"], log_q=stats["log_q"])`, with
     `stats = idata["sample_stats"]`.
 
-    All groups have attributes with the library, the versions and the time; `posterior` and the
-    root also `elbo`, `elbo_se`, `khat`, `status`, `calibration`, `covariance`, `K` and `batch_size`
+    All groups have attributes with the library, the versions and the time. `posterior` and the root
+    also have `elbo`, `elbo_se`, `khat`, `status`, `calibration`, `covariance`, `K` and `batch_size`
     of the fit.
 
     Raises
     ------
     ValueError, TypeError
-        If X is not a finite real array with D columns, if `draws` is no positive integer, if
-        `chains` is neither, or if
-        the prior has a variable with the name of a dimension or of a derived variable.
+        If X is not a finite real array with D columns, if `draws` is not a positive integer, if
+        `chains` is neither of the two, or if a variable of the prior has the name of a dimension or
+        of a derived variable.
     """
     draws, seed = as_count(draws, "draws"), as_seed(seed)
-    if chains not in ("one", "restarts"):
+    if chains not in get_args(Chains):
         raise ValueError(f"chains must be 'one' or 'restarts'; got {chains!r}.")
     rows = None if X is None else as_new_rows(posterior, X)
     members = [posterior] if chains == "one" else restart_posteriors(posterior)
@@ -163,13 +177,13 @@ def to_inference_data(
     library, fit = _library_attributes(), _fit_attributes(posterior)
     own = {"posterior": library | fit}
     datasets = {name: _dataset(group, own.get(name, library)) for name, group in groups.items()}
-    return _container(datasets, library | fit)
+    return _as_container(datasets, library | fit)
 
 
 def _groups(
     posterior: Posterior, members: list[Posterior], rows: np.ndarray | None, draws: int, seed: int
 ) -> dict[str, Group]:
-    """All groups; each member is one chain."""
+    """Return all groups, in which the draws of each member are one chain."""
     sampled = [draw_standardized(member, draws, seed) for member in members]
     theta = _stack([in_data_units(m, s.theta) for m, s in zip(members, sampled, strict=True)])
     stats = _stack([log_densities(m, s)._asdict() for m, s in zip(members, sampled, strict=True)])
@@ -185,65 +199,74 @@ def _groups(
     if rows is None:
         return groups
     likelihood = np.stack([row_log_likelihood(posterior, s, rows) for s in sampled])
-    kept = np.arange(0, draws, max(1, -(-likelihood.size * posterior.D // _PREDICTIVE_NUMBERS)))
-    rng = np.random.default_rng([seed, 4])
-    root = covariances.covariance_factors(theta, posterior.covariance)
-    replicated = np.stack(
-        [
-            replicate_data(
-                theta["weights"][c, kept], theta["means"][c, kept], root[c, kept], len(rows), rng
-            )
-            for c in range(len(members))
-        ]
-    )
     return groups | {
         "observed_data": Group({"x": (("obs", "feature"), rows)}),
         "log_likelihood": Group({"x": ((*_DRAW, "obs"), likelihood)}),
-        "posterior_predictive": Group(
-            {"x": ((*_DRAW, "obs", "feature"), replicated)}, {"draw": kept}
-        ),
+        "posterior_predictive": _replicated(posterior, theta, len(rows), seed),
     }
 
 
+def _replicated(posterior: Posterior, theta: Mapping[str, np.ndarray], N: int, seed: int) -> Group:
+    """Return data sets of N rows under the draws [chain, S, ...], or under every second, ..."""
+    weights, means = theta["weights"], theta["means"]
+    factors = covariance_factors(theta, posterior.covariance)
+    chains, draws = weights.shape[:2]
+    numbers = chains * draws * N * posterior.D
+    every = max(1, -(-numbers // posterior.settings.memory.posterior_predictive))  # rounded up
+    kept = np.arange(0, draws, every)
+    rng = np.random.default_rng([seed, 4])
+    x = [
+        replicate_data(weights[c, kept], means[c, kept], factors[c, kept], N, rng)
+        for c in range(chains)
+    ]
+    return Group({"x": ((*_DRAW, "obs", "feature"), np.stack(x))}, {"draw": kept})
+
+
 def _stack(chains: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Arrays by name [S, ...] of each chain as arrays by name [chain, S, ...]."""
+    """Stack the arrays [S, ...] of each chain, by name, to arrays [chain, S, ...]."""
     return {name: np.stack([chain[name] for chain in chains]) for name in chains[0]}
 
 
 def _parameters(posterior: Posterior, theta: Mapping[str, np.ndarray]) -> Group:
-    """Draws by name [chain, S, ...], with the derived `sds`."""
-    taken = sorted(_RESERVED & theta.keys())
-    if taken:
-        raise ValueError(
-            f"the prior's variable '{taken[0]}' has a name that means something else in ArviZ's "
-            f"groups, as {sorted(_RESERVED)} do. Give it another name and fit again."
-        )
+    """Return the group of draws [chain, S, ...], by name, and of what is derived from them."""
+    check_variable_names(theta)
     form = posterior.covariance
-    matrix = _SPREAD_DIMS[form]
-    dims = _DIMS | dict.fromkeys(SCALE_VARIABLES, matrix)
+    scale_dims = _SCALE_DIMS[form]
+    dims = _DIMS | dict.fromkeys(SCALE_VARIABLES, scale_dims)
     variables = {}
     for name, values in theta.items():
         generic = tuple(f"{name}_dim_{i}" for i in range(values.ndim - 2))
         variables[name] = (_DRAW + dims.get(name, generic), values)
-    variables["sds"] = (_DRAW + _SDS_DIMS[form], covariances.standard_deviations(theta, form))
+    variables["sds"] = (_DRAW + _SDS_DIMS[form], standard_deviations(theta, form))
     if form in MATRIX_FORMS:
-        variables["covariances"] = (_DRAW + matrix, covariances.covariance_matrices(theta))
-        variables["correlations"] = (_DRAW + matrix, covariances.correlation_matrices(theta))
+        variables["covariances"] = (_DRAW + scale_dims, covariance_matrices(theta))
+        variables["correlations"] = (_DRAW + scale_dims, correlation_matrices(theta))
     return Group(variables)
 
 
-def _prior_draws(posterior: Posterior, draws: int, seed: int) -> dict[str, np.ndarray]:
-    """Draws of the prior by name [S, ...]: units, order of components and dtype of the posterior's.
+def check_variable_names(names: Iterable[str]) -> None:
+    """Raise if a variable of the prior has a name that the groups use for something else."""
+    taken = sorted(_RESERVED.intersection(names))
+    if taken:
+        raise ValueError(
+            f"the prior's variable '{taken[0]}' has the name of a dimension or of a derived "
+            f"variable in ArviZ's groups: one of {sorted(_RESERVED)}. Give it another name and fit "
+            "again."
+        )
 
-    The order matters for a prior that tells the components apart.
+
+def _prior_draws(posterior: Posterior, draws: int, seed: int) -> dict[str, np.ndarray]:
+    """Draw from the prior, in the units, dtype and order of components of the posterior: [S, ...].
+
+    The order matters for a prior that distinguishes the components.
     """
     sampled = posterior.prior.sample(draws, seed=stateless_seed(seed, salt="prior"))._asdict()
-    arranged = permute_components(posterior.problem.model, sampled, posterior.approximation.order)
-    return {name: v.numpy().astype(posterior.dtype) for name, v in arranged.items()}
+    permuted = permute_components(posterior.problem.model, sampled, posterior.approximation.order)
+    return {name: v.numpy().astype(posterior.dtype) for name, v in permuted.items()}
 
 
 def _library_attributes() -> dict[str, str]:
-    """What made the groups, and when; the names are those of ArviZ's schema where it has one."""
+    """Return versions and time, under the names of ArviZ's schema where it has one."""
     return {
         "created_at": datetime.datetime.now(datetime.UTC).isoformat(),
         "creation_library": "bgmm_jd",
@@ -259,7 +282,7 @@ def _library_attributes() -> dict[str, str]:
 
 
 def _fit_attributes(posterior: Posterior) -> dict[str, str | int | float]:
-    """How the fit went, as plain values, which netCDF keeps."""
+    """Return the diagnosis of the fit as plain values, which netCDF can store."""
     return {
         "elbo": posterior.elbo,
         "elbo_se": posterior.elbo_se,
@@ -273,7 +296,7 @@ def _fit_attributes(posterior: Posterior) -> dict[str, str | int | float]:
 
 
 def _dataset(group: Group, attributes: Mapping[str, Any]) -> xr.Dataset:
-    """The group with coordinates that count from 0."""
+    """Return the group as a data set, whose coordinates count from 0 unless they are given."""
     import xarray as xr
 
     coords = {
@@ -284,8 +307,8 @@ def _dataset(group: Group, attributes: Mapping[str, Any]) -> xr.Dataset:
     return xr.Dataset(dict(group.variables), coords | dict(group.coords), dict(attributes))
 
 
-def _container(datasets: Mapping[str, xr.Dataset], attributes: Mapping[str, Any]) -> Any:
-    """All groups in what the installed ArviZ takes for its functions."""
+def _as_container(datasets: Mapping[str, xr.Dataset], attributes: Mapping[str, Any]) -> Any:
+    """Return all groups in the container of the installed ArviZ."""
     if arviz_major_version() < 1:
         return import_arviz().InferenceData(attrs=attributes, **datasets)
     import xarray as xr

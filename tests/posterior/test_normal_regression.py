@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from known_components import make
+from known_components import make_components
 from scipy import stats
 
-from bgmm_jd.posterior.normal_mixtures import draw_labels_by_cdf, normal_log_density
 from bgmm_jd.posterior.normal_regression import (
     normalize_log_weights,
     partition_normals,
@@ -23,8 +22,8 @@ ROUNDING = 1e-9
     [([0], [1, 2, 3]), ([3, 1], [0, 2]), ([2, 0], [3]), ([2, 0, 3], [1]), ([1], [3, 0])],
 )
 def test_each_normal_is_regressed_as_in_the_textbook(given, wanted):
-    """Theorem 3.2.4 with the inverse written out; columns in neither part are summed out."""
-    components = make(S=2, K=3, D=4)
+    """Theorem 3.2.4 with the inverse written out; the others are summed out."""
+    components = make_components(S=2, K=3, D=4)
     x = np.random.default_rng(1).normal(scale=3.0, size=(5, len(given)))
     parts = partition_normals(*components, given, wanted)
     log_joint_label, means = regress_normals(parts, x)
@@ -48,8 +47,8 @@ def test_each_normal_is_regressed_as_in_the_textbook(given, wanted):
         np.testing.assert_allclose(factor @ factor.T, scale, rtol=ROUNDING, atol=ROUNDING)
 
 
-def test_nothing_given():
-    components = make(S=2, K=3, D=4)
+def test_means_and_weights_are_unchanged_if_nothing_is_given():
+    components = make_components(S=2, K=3, D=4)
     log_joint_label, means = regress_normals(
         partition_normals(*components, (), (2, 0)), np.zeros((1, 0))
     )
@@ -57,26 +56,15 @@ def test_nothing_given():
     np.testing.assert_array_equal(means, components.means[:, :, [2, 0]].reshape(1, 6, 2))
 
 
-def test_log_normal_and_standard_residuals():
-    covariances = make(S=1, K=4, D=3).covariances[0]
-    factors = np.linalg.cholesky(covariances)
-    residual = np.random.default_rng(2).normal(scale=3.0, size=(5, 4, 3))
-    log_density, z = normal_log_density(factors, residual)
-    for j, covariance in enumerate(covariances):
-        law = stats.multivariate_normal(cov=covariance)
-        np.testing.assert_allclose(log_density[:, j], law.logpdf(residual[:, j]), rtol=ROUNDING)
-        np.testing.assert_allclose(z[:, j] @ factors[j].T, residual[:, j], rtol=ROUNDING)
-
-
-def test_labels_by_bayes_theorem():
-    """Also far below the least number that is not zero, and for several draws by themselves."""
+def test_label_probabilities_follow_bayes_theorem():
+    """Also where densities underflow, and separately for each of several draws."""
     share = np.random.default_rng(3).dirichlet([1.0, 2.0, 3.0], size=(5, 2))
     log_joint_label = np.log(share) - 1e4 * np.arange(1, 11).reshape(5, 2, 1)
     found = np.exp(normalize_log_weights(log_joint_label, np.zeros((5, 1))))
     np.testing.assert_allclose(found, share, rtol=1e6 * EPS)  # the logarithms are of 1e5
 
 
-def test_no_label_where_no_density_can_be_told_from_zero():
+def test_rows_whose_log_density_overflows_are_an_error():
     log_joint_label = np.array([[[-1.0, -2.0], [-3.0, -np.inf]], [[-1.0, 0.0], [-np.inf, -np.inf]]])
     x = np.array([[1.0, 2.0], [3.0, 4.0]])
     found = np.exp(normalize_log_weights(log_joint_label[:1], x[:1]))
@@ -85,21 +73,10 @@ def test_no_label_where_no_density_can_be_told_from_zero():
         normalize_log_weights(log_joint_label, x)
 
 
-def test_a_component_of_weight_zero_has_no_label():
-    weights, means, covariances = make(S=1, K=2, D=2)
+def test_a_component_of_weight_zero_has_label_probability_zero():
+    weights, means, covariances = make_components(S=1, K=2, D=2)
     x = np.array([[1.0]])
     log_joint_label, _ = regress_normals(
         partition_normals(weights * [[0.0, 1.0]], means, covariances, [0], [1]), x
     )
     np.testing.assert_array_equal(np.exp(normalize_log_weights(log_joint_label, x)), [[0.0, 1.0]])
-
-
-def test_picked_labels_are_the_inverse_of_their_distribution_function():
-    probabilities = np.array([0.0, 0.25, 0.0, 0.5, 0.25, 0.0])
-    u = np.array([0.0, 0.1, 0.25, 0.74, 0.75, np.nextafter(1.0, 0.0)])
-    np.testing.assert_array_equal(draw_labels_by_cdf(probabilities, u), [1, 1, 3, 3, 4, 4])
-    several = np.stack([probabilities, probabilities[::-1]])
-    np.testing.assert_array_equal(
-        draw_labels_by_cdf(several, u[:, np.newaxis]),
-        np.stack([[1, 1, 3, 3, 4, 4], [1, 1, 2, 2, 4, 4]], axis=1),
-    )

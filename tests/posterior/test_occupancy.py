@@ -1,6 +1,6 @@
 """The number of occupied components against enumeration of all labellings of a few rows.
 
-Statistical tests have a false alarm of 1e-6 each, and fixed seeds.
+Statistical tests have a false alarm of 1e-6 each; the seeds are fixed.
 """
 
 import dataclasses
@@ -8,24 +8,24 @@ import itertools
 
 import numpy as np
 import pytest
+from changed_posteriors import with_data
 from scipy import stats
 
 from bgmm_jd.data.rows import Rows
-from bgmm_jd.posterior import normal_mixtures
 from bgmm_jd.posterior.occupancy import components_with_rows, occupied_components
 
 FALSE_ALARM = 1e-6
 
 
 def responsibilities(weights, means, precisions, rows):
-    """[N, K], by scipy."""
+    """Responsibilities [N, K] by scipy."""
     sd = np.asarray(precisions) ** -0.5
     density = stats.norm.pdf(rows[:, np.newaxis], means, sd).prod(axis=2) * weights
     return density / density.sum(axis=1, keepdims=True)
 
 
 def enumerated(r):
-    """The probability of each number of occupied components, over all K^N labellings: [K + 1]."""
+    """Probabilities of the numbers of occupied components, from all K^N labellings: [K + 1]."""
     N, K = r.shape
     result = np.zeros(K + 1)
     for labels in itertools.product(range(K), repeat=N):
@@ -34,7 +34,7 @@ def enumerated(r):
 
 
 def blocks_of(r, size):
-    """Of probabilities r [S, N, K], so many rows at a time."""
+    """Blocks [S, K, size] of probabilities r [S, N, K]."""
     for first in range(0, r.shape[1], size):
         yield r[:, first : first + size].swapaxes(1, 2)
 
@@ -49,7 +49,7 @@ THREE = responsibilities(
 
 
 @pytest.mark.parametrize("r", [TWO, THREE])
-def test_numbers_of_occupied_components_by_enumeration(r):
+def test_numbers_of_occupied_components_agree_with_enumeration(r):
     S, K = 40_000, r.shape[1]
     exact = enumerated(r)
     numbers = components_with_rows(blocks_of(np.tile(r, (S, 1, 1)), size=2), S, K, seed=3).sum(
@@ -61,80 +61,65 @@ def test_numbers_of_occupied_components_by_enumeration(r):
 
 
 @pytest.mark.parametrize("k", [0, 1, 2])
-def test_a_component_is_empty_if_every_row_is_elsewhere(k):
+def test_a_component_is_as_often_empty_as_all_rows_are_elsewhere(k):
     S = 40_000
     empty = (1 - THREE[:, k]).prod()
     found = components_with_rows(blocks_of(np.tile(THREE, (S, 1, 1)), size=3), S, 3, seed=4)[:, k]
     assert stats.binomtest(int((~found).sum()), S, empty).pvalue > FALSE_ALARM
 
 
-def test_how_rows_are_cut_does_not_matter():
+def test_occupied_components_do_not_depend_on_the_sizes_of_blocks():
     r = np.random.default_rng(5).dirichlet([1.0, 0.5, 0.02], size=(20, 50))
     whole = components_with_rows(blocks_of(r, size=50), 20, 3, seed=6)
     np.testing.assert_array_equal(components_with_rows(blocks_of(r, size=7), 20, 3, seed=6), whole)
-    assert 0 < whole.sum() < whole.size  # or it would be no test
+    assert 0 < whole.sum() < whole.size  # otherwise the test would be empty
 
 
-def test_no_more_rows_are_read_than_needed():
-    r = np.tile(np.eye(2), (5, 10, 1))  # rows in turn to either component
+def test_no_more_blocks_are_read_than_needed():
+    r = np.tile(np.eye(2), (5, 10, 1))  # rows belong to either component in turn
     blocks = blocks_of(r, size=2)
     assert components_with_rows(blocks, 5, 2, seed=0).all()
     assert len(list(blocks)) == 9
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_rare_labels_keep_their_probability(dtype):
-    """A probability of 1e-8, for which float32 has no room beside 1, is neither lost nor more."""
-    r = np.array([0.6, 0.4, 1e-8], dtype)
-    share = r.astype(float) / r.sum(dtype=float)
-    # Uniform draws at either side of the two edges.
-    first, last = share[0], 1 - share[2]
-    uniform = np.array([0.0, first - 1e-9, first + 1e-9, last - 1e-9, last + 1e-9, 1 - 2.0**-53])
-    labels = normal_mixtures.draw_labels(
-        np.repeat(r[np.newaxis, :, np.newaxis], len(uniform), axis=2), uniform[np.newaxis]
-    )
-    np.testing.assert_array_equal(labels, [[0, 0, 1, 1, 2, 2]])
-
-
 @pytest.fixture(scope="module")
 def with_doubtful_rows(two_clusters_posterior):
-    """The surrogate of a fit, with three rows that either component may hold; and these rows."""
-    inside = two_clusters_posterior.inside
+    """A fit whose rows are replaced by three between the components; and these rows."""
     values = np.array([[-0.1, 0.0], [0.0, 0.3], [0.05, -0.2]])
-    data = inside.data._replace(rows=Rows(values))
-    posterior = dataclasses.replace(
-        two_clusters_posterior, inside=inside._replace(data=data, weigh=False)
-    )
+    data = two_clusters_posterior.problem.data._replace(rows=Rows(values))
+    posterior = with_data(two_clusters_posterior, data)
+    calibration = posterior.approximation.calibration._replace(is_weighted=False)
+    approximation = dataclasses.replace(posterior.approximation, calibration=calibration)
+    posterior = dataclasses.replace(posterior, approximation=approximation)
     return posterior, data.standardization.shift + data.standardization.scale * values
 
 
-def test_rows_of_a_posterior(with_doubtful_rows):
-    """Against the exact mean given each theta, over all labellings of the rows."""
+def test_occupied_components_of_a_posterior_agree_with_enumeration(with_doubtful_rows):
+    """Against the mean over draws of the exact probabilities given each theta."""
     posterior, X = with_doubtful_rows
     S = 2_000
     found = occupied_components(posterior, draws=S, seed=8)
     draws = posterior.sample(S, seed=8)
     thetas = zip(*(draws[name] for name in ("weights", "means", "precisions")), strict=True)
     exact = np.mean([enumerated(responsibilities(*theta, X)) for theta in thetas], axis=0)
-    # Hoeffding: labels are independent given the thetas.
+    # Hoeffding's inequality: labels are independent given the draws of theta.
     allowed = np.sqrt(np.log(2 / FALSE_ALARM) / (2 * S))
     np.testing.assert_allclose(found, exact, atol=allowed)
-    assert allowed < exact[1] < 1 - allowed  # or it would be no test
+    assert allowed < exact[1] < 1 - allowed  # otherwise the test would be empty
     assert found.shape == (3,)
     assert found[0] == 0
     np.testing.assert_allclose(found.sum(), 1, rtol=1e-12)
 
 
-def test_a_row_without_weight_holds_no_component(with_doubtful_rows):
+def test_a_row_of_weight_zero_does_not_occupy_a_component(with_doubtful_rows):
     posterior, _ = with_doubtful_rows
-    data = posterior.inside.data
+    data = posterior.problem.data
     weighted = data._replace(rows=data.rows._replace(weight=np.array([0.0, 1.5, 0.0])))
-    inside = posterior.inside._replace(data=weighted)
-    found = occupied_components(dataclasses.replace(posterior, inside=inside), draws=50)
+    found = occupied_components(with_data(posterior, weighted), draws=50)
     np.testing.assert_array_equal(found, [0, 1, 0])
 
 
-def test_seeds_repeat(with_doubtful_rows):
+def test_equal_seeds_give_equal_results(with_doubtful_rows):
     posterior, _ = with_doubtful_rows
     first = occupied_components(posterior, seed=1)
     np.testing.assert_array_equal(occupied_components(posterior, seed=1), first)
@@ -145,7 +130,7 @@ def test_separate_clusters_are_all_occupied(two_clusters_posterior):
     np.testing.assert_array_equal(occupied_components(two_clusters_posterior, draws=50), [0, 0, 1])
 
 
-def test_bad_arguments(two_clusters_posterior):
+def test_bad_arguments_are_errors(two_clusters_posterior):
     with pytest.raises(ValueError, match="draws must be at least 1"):
         occupied_components(two_clusters_posterior, draws=0)
     with pytest.raises(TypeError, match="draws must be an integer"):

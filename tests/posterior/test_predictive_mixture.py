@@ -1,4 +1,4 @@
-"""Predictive mixtures against quadrature, scipy's normals and exact laws.
+"""Predictive mixtures against quadrature, scipy's normals and exact distributions.
 
 Statistical tests state their false-alarm rate; the seeds are fixed.
 """
@@ -8,17 +8,16 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from known_components import joint_density, make, select
-from scipy import integrate, optimize, stats
+from known_components import joint_density, make_components, select_components
+from scipy import integrate, stats
 
-from bgmm_jd.posterior import predictive_mixture as predictive_mixture_module
 from bgmm_jd.posterior.normal_mixtures import ComponentDraws
-from bgmm_jd.posterior.predictive_mixture import mixture_quantile, predictive_mixture
+from bgmm_jd.posterior.predictive_mixture import predictive_mixture
 
 FALSE_ALARM = 1e-6
 EPS = np.finfo(float).eps
-# Densities here come of some tens of operations on numbers of at most some thousands, and of
-# factors whose condition is at most some thousands.
+# Densities here are the result of some tens of operations on numbers of at most some thousands, and
+# on factors whose condition is at most some thousands.
 ROUNDING = 1e-9
 
 
@@ -26,9 +25,11 @@ def marginal(components, features):
     return predictive_mixture(components, (), np.zeros(0), tuple(features))
 
 
-def conditional(components, given, values):
+def conditional(components, given, values, **options):
     wanted = [d for d in range(components.means.shape[-1]) if d not in given]
-    return predictive_mixture(components, tuple(given), np.array(values, float), tuple(wanted))
+    return predictive_mixture(
+        components, tuple(given), np.array(values, float), tuple(wanted), **options
+    )
 
 
 # --- The distribution ---------------------------------------------------------------------
@@ -36,9 +37,9 @@ def conditional(components, given, values):
 
 @pytest.mark.parametrize("x", [-4.0, 0.3, 2.5])
 @pytest.mark.parametrize("given", [0, 1])
-def test_regression_by_quadrature(given, x):
+def test_conditional_of_two_features_agrees_with_quadrature(given, x):
     """Density, mean, sd and cdf of y given x by integrals of the joint density over y."""
-    components = make(S=3, K=2, D=2)
+    components = make_components(S=3, K=2, D=2)
     found = conditional(components, [given], [x])
 
     density = joint_density(components)
@@ -47,7 +48,7 @@ def test_regression_by_quadrature(given, x):
         return density([x, y] if given == 0 else [y, x])
 
     def integral(f, low=-20.0, high=20.0):
-        # In parts of some sds: quadrature over the line can miss a peak. No mean is beyond 10.
+        # In parts of some sds: over the whole line quadrature can miss a peak. No mean exceeds 10.
         parts = itertools.pairwise([low, *(e for e in range(-20, 20, 4) if low < e < high), high])
         return sum(integrate.quad(f, a, b, epsabs=1e-13, epsrel=1e-11)[0] for a, b in parts)
 
@@ -62,8 +63,8 @@ def test_regression_by_quadrature(given, x):
         np.testing.assert_allclose(found.cdf([y]), [integral(joint, high=y) / total], rtol=ROUNDING)
 
 
-def test_one_component_is_the_textbook_normal():
-    components = make(S=1, K=1, D=4)
+def test_conditional_of_one_component_is_the_textbook_normal():
+    components = make_components(S=1, K=1, D=4)
     mean, C = components.means[0, 0], components.covariances[0, 0]
     x, y = np.array([0.7, -1.2]), np.array([1.1, -0.4])
     given, wanted = [3, 1], [0, 2]
@@ -85,11 +86,11 @@ def test_one_component_is_the_textbook_normal():
     np.testing.assert_allclose(found.quantile(p), expected, rtol=ROUNDING)
 
 
-def test_marginal_is_the_mixture_of_the_blocks():
-    components = make(S=3, K=2, D=4)
+def test_marginal_is_the_mixture_of_the_blocks_of_its_features():
+    components = make_components(S=3, K=2, D=4)
     Y = np.random.default_rng(1).normal(scale=3.0, size=(7, 2))
     found = marginal(components, [2, 0])
-    expected = joint_density(select(components, D=[2, 0]))(Y)
+    expected = joint_density(select_components(components, D=[2, 0]))(Y)
     np.testing.assert_allclose(found.log_density(Y), np.log(expected), rtol=ROUNDING)
     np.testing.assert_allclose(found.weights, components.weights / 3, rtol=8 * EPS)
     np.testing.assert_array_equal(found.means, components.means[:, :, [2, 0]])
@@ -98,9 +99,9 @@ def test_marginal_is_the_mixture_of_the_blocks():
 
 
 @pytest.mark.parametrize("given", [[0], [2], [0, 1], [3, 1], [2, 0, 3]])
-def test_joint_is_marginal_times_conditional(given):
-    """log p(x, y) - log p(x) = log p(y given x), draws weighted as the predictive weights them."""
-    components = make(S=5, K=3, D=4)
+def test_joint_density_is_marginal_times_conditional(given):
+    """log p(x, y) - log p(x) = log p(y given x), with draws weighted by their density of x."""
+    components = make_components(S=5, K=3, D=4)
     X = np.random.default_rng(2).normal(scale=4.0, size=(20, 4))
     found = conditional(components, given, X[:, given])
     of_all = marginal(components, range(4)).log_density(X)
@@ -125,8 +126,8 @@ def test_draws_that_explain_x_count_for_more():
     np.testing.assert_allclose(found.mean(), np.diff(density) * 5.0 / density.sum(), rtol=16 * EPS)
 
 
-def test_moments_are_those_of_the_parts():
-    components = make(S=4, K=3, D=5)
+def test_mean_and_covariance_are_those_of_weights_means_and_covariances():
+    components = make_components(S=4, K=3, D=5)
     X = np.random.default_rng(3).normal(scale=3.0, size=(6, 2))
     found = conditional(components, [1, 4], X)
     w, m, C = found.weights, found.means, found.covariances
@@ -143,9 +144,9 @@ def test_moments_are_those_of_the_parts():
     np.testing.assert_allclose(found.sd(), variance**0.5, rtol=ROUNDING)
 
 
-def test_far_from_zero_in_narrow_units():
-    """A million sds from zero, and 1e12 between the features' units: the answer is only moved."""
-    components = make(S=2, K=2, D=3)
+def test_results_far_from_zero_in_narrow_units_are_only_shifted_and_scaled():
+    """A million sds from zero, and 1e12 between the scales of the features."""
+    components = make_components(S=2, K=2, D=3)
     shift, scale = np.array([1e6, -1e-6, 0.0]), np.array([1.0, 1e-12, 1e3])
     moved = ComponentDraws(
         components.weights,
@@ -161,24 +162,23 @@ def test_far_from_zero_in_narrow_units():
     np.testing.assert_allclose(after.sd() / 1e3, before.sd(), rtol=1e-7)
 
 
-def test_an_emptied_component_is_left_out():
-    components = make(S=2, K=3, D=2)
+def test_a_component_of_weight_zero_does_not_contribute():
+    components = make_components(S=2, K=3, D=2)
     weights = components.weights.copy()
     weights[:, 1] = 0.0
     weights /= weights.sum(axis=1, keepdims=True)
     empty = components._replace(weights=weights)
-    without = select(empty, K=[0, 2])
+    without = select_components(empty, K=[0, 2])
     a, b = conditional(empty, [0], [1.0]), conditional(without, [0], [1.0])
     np.testing.assert_allclose(a.log_density([2.0]), b.log_density([2.0]), rtol=ROUNDING)
     np.testing.assert_allclose(a.interval(), b.interval(), rtol=ROUNDING)
 
 
 @pytest.mark.parametrize("given", [[], [0], [2, 0]])
-def test_order_of_components_draws_and_features(given):
-    """Relabelled within each draw, draws in another order, features in another order."""
-    components = make(S=3, K=3, D=4)
+def test_results_do_not_depend_on_the_order_of_components_draws_and_features(given):
+    components = make_components(S=3, K=3, D=4)
     order = np.array([2, 3, 1, 0])
-    shuffled = select(select(components, S=[1, 2, 0], K=[2, 0, 1]), D=order)
+    shuffled = select_components(select_components(components, S=[1, 2, 0], K=[2, 0, 1]), D=order)
     place = {int(old): new for new, old in enumerate(order)}
     x = np.array([0.8, -1.7])[: len(given)]
     wanted = [d for d in range(4) if d not in given]
@@ -195,12 +195,12 @@ def test_order_of_components_draws_and_features(given):
     np.testing.assert_allclose(first.cdf(y), other.cdf(y), rtol=ROUNDING)
 
 
-def test_what_cannot_be_told_from_zero_is_told():
-    components = make(S=2, K=2, D=2)
+def test_values_whose_density_underflows_are_an_error():
+    components = make_components(S=2, K=2, D=2)
     found = conditional(components, [0], [[0.0], [1e200]])
     with pytest.raises(ValueError, match=r"\[1e\+200\] are so far from all components"):
         found.mean()
-    # Far, but not so far: the component that falls off most slowly has all the weight.
+    # Less far: the component whose density decreases most slowly has all the weight.
     far = conditional(components, [0], [1e100])
     assert far.weights.max() == 1.0
     assert np.isfinite(far.interval()).all()
@@ -211,7 +211,7 @@ def test_what_cannot_be_told_from_zero_is_told():
 
 @pytest.mark.parametrize("level", [0.1, 0.5, 0.9, 0.999])
 def test_interval_has_the_stated_probability(level):
-    found = conditional(make(S=4, K=3, D=3), [1], np.linspace(-6, 6, 9)[:, np.newaxis])
+    found = conditional(make_components(S=4, K=3, D=3), [1], np.linspace(-6, 6, 9)[:, np.newaxis])
     ends = found.interval(level)
     assert ends.shape == (9, 2, 2)
     low, high = found.cdf(ends[..., 0]), found.cdf(ends[..., 1])
@@ -219,61 +219,8 @@ def test_interval_has_the_stated_probability(level):
     np.testing.assert_allclose(high - low, level, rtol=ROUNDING)
 
 
-HARD = {
-    "far apart": ([0.5, 0.5], [-1e6, 1e6], [1.0, 1.0]),
-    "an outlier of small weight": ([1 - 1e-12, 1e-12], [0.0, 1e8], [1.0, 1.0]),
-    "a spike in a plain": ([0.3, 0.7], [0.0, 0.1], [1e-9, 1.0]),
-    "many": (np.full(50, 0.02), np.linspace(-9, 9, 50), np.geomspace(1e-3, 10, 50)),
-    "a weight of zero": ([0.0, 1.0], [-1e9, 2.0], [1.0, 3.0]),
-    "far from zero": ([0.4, 0.6], [1e9, 1e9 + 3], [1.0, 2.0]),
-}
-
-
-@pytest.mark.parametrize("case", HARD)
-def test_quantiles_by_another_root_finder(case):
-    weights, means, sds = (np.array(part, float) for part in HARD[case])
-    p = np.array([1e-9, 0.003, 0.29, 0.5, 0.5 + 1e-9, 0.65, 0.997, 1 - 1e-9])
-    wide = [np.broadcast_to(part, (len(p), len(part))) for part in (weights, means, sds)]
-    found = mixture_quantile(*wide, p)
-    assert (np.diff(found) >= 0).all()
-    law = stats.norm(means, sds)
-
-    def excess(y, level):
-        if level <= 0.5:
-            return weights @ law.cdf(y) - level
-        return (1.0 - level) - weights @ law.sf(y)
-
-    for level, y in zip(p, found, strict=True):
-        ends = law.ppf(level)
-        root = optimize.brentq(
-            excess, ends.min() - 1e-3, ends.max() + 1e-3, args=(level,), xtol=1e-300, rtol=4 * EPS
-        )
-        # As far as rounding of the cdf lets either know: its error over the density.
-        density = weights @ law.pdf(root)
-        level_error = 16 * EPS * min(level, 1 - level) * (1 + np.log(min(level, 1 - level)) ** 2)
-        known = level_error / density if density > 0 else np.inf
-        known += 16 * EPS * (abs(root) + np.abs(means[weights > 0]).max() + sds[weights > 0].max())
-        if case == "far apart" and level == 0.5:  # any value between the two is a median
-            assert excess(y, level) == 0
-        else:
-            assert abs(y - root) <= known
-
-
-def test_quantiles_do_not_touch_each_other():
-    """Easy and hard ones in one call, some settled long before others."""
-    pairs = [HARD[case] for case in HARD if case != "many"]
-    weights, means, sds = (np.array(part, float) for part in zip(*pairs, strict=True))
-    p = np.array([1e-9, 0.29, 0.5, 0.997])
-    together = mixture_quantile(*(part[:, np.newaxis] for part in (weights, means, sds)), p)
-    assert together.shape == (5, 4)
-    for row, alone in zip(together, zip(weights, means, sds, strict=True), strict=True):
-        for y, level in zip(row, p, strict=True):
-            found = mixture_quantile(*alone, np.array(level))
-            np.testing.assert_allclose(y, found, rtol=ROUNDING, atol=1e-18)
-
-
-def test_quantiles_invert_the_cdf():
-    found = marginal(make(S=5, K=3, D=2), [0, 1])
+def test_quantiles_are_the_inverse_of_the_cdf():
+    found = marginal(make_components(S=5, K=3, D=2), [0, 1])
     y = np.linspace(-5, 5, 11)
     p = found.cdf(np.column_stack([y, y]))
     for feature in range(2):
@@ -283,8 +230,8 @@ def test_quantiles_invert_the_cdf():
 # --- Shapes, blocks -----------------------------------------------------------------------
 
 
-def test_shapes_follow_the_values():
-    components = make(S=3, K=2, D=3)
+def test_shapes_of_results_follow_those_of_the_values():
+    components = make_components(S=3, K=2, D=3)
     for M in ((), (1,), (5,)):
         found = conditional(components, [0], np.zeros((*M, 1)))
         assert found.weights.shape == (*M, 3, 2)
@@ -306,8 +253,8 @@ def test_shapes_follow_the_values():
     assert marginal(components, [1]).cdf(np.zeros((0, 1))).shape == (0, 1)
 
 
-def test_rows_do_not_touch_each_other():
-    components = make(S=3, K=2, D=3)
+def test_results_of_a_row_do_not_depend_on_the_other_rows():
+    components = make_components(S=3, K=2, D=3)
     X = np.random.default_rng(4).normal(scale=3.0, size=(5, 1))
     Y = np.random.default_rng(5).normal(scale=3.0, size=(4, 5, 2))
     together = conditional(components, [1], X)
@@ -325,31 +272,32 @@ def test_rows_do_not_touch_each_other():
             np.testing.assert_allclose(of_all, of_one, rtol=ROUNDING, atol=ROUNDING)
 
 
-@pytest.mark.parametrize("chunk", [1, 40, 300])
+@pytest.mark.parametrize("budget", [1, 40, 300])
 @pytest.mark.parametrize("M", [(), (7,)])
-def test_blocks_join_without_a_seam(monkeypatch, chunk, M):
-    found = conditional(make(S=3, K=2, D=4), [1, 2], np.ones((*M, 2)) * np.arange(1, 3))
+def test_results_do_not_depend_on_the_memory_budget(budget, M):
+    components, values = make_components(S=3, K=2, D=4), np.ones((*M, 2)) * np.arange(1, 3)
+    whole = conditional(components, [1, 2], values)
+    in_blocks = conditional(components, [1, 2], values, budget=budget)
     Y = np.random.default_rng(6).normal(scale=3.0, size=(3, *M, 2))
-    asked = {
-        "weights": lambda: found.weights,
-        "means": lambda: found.means,
-        "mean": found.mean,
-        "sd": found.sd,
-        "covariance": found.covariance,
-        "log_density": lambda: found.log_density(Y),
-        "cdf": lambda: found.cdf(Y),
-        "quantile": lambda: found.quantile([0.1, 0.3, 0.8]),
-        "sample": lambda: found.sample(5, seed=1),
+    results = {
+        "weights": lambda law: law.weights,
+        "means": lambda law: law.means,
+        "mean": lambda law: law.mean(),
+        "sd": lambda law: law.sd(),
+        "covariance": lambda law: law.covariance(),
+        "log_density": lambda law: law.log_density(Y),
+        "cdf": lambda law: law.cdf(Y),
+        "quantile": lambda law: law.quantile([0.1, 0.3, 0.8]),
+        "sample": lambda law: law.sample(5, seed=1),
     }
-    whole = {name: answer() for name, answer in asked.items()}
-    monkeypatch.setattr(predictive_mixture_module, "_CHUNK", chunk)
-    for name, answer in asked.items():
-        np.testing.assert_allclose(answer(), whole[name], rtol=ROUNDING, err_msg=name)
+    for name, result in results.items():
+        found, expected = result(in_blocks), result(whole)
+        np.testing.assert_allclose(found, expected, rtol=ROUNDING, err_msg=name)
 
 
-def test_memory_is_bounded():
+def test_memory_of_many_rows_is_bounded():
     """40,000 rows x 200 components x 2 features: the means alone would be 16 million numbers."""
-    components = make(S=50, K=4, D=3)
+    components = make_components(S=50, K=4, D=3)
     X = np.linspace(-5, 5, 40_000)[:, np.newaxis]
     rows = [X[i] for i in (0, -1)]
     found = conditional(components, [0], X)
@@ -367,9 +315,9 @@ def test_memory_is_bounded():
 # --- Draws --------------------------------------------------------------------------------
 
 
-def test_sample_follows_the_mixture():
-    """Each feature by its cdf; and a sum across features, by the mixture of its normals."""
-    found = conditional(make(S=3, K=2, D=3), [1], [[-2.0], [1.5]])
+def test_draws_follow_the_mixture():
+    """Each feature by its cdf, and a sum of features by the mixture of its normals."""
+    found = conditional(make_components(S=3, K=2, D=3), [1], [[-2.0], [1.5]])
     draws = found.sample(20_000, seed=3)
     a = np.array([1.0, -2.0])
     w, m = found.weights, found.means @ a
@@ -389,17 +337,17 @@ def test_sample_follows_the_mixture():
 # --- As a value ---------------------------------------------------------------------------
 
 
-def test_repr():
-    law = conditional(make(S=4, K=2, D=3), [2, 0], [[0.5, 1.0], [1.5, 1.0]])
+def test_repr_names_features_rows_and_draws():
+    law = conditional(make_components(S=4, K=2, D=3), [2, 0], [[0.5, 1.0], [1.5, 1.0]])
     assert repr(law) == (
         "<PredictiveMixture: feature 1 given features 2, 0 in 2 rows, 4 draws of 2 components>"
     )
-    law = marginal(make(S=4, K=2, D=3), [0, 1])
+    law = marginal(make_components(S=4, K=2, D=3), [0, 1])
     assert repr(law) == "<PredictiveMixture: features 0, 1, 4 draws of 2 components>"
 
 
-def test_a_value_does_not_change():
-    law = conditional(make(S=4, K=2, D=3), [0], [[0.5], [1.5]])
+def test_arrays_and_attributes_are_read_only():
+    law = conditional(make_components(S=4, K=2, D=3), [0], [[0.5], [1.5]])
     with pytest.raises(ValueError, match="read-only"):
         law.values[0] = 1.0
     with pytest.raises(ValueError, match="read-only"):
@@ -413,27 +361,39 @@ def test_a_value_does_not_change():
     [
         (lambda law: law.log_density([1.0]), ValueError, r"last axis of 2.*got shape \(1,\)"),
         (lambda law: law.log_density(1.0), ValueError, r"last axis of 2.*got shape \(\)"),
-        (lambda law: law.log_density(np.zeros((4, 2))), ValueError, "the 3 rows given"),
+        (
+            lambda law: law.log_density(np.zeros((4, 2))),
+            ValueError,
+            "one point for each of the 3 given rows",
+        ),
         (lambda law: law.log_density([1.0, np.inf]), ValueError, "Y must be finite"),
         (lambda law: law.log_density(["a", "b"]), TypeError, "Y must hold real numbers"),
         (lambda law: law.cdf([1.0, np.nan]), ValueError, "Y must be numbers"),
-        (lambda law: law.cdf(np.zeros((4, 2))), ValueError, "the 3 rows given"),
+        (
+            lambda law: law.cdf(np.zeros((4, 2))),
+            ValueError,
+            "one point for each of the 3 given rows",
+        ),
         (lambda law: law.quantile(0.0), ValueError, "between 0 and 1, both excluded; got 0"),
         (lambda law: law.quantile([0.5, 1.0]), ValueError, "between 0 and 1, both excluded"),
         (lambda law: law.quantile(np.nan), ValueError, "between 0 and 1, both excluded"),
-        (lambda law: law.interval(1.0), ValueError, r"one number between 0 and 1; got 1\.0"),
+        (
+            lambda law: law.interval(1.0),
+            ValueError,
+            r"one number between 0 and 1, both excluded; got 1\.0",
+        ),
         (lambda law: law.interval([0.5, 0.9]), ValueError, "one number between 0 and 1"),
         (lambda law: law.sample(0), ValueError, "n must be at least 1"),
         (lambda law: law.sample(5, seed=-1), ValueError, "seed must not be negative"),
     ],
 )
-def test_bad_questions(call, error, message):
-    law = conditional(make(S=4, K=2, D=3), [0], [[1.0], [2.0], [3.0]])
+def test_bad_arguments_are_errors(call, error, message):
+    law = conditional(make_components(S=4, K=2, D=3), [0], [[1.0], [2.0], [3.0]])
     with pytest.raises(error, match=message):
         call(law)
 
 
-def test_infinity_has_a_cdf():
-    law = conditional(make(S=4, K=2, D=3), [0], [1.0])
+def test_cdf_of_infinity_is_zero_or_one():
+    law = conditional(make_components(S=4, K=2, D=3), [0], [1.0])
     assert law.cdf([-np.inf, 0.0])[0] == 0.0
     np.testing.assert_allclose(law.cdf([np.inf, np.inf]), 1.0, rtol=16 * EPS)  # sum of the weights

@@ -1,6 +1,7 @@
+"""The contents of a density plot, and that it does not change matplotlib's global state."""
+
 import ast
 import dataclasses
-import math
 import pathlib
 
 import matplotlib
@@ -9,11 +10,10 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot
 from matplotlib.figure import Figure
-from scipy import stats
 
 import bgmm_jd
-from bgmm_jd.posterior import normal_mixtures
-from bgmm_jd.posterior.normal_mixtures import ComponentDraws
+from bgmm_jd.posterior.normal_mixtures import average_component_densities, marginal_components
+from bgmm_jd.posterior.posterior import draw_components
 from bgmm_jd.reporting import density_plot
 from bgmm_jd.reporting.density_plot import plot_density
 
@@ -34,17 +34,6 @@ def space():
     return bgmm_jd.fit(clusters(4), 2, calibrate=False)
 
 
-def mixture(weights, means, covariances):
-    """One draw."""
-    return ComponentDraws(
-        *(np.asarray(v, np.float64)[np.newaxis] for v in (weights, means, covariances))
-    )
-
-
-STANDARD = mixture([1.0], [[0.0, 0.0]], [np.eye(2)])
-TWO = mixture([0.3, 0.7], [[0.0, 1.0], [-2.0, 3.0]], [[[2.0, 0.9], [0.9, 1.0]], 0.1 * np.eye(2)])
-
-
 def texts(ax):
     return [text.get_text() for text in ax.get_legend().get_texts()]
 
@@ -54,66 +43,15 @@ def pixels(ax):
     return np.asarray(ax.figure.canvas.buffer_rgba())
 
 
-def test_density_is_that_of_scipy():
-    points = np.random.default_rng(0).normal(size=(50, 2))
-    expected = [
-        weight * stats.multivariate_normal(mean, covariance).pdf(points)
-        for weight, mean, covariance in zip(*(v[0] for v in TWO), strict=True)
-    ]
-    np.testing.assert_allclose(
-        normal_mixtures.average_component_densities(TWO, points), expected, rtol=1e-10
-    )
-
-
-def test_density_is_the_posterior_predictive_one(line):
+def test_density_of_the_marginal_is_the_posterior_predictive_density(line):
     points = np.linspace(-3.0, 9.0, 40)[:, np.newaxis]
-    mine = normal_mixtures.average_component_densities(
-        density_plot._mixture(line, [0], draws=50, seed=3), points
-    ).sum(axis=0)
+    components = marginal_components(draw_components(line, 50, 3), [0])
+    found = average_component_densities(components, points).sum(axis=0)
     expected = np.exp(bgmm_jd.log_density(line, points, draws=50, seed=3))
-    np.testing.assert_allclose(mine, expected, rtol=1e-6)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-def test_predicted_rows_have_the_moments_of_the_mixture():
-    rows = normal_mixtures.sample_mixture(TWO, 100_000, np.random.default_rng(4))
-    weights, means, covariances = (v[0] for v in TWO)
-    mean = weights @ means
-    off = means - mean
-    covariance = np.tensordot(weights, covariances + off[:, :, None] * off[:, None], 1)
-    error = np.sqrt(np.diag(covariance) / len(rows))
-    assert (np.abs(rows.mean(axis=0) - mean) < 5.0 * error).all()
-    np.testing.assert_allclose(np.cov(rows.T), covariance, rtol=0.05)
-
-
-def test_regions_hold_what_they_say():
-    predicted = np.random.default_rng(3).standard_normal((4_000, 2))
-    # Of a standard normal in the plane, 2 pi density is uniform on (0, 1).
-    expected = (1.0 - np.array(density_plot._REGIONS)) / (2.0 * math.pi)
-    error = np.abs(density_plot._levels(STANDARD, predicted) - expected)
-    assert (error < 5.0 * 0.5 / math.sqrt(4_000) / (2.0 * math.pi)).all()
-
-
-def test_ellipses_lie_at_one_and_two_standard_deviations():
-    one, two = density_plot._ellipses(TWO.means[0, :1], TWO.covariances[0, :1])
-    inverse = np.linalg.inv(TWO.covariances[0, 0])
-    for outline, distance in ((one, 1.0), (two, 2.0)):
-        residual = outline - TWO.means[0, 0]
-        squares = np.einsum("ni,ij,nj->n", residual, inverse, residual)
-        np.testing.assert_allclose(squares, distance**2)
-
-
-def test_the_narrowest_component_has_grid_points():
-    narrow = mixture([0.5, 0.5], [[0.0], [1e4]], [[[1e-6]], [[1.0]]])
-    points = density_plot._axis_points((-1.0, 2e4), narrow, 0)
-    assert (np.abs(points) < 3e-3).sum() > 10
-
-
-def test_equal_values_still_have_a_view():
-    low, high = density_plot._view(np.full(5, 7.0), STANDARD, 0)
-    assert low < 7.0 < high
-
-
-def test_two_features(space):
+def test_two_features_are_drawn_with_rows_and_labels(space):
     ax = plot_density(space, clusters(4))
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("feature 0", "feature 1")
     assert "60 rows" in texts(ax)
@@ -121,7 +59,7 @@ def test_two_features(space):
     assert pixels(ax).std() > 0
 
 
-def test_chosen_features_with_names(space):
+def test_chosen_features_have_their_names(space):
     names = ["a", "b", "c", "d"]
     ax = plot_density(space, clusters(4), features=(3, 1), names=names)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("d", "b")
@@ -130,12 +68,12 @@ def test_chosen_features_with_names(space):
 
 
 @pytest.mark.parametrize("features", [2, (2,), np.int64(2)])
-def test_one_feature_of_several(space, features):
-    ax = plot_density(space, clusters(4), features)
+def test_one_feature_of_several_is_drawn_as_a_density(space, features):
+    ax = plot_density(space, clusters(4), features=features)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("feature 2", "density")
 
 
-def test_one_feature(line):
+def test_one_feature_is_drawn_with_a_normalised_histogram(line):
     ax = plot_density(line, clusters(1), names=["length (cm)"])
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("length (cm)", "density")
     assert {"60 rows", "predictive density", "90% credible band"} <= set(texts(ax))
@@ -144,16 +82,16 @@ def test_one_feature(line):
     assert heights @ widths == pytest.approx(1.0)
 
 
-def test_of_many_rows_some_are_shown(space):
+def test_of_many_rows_a_subset_is_shown(space):
     ax = plot_density(space, np.tile(clusters(4), (100, 1)))
     assert "4,000 of 6,000 rows" in texts(ax)
 
 
-def test_rows_far_from_the_posterior(space):
+def test_rows_far_from_the_posterior_can_be_drawn(space):
     pixels(plot_density(space, clusters(4) + 1e6))
 
 
-def test_the_axes_of_the_user(space):
+def test_given_axes_are_drawn_on_and_returned(space):
     mine = Figure().add_subplot()
     assert plot_density(space, clusters(4), ax=mine) is mine
 
@@ -163,7 +101,7 @@ def test_equal_seeds_draw_equal_figures(space):
     np.testing.assert_array_equal(first, second)
 
 
-def test_global_state_stays_as_it_is(space):
+def test_global_state_of_matplotlib_does_not_change(space):
     before = dict(matplotlib.rcParams), matplotlib.get_backend()
     plot_density(space, clusters(4))
     assert (dict(matplotlib.rcParams), matplotlib.get_backend()) == before
@@ -187,24 +125,24 @@ def test_matplotlib_is_not_imported_with_the_package():
         (TypeError, {"features": (0, 1.0)}, "integers"),
         (TypeError, {"features": True}, "integers"),
         (TypeError, {"features": "ab"}, "integers"),
-        (ValueError, {"names": ["a"]}, "each of the 4 columns"),
-        (ValueError, {"names": "abcd"}, "each of the 4 columns"),
+        (ValueError, {"names": ["a"]}, "one name for each of the 4 columns"),
+        (ValueError, {"names": "abcd"}, "one name for each of the 4 columns"),
         (ValueError, {"draws": 0}, "draws"),
     ],
 )
-def test_bad_arguments(space, error, arguments, message):
+def test_bad_arguments_are_errors(space, error, arguments, message):
     with pytest.raises(error, match=message):
         plot_density(space, clusters(4), **arguments)
 
 
-def test_no_row_has_the_features(space):
+def test_rows_without_the_features_shown_are_an_error(space):
     missing = dataclasses.replace(space, missing="marginalize")
     X = clusters(4)
     X[:, 1] = np.nan
-    with pytest.raises(ValueError, match=r"all features shown, \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"all features shown, \[0, 1\], are observed"):
         plot_density(missing, X)
 
 
-def test_bad_rows(space):
+def test_rows_with_other_columns_are_an_error(space):
     with pytest.raises(ValueError, match="4 columns"):
         plot_density(space, clusters(3))
