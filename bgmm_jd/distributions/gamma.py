@@ -30,7 +30,7 @@ class Gamma(tfd.Gamma):
 
     Constructor, properties, moments and divergences are those of `tfd.Gamma`. Draws are the same in
     eager mode, in a graph and under XLA; an integer `seed` determines them (see
-    `random.stateless_seed`). Draws are reparameterized to first order only: their second
+    `random.stateless_seed`). Draws are reparameterised to first order only: their second
     derivatives are not those of the path.
 
     A draw below the smallest normal float is raised to it and keeps its relative gradient.

@@ -14,7 +14,7 @@ class Normal(tfd.Normal):
     """Draw from a normal distribution, with the same draws in eager mode, in a graph and under XLA.
 
     Everything else is that of `tfd.Normal`. Draws are loc + scale * normal(...), hence
-    reparameterized; an integer `seed` determines them (see `random.stateless_seed`).
+    reparameterised; an integer `seed` determines them (see `random.stateless_seed`).
     """
 
     _antithetic = False

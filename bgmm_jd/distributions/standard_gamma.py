@@ -7,7 +7,7 @@ Draws
     For smaller a, a draw with concentration a + 10 is multiplied by powers of uniform draws: see
     `draw_standard_gamma`.
 Gradients
-    Implicit reparameterization: as a changes, z moves along its quantile. The speed has an
+    Implicit reparameterisation: as a changes, z moves along its quantile. The speed has an
     expansion in 1 / a that is uniform in z: see `path_elasticity`.
 Densities
     Written in deviations from the mean, so that no numbers of size a cancel: see `log_kernel`.
@@ -306,9 +306,9 @@ def _log_kernel_of_one_shape(
     far_value = tf.math.multiply_no_nan(log_w, concentration - 1.0) - concentration * s
 
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        pull = upstream * (1.0 + concentration * s)
+        scaled = upstream * (1.0 + concentration * s)
         deviance = tf.where(near, near_deviance, s - log_w)
-        return -pull / z, pull / mean, -upstream * deviance
+        return -scaled / z, scaled / mean, -upstream * deviance
 
     return tf.where(near, near_value, far_value), gradient
 

@@ -94,7 +94,7 @@ class StickBreaking(tfd.Distribution):
     If b[k] = a[k+1] + b[k+1] for all k < K - 1, it is that of a Dirichlet with concentrations
     (a[1], ..., a[K-1], b[K-1]).
 
-    Draws are the same in eager mode, in a graph and under XLA, and reparameterized to first order,
+    Draws are the same in eager mode, in a graph and under XLA, and reparameterised to first order,
     for concentrations from 0.05 to 1e8, as those of `dirichlet.Dirichlet` are. An integer `seed`
     determines them (see `random.stateless_seed`).
 

@@ -45,7 +45,7 @@ class Wishart(tfd.Distribution):
     """Draw from a Wishart without loops; the log density is accurate for large df.
 
     Draws are the same in eager mode, in a graph and under XLA; an integer `seed` determines them
-    (see `random.stateless_seed`). They are reparameterized to first order only: their second
+    (see `random.stateless_seed`). They are reparameterised to first order only: their second
     derivatives are not those of the path.
 
     The diagonal of a draw that is singular to the accuracy of its dtype is raised by some

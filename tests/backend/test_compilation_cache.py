@@ -1,4 +1,7 @@
-"""Compiled programs that outlive their process: each test's fits are in processes of their own."""
+"""Compiled programs on disk: later processes reuse them, and only safe folders are accepted.
+
+Each fit runs in a process of its own.
+"""
 
 import json
 import os
@@ -15,7 +18,7 @@ from bgmm_jd.backend import compilation_cache
 FIT = """
 import json, sys
 import bgmm_jd
-from bgmm_jd.examples import old_faithful
+from bgmm_jd.datasets import old_faithful
 bgmm_jd.keep_compiled(sys.argv[1])
 posterior = bgmm_jd.fit(old_faithful().X, 2, max_steps=40, restarts=1, calibrate=False)
 print(json.dumps([posterior.elbo, posterior.elbo_trace.tolist()]))
@@ -29,13 +32,13 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess:
 
 
 def programs(folder: Path) -> dict[str, int]:
-    """Each file below, and when it was written."""
+    """The programs in a folder, and when each was written."""
     return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*.pb")}
 
 
 @pytest.mark.slow
-def test_a_second_process_compiles_nothing(tmp_path):
-    """It finds every program, is as quiet as the first, and comes to the same."""
+def test_second_process_compiles_nothing_and_gives_the_same_fit(tmp_path):
+    """It finds every program, and writes nothing to standard error, as the first one."""
     folder = tmp_path / "programs"
     first = run(FIT, str(folder))
     kept = programs(folder)
@@ -50,12 +53,15 @@ def test_a_second_process_compiles_nothing(tmp_path):
 
 @pytest.fixture
 def not_started(monkeypatch):
-    """As in a process that has done nothing yet; the variable is put back."""
-    monkeypatch.setattr(compilation_cache, "_has_started", lambda: False)
+    """The state of a process in which TensorFlow has not started, with other flags set.
+
+    In this process it has, and starting another one takes seconds; the flags are put back.
+    """
+    monkeypatch.setattr(compilation_cache, "tensorflow_has_started", lambda: False)
     monkeypatch.setenv("TF_XLA_FLAGS", "--tf_xla_clustering_debug=false")
 
 
-def test_other_flags_stay(not_started, tmp_path):
+def test_other_flags_are_kept_and_an_earlier_folder_is_replaced(not_started, tmp_path):
     for name in ("one", "other"):
         bgmm_jd.keep_compiled(tmp_path / name)
         kept, ours = os.environ["TF_XLA_FLAGS"].split()
@@ -65,7 +71,7 @@ def test_other_flags_stay(not_started, tmp_path):
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o777])
-def test_a_folder_that_others_can_write_to_is_refused(not_started, tmp_path, mode):
+def test_folder_that_others_can_write_to_is_refused(not_started, tmp_path, mode):
     folder = tmp_path / "programs"
     folder.mkdir()
     folder.chmod(mode)
@@ -74,23 +80,27 @@ def test_a_folder_that_others_can_write_to_is_refused(not_started, tmp_path, mod
     assert not compilation_cache.is_enabled()
 
 
-def test_a_path_with_blanks_is_refused(not_started, tmp_path):
+def test_path_with_blanks_is_refused(not_started, tmp_path):
     with pytest.raises(ValueError, match="no blanks"):
         bgmm_jd.keep_compiled(tmp_path / "my programs")
 
 
-def test_a_second_call_with_the_same_folder_is_none(not_started, tmp_path, monkeypatch):
+def test_second_call_with_the_same_folder_has_no_effect_after_the_start(
+    not_started, tmp_path, monkeypatch
+):
     """As in a notebook whose first cell is run again, after a fit."""
     bgmm_jd.keep_compiled(tmp_path)
-    monkeypatch.setattr(compilation_cache, "_has_started", lambda: True)
+    monkeypatch.setattr(compilation_cache, "tensorflow_has_started", lambda: True)
     bgmm_jd.keep_compiled(tmp_path)
     with pytest.raises(RuntimeError, match="before TensorFlow starts"):
         bgmm_jd.keep_compiled(tmp_path / "another")
 
 
-def test_too_late():
+def test_keep_compiled_is_refused_after_tensorflow_has_started():
     """A fit, or anything that makes a tensor, has started TensorFlow."""
+    assert not compilation_cache.is_enabled()
     bgmm_jd.mixture_prior(2, 1).sample(seed=0)
     with pytest.raises(RuntimeError, match="before TensorFlow starts"):
         bgmm_jd.keep_compiled("programs")
+    assert compilation_cache.tensorflow_has_started()
     assert not Path("programs").exists()

@@ -6,13 +6,9 @@ Kolmogorov-Smirnov tests raise a false alarm with probability 1e-6; the seeds ar
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_probability as tfp
 from scipy import stats
 
 from bgmm_jd.backend import random
-from bgmm_jd.distributions import normal as normal_module
-
-tfd = tfp.distributions
 
 FALSE_ALARM = 1e-6
 DTYPES = [tf.float32, tf.float64]
@@ -29,6 +25,10 @@ def eps(dtype):
     return np.finfo(dtype.as_numpy_dtype).eps
 
 
+def exponential(shape, seed, dtype=tf.float32):
+    return random.to_exponential(random.random_words(shape, seed, dtype))
+
+
 def extreme_words(dtype):
     """The lowest and the highest word."""
     unsigned = {tf.float32: np.uint32, tf.float64: np.uint64}[dtype]
@@ -36,12 +36,23 @@ def extreme_words(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("draw", [random.uniform, random.exponential, random.normal])
-def test_modes_agree(draw, dtype):
+def test_words_are_equal_in_every_mode_and_use_all_bits(dtype):
+    eager, graph, xla = in_every_mode(lambda seed: random.random_words([400, 3], seed, dtype), SEED)
+    np.testing.assert_array_equal(graph, eager)
+    np.testing.assert_array_equal(xla, eager)
+    bits = np.unpackbits(eager.numpy().reshape(-1, 1).view(np.uint8), axis=1).mean(axis=0)
+    assert len(bits) == 8 * eager.dtype.size
+    # A mean of 1,200 fair bits has sd 0.0144; 64 of them beyond 6 sds: a false alarm of 1e-7.
+    assert np.all(np.abs(bits - 0.5) < 6 * 0.0144)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("draw", [exponential, random.normal])
+def test_draws_agree_in_every_mode(draw, dtype):
     eager, graph, xla = in_every_mode(lambda seed: draw([400, 3], seed, dtype), SEED)
     assert eager.dtype == dtype
-    # The words are equal. The elementary functions are each good to a few units in the last place,
-    # and -log(u) near u = 1 to a few eps in absolute terms, as u itself is rounded there.
+    # The words are equal. The elementary functions are each accurate to a few units in the last
+    # place, and -log(u) near u = 1 to a few eps in absolute terms, as u itself is rounded there.
     tolerance = 8 * eps(dtype)
     np.testing.assert_allclose(graph, eager, rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(xla, eager, rtol=tolerance, atol=tolerance)
@@ -49,37 +60,35 @@ def test_modes_agree(draw, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    ("draw", "law"),
-    [
-        (random.uniform, stats.uniform),
-        (random.exponential, stats.expon),
-        (random.normal, stats.norm),
-    ],
+    ("draw", "expected"), [(exponential, stats.expon), (random.normal, stats.norm)]
 )
-def test_law(draw, law, dtype):
+def test_draws_follow_their_distribution(draw, expected, dtype):
     x = draw([200_000], SEED, dtype).numpy().astype(float)
-    assert stats.kstest(x, law.cdf).pvalue > FALSE_ALARM
+    assert stats.kstest(x, expected.cdf).pvalue > FALSE_ALARM
 
 
-def test_neighbours_are_uncorrelated():
+def test_neighbouring_draws_are_uncorrelated():
     x = random.normal([100_000], SEED).numpy()
     # A product of independent standard normals has mean 0 and sd 1; 4.9 sd: a false alarm of 1e-6.
     assert abs(np.mean(x[1:] * x[:-1])) < 4.9 / np.sqrt(len(x))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_uniform_is_open_and_symmetric(dtype):
-    low, high = random.to_uniform(extreme_words(dtype)).numpy()
-    assert 0 < low < high < 1
-    assert low == 1 - high
-    words = random.random_words([1000], SEED, dtype)
-    u = random.to_uniform(words).numpy()
-    antithetic = random.to_uniform(tf.bitwise.invert(words)).numpy()
-    np.testing.assert_array_equal(u + antithetic, 1)
+@pytest.mark.parametrize("count", [6, 7])
+def test_antithetic_normal_draws_are_exact_negatives(count):
+    x = random.normal([count, 2], SEED, tf.float64, antithetic=True).numpy()
+    half = (count + 1) // 2
+    np.testing.assert_array_equal(x[half:], -x[: count - half])
+    np.testing.assert_array_equal(x[:half], random.normal([half, 2], SEED, tf.float64))
+    np.testing.assert_array_equal(random.half_shape([count, 2]), [half, 2])
+
+
+def test_joined_pairs_drop_the_last_partner_of_an_odd_number():
+    joined = random.join_pairs(tf.constant([1, 2]), tf.constant([-1, -2]), 3)
+    np.testing.assert_array_equal(joined, [1, 2, -1])
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [(tf.float32, 32), (tf.float64, 64)])
-def test_tails_use_the_whole_word(dtype, bits):
+def test_outermost_draws_have_the_quantile_of_one_word(dtype, bits):
     cell = 2.0**-bits
     longest = random.to_exponential(extreme_words(dtype)).numpy()[0]
     np.testing.assert_allclose(longest, -np.log(cell / 2), rtol=4 * eps(dtype))
@@ -90,29 +99,29 @@ def test_tails_use_the_whole_word(dtype, bits):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_normal_quantiles_in_every_mode(dtype):
+def test_normal_quantiles_are_those_of_scipy_in_every_mode(dtype):
     """From the median to the last word, where `tf.math.ndtri` under XLA is infinite."""
     unsigned = extreme_words(dtype).dtype
     bits = 8 * unsigned.size
     tail = np.concatenate([np.geomspace(2.0 ** -(bits + 1), 0.4, 300), [0.42, 0.49, 0.5 - 1e-6]])
     magnitude = np.minimum(tail * 2.0**bits, 2.0 ** (bits - 1) - 1).astype(unsigned.as_numpy_dtype)
-    # What the magnitude is in the float type: rounded, so exact for the truth as well.
+    # The magnitude as a float of this dtype: rounded, and so exact for scipy as well.
     real = dtype.as_numpy_dtype
     tail = (magnitude.astype(real) + real(0.5)) * real(2.0) ** -bits
-    truth = stats.norm.isf(tail.astype(float))
+    exact = stats.norm.isf(tail.astype(float))
     for x in in_every_mode(random.to_normal, tf.constant(magnitude << 1)):
         # Some roundings in each of two polynomials, and in log, root and quotient. At the median
-        # 1/2 - p is exact, so the relative error stays.
-        np.testing.assert_allclose(x, truth, rtol=8 * eps(dtype))
+        # 1/2 - p is exact, so the bound on the relative error holds there too.
+        np.testing.assert_allclose(x, exact, rtol=8 * eps(dtype))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_extreme_words_give_finite_draws(dtype):
     words = extreme_words(dtype)
     assert np.all(np.isfinite(random.to_normal(words)))
-    exponential = random.to_exponential(words).numpy()
-    assert np.all(np.isfinite(exponential))
-    assert np.all(exponential >= 0)
+    x = random.to_exponential(words).numpy()
+    assert np.all(np.isfinite(x))
+    assert np.all(x >= 0)
 
 
 def test_other_dtypes_are_refused():
@@ -126,7 +135,7 @@ def test_integer_seeds_are_the_same_in_every_mode_and_call():
         np.testing.assert_array_equal(seed, seeds[0])
 
 
-def test_seeds_are_told_apart():
+def test_different_seeds_and_salts_give_different_pairs():
     distinct = [0, 1, -1, 2**31, 2**32, 2**40, (3, 7)]
     pairs = {tuple(random.stateless_seed(seed).numpy()) for seed in distinct}
     assert len(pairs) == len(distinct)
@@ -135,7 +144,7 @@ def test_seeds_are_told_apart():
 
 
 @pytest.mark.parametrize("numbers", [{"along": 1}, {"across": 1}, {"along": 1, "across": -1}])
-def test_seeds_side_by_side_have_unrelated_draws(numbers):
+def test_neighbouring_seeds_have_unrelated_draws(numbers):
     """A correlation of 100,000 pairs has sd 0.0032; a false alarm of 1e-6 at 4.9 of them."""
     x = random.normal([100_000], SEED).numpy()
     y = random.normal([100_000], random.offset_seed(SEED, **numbers)).numpy()
@@ -143,52 +152,20 @@ def test_seeds_side_by_side_have_unrelated_draws(numbers):
     assert abs(np.mean((x**2 - 1) * (y**2 - 1))) < 4.9 * 2 / np.sqrt(len(x))
 
 
-def test_folded_seeds_are_near_no_other():
-    """So that those made from them by `offset`, for steps and members, are all different."""
+def test_folded_seeds_are_far_from_each_other():
+    """So that those derived from them by `offset_seed`, for steps and variables, all differ."""
     found = np.array([random.fold_in(SEED, n) for n in range(50)], np.int64)
-    apart = np.abs(found[:, np.newaxis] - found).max(axis=-1)
+    distance = np.abs(found[:, np.newaxis] - found).max(axis=-1)
     # Two of them are this near with probability 2e-7.
-    assert apart[~np.eye(50, dtype=bool)].min() > 2**20
+    assert distance[~np.eye(50, dtype=bool)].min() > 2**20
 
 
 def test_offset_seeds_are_the_same_in_every_mode():
-    """At the end of the range of integers too, where they start again."""
+    """Also at the end of the range of integers, where they wrap around."""
     last = tf.constant([2**31 - 1, -5])
     for seed in in_every_mode(lambda: random.offset_seed(last, 2, across=1)):
         np.testing.assert_array_equal(seed, [-(2**31) + 1, -4])
 
 
-def test_no_seed_is_fresh_randomness():
+def test_missing_seed_gives_a_new_one_at_each_call():
     assert not np.array_equal(random.stateless_seed(None), random.stateless_seed(None))
-
-
-def test_normal_is_a_tfd_normal():
-    normal = normal_module.Normal(loc=tf.zeros([3]), scale=2.0)
-    assert isinstance(normal, tfd.Normal)
-    assert type(normal).__name__ == "Normal"
-    assert normal.reparameterization_type == tfd.FULLY_REPARAMETERIZED
-    copy = normal.copy(scale=1.0)
-    assert type(copy) is normal_module.Normal
-    assert copy.scale == 1.0
-    np.testing.assert_array_equal(tfd.kl_divergence(normal, normal), tf.zeros([3]))
-
-
-def test_normal_draws_in_every_mode():
-    def draw(loc, scale):
-        return normal_module.Normal(loc, scale).sample([4], seed=3)
-
-    loc, scale = tf.constant([[0.0], [10.0]]), tf.constant([1.0, 1e-3, 5.0])
-    eager, graph, xla = in_every_mode(draw, loc, scale)
-    assert eager.shape == [4, 2, 3]
-    assert len(np.unique(eager)) == eager.numpy().size
-    np.testing.assert_allclose(graph, eager, rtol=8 * eps(tf.float32), atol=1e-6)
-    np.testing.assert_allclose(xla, eager, rtol=8 * eps(tf.float32), atol=1e-6)
-
-
-def test_normal_is_reparameterized():
-    loc, scale = tf.Variable(1.0), tf.Variable(2.0)
-    with tf.GradientTape() as tape:
-        x = normal_module.Normal(loc, scale).sample(seed=SEED)
-    by_loc, by_scale = tape.gradient(x, [loc, scale])
-    assert by_loc == 1.0
-    np.testing.assert_allclose(by_scale, (x - loc) / scale, rtol=8 * eps(tf.float32))

@@ -120,7 +120,7 @@ def test_matrix_coordinates_are_the_squares_of_cholesky_coordinates(D):
     y = np.random.default_rng(5).normal(size=(4, size))
     factors = cholesky_coordinates().forward(y).numpy()
     np.testing.assert_array_equal(factors, np.tril(factors))
-    # The coordinates of the diagonal are its logs: y sorted is that of logs and other elements.
+    # The coordinates are the logs of the diagonal and the elements below it, in an order of TFP's.
     diagonal = np.einsum("...ii->...i", factors)
     logs = np.concatenate([np.log(diagonal), factors[:, *np.tril_indices(D, -1)]], axis=1)
     np.testing.assert_allclose(np.sort(logs), np.sort(y), rtol=1e-13)

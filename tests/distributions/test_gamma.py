@@ -236,7 +236,7 @@ def test_gamma_log_prob_gradients_match_their_closed_form(concentration, rate, d
     own_error = 4 * eps(tf.float64) * a * (1 + w)
     assert np.all(np.abs(by_z - ((a - 1) / z - b)) < (bound * size + own_error) / z)
     assert np.all(np.abs(by_b - (a / b - z)) < (bound * size + own_error) / b)
-    # Terms of size |w - 1| and log w, and those of 1/a in the normalizer.
+    # Terms of size |w - 1| and log w, and those of 1/a in the normalising constant.
     size_a = 1 / a + np.abs(w - 1) + np.abs(np.log(w)) + mean_rounded
     exact_a = np.log(b * z) - special.digamma(a)
     bound_a = bound * size_a + 4 * eps(tf.float64) * np.abs(np.log(b * z))

@@ -1,4 +1,4 @@
-"""The normal distribution: the same draws in every mode, reparameterized, and antithetic pairs."""
+"""The normal distribution: the same draws in every mode, reparameterised, and antithetic pairs."""
 
 import numpy as np
 import pytest

@@ -1,20 +1,30 @@
-"""The Wishart distribution against truths that were computed another way.
+"""The Wishart distribution against truths that are computed another way.
 
-- Laws: scipy's distribution functions of quadratic forms, by Kolmogorov-Smirnov tests with a false
-  alarm of 1e-6 each.
-- Moments and gradients of expectations: exact values, within 5 standard errors (a false alarm of
-  6e-7 each).
-- Densities: scipy and tfd in float64; float32 against float64, within what rounding the matrices
-  does to them.
+- Distributions of draws: scipy's distribution functions of quadratic forms, by Kolmogorov-Smirnov
+  tests.
+- Moments and gradients of expectations: exact values.
+- Densities: scipy and tfd in float64; float32 against float64, within the effect of rounding the
+  matrices.
 - Natural gradients: second derivatives of the closed-form divergence.
 
-Seeds are fixed. Matrices are of float32 numbers, so that both dtypes see the same ones.
+See `numerical_checks` for false alarms and tolerances. Seeds are fixed. Matrices consist of float32
+numbers, so that both dtypes have the same ones.
 """
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+from numerical_checks import (
+    DTYPES,
+    FALSE_ALARM,
+    ROUNDINGS,
+    assert_mean,
+    eps,
+    has_loops,
+    in_every_mode,
+    kernel_size,
+)
 from scipy import special, stats
 from tensorflow_probability import distributions as tfd
 
@@ -24,34 +34,27 @@ from bgmm_jd.distributions.wishart import (
     AntitheticWishart,
     Wishart,
     WishartTriLOfCholesky,
+    product_with_transpose,
     wishart_natural_gradient,
 )
 
-FALSE_ALARM = 1e-6
-STANDARD_ERRORS = 5
-DTYPES = [tf.float32, tf.float64]
-ROUNDINGS = 8  # of each term of a sum
 SEED = tf.constant([2, 71], tf.int32)
 
 
-def eps(dtype):
-    return np.finfo(tf.as_dtype(dtype).as_numpy_dtype).eps
-
-
 def mean_tril(D, batch=(), seed=0):
-    """C of D correlated variables whose units are unlike: [*batch, D, D]."""
+    """C [*batch, D, D] of D correlated variables of different scales."""
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(*batch, D, 3 * D)) * 10.0 ** rng.uniform(-1, 1, size=(D, 1))
     C = np.linalg.cholesky(rows @ np.swapaxes(rows, -1, -2) / (3 * D))
     return C.astype(np.float32).astype(float)
 
 
-def law(df, C, dtype=tf.float64, family=Wishart):
+def make_wishart(df, C, dtype=tf.float64, family=Wishart):
     return family(tf.constant(df, dtype), tf.constant(C, dtype))
 
 
 def stock(df, C):
-    """The same by tfd, in float64: its scale matrix is C C^T / df."""
+    """The same distribution by tfd, in float64: its scale matrix is C C^T / df."""
     df = tf.convert_to_tensor(df, tf.float64)
     return tfd.WishartTriL(df, C / tf.sqrt(df)[..., tf.newaxis, tf.newaxis])
 
@@ -65,76 +68,66 @@ def outer_product(v):
     return v[..., :, np.newaxis] * v[..., np.newaxis, :]
 
 
-def in_every_mode(function, *args):
-    compiled = tf.function(function, jit_compile=True)
-    return [function(*args), tf.function(function)(*args), compiled(*args)]
-
-
-def assert_mean(values, expected):
-    """Over the first axis, elementwise."""
-    error = values.std(axis=0) / np.sqrt(len(values))
-    assert np.all(np.abs(values.mean(axis=0) - expected) < STANDARD_ERRORS * error)
-
-
 # Draws
 
 
 @pytest.mark.parametrize("family", [Wishart, AntitheticWishart])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("df", [2.125, 2.5, 3.0, 7.0, 300.0, 1e6, 1e8])
-def test_laws_of_quadratic_forms(df, dtype, family):
+def test_quadratic_forms_of_draws_follow_chi_square_distributions(df, dtype, family):
     """v'Xv / v'Mv and v'M^-1 v / v'X^-1 v are chi-squares over df (Muirhead 1982, section 3.2).
 
-    Of mirrored pairs each half is tested for itself, as partners depend on each other.
+    Each half is tested separately, as antithetic partners depend on each other.
     """
     n, D = 20_000, 3
     C = mean_tril(D)
-    L = whitened(law(df, C, dtype, family).sample(n, seed=1), C)
+    L = whitened(make_wishart(df, C, dtype, family).sample(n, seed=1), C)
     direction = np.array([0.6, -0.64, 0.48])  # of length 1
     forward = np.sum((direction @ L) ** 2, axis=-1)
     backward = 1 / np.sum(np.linalg.solve(L, direction[:, np.newaxis]) ** 2, axis=(-2, -1))
-    # What is near what this dtype cannot tell from zero is spread over its share of the law. Not
-    # too near: a rounding of X along its last axis counts 1 / cos^2 as much along the direction.
+    # Values below a floor, which this dtype cannot represent accurately, are spread over the
+    # probability below it. The floor is far above eps, because a rounding of X along its last axis
+    # counts 1 / cos^2 as much along the direction.
     floor = eps(dtype) ** 0.25
-    spread = np.random.default_rng(0).uniform(size=n)
+    uniform = np.random.default_rng(0).uniform(size=n)
     for ratio, k in ((forward, df), (backward, df - D + 1)):
         chi_square = stats.gamma(k / 2, scale=2 / df)
-        u = np.where(ratio < floor, spread * chi_square.cdf(floor), chi_square.cdf(ratio))
+        u = np.where(ratio < floor, uniform * chi_square.cdf(floor), chi_square.cdf(ratio))
         for half in (u[: n // 2], u[n // 2 :]):
             assert stats.kstest(half, "uniform").pvalue > FALSE_ALARM
 
 
 @pytest.mark.parametrize("df", [3.5, 40.0])
-def test_sample_moments(df):
+def test_sample_moments_match_the_exact_moments(df):
     D = 4
     C = mean_tril(D)
-    member = law(df, C)
-    x = member.sample(50_000, seed=2).numpy()
-    mean = member.mean().numpy()
+    distribution = make_wishart(df, C)
+    x = distribution.sample(50_000, seed=2).numpy()
+    mean = distribution.mean().numpy()
     assert_mean(x, mean)
-    assert_mean((x - mean) ** 2, member.variance().numpy())
+    assert_mean((x - mean) ** 2, distribution.variance().numpy())
     expected = np.sum(special.digamma((df - np.arange(D)) / 2) + np.log(2 / df))
     assert_mean(2 * np.log(np.linalg.det(whitened(x, C))), expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_moments_are_those_of_tfd(dtype):
+def test_mean_and_variance_are_those_of_tfd(dtype):
     df, C = np.array([[5.0], [1e6]]), mean_tril(4, (3,))
-    member, expected = law(df, C, dtype), stock(df, C)
+    distribution, expected = make_wishart(df, C, dtype), stock(df, C)
     for moment in ("mean", "variance", "stddev"):
-        found = getattr(member, moment)()
+        found = getattr(distribution, moment)()
         assert found.dtype == dtype
         assert found.shape == [2, 3, 4, 4]
-        truth = np.broadcast_to(getattr(expected, moment)(), found.shape)
-        # An element of C C^T may be small by cancellation, beside its row and its column.
-        size = np.sqrt(np.einsum("...ii->...i", truth))
+        exact = np.broadcast_to(getattr(expected, moment)(), found.shape)
+        # An element of C C^T may be small by cancellation, relative to its row and its column.
+        size = np.sqrt(np.einsum("...ii->...i", exact))
         allowed = ROUNDINGS * eps(dtype) * outer_product(size)
-        assert np.all(np.abs(found - truth) <= allowed)
+        assert np.all(np.abs(found - exact) <= allowed)
 
 
 @pytest.mark.parametrize("D", [1, 3, 16])
-def test_every_draw_has_a_cholesky_factor_and_a_density(D):
-    """Even where many of them would round to a singular matrix."""
+def test_nearly_singular_draws_have_a_cholesky_factor_and_a_density(D):
+    """For df at which many draws would round to a singular matrix."""
 
     def draw(df, C):
         with tf.GradientTape() as tape:
@@ -149,7 +142,7 @@ def test_every_draw_has_a_cholesky_factor_and_a_density(D):
             assert np.all(np.isfinite(values))
 
 
-def test_every_draw_has_a_cholesky_factor_under_xla():
+def test_nearly_singular_draws_have_a_cholesky_factor_under_xla():
     D = 16
     C = tf.constant(mean_tril(D), tf.float32)
 
@@ -161,12 +154,24 @@ def test_every_draw_has_a_cholesky_factor_under_xla():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_modes_agree(dtype):
+def test_product_with_transpose_raises_the_diagonal_of_singular_matrices_only(dtype):
+    regular = np.array([[2.0, 0.0], [1.0, 3.0]])
+    singular = np.array([[2.0, 0.0], [1.0, 1e-9]])
+    factors = tf.constant(np.stack([regular, singular]), dtype)
+    found = product_with_transpose(factors, 2).numpy()
+    np.testing.assert_array_equal(found[0], regular @ regular.T)
+    expected = np.array([[4.0, 2.0], [2.0, 1.0]]) + 2 * eps(dtype) * np.diag([4.0, 1.0])
+    np.testing.assert_allclose(found[1], expected, rtol=eps(dtype))
+    assert np.all(np.isfinite(tf.linalg.cholesky(found)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_draws_and_gradients_agree_in_every_mode(dtype):
     C = mean_tril(3, (5,))
-    scale = np.sqrt(np.sum(C**2, axis=-1))  # the roots of the M_ii
+    scale = np.sqrt(np.sum(C**2, axis=-1))  # square roots of the M_ii
 
     def draw(df):
-        df = tf.broadcast_to(df, [200, 5])  # each its own, as sums over draws would hide much
+        df = tf.broadcast_to(df, [200, 5])  # one for each draw: sums would hide differences
         with tf.GradientTape() as tape:
             tape.watch(df)
             x = Wishart(df, tf.constant(C, dtype)).sample(seed=SEED)
@@ -175,7 +180,7 @@ def test_modes_agree(dtype):
 
     df = np.array([2.25, 4.0, 30.0, 1e4, 1e6])
     (x, by_df), *others = in_every_mode(draw, tf.constant(df, dtype))
-    # As in `test_gamma`: roundings of the log of a draw, which reaches that of the smallest float.
+    # As for Gamma draws: roundings of the log of a draw, which may reach log(tiny).
     tolerance = ROUNDINGS * eps(dtype) * -np.log(np.finfo(dtype.as_numpy_dtype).tiny)
     roots = np.sqrt(tf.linalg.diag_part(x))
     size = np.sum(roots / scale, axis=-1) ** 2
@@ -193,13 +198,10 @@ def test_graph_has_no_loops():
         return tape.gradient(x, [df, C])
 
     specs = tf.TensorSpec([None], tf.float32), tf.TensorSpec([None, 3, 3], tf.float32)
-    kinds = {
-        operation.type for operation in draw.get_concrete_function(*specs).graph.get_operations()
-    }
-    assert not any("While" in kind or "If" in kind for kind in kinds)
+    assert not has_loops(draw, *specs)
 
 
-def test_draws_of_unknown_batch_shape():
+def test_draws_of_unknown_batch_shape_are_those_of_a_known_one():
     @tf.function(input_signature=[tf.TensorSpec(None), tf.TensorSpec([None, 2, 2])])
     def draw(df, C):
         return Wishart(df, C).sample(4, seed=SEED)
@@ -208,31 +210,31 @@ def test_draws_of_unknown_batch_shape():
     np.testing.assert_allclose(draw(5.0, C), Wishart(5.0, C).sample(4, seed=SEED), rtol=1e-4)
 
 
-def test_broadcast_parameters_get_their_own_draws():
+def test_broadcast_parameters_have_draws_of_their_own():
     x = Wishart(4.0, tf.eye(2, batch_shape=[50])).sample(seed=SEED).numpy()
     assert len(np.unique(x[:, 1, 0])) == len(np.unique(x[:, 1, 1])) == 50
 
 
-# Mirrored pairs
+# Antithetic pairs
 
 
-def test_partners_are_mirror_images():
+def test_antithetic_partners_are_mirrored_below_the_diagonal():
     df, D = 50.0, 3
     C = mean_tril(D)
-    L = whitened(law(df, C, family=AntitheticWishart).sample(2_000, seed=4), C)
+    L = whitened(make_wishart(df, C, family=AntitheticWishart).sample(2_000, seed=4), C)
     first, second = L[:1_000], L[1_000:]
     rows, columns = np.tril_indices(D, -1)
     np.testing.assert_allclose(
         first[:, rows, columns], -second[:, rows, columns], atol=1e3 * eps(tf.float64)
     )
-    # log L_ii^2 is linear in its normal draw but for a square, whose share of the variance is
-    # 1 / (18 d), d = (df - 2) / 2 - 1/3; and one draw in 300 has taken another candidate.
+    # log L_ii^2 is linear in its normal draw except for a square, whose share of the variance is
+    # 1 / (18 d), d = (df - 2) / 2 - 1/3; and one draw in 300 has accepted another candidate.
     logs = 2 * np.log(np.stack([np.linalg.det(first), np.linalg.det(second)]))
     assert np.corrcoef(logs)[0, 1] < -0.98
 
 
-def test_an_odd_number_of_mirrored_draws():
-    x = law(5.0, np.eye(2), family=AntitheticWishart).sample(5, seed=SEED)
+def test_odd_number_of_antithetic_draws_leaves_out_one_partner():
+    x = make_wishart(5.0, np.eye(2), family=AntitheticWishart).sample(5, seed=SEED)
     assert x.shape == [5, 2, 2]
     assert len(np.unique(x[:, 1, 0])) == 5
 
@@ -241,7 +243,7 @@ def test_an_odd_number_of_mirrored_draws():
 
 
 @pytest.mark.parametrize("df", [25.0, 300.0, 1e5])
-def test_gradient_by_df_keeps_the_quantiles(df):
+def test_gradient_by_df_keeps_the_quantiles_of_the_elements(df):
     """From df = 22 on, where all the Gamma draws are of concentrations above 10."""
     n, D = 500, 3
     C = tf.constant(mean_tril(D))
@@ -258,13 +260,13 @@ def test_gradient_by_df_keeps_the_quantiles(df):
         if i > j:
             np.testing.assert_allclose(found, -element / 2, atol=1e-10)
         else:
-            # 1e-6 is what `gamma.path_elasticity` promises; the differences are good to 1e-8.
+            # `path_elasticity` states an error of 1e-6; that of the differences is 1e-8.
             moved = element / 2 * log_quantile_slope(element**2, df, i)
             np.testing.assert_allclose(found, moved, atol=2e-6)
 
 
 def log_quantile_slope(square, df, i):
-    """dlog(L_ii^2) / dlog df along its quantile, by central differences of scipy's."""
+    """dlog(L_ii^2) / dlog df along its quantile, by central differences of scipy's quantiles."""
     p = stats.gamma((df - i) / 2, scale=2 / df)
     upper = square > 1
     tail = np.where(upper, p.sf(square), p.cdf(square))
@@ -277,7 +279,7 @@ def log_quantile_slope(square, df, i):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("df", [3.5, 6.0, 40.0, 1e4, 1e6])
-def test_gradients_of_expectations_by_df(df, dtype):
+def test_gradients_by_df_have_the_derivatives_of_expectations_as_means(df, dtype):
     """At a fixed mean, E[X] does not depend on df; E log|X| and E tr (M^-1 X)^2 do."""
     n, D = 20_000, 3
     C = tf.constant(mean_tril(D), dtype)
@@ -293,29 +295,29 @@ def test_gradients_of_expectations_by_df(df, dtype):
     # By the variances of the elements, E tr (M^-1 X)^2 = D + D (D + 1) / df.
     trigammas = special.polygamma(1, (df - np.arange(D)) / 2)
     expected = [np.sum(trigammas) / 2 - D / df, -D * (D + 1) / df**2, 0.0]
-    for value, truth in zip(values, expected, strict=True):
-        assert_mean(value, truth)
+    for value, exact in zip(values, expected, strict=True):
+        assert_mean(value, exact)
 
 
 @pytest.mark.parametrize("family", [Wishart, AntitheticWishart])
-def test_gradient_by_the_mean(family):
-    """Draws are quadratic in C, so that central differences are exact at any step."""
+def test_gradient_by_the_mean_matches_central_differences(family):
+    """Draws are quadratic in C, so that central differences are exact for any step."""
     D = 4
     C = mean_tril(D)
-    pull = np.random.default_rng(5).normal(size=(6, D, D))
+    weight = np.random.default_rng(5).normal(size=(6, D, D))
 
-    def pulled(C):
-        return tf.reduce_sum(pull * family(tf.constant(7.0, tf.float64), C).sample(6, seed=SEED))
+    def weighted_sum(C):
+        return tf.reduce_sum(weight * family(tf.constant(7.0, tf.float64), C).sample(6, seed=SEED))
 
     with tf.GradientTape() as tape:
         point = tf.constant(C)
         tape.watch(point)
-        value = pulled(point)
+        value = weighted_sum(point)
     found = tape.gradient(value, point)
     for i, j in zip(*np.tril_indices(D), strict=True):
         step = np.zeros((D, D))
         step[i, j] = 0.1
-        expected = (pulled(tf.constant(C + step)) - pulled(tf.constant(C - step))) / 0.2
+        expected = (weighted_sum(tf.constant(C + step)) - weighted_sum(tf.constant(C - step))) / 0.2
         np.testing.assert_allclose(found[i, j], expected, rtol=1e-9, atol=1e-9 * np.abs(value))
 
 
@@ -323,7 +325,7 @@ def test_gradient_by_the_mean(family):
 
 
 def log_prob_by_scipy(x, df, C):
-    """The log density and the size of the terms that it is made of; x [n, D, D]."""
+    """The log density of x [n, D, D], and the size of the terms that it is the sum of."""
     D = len(C)
     scale = C @ C.T / df
     value = stats.wishart(df, scale).logpdf(np.moveaxis(x, 0, -1)).reshape(len(x))
@@ -337,15 +339,15 @@ def log_prob_by_scipy(x, df, C):
 @pytest.mark.parametrize("above", [-0.5, 0.0, 3.3, 100.0, 1e4, 1e6])
 def test_log_prob_is_that_of_scipy(D, above):
     df, C = D + above, mean_tril(D)
-    x = law(D + 20.0, C).sample(10, seed=6).numpy()  # mostly far out
+    x = make_wishart(D + 20.0, C).sample(10, seed=6).numpy()  # mostly far out
     if above > 1:
-        x = np.concatenate([x, law(df, C).sample(10, seed=7), [C @ C.T]])
-    truth, size = log_prob_by_scipy(x, df, C)
-    # Determinants and solutions are good to some D roundings; C C^T has lost as much.
+        x = np.concatenate([x, make_wishart(df, C).sample(10, seed=7), [C @ C.T]])
+    exact, size = log_prob_by_scipy(x, df, C)
+    # Determinants and solutions have errors of some D roundings, and so has C C^T.
     allowed = ROUNDINGS * D * eps(tf.float64) * size
     if above < 1e3:
-        assert np.all(allowed < 1e-10 * (1e3 + np.abs(truth)))  # or it would be no test
-    assert np.all(np.abs(law(df, C).log_prob(x) - truth) < allowed)
+        assert np.all(allowed < 1e-10 * (1e3 + np.abs(exact)))  # or the bound would be no test
+    assert np.all(np.abs(make_wishart(df, C).log_prob(x) - exact) < allowed)
 
 
 @pytest.mark.parametrize("D", [1, 4])
@@ -353,24 +355,24 @@ def test_log_prob_is_that_of_scipy(D, above):
 def test_gradients_of_log_prob_are_those_of_tfd(D, df):
     C = tf.constant(mean_tril(D))
     df = tf.constant(df, tf.float64)
-    x = law(D + 20.0, C).sample(5, seed=8)
+    x = make_wishart(D + 20.0, C).sample(5, seed=8)
     gradients = []
-    for member in (Wishart, stock):
+    for make in (Wishart, stock):
         with tf.GradientTape() as tape:
             tape.watch([x, df, C])
-            log_prob = member(df, C).log_prob(x)
+            log_prob = make(df, C).log_prob(x)
         by_x, by_df, by_C = tape.gradient(log_prob, [x, df, C])
-        # Free of units, and without what is above the diagonal of C.
+        # Multiplied by C to be free of scales, and without elements above the diagonal.
         whitened_by_x = tf.matmul(C, tf.matmul(by_x, C), transpose_a=True)
         whitened_by_C = tf.linalg.band_part(tf.matmul(C, by_C, transpose_a=True), -1, 0)
         gradients.append([whitened_by_x, by_df, whitened_by_C])
-    # Sums of terms of size df, a few dozen each; L^-1 brings in a factor that is below 100 here.
+    # Sums of a few dozen terms of size df; L^-1 contributes a factor that is below 100 here.
     for found, expected in zip(*gradients, strict=True):
         np.testing.assert_allclose(found, expected, atol=1e4 * eps(tf.float64) * df)
 
 
 def value_and_gradient(df, C, x):
-    """log_prob [...] and its derivative by x [..., D, D], with C taken out."""
+    """log_prob [...], and its derivative by W [..., D, D], where x = C W C^T."""
     with tf.GradientTape() as tape:
         tape.watch(x)
         log_prob = Wishart(df, C).log_prob(x)
@@ -379,18 +381,18 @@ def value_and_gradient(df, C, x):
 
 
 @pytest.mark.parametrize("D", [2, 16])
-def test_float32_keeps_its_digits(D):
-    """An error is that of a few roundings of x and C, however large df.
+def test_log_prob_in_float32_has_the_error_of_a_few_roundings_for_large_df(D):
+    """Of roundings of x and C, whatever df.
 
     Cholesky's decomposition and triangular solves give the exact results for matrices with D
-    roundings in each element, which add up as the root of D. What one rounding in each does is
-    seen in float64. (The terms of the usual formula are 1e8 at D = 16 and df = 1e6, so that in
-    float32 it is off by nats.)
+    roundings in each element, which add up as the square root of D. The effect of one rounding in
+    each element is computed in float64. (The terms of the usual formula are 1e8 at D = 16 and
+    df = 1e6, so that its error in float32 is several nats.)
     """
     df = D + np.array([1.5, 30.0, 1e4, 1e6])
     C = mean_tril(D)
-    x = law(df, C, tf.float32).sample(10, seed=9).numpy().astype(float)
-    truth = [v.numpy() for v in value_and_gradient(*map(tf.constant, (df, C, x)))]
+    x = make_wishart(df, C, tf.float32).sample(10, seed=9).numpy().astype(float)
+    exact = [v.numpy() for v in value_and_gradient(*map(tf.constant, (df, C, x)))]
 
     rng = np.random.default_rng(10)
     squares = [0.0, 0.0]
@@ -400,34 +402,31 @@ def test_float32_keeps_its_digits(D):
         moved_x = x * (1 + eps(tf.float32) * noise)
         moved_C = C * (1 + eps(tf.float32) * rng.normal(size=(D, D)))
         moved = value_and_gradient(*map(tf.constant, (df, moved_C, moved_x)))
-        squares = [s + (m - t) ** 2 for s, m, t in zip(squares, moved, truth, strict=True)]
+        squares = [s + (m - e) ** 2 for s, m, e in zip(squares, moved, exact, strict=True)]
     sensitivity = [np.sqrt(s / 20) for s in squares]
 
     L = whitened(x, C)
     each = ROUNDINGS * eps(tf.float32)
     roundings = (
         each * sizes_of_terms(df, C, L),
-        # The gradient's last steps are products of matrices of this size.
-        each * D * np.abs(truth[1]).max(axis=(-2, -1), keepdims=True),
+        # The last steps of the gradient are products of matrices of this size.
+        each * D * np.abs(exact[1]).max(axis=(-2, -1), keepdims=True),
     )
     narrow = [tf.constant(v, tf.float32) for v in (df, C, x)]
     compiled = tf.function(value_and_gradient, jit_compile=True)
     for mode in (value_and_gradient(*narrow), compiled(*narrow)):
-        for found, exact, one, sums in zip(mode, truth, sensitivity, roundings, strict=True):
-            assert np.all(np.abs(found - exact) <= 5 * np.sqrt(D) * one + sums)
+        for found, value, one, sums in zip(mode, exact, sensitivity, roundings, strict=True):
+            assert np.all(np.abs(found - value) <= 5 * np.sqrt(D) * one + sums)
 
 
 def sizes_of_terms(df, C, L):
-    """Of a log density, where L is that of x: the sum of the sizes of what is added up."""
+    """The sum of the sizes of the terms of a log density, where x = C L L^T C^T."""
     D = len(C)
     a = (df[:, np.newaxis] - np.arange(D)) / 2
     roots = np.einsum("...ii->...i", L)
     w = roots**2 * df[:, np.newaxis] / 2 / a
-    # See `kernel_size` in `test_gamma`.
-    far = np.where(np.abs(w - 1) < 0.25, 0.0, np.abs(a - 1) * np.abs(np.log(w)))
-    kernel = 1 + a * np.abs(w - 1) + far
     constants = np.abs(np.log(df / 2))[:, np.newaxis] + np.abs(np.log(2 * np.pi * a))
-    diagonal = kernel + constants + D * np.abs(np.log(roots))
+    diagonal = kernel_size(w, a) + constants + D * np.abs(np.log(roots))
     below = D * (D - 1) / 4 * np.abs(np.log(df / 2 / np.pi))
     squares = df / 2 * np.sum(np.tril(L, -1) ** 2, axis=(-2, -1))
     scale = (D + 1) * np.sum(np.abs(np.log(np.diag(C))))
@@ -436,11 +435,13 @@ def sizes_of_terms(df, C, L):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("df", [0.1, 3.0, 1e6])
-def test_one_dimension_is_a_gamma_distribution(df, dtype):
+def test_density_in_one_dimension_is_that_of_a_gamma(df, dtype):
     x = np.array([0.3, 1.9, 2.0, 2.1, 9.0])
-    found = law(df, [[np.sqrt(2.0)]], dtype).log_prob(tf.constant(x.reshape(-1, 1, 1), dtype))
+    found = make_wishart(df, [[np.sqrt(2.0)]], dtype).log_prob(
+        tf.constant(x.reshape(-1, 1, 1), dtype)
+    )
     expected = Gamma(tf.constant(df / 2, tf.float64), df / 2 / 2.0).log_prob(x).numpy()
-    # Rounding x, and the mean as a square: 10 roundings, each of which the slope makes larger.
+    # Rounding x, and the mean as a square: 10 roundings, each of them multiplied by the slope.
     slope = df / 2 * np.abs(x / 2 - 1) + 1
     logs = np.abs(np.log(df)) + np.abs(np.log(x))
     assert np.all(np.abs(found.numpy() - expected) < 10 * eps(dtype) * (ROUNDINGS * logs + slope))
@@ -452,7 +453,7 @@ SIZES = [0.05, 0.5, 2.0, 30.0, 1e3, 1e5]  # of df - (D - 1)
 
 
 def unpack(flat, D):
-    """df and C from unconstrained coordinates: u, and C row by row, with logs on its diagonal."""
+    """df and C from unconstrained coordinates: u, and C row by row with logs on its diagonal."""
     rows, columns = np.tril_indices(D)
     entries = tf.where(rows == columns, tf.exp(flat[1:]), flat[1:])
     C = tf.scatter_nd(np.stack([rows, columns], axis=-1), entries, [D, D])
@@ -460,7 +461,7 @@ def unpack(flat, D):
 
 
 def divergence(df, C, other_df, other_C):
-    """KL of two Wishart distributions with these degrees of freedom and means.
+    """Kullback-Leibler divergence of two Wishart distributions.
 
     ::
 
@@ -485,28 +486,28 @@ def divergence(df, C, other_df, other_C):
 
 
 def fisher(flat, D):
-    """The second derivative of the divergence by its second distribution, where both are one."""
+    """The second derivative of the divergence by its second distribution, where both are equal."""
     flat = tf.constant(flat)
-    still = unpack(flat, D)
+    fixed = unpack(flat, D)
     with tf.GradientTape(persistent=True) as second:
         second.watch(flat)
         with tf.GradientTape() as first:
             first.watch(flat)
-            value = divergence(*still, *unpack(flat, D))
+            value = divergence(*fixed, *unpack(flat, D))
         slope = first.gradient(value, flat)
     return second.jacobian(slope, flat, experimental_use_pfor=False).numpy()
 
 
 def coordinates(size, D):
-    """[1 + D (D + 1) / 2] at df = D - 1 + size."""
+    """Coordinates [1 + D (D + 1) / 2] at df = D - 1 + size."""
     C = mean_tril(D)
     C[np.diag_indices(D)] = np.log(np.diag(C))
     return np.concatenate([[np.log(size)], C[np.tril_indices(D)]])
 
 
-def natural_of(flat, gradient, D, dtype=tf.float64, junk=0.0):
+def natural_gradient_at(flat, gradient, D, dtype=tf.float64, above=0.0):
     df, C = (tf.cast(v, dtype) for v in unpack(tf.constant(flat), D))
-    by_C = np.full((D, D), junk)
+    by_C = np.full((D, D), above)
     by_C[np.tril_indices(D)] = gradient[1:]
     by_u, by_C = wishart_natural_gradient(
         df, C, tf.constant(gradient[0], dtype), tf.constant(by_C, dtype)
@@ -516,8 +517,8 @@ def natural_of(flat, gradient, D, dtype=tf.float64, junk=0.0):
     return np.concatenate([[by_u], by_C.numpy()[np.tril_indices(D)]]).astype(float)
 
 
-# The trigamma function is by a series cut at B_10: see `test_families`.
-CUT = 691 / 2730 / 8.0**11
+# The first omitted term of the series for the trigamma function, that of B_12 at 8.
+SERIES_ERROR = 691 / 2730 / 8.0**11
 
 
 @pytest.mark.parametrize("D", [1, 2, 4])
@@ -527,26 +528,26 @@ def test_natural_gradient_is_the_inverse_fisher_information(size, D):
     gradient = np.random.default_rng(11).normal(size=len(flat))
     F = fisher(flat, D)
     expected = np.linalg.solve(F, gradient)
-    # By differentiation F is off by some eps of its terms: for u, (size)^2 times trigammas and
-    # 1/df; for C, its own elements, of which df makes the largest.
+    # Differentiation leaves errors of some eps of the terms of F: for u, (size)^2 times trigammas
+    # and 1/df; for C, its own elements, of size df.
     root = np.sqrt(np.diag(F))
     root[0] = np.sqrt(D * (size + 1))
     error = 50 * D * eps(tf.float64) * np.outer(root, root)
-    error[0, 0] += CUT * D
+    error[0, 0] += SERIES_ERROR * D
     allowed = np.abs(np.linalg.inv(F)) @ error @ np.abs(expected)
-    assert np.all(allowed < 1e-5 * np.abs(expected).max())  # or it would be no test
-    assert np.all(np.abs(natural_of(flat, gradient, D) - expected) <= allowed)
+    assert np.all(allowed < 1e-5 * np.abs(expected).max())  # or the bound would be no test
+    assert np.all(np.abs(natural_gradient_at(flat, gradient, D) - expected) <= allowed)
 
 
 @pytest.mark.parametrize("D", [2, 16])
 @pytest.mark.parametrize("size", [1.0, 30.0, 1e6])
-def test_natural_gradient_in_float32(size, D):
+def test_natural_gradient_in_float32_matches_float64(size, D):
     flat = coordinates(size, D)
     gradient = np.random.default_rng(12).normal(size=len(flat))
-    found, expected = (natural_of(flat, gradient, D, dtype) for dtype in DTYPES)
-    # The information of u is a sum of positive terms, whose trigammas take some 50 roundings.
+    found, expected = (natural_gradient_at(flat, gradient, D, dtype) for dtype in DTYPES)
+    # The information of u is a sum of positive terms, whose trigammas have some 50 roundings.
     assert abs(found[0] - expected[0]) <= 100 * eps(tf.float32) * abs(expected[0])
-    # That of C is by two products of matrices.
+    # For C there are two products of matrices.
     df, C = (v.numpy() for v in unpack(tf.constant(flat), D))
     by_C = np.zeros((D, D))
     by_C[np.tril_indices(D)] = np.abs(gradient[1:])
@@ -558,17 +559,16 @@ def test_natural_gradient_in_float32(size, D):
     assert np.all(np.abs(found - expected)[1:] <= allowed)
 
 
-def test_natural_gradient_above_the_diagonal():
-    """What comes in there is not looked at; zeros come out."""
+def test_gradient_above_the_diagonal_does_not_change_the_natural_gradient():
     flat = coordinates(3.0, 3)
     gradient = np.arange(1.0, 8.0)
-    clean = natural_of(flat, gradient, 3)
-    for junk in (1.0, np.inf, np.nan):
-        np.testing.assert_array_equal(natural_of(flat, gradient, 3, junk=junk), clean)
+    clean = natural_gradient_at(flat, gradient, 3)
+    for above in (1.0, np.inf, np.nan):
+        np.testing.assert_array_equal(natural_gradient_at(flat, gradient, 3, above=above), clean)
 
 
-def test_natural_gradient_in_one_dimension():
-    """That of a Gamma of concentration df / 2: its log mean is 2 log C, with information df / 2."""
+def test_natural_gradient_in_one_dimension_is_that_of_a_gamma():
+    """Of concentration df / 2: its log mean is 2 log C, with information df / 2."""
     df = tf.constant([0.3, 7.0, 1e5], tf.float64)
     C = tf.constant([0.5, 1.0, 20.0], tf.float64)
     by_df, by_C = wishart_natural_gradient(
@@ -578,31 +578,31 @@ def test_natural_gradient_in_one_dimension():
     np.testing.assert_allclose(by_C[:, 0, 0], 1 / (2 * df), rtol=1e-14)
 
 
-def test_natural_gradient_of_a_batch_under_xla():
+def test_natural_gradient_of_a_batch_under_xla_is_that_of_each_member():
     df, C = tf.constant([[3.5], [90.0]]), tf.constant(mean_tril(3, (2, 4)), tf.float32)
     df = tf.broadcast_to(df, [2, 4])
     gradient = tf.constant(np.random.default_rng(13).normal(size=(2, 4, 3, 3)), tf.float32)
     batch = tf.function(wishart_natural_gradient, jit_compile=True)(df, C, df, gradient)
     for b in np.ndindex(2, 4):
         one = wishart_natural_gradient(df[b], C[b], df[b], gradient[b])
-        for whole, part in zip(batch, one, strict=True):
-            size = np.abs(part).max()
-            np.testing.assert_allclose(whole[b], part, atol=100 * eps(tf.float32) * size)
+        for found, expected in zip(batch, one, strict=True):
+            size = np.abs(expected).max()
+            np.testing.assert_allclose(found[b], expected, atol=100 * eps(tf.float32) * size)
 
 
-# As a member of the TFP families
+# As a distribution of the TFP families
 
 
-def test_wishart_is_a_tfd_distribution():
+def test_wishart_has_the_shapes_slices_and_copies_of_a_tfd_distribution():
     C = mean_tril(3, (4,))
-    member = Wishart(df=tf.constant([[5.0], [7.0]]), mean_tril=tf.constant(C, tf.float32))
-    assert member.reparameterization_type == tfd.FULLY_REPARAMETERIZED
-    assert member.batch_shape == [2, 4]
-    assert member.event_shape == [3, 3]
-    np.testing.assert_array_equal(member.batch_shape_tensor(), [2, 4])
-    np.testing.assert_array_equal(member.event_shape_tensor(), [3, 3])
+    distribution = Wishart(df=tf.constant([[5.0], [7.0]]), mean_tril=tf.constant(C, tf.float32))
+    assert distribution.reparameterization_type == tfd.FULLY_REPARAMETERIZED
+    assert distribution.batch_shape == [2, 4]
+    assert distribution.event_shape == [3, 3]
+    np.testing.assert_array_equal(distribution.batch_shape_tensor(), [2, 4])
+    np.testing.assert_array_equal(distribution.event_shape_tensor(), [3, 3])
     assert set(Wishart.parameter_properties()) == {"df", "mean_tril"}
-    part = member[1, 2:]
+    part = distribution[1, 2:]
     assert type(part) is Wishart
     assert part.batch_shape == [2]
     np.testing.assert_array_equal(part.mean_tril, C[2:].astype(np.float32))
@@ -615,36 +615,37 @@ def test_wishart_is_a_tfd_distribution():
 
 
 @pytest.mark.parametrize("family", [Wishart, AntitheticWishart])
-def test_factors_are_those_of_the_matrices(family):
-    """As `tfd.WishartTriL` has it: the draws are factors, and the density that of the matrices."""
+def test_cholesky_draws_are_factors_of_the_draws_with_the_same_density(family):
+    """As in `tfd.WishartTriL`, the density remains that of the matrices."""
     df, C = np.array([4.0, 90.0]), mean_tril(3, (2,))
-    whole = law(df, C, family=family)
-    factors = whole.copy(input_output_cholesky=True)
-    root = factors.sample(6, seed=SEED).numpy()
-    np.testing.assert_array_equal(root, np.tril(root))
-    x = root @ root.swapaxes(-1, -2)
-    np.testing.assert_allclose(whole.sample(6, seed=SEED), x, rtol=1e-13)
+    matrices = make_wishart(df, C, family=family)
+    factors = matrices.copy(input_output_cholesky=True)
+    cholesky = factors.sample(6, seed=SEED).numpy()
+    np.testing.assert_array_equal(cholesky, np.tril(cholesky))
+    x = cholesky @ cholesky.swapaxes(-1, -2)
+    np.testing.assert_allclose(matrices.sample(6, seed=SEED), x, rtol=1e-13)
     expected = stock(df, C).copy(input_output_cholesky=True)
     shorter = WishartTriLOfCholesky(**expected.parameters)
-    for found in (factors.log_prob(root), shorter.log_prob(root)):
-        np.testing.assert_allclose(found, expected.log_prob(root), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(factors.log_prob(root), whole.log_prob(x), rtol=1e-10)
+    for found in (factors.log_prob(cholesky), shorter.log_prob(cholesky)):
+        np.testing.assert_allclose(found, expected.log_prob(cholesky), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(factors.log_prob(cholesky), matrices.log_prob(x), rtol=1e-10)
     bijector = factors.experimental_default_event_space_bijector()
-    np.testing.assert_allclose(bijector(bijector.inverse(tf.identity(root))), root, rtol=1e-13)
+    back = bijector(bijector.inverse(tf.identity(cholesky)))
+    np.testing.assert_allclose(back, cholesky, rtol=1e-13)
 
 
-@pytest.mark.parametrize("of_factors", [False, True])
-def test_nothing_above_the_diagonal_of_the_mean_is_looked_at(of_factors):
-    """An optimizer that does not know its geometry may move what is there."""
+@pytest.mark.parametrize("input_output_cholesky", [False, True])
+def test_elements_above_the_diagonal_of_the_mean_are_ignored(input_output_cholesky):
+    """An optimiser such as Adam may change them."""
     C = tf.constant(mean_tril(3))
     above = C + tf.linalg.band_part(tf.ones_like(C), 0, -1) - tf.eye(3, dtype=C.dtype)
     with tf.GradientTape() as tape:
         tape.watch(above)
-        member = Wishart(tf.constant(7.0, tf.float64), above, of_factors)
-        draws = member.sample(4, seed=SEED)
-        density = member.log_prob(draws)
+        distribution = Wishart(tf.constant(7.0, tf.float64), above, input_output_cholesky)
+        draws = distribution.sample(4, seed=SEED)
+        density = distribution.log_prob(draws)
         total = tf.reduce_sum(density) + tf.reduce_sum(draws**2)
-    clean = Wishart(tf.constant(7.0, tf.float64), C, of_factors)
+    clean = Wishart(tf.constant(7.0, tf.float64), C, input_output_cholesky)
     np.testing.assert_array_equal(draws, clean.sample(4, seed=SEED))
     np.testing.assert_allclose(density, clean.log_prob(draws), rtol=1e-14)
     gradient = tape.gradient(total, above).numpy()
@@ -652,8 +653,8 @@ def test_nothing_above_the_diagonal_of_the_mean_is_looked_at(of_factors):
     assert np.all(gradient[np.tril_indices(3)] != 0.0)
 
 
-def test_event_space_bijector():
-    bijector = law(5.0, np.eye(3)).experimental_default_event_space_bijector()
+def test_default_bijectors_map_zeros_to_the_identity_matrix():
+    bijector = make_wishart(5.0, np.eye(3)).experimental_default_event_space_bijector()
     point = tf.constant([0.3, -1.0, 0.5, 2.0, -0.2, 0.7], tf.float64)
     x = bijector.forward(point)
     assert np.all(np.linalg.eigvalsh(x) > 0)
@@ -664,18 +665,18 @@ def test_event_space_bijector():
 
 
 @pytest.mark.parametrize("seed", [5, SEED, (1, 2), None])
-def test_seeds_and_shapes(seed):
-    member = tfd.Independent(Wishart(5.0, tf.eye(2, batch_shape=[3, 4])), 2)
-    x, log_prob = member.experimental_sample_and_log_prob([5, 6], seed=seed)
+def test_draws_have_sample_and_batch_shape_for_every_kind_of_seed(seed):
+    distribution = tfd.Independent(Wishart(5.0, tf.eye(2, batch_shape=[3, 4])), 2)
+    x, log_prob = distribution.experimental_sample_and_log_prob([5, 6], seed=seed)
     assert x.shape == [5, 6, 3, 4, 2, 2]
     assert log_prob.shape == [5, 6]
-    np.testing.assert_allclose(log_prob, member.log_prob(x), rtol=1e-5)
+    np.testing.assert_allclose(log_prob, distribution.log_prob(x), rtol=1e-5)
 
 
-def test_integer_seeds_repeat():
-    member = Wishart(5.0, np.eye(2))
-    np.testing.assert_array_equal(member.sample(3, seed=9), member.sample(3, seed=9))
-    assert not np.array_equal(member.sample(3, seed=9), member.sample(3, seed=10))
+def test_integer_seed_determines_draws():
+    distribution = Wishart(5.0, np.eye(2))
+    np.testing.assert_array_equal(distribution.sample(3, seed=9), distribution.sample(3, seed=9))
+    assert not np.array_equal(distribution.sample(3, seed=9), distribution.sample(3, seed=10))
 
 
 def test_deferred_parameters_receive_gradients():
@@ -683,16 +684,16 @@ def test_deferred_parameters_receive_gradients():
         [4.0, 500.0], tfp.bijectors.Chain([tfp.bijectors.Shift(1.0), tfp.bijectors.Exp()])
     )
     C = tfp.util.TransformedVariable(tf.eye(2), tfp.bijectors.FillScaleTriL())
-    member = Wishart(df, C)
-    assert len(member.trainable_variables) == 2
+    distribution = Wishart(df, C)
+    assert len(distribution.trainable_variables) == 2
     with tf.GradientTape() as tape:
-        loss = tf.reduce_mean(member.log_prob(tf.eye(2) + member.sample(10, seed=SEED)))
-    for gradient in tape.gradient(loss, member.trainable_variables):
+        loss = tf.reduce_mean(distribution.log_prob(tf.eye(2) + distribution.sample(10, seed=SEED)))
+    for gradient in tape.gradient(loss, distribution.trainable_variables):
         assert np.all(np.isfinite(gradient))
         assert np.all(gradient != 0)
 
 
-def test_joint_distribution_under_xla():
+def test_joint_distribution_runs_under_xla():
     C = tf.constant(mean_tril(2, (3,)), tf.float32)
 
     def model():

@@ -1,0 +1,152 @@
+"""Ways to run a function: what is traced, what is shared by the process, and what is cached."""
+
+import logging
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from bgmm_jd.backend import execution
+
+tfd = tfp.distributions
+
+CACHE_FLAG = "--tf_xla_persistent_cache_directory=unused"
+STARTUP_LINE = b"2026-01-01 00:00:00.000000: W file.cc:1] a start-up line\n"
+
+
+@pytest.mark.parametrize("mode", execution.EXECUTIONS)
+def test_compiled_function_returns_what_the_function_returns(mode):
+    program = execution.compiled(lambda x, y: {"sum": x + y, "product": x * y}, mode)
+    found = program(tf.constant([1.0, 2.0]), tf.constant([3.0, 5.0]))
+    np.testing.assert_array_equal(found["sum"], [4.0, 7.0])
+    np.testing.assert_array_equal(found["product"], [3.0, 10.0])
+
+
+@pytest.mark.parametrize(("mode", "calls"), [("xla", 2), ("graph", 2), ("eager", 4)])
+def test_compiled_function_is_traced_once_per_shape(mode, calls):
+    called = []
+
+    def function(x):
+        called.append(x)
+        return x + 1.0
+
+    program = execution.compiled(function, mode)
+    for size in (2, 2, 3, 2):
+        np.testing.assert_array_equal(program(tf.zeros([size])), np.ones(size))
+    assert len(called) == calls
+
+
+@pytest.mark.parametrize(("mode", "runs"), [("xla", False), ("graph", True), ("eager", True)])
+def test_only_xla_refuses_an_operation_that_it_cannot_compile(mode, runs):
+    program = execution.compiled(lambda x: tf.strings.length(tf.strings.as_string(x)), mode)
+    if runs:
+        assert program(tf.constant(1234)) == 4
+    else:
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            program(tf.constant(1234))
+
+
+def test_eager_mode_runs_inner_functions_eagerly_and_restores_the_setting():
+    @tf.function
+    def inner():
+        return tf.executing_eagerly()
+
+    assert not inner()
+    assert execution.compiled(inner, "eager")()
+    assert not tf.config.functions_run_eagerly()
+
+
+def test_eager_mode_restores_the_setting_after_an_error():
+    def fails():
+        raise RuntimeError("inner error")
+
+    with pytest.raises(RuntimeError, match="inner error"):
+        execution.compiled(fails, "eager")()
+    assert not tf.config.functions_run_eagerly()
+
+
+def logs_a_line(x):
+    """Write a start-up line whenever it is traced."""
+    os.write(2, STARTUP_LINE)
+    return 2.0 * x
+
+
+def test_first_call_of_a_program_from_the_cache_is_quiet_and_later_ones_are_not(monkeypatch, capfd):
+    monkeypatch.setenv("TF_XLA_FLAGS", CACHE_FLAG)
+    program = execution.compiled(logs_a_line, "xla")
+    np.testing.assert_array_equal(program(tf.ones([2])), [2.0, 2.0])
+    assert "a start-up line" not in capfd.readouterr().err
+    np.testing.assert_array_equal(program(tf.ones([3])), [2.0, 2.0, 2.0])
+    assert "a start-up line" in capfd.readouterr().err
+
+
+def test_programs_are_not_filtered_without_a_cache(monkeypatch, capfd):
+    monkeypatch.setenv("TF_XLA_FLAGS", "")
+    execution.compiled(logs_a_line, "xla")(tf.ones([2]))
+    assert "a start-up line" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("own_identity", [True, False])
+def test_programs_from_the_same_lines_warn_of_retracing_only_without_own_identity(
+    caplog, monkeypatch, own_identity
+):
+    monkeypatch.setattr(tf.get_logger(), "propagate", True)
+
+    def run(number):
+        def function(x):
+            return x + number
+
+        chosen = execution.with_own_identity(function) if own_identity else function
+        return tf.function(chosen, autograph=False)(tf.constant(1))
+
+    with caplog.at_level(logging.WARNING):
+        assert [int(run(number)) for number in range(12)] == list(range(1, 13))
+    assert ("retracing" in caplog.text) == (not own_identity)
+
+
+@pytest.mark.parametrize("count", [1, 5, 6, 7, 12])
+def test_mapped_chunks_have_one_shape_and_give_the_result_of_each_point(count):
+    points = np.random.default_rng(0).normal(size=(count, 3))
+    shapes = []
+
+    def function(part):
+        shapes.append(tuple(part.shape))
+        return tf.reduce_sum(part, axis=1)
+
+    found = execution.map_chunks(function, points, 6)
+    np.testing.assert_allclose(found, points.sum(axis=1), rtol=1e-14)
+    assert set(shapes) == {(6, 3)}
+    assert len(shapes) == -(-count // 6)
+
+
+def counted(returned):
+    """A cached function that counts its calls, and the list of what it was called with."""
+    called = []
+
+    @execution.cached_per_prior
+    def function(prior):
+        """A docstring."""
+        called.append(prior)
+        return returned(prior)
+
+    return function, called
+
+
+def test_function_of_a_prior_without_variables_is_called_once():
+    function, called = counted(lambda prior: float(prior.mean()))
+    first, second = tfd.Normal(1.0, 2.0), tfd.Normal(3.0, 2.0)
+    assert [function(prior) for prior in (first, second, first, second)] == [1.0, 3.0, 1.0, 3.0]
+    assert called == [first, second]
+    assert function.__doc__ == "A docstring."
+
+
+def test_function_of_a_prior_with_variables_sees_their_new_values():
+    function, called = counted(lambda prior: float(prior.mean()))
+    loc = tf.Variable(1.0)
+    prior = tfd.Normal(loc, 2.0)
+    assert function(prior) == 1.0
+    loc.assign(5.0)
+    assert function(prior) == 5.0
+    assert len(called) == 2
