@@ -9,9 +9,10 @@ with _startup_log.filter_startup_log():
 from bgmm_jd._version import __version__ as __version__
 from bgmm_jd.backend.compilation_cache import keep_compiled
 from bgmm_jd.distributions.stick_breaking import StickBreaking, dirichlet_process
+from bgmm_jd.fitting.default_prior import default_prior
 from bgmm_jd.fitting.fit import fit
 from bgmm_jd.fitting.selection import Selection, select
-from bgmm_jd.model.priors import default_prior, mixture_prior, stick_breaking_prior
+from bgmm_jd.model.priors import mixture_prior, stick_breaking_prior
 from bgmm_jd.optimization.restarts import Restart
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.conditionals import conditional, marginal

@@ -33,11 +33,12 @@ class OptimizationSettings:
         First blocks, in which a location may move by as much as 0.3 sds of its component's rows.
     full_rate_blocks : int
         Blocks after which the step size falls as 1 / time (Robbins and Monro 1951): a run that has
-        not converged by then has a reason, noise or a posterior far from the surrogate's family.
+        not converged by then is held up by noise, or by a posterior far from the surrogate's
+        family.
     tolerance : float
         A run has converged when the two halves of its averaged iterates agree to so many sds, and
         to so much in every log sd. A tenth of what `agreement` allows, so that two converged runs
-        at one optimum are told to be that.
+        at one optimum are recognised as such.
     subsample_tolerance : float
         The same, at least, on a subsample.
     step_rounding : float

@@ -1,13 +1,15 @@
 """Problems, approximations and draws that tests build from a few rows."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from bgmm_jd.data.standardize import standardize
-from bgmm_jd.fitting.search import problem_of, start_at
+from bgmm_jd.fitting.search import problem_of
+from bgmm_jd.optimization.initialization import start_at
 from bgmm_jd.settings import OptimizationSettings, Settings
 from bgmm_jd.variational.approximation import Approximation, Draws, Problem
 from bgmm_jd.variational.coordinates import flatten
@@ -46,3 +48,11 @@ def draws_of(problem: Problem, theta: Mapping[str, Any], log_q: Any = None) -> D
     if log_q is None:
         log_q = np.zeros(len(points), points.dtype)
     return Draws(tensors, points, tf.convert_to_tensor(log_q))
+
+
+def with_settings(approximation: Approximation, **settings: Any) -> Approximation:
+    """Return the same approximation under other settings, such as `memory=MemorySettings(...)`."""
+    problem = approximation.problem
+    return replace(
+        approximation, problem=replace(problem, settings=replace(problem.settings, **settings))
+    )

@@ -117,7 +117,7 @@ def random_words(shape: Any, seed: tf.Tensor, dtype: tf.DType = tf.float32) -> t
     """
     dtype = tf.as_dtype(dtype)
     if dtype not in _WORD_DTYPE:
-        raise TypeError(f"expected dtype float32 or float64, got {dtype.name}: cast the parameters")
+        raise TypeError(f"dtype must be float32 or float64; got {dtype.name}. Cast the parameters.")
     # The seed is used as the key. `tf.random.stateless_uniform` would first call the generator once
     # more to scramble it, which Philox does by itself.
     return tf.raw_ops.StatelessRandomUniformFullIntV2(

@@ -52,7 +52,7 @@ def gradient_of_log_joint(problem: Problem, use_statistics: bool) -> Gradient:
     def gradient(points: np.ndarray) -> np.ndarray:
         flat = points.reshape(-1, points.shape[-1]).astype(problem.data.dtype)
         found = map_chunks(
-            lambda part: program(part, problem.rows, problem.standardization), flat, size
+            lambda part: program(part, problem.rows, problem.prior_standardization), flat, size
         )
         return found.astype(np.float64).reshape(points.shape)
 

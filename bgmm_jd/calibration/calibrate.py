@@ -77,7 +77,7 @@ def calibration_of(approximation: Approximation, seed: int) -> Calibration | Non
     few = P * len(mean) <= settings.most_averaged_parameters**2
     if few and affordable >= 2 * P * settings.affordable_curvature_draws:
         start = MultivariateNormal(mean[informed], np.diag(sd[informed]))
-        gradient = _informed_gradient(approximation, empty, others)
+        gradient = informed_gradient(approximation, empty, others)
         most = min(settings.most_gradients, affordable)
         normal = fit_normal(gradient, start, rng, settings, most)
         return Calibration(AVERAGED, normal, empty, is_weighted=True)
@@ -88,7 +88,7 @@ def calibration_of(approximation: Approximation, seed: int) -> Calibration | Non
     return None
 
 
-def _informed_gradient(
+def informed_gradient(
     approximation: Approximation, empty: EmptyComponents | None, others: np.ndarray
 ) -> Gradient:
     """Return the gradient of the log joint density by the coordinates that the rows inform.
@@ -141,6 +141,6 @@ def _normal_at_the_mean(
     normal = normal_from_curvature(mean[at], sd[at], information[at][:, at], settings)
     affordable = affordable_draws(approximation.problem) >= settings.shift_draws
     if approximation.problem.data.total_weight < settings.normal_rows and affordable:
-        gradient = _informed_gradient(approximation, empty, others)
+        gradient = informed_gradient(approximation, empty, others)
         normal = shift_mean(gradient, normal, rng, settings)
     return normal

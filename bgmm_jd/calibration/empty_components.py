@@ -53,7 +53,7 @@ def find_empty_components(
     has_sticks = _has_independent_sticks(model.site("weights"))
     if smallest * total > settings.occupied_rows or not has_sticks:
         return None
-    counts, log_density = expected_rows(problem, surrogate.theta)
+    counts, log_density = expected_counts_and_log_density(problem, surrogate.theta)
     empty = counts < min(settings.empty_rows, settings.empty_fraction * total / model.K)
     mean = surrogate.points.astype(np.float64).mean(axis=0)
     separate = empty.any() and components_are_separate(model, mean)
@@ -96,7 +96,9 @@ def _empty_components(
     )
 
 
-def expected_rows(problem: Problem, theta: Theta) -> tuple[np.ndarray, np.ndarray]:
+def expected_counts_and_log_density(
+    problem: Problem, theta: Theta
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the expected weight of rows in each component [K], and each row's log density [N].
 
     Both are averaged over a few draws.
@@ -120,8 +122,8 @@ def candidate_rows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Choose complete rows [M, D] onto which an empty component may be moved, with probabilities.
 
-    They are drawn half proportionally to their weight, half also inversely to their present
-    density: an empty component would explain the rows that the others explain poorly.
+    The probability of a row is the mean of weight and weight / present density, both normalised: an
+    empty component would explain the rows that the others explain poorly.
     """
     rows: Rows = problem.data.rows
     weight = row_weights(rows)

@@ -147,8 +147,8 @@ class WeightedDraws(NamedTuple):
 def draw_weighted(approximation: Approximation, n: int, rng: np.random.Generator) -> WeightedDraws:
     """Draw proposals for n draws, and weight them by the log joint density of all rows.
 
-    `proposals_per_draw` proposals for each draw, or fewer, but at least one, where so many are not
-    affordable.
+    There are `proposals_per_draw * n` proposals; fewer if that is not affordable, but never fewer
+    than n or `fewest_proposals`.
     """
     problem, settings = approximation.problem, approximation.problem.settings.calibration
     proposals = int(np.clip(affordable_draws(problem), n, settings.proposals_per_draw * n))

@@ -67,7 +67,7 @@ def observed_information(problem: Problem, mean: np.ndarray, sd: np.ndarray) -> 
     found = program(
         tf.constant(points.astype(dtype)),
         sliced,
-        problem.standardization,
+        problem.prior_standardization,
         tf.constant(sd.astype(dtype)),
     )
     sums = Sums(*(t.numpy() for t in found))

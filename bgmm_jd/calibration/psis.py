@@ -52,12 +52,12 @@ def pareto_smooth(log_ratio: np.ndarray) -> tuple[np.ndarray, float]:
     tail = order[weights[order] > cut]
     khat = math.inf
     if len(tail) >= _FEWEST_IN_TAIL:
-        excess = fit_pareto(weights[tail] - cut)
-        if np.isfinite(excess).all():
-            khat = excess.shape
+        tail_fit = fit_pareto(weights[tail] - cut)
+        if np.isfinite(tail_fit).all():
+            khat = tail_fit.shape
             middles = (np.arange(len(tail)) + 0.5) / len(tail)
             with np.errstate(over="ignore"):  # a quantile that overflows is cut off at 1
-                weights[tail] = np.minimum(cut + pareto_quantile(excess, middles), 1.0)
+                weights[tail] = np.minimum(cut + pareto_quantile(tail_fit, middles), 1.0)
     return weights / weights.sum(), khat
 
 

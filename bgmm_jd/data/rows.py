@@ -30,6 +30,16 @@ class Rows(NamedTuple):
     missing: Missing | None = None
 
 
+def as_rows_with_missing(values: np.ndarray) -> Rows:
+    """Return standardised values [N, D] as `Rows`, in which NaN is a missing entry."""
+    absent = np.isnan(values)
+    if not absent.any():
+        return Rows(values)
+    patterns, pattern = np.unique(~absent, axis=0, return_inverse=True)
+    missing = Missing(patterns.astype(values.dtype), pattern.reshape(-1).astype(np.int32))
+    return Rows(np.where(absent, values.dtype.type(0), values), missing=missing)
+
+
 def as_row_tensors(rows: Rows) -> Rows:
     """Return the rows as tensors."""
     return tf.nest.map_structure(lambda v: None if v is None else tf.convert_to_tensor(v), rows)

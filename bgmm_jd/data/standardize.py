@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bgmm_jd.data.rows import Missing, Rows
+from bgmm_jd.data.rows import Rows, as_rows_with_missing
 from bgmm_jd.data.units import Standardization
 
 
@@ -160,13 +160,7 @@ def standardize_values(X: np.ndarray, standardization: Standardization) -> np.nd
 
 def as_standardized_rows(X: np.ndarray, standardization: Standardization) -> Rows:
     """Return X as standardised `Rows`, with NaN as missing entries."""
-    values = standardize_values(X, standardization)
-    absent = np.isnan(values)
-    if not absent.any():
-        return Rows(values)
-    patterns, pattern = np.unique(~absent, axis=0, return_inverse=True)
-    missing = Missing(patterns.astype(values.dtype), pattern.reshape(-1).astype(np.int32))
-    return Rows(np.where(absent, values.dtype.type(0), values), missing=missing)
+    return as_rows_with_missing(standardize_values(X, standardization))
 
 
 def row_log_det_jacobian(rows: Rows, standardization: Standardization) -> np.ndarray:

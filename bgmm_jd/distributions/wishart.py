@@ -206,7 +206,7 @@ class WishartTriLOfCholesky(tfd.WishartTriL):
 
 
 def wishart_natural_gradient(
-    df: tf.Tensor, mean_tril: tf.Tensor, gradient_df: tf.Tensor, gradient_tril: tf.Tensor
+    df: tf.Tensor, mean_tril: tf.Tensor, gradient_log_excess: tf.Tensor, gradient_tril: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Multiply a gradient by the inverse Fisher information of a Wishart.
 
@@ -221,7 +221,7 @@ def wishart_natural_gradient(
     df : tensor [...]
     mean_tril : tensor [..., D, D]
         C, the lower Cholesky factor of the mean.
-    gradient_df : tensor [...]
+    gradient_log_excess : tensor [...]
         Derivative by u.
     gradient_tril : tensor [..., D, D]
         Derivatives by log C_ii on the diagonal and by C_ij below it. Elements above the diagonal
@@ -240,7 +240,7 @@ def wishart_natural_gradient(
     T = by_T / information
     natural_C = tf.linalg.band_part(tf.matmul(mean_tril, T), -1, 0)
     return (
-        gradient_df / _information_of_log_excess(df, D),
+        gradient_log_excess / _information_of_log_excess(df, D),
         tf.linalg.set_diag(natural_C, tf.linalg.diag_part(T)),
     )
 

@@ -1,7 +1,5 @@
-"""Assessment of a fit: elbo, k-hat, and the verdict that becomes its status."""
+"""Assessment of the fitted surrogate: elbo, calibration and k-hat."""
 
-import warnings
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -9,21 +7,14 @@ import numpy as np
 from bgmm_jd.backend.random import stateless_seed
 from bgmm_jd.calibration.calibrate import calibrate_approximation
 from bgmm_jd.calibration.importance_sampling import surrogate_khat
-from bgmm_jd.calibration.psis import KHAT_LIMIT
-from bgmm_jd.fitting.search import SearchPlan, SearchResult
-from bgmm_jd.model.prior_summaries import smallest_weight
+from bgmm_jd.fitting.search import SearchPlan
 from bgmm_jd.optimization.full_data import full_data_elbo
-from bgmm_jd.optimization.restarts import Restart
 from bgmm_jd.optimization.single_run import RunResult
 from bgmm_jd.optimization.status import Status
-from bgmm_jd.posterior.posterior import Posterior
-from bgmm_jd.posterior.prediction import expected_counts
-from bgmm_jd.settings import AssessmentSettings, Settings
 from bgmm_jd.variational.approximation import (
     Approximation,
     Draws,
     draw_mean_field,
-    sample_mean_field,
 )
 from bgmm_jd.variational.evaluation import log_joint_of_draws
 
@@ -87,72 +78,3 @@ def elbo_of_surrogate(
         return full_data_elbo(problem, approximation.params, stateless_seed(plan.seed, "elbo"))
     log_ratio = log_joint_of_draws(problem, draws) - draws.log_q.numpy()
     return float(log_ratio.mean()), float(log_ratio.std(ddof=1) / len(log_ratio) ** 0.5)
-
-
-def with_verdict(posterior: Posterior, found: SearchResult) -> Posterior:
-    """Return the posterior with its verdict, and warn if that is not a good one."""
-    converged = posterior.status is Status.CONVERGED
-    smallest = smallest_expected_count(posterior) if converged else np.inf
-    status = decide_status(
-        posterior.status, found.best, found.restarts, posterior.khat, smallest, posterior.settings
-    )
-    if not status.good:
-        warnings.warn(str(status), RuntimeWarning, stacklevel=3)
-    return replace(posterior, status=status)
-
-
-def smallest_expected_count(posterior: Posterior) -> float:
-    """Return the expected number of rows of the smallest component.
-
-    Of many rows, by its weight. Infinite under a prior that allows empty components, as a sparse or
-    a stick-breaking one does.
-    """
-    problem, params = posterior.problem, posterior.approximation.params
-    settings, total = posterior.settings.assessment, problem.data.total_weight
-    allows_empty = smallest_weight(problem.model.prior) * total < settings.empty_by_prior
-    if allows_empty or problem.model.is_stick_breaking:
-        return np.inf
-    if problem.data.shape[0] > posterior.settings.optimization.full_batch_rows:
-        theta, _ = sample_mean_field(problem, params, settings.weight_draws, seed=0)
-        return total * float(np.mean(theta["weights"], axis=0).min())
-    theta, _ = sample_mean_field(problem, params, settings.count_draws, seed=0)
-    return float(expected_counts(posterior, theta).min())
-
-
-def decide_status(
-    status: Status,
-    best: RunResult,
-    restarts: tuple[Restart, ...],
-    khat: float,
-    smallest_count: float,
-    settings: Settings,
-) -> Status:
-    """Return the most serious finding about a fit.
-
-    Parameters
-    ----------
-    status : how optimisation and calibration ended.
-    best, restarts : with elbos in the same units.
-    khat : NaN where it is not known.
-    smallest_count : expected number of rows of the smallest component.
-    """
-    limits: AssessmentSettings = settings.assessment
-    if any(restart.status is Status.INTERRUPTED for restart in restarts):
-        return Status.INTERRUPTED
-    if status is not Status.CONVERGED:
-        return status
-    if khat > KHAT_LIMIT:
-        return Status.KHAT_TOO_HIGH
-    if any(_is_rival(r, best, settings.optimization.rival_nats) for r in restarts):
-        return Status.SEVERAL_MODES
-    if smallest_count < limits.fewest_rows:
-        return Status.COMPONENT_EMPTY
-    if len(restarts) >= limits.fewest_restarts and sum(r.agrees for r in restarts) == 1:
-        return Status.RESTARTS_DISAGREE
-    return Status.CONVERGED
-
-
-def _is_rival(restart: Restart, best: RunResult, rival_nats: float) -> bool:
-    """Whether a restart converged to another solution of similar evidence."""
-    is_other = restart.status is Status.CONVERGED and not restart.agrees
-    return is_other and best.elbo - restart.elbo < rival_nats

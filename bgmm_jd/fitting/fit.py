@@ -20,7 +20,7 @@ from bgmm_jd.data.validation import (
     as_weights,
     check_rows,
 )
-from bgmm_jd.fitting.assess import Assessment, assess, with_verdict
+from bgmm_jd.fitting.assess import Assessment, assess
 from bgmm_jd.fitting.progress import reporter
 from bgmm_jd.fitting.search import (
     SearchPlan,
@@ -31,9 +31,10 @@ from bgmm_jd.fitting.search import (
     subsample_size,
     with_data_unit_elbos,
 )
+from bgmm_jd.fitting.verdict import with_verdict
 from bgmm_jd.model.covariance_forms import CovarianceForm, check_covariance
 from bgmm_jd.model.prior_checks import prior_covariance_form
-from bgmm_jd.model.priors import default_prior
+from bgmm_jd.model.priors import weakly_informative_prior
 from bgmm_jd.optimization.optimizers import OPTIMIZERS, Optimizer
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.settings import OptimizationSettings, Settings
@@ -167,7 +168,7 @@ def fit(
             calibrate,
         )
     if prior is None:
-        prior = default_prior(K, D, form, X.dtype, data.standardization)
+        prior = weakly_informative_prior(K, D, form, X.dtype, data.standardization)
     return with_verdict(_posterior(prior, missing, approximation, found, assessment), found)
 
 
@@ -204,7 +205,10 @@ def _as_settings(settings: Any) -> Settings:
     if settings is None:
         return Settings()
     if not isinstance(settings, Settings):
-        raise TypeError(f"settings must be a bgmm_jd.Settings; got {type(settings).__name__}.")
+        raise TypeError(
+            f"settings must be a bgmm_jd.Settings; got {type(settings).__name__}. Use, for "
+            "example, bgmm_jd.Settings(optimization=OptimizationSettings(restarts=8))."
+        )
     return settings
 
 

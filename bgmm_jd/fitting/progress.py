@@ -8,23 +8,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, TextIO
 
-_SHORTEST_SECONDS = 0.1  # between two lines: blocks of a small fit take milliseconds
+_SHORTEST_SECONDS = 0.1  # between two reports: blocks of a small fit take milliseconds
 _ECHO = "^C"  # what a terminal adds to the line when the fit is interrupted
 
 
 class Report(NamedTuple):
-    """Where a fit stands.
+    """The progress of a fit after a block of steps.
 
     Attributes
     ----------
     steps, limit : int
-        Steps taken, and the most there can be.
+        Number of steps taken, and its limit.
     elbo : float
         Mean over the last block of steps, in nats for the whole data set.
     drift : float
-        Posterior sds between the halves of the iterates; infinite while there are too few.
+        Distance between the averages of the two halves of the iterates, in posterior sds; infinite
+        while there are too few iterates.
     run, runs : int
-        Which of how many restarts, from 1.
+        Number of the present start, from 1, and of all starts.
     """
 
     steps: int
@@ -37,14 +38,14 @@ class Report(NamedTuple):
 
 @contextmanager
 def reporter(progress: bool | None) -> Iterator[Callable[[Report | str], None]]:
-    """What to call with each report, or with a few words on what is going on instead.
+    """Yield the function to call with each report, or with a text to show instead.
 
     The line is cleared at the end, also on an interrupt.
 
     Parameters
     ----------
     progress : bool, optional
-        Whether to write to `sys.stderr`; None asks whether that is a terminal.
+        Whether to write to `sys.stderr`; by default only if that is a terminal.
     """
     stream = sys.stderr
     if not (_is_terminal(stream) if progress is None else progress and stream is not None):
@@ -62,35 +63,43 @@ def _show(line: "ProgressLine", report: Report | str) -> None:
     if isinstance(report, str):
         line.show(report)
     else:
-        line.show(_describe(report), seldom=True)
+        line.show(_describe(report), limit_rate=True)
 
 
 class ProgressLine:
-    """One line of a terminal, written over and over.
+    """One line of a terminal that is overwritten again and again.
 
-    Only carriage returns and spaces: these also work in notebooks and where escape codes do not.
-    A stream that has been closed, or whose reader has gone, is no reason to end a fit.
+    It is overwritten by carriage returns and spaces, which also work in notebooks and where escape
+    codes do not. Errors of a stream that has been closed, or whose reader has gone, are ignored: a
+    fit must not end because of them.
     """
 
     def __init__(self, stream: TextIO):
         self._stream = stream
         self._longest = 0
-        self._next = 0.0
+        self._next_time = 0.0
 
-    def show(self, text: str, seldom: bool = False) -> None:
-        """Write the text in place of the one before; if `seldom`, unless that has just been."""
+    def show(self, text: str, limit_rate: bool = False) -> None:
+        """Replace the present text.
+
+        Parameters
+        ----------
+        text : str
+        limit_rate : bool
+            Whether to skip the text if the last rate-limited one was shown a moment ago.
+        """
         now = time.monotonic()
-        if seldom and now < self._next:
+        if limit_rate and now < self._next_time:
             return
-        if seldom:
-            self._next = now + _SHORTEST_SECONDS
-        # A line that wraps could not be written over.
+        if limit_rate:
+            self._next_time = now + _SHORTEST_SECONDS
+        # A line that wraps could not be overwritten.
         text = text[: _columns(self._stream) - 1 - len(_ECHO)]
         self._longest = max(self._longest, len(text))
         self._write("\r" + text.ljust(self._longest))
 
     def clear(self) -> None:
-        """Leave an empty line, with the cursor at its start."""
+        """Clear the line, and leave the cursor at its start."""
         self._write("\r" + " " * (self._longest + len(_ECHO)) + "\r")
         self._longest = 0
 
@@ -109,7 +118,7 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 def _columns(stream: TextIO) -> int:
     try:
-        # 0 where the terminal does not say
+        # 0 where the terminal does not report its width
         return os.get_terminal_size(stream.fileno()).columns or 80
     except (OSError, ValueError, AttributeError):
         return 80

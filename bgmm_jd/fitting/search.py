@@ -8,21 +8,20 @@ import numpy as np
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.backend.random import fold_in, stateless_seed
-from bgmm_jd.data import units
 from bgmm_jd.data.minibatches import equal_batches
-from bgmm_jd.data.standardize import Data, standardize_values, subsample
+from bgmm_jd.data.standardize import Data, subsample
+from bgmm_jd.data.units import as_standardization_tensors, identity_standardization
 from bgmm_jd.fitting.progress import Report
 from bgmm_jd.model.covariance_forms import CovarianceForm
-from bgmm_jd.model.prior_summaries import prior_moments
-from bgmm_jd.model.priors import default_prior
-from bgmm_jd.optimization import initialization
+from bgmm_jd.model.priors import weakly_informative_prior
 from bgmm_jd.optimization.full_data import optimize_full_data
+from bgmm_jd.optimization.initialization import start_at
 from bgmm_jd.optimization.restarts import Restart, compare_runs, component_means, matching_run
 from bgmm_jd.optimization.single_run import (
     RunProgress,
     RunResult,
     optimize,
-    schedule,
+    schedule_for,
     subsample_sd_ratio,
 )
 from bgmm_jd.optimization.status import Status
@@ -32,10 +31,8 @@ from bgmm_jd.variational.approximation import Problem
 from bgmm_jd.variational.labels import (
     labels_are_free,
     order_by_separation,
-    order_preferred_by_prior,
-    prior_distinguishes_components,
 )
-from bgmm_jd.variational.parameters import VariationalParameters, parameters_from_moments
+from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.structure import model_of
 
 Reporter = Callable[[Report | str], None]
@@ -91,13 +88,16 @@ def problem_of(
     """Return the problem of fitting a prior, or the default prior, to standardised rows."""
     D, dtype = data.shape[1], data.dtype
     # The default prior is a constant in standardised units: one program serves all data of a shape.
-    is_default = prior is None
-    model_prior = default_prior(K, D, covariance, dtype) if prior is None else prior
+    if prior is None:
+        prior, standardization = (
+            weakly_informative_prior(K, D, covariance, dtype),
+            identity_standardization(D),
+        )
+    else:
+        standardization = data.standardization
     return Problem(
-        model=model_of(model_prior, covariance),
-        prior_standardization=(
-            units.identity_standardization(D) if is_default else data.standardization
-        ),
+        model=model_of(prior, covariance),
+        prior_standardization=as_standardization_tensors(standardization, dtype),
         data=data,
         execution=execution,
         settings=settings,
@@ -113,7 +113,7 @@ def find_optimum(problem: Problem, plan: SearchPlan, report: Reporter) -> Search
         searched = problem.on(subsample(problem.data, rows, rng))
     N = searched.data.shape[0]
     batches = equal_batches(N, plan.batch_size or N)
-    runs = _run_all_starts(searched, plan, schedule(searched, batches, plan.optimizer), report)
+    runs = _run_all_starts(searched, plan, schedule_for(searched, batches, plan.optimizer), report)
     if plan.batch_size is None:
         sd_ratio = subsample_sd_ratio(searched)
         runs = _continue_on_all_rows(problem, runs, sd_ratio, plan, report)
@@ -127,79 +127,31 @@ def subsample_size(K: int, settings: OptimizationSettings) -> int:
 
 
 def _run_all_starts(
-    problem: Problem, plan: SearchPlan, blocks: Schedule, report: Reporter
+    problem: Problem, plan: SearchPlan, schedule: Schedule, report: Reporter
 ) -> list[RunResult]:
     """Run each start in turn; Ctrl-C ends the present one, and the others do not begin."""
     settings = problem.settings.optimization
-    in_data_units = problem.data.log_det_jacobian
+    jacobian = problem.data.log_det_jacobian
     runs: list[RunResult] = []
 
     def find_match(params: VariationalParameters) -> RunResult | None:
         return matching_run(problem.model, runs, params, settings, subsample_sd_ratio(problem))
 
-    for start in range(plan.restarts):
+    for number in range(plan.restarts):
 
-        def report_progress(progress: RunProgress, start: int = start) -> None:
-            elbo = progress.elbo - in_data_units
+        def report_progress(progress: RunProgress, number: int = number) -> None:
+            elbo = progress.elbo - jacobian
             steps = (progress.steps, plan.max_steps)
-            report(Report(*steps, elbo, progress.drift, start + 1, plan.restarts))
+            report(Report(*steps, elbo, progress.drift, number + 1, plan.restarts))
 
-        params = start_at(problem, plan.init, start, plan.seed)
-        seed = fold_in(stateless_seed(plan.seed), start)
+        params = start_at(problem, plan.init, number, plan.seed)
+        seed = fold_in(stateless_seed(plan.seed), number)
         runs.append(
-            optimize(problem, params, blocks, seed, plan.max_steps, report_progress, find_match)
+            optimize(problem, params, schedule, seed, plan.max_steps, report_progress, find_match)
         )
         if runs[-1].status is Status.INTERRUPTED:
             break
     return runs
-
-
-def start_at(
-    problem: Problem, init: np.ndarray | None, start: int, seed: int
-) -> VariationalParameters:
-    """Return the parameters of one start.
-
-    Parameters
-    ----------
-    init : [K, D], optional
-        Means to start from, in the units of X; by default k-means++.
-    start : int
-        The number of the start. The first is the tightest of several clusterings.
-    seed : int
-    """
-    model, data = problem.standardized_model, problem.data
-    settings = problem.settings.optimization
-    centres = None if init is None else standardize_values(init, data.standardization)
-    rng = np.random.default_rng([seed, start])
-    if centres is None and model.is_stick_breaking:
-        extra = settings.extra_clusters[start % len(settings.extra_clusters)]
-        clusters = initialization.cluster_as_needed(
-            data.rows, model.K, model.covariance, rng, settings, extra
-        )
-    else:
-        seedings = settings.first_start_seedings if start == 0 else 1
-        clusters = initialization.cluster_rows(
-            data.rows, model.K, rng, settings, centres, seedings
-        )
-    informed = initialization.moments_from_clusters(clusters, model.covariance)
-    moments = prior_moments(model.prior) | informed
-    if centres is None and prior_distinguishes_components(problem.model):
-        moments = _in_preferred_order(problem, moments)
-    return parameters_from_moments(model, moments)
-
-
-def _in_preferred_order(
-    problem: Problem, moments: dict[str, initialization.MeanAndSd]
-) -> dict[str, initialization.MeanAndSd]:
-    """Return the moments with the components in the order that the prior prefers."""
-    model, dtype = problem.standardized_model, problem.data.dtype
-    centre = {name: np.asarray(mean, dtype) for name, (mean, _) in moments.items()}
-    order = order_preferred_by_prior(model, centre)
-    moving = {site.name for site in model.sites if site.has_component_axis}
-    return {
-        name: (mean[order], sd[order]) if name in moving else (mean, sd)
-        for name, (mean, sd) in moments.items()
-    }
 
 
 def _continue_on_all_rows(
@@ -213,47 +165,45 @@ def _continue_on_all_rows(
 
     Runs at the same optimum inherit its result; other runs are continued only if their elbo is
     close enough that the subsample cannot rule them out. A run that the subsample rules out has
-    converged on the subsample only, and is reported as not converged.
+    converged on the subsample only; its status is STEP_LIMIT, although it has not reached that.
 
     Parameters
     ----------
     sd_ratio : of the subsample: see `subsample_sd_ratio`.
     """
     settings = problem.settings.optimization
-    lead, ends = compare_runs(problem.model, runs, settings, sd_ratio)
+    lead, restarts = compare_runs(problem.model, runs, settings, sd_ratio)
     if lead.status not in (Status.CONVERGED, Status.STEP_LIMIT):
         return runs
     whole = _continue(problem, lead, plan, report)
     found = []
-    for start, end in zip(runs, ends, strict=True):
-        behind = lead.elbo - start.elbo
+    for run, restart in zip(runs, restarts, strict=True):
+        behind = lead.elbo - run.elbo
         is_rival = behind < settings.rival_nats * sd_ratio**2
-        if start is lead:
+        if run is lead:
             found.append(whole)
-        elif end.agrees and start.status is not Status.INTERRUPTED:
-            found.append(whole._replace(elbos=start.elbos, joined=True))
-        elif start.status is whole.status is Status.CONVERGED and is_rival:
-            found.append(_continue(problem, start, plan, report))
+        elif restart.agrees and run.status is not Status.INTERRUPTED:
+            found.append(whole._replace(elbos=run.elbos, joined=True))
+        elif run.status is whole.status is Status.CONVERGED and is_rival:
+            found.append(_continue(problem, run, plan, report))
         else:
-            ruled_out = start.status is Status.CONVERGED
-            status = Status.STEP_LIMIT if ruled_out else start.status
-            found.append(start._replace(elbo=whole.elbo - behind, status=status))
+            ruled_out = run.status is Status.CONVERGED
+            status = Status.STEP_LIMIT if ruled_out else run.status
+            found.append(run._replace(elbo=whole.elbo - behind, status=status))
     return found
 
 
-def _continue(
-    problem: Problem, start: RunResult, plan: SearchPlan, report: Reporter
-) -> RunResult:
+def _continue(problem: Problem, run: RunResult, plan: SearchPlan, report: Reporter) -> RunResult:
     """Continue a run of a subsample on all rows."""
-    settings, in_data_units = problem.settings.full_data, problem.data.log_det_jacobian
+    settings, jacobian = problem.settings.full_data, problem.data.log_det_jacobian
 
     def report_progress(progress: RunProgress) -> None:
-        elbo = progress.elbo - in_data_units
+        elbo = progress.elbo - jacobian
         report(Report(progress.steps, plan.max_steps, elbo, progress.drift, 1, 1))
 
     limit = max(settings.fewest_passes_limit, plan.max_steps // settings.steps_per_pass)
     seed = stateless_seed(plan.seed, "passes")
-    return optimize_full_data(problem, start.params, seed, report_progress, start.elbos, limit)
+    return optimize_full_data(problem, run.params, seed, report_progress, run.elbos, limit)
 
 
 def output_order(problem: Problem, params: VariationalParameters, has_init: bool) -> np.ndarray:

@@ -1,30 +1,35 @@
-"""A sweep over numbers of components and forms of covariance, and the choice among the fits."""
+"""`select`: fit several numbers of components and forms of covariance, and choose the best."""
 
+import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.data.validation import as_count, as_rows, as_seed, as_weights, check_rows
 from bgmm_jd.fitting.fit import fit
 from bgmm_jd.fitting.progress import reporter
-from bgmm_jd.model.covariance_forms import check_covariance
+from bgmm_jd.model.covariance_forms import CovarianceForm, check_covariance
 from bgmm_jd.model.prior_checks import prior_covariance_form
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.prediction import as_new_rows
-from bgmm_jd.reporting.comparison import check_draws, comparison_table
+from bgmm_jd.reporting.comparison import as_draw_count, comparison_table
 from bgmm_jd.reporting.leave_one_out import Loo, leave_one_out
 
 if TYPE_CHECKING:
     import pandas as pd
-import re
-import warnings
 
-import numpy as np
+Combination = tuple[int, CovarianceForm]  # K and covariance
+PriorFunction = Callable[..., tfd.JointDistributionCoroutine]  # of K, D and the keyword covariance
+
+# The text of any status, as `fit` warns of it.
+_ANY_STATUS = "|".join(re.escape(str(status)) for status in Status)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -34,7 +39,7 @@ class Selection:
     Attributes
     ----------
     table : pandas.DataFrame
-        As `compare` makes it, with names such as "4 diag"; the best first.
+        The table of `compare`, with names such as "4 diag"; the best first.
     posteriors : mapping of (K, covariance) to Posterior
         In the order in which they were fitted.
     best : Posterior
@@ -42,29 +47,25 @@ class Selection:
     """
 
     table: "pd.DataFrame"
-    posteriors: Mapping[tuple[int, str], Posterior]
+    posteriors: Mapping[Combination, Posterior]
     best: Posterior
 
     def __repr__(self) -> str:
         return f"<Selection: the best of {len(self.posteriors)} is {self.best}>"
 
 
-Form = tuple[int, str]  # K and covariance
-Prior = Callable[..., tfd.JointDistributionCoroutine]  # of K, D and the keyword covariance
-
-
 def select(
     X: Any,
     K: int | Iterable[int] = range(1, 9),
-    covariance: str | Iterable[str] = ("diag",),
+    covariance: CovarianceForm | Iterable[CovarianceForm] = ("diag",),
     *,
-    prior: Prior | None = None,
+    prior: PriorFunction | None = None,
     draws: int = 1000,
     progress: bool | None = None,
     seed: int = 0,
     **options: Any,
 ) -> Selection:
-    """Fit every combination of K and covariance, and say which the rows support best.
+    """Fit every combination of K and covariance, and choose the one with the highest evidence.
 
     ::
 
@@ -78,18 +79,19 @@ def select(
     K : int or several
         Numbers of components, each at most N. If the best is the largest of them, try larger ones.
     covariance : str or several
-        Forms of the components' covariances, as `fit` knows them.
+        Forms of the components' covariances: see `fit`.
     prior : callable, optional
-        `prior(K, D, covariance=...)` makes the prior of each fit, as `bgmm_jd.mixture_prior` does:
-        one prior has the shapes of one combination only. Without it, that of `fit`.
+        `prior(K, D, covariance=...)` makes the prior of each fit, as `bgmm_jd.mixture_prior` does.
+        A function is needed because one prior has the shapes of one combination only. Without it,
+        the default prior of `fit`.
     draws : int
-        Of each fit, for the leave-one-out: see `compare`.
+        Number of draws of each fit for leave-one-out: see `compare`.
     progress : bool, optional
         Whether to show a line that names the present fit; by default only on a terminal.
     seed : int
-        Of every fit, and of the draws.
+        The seed of every fit and of the draws.
     **options
-        Handed on to every `fit`: `batch_size`, `restarts`, `max_steps`, `calibrate`, ...
+        Other arguments of `fit`, used for every fit: `batch_size`, `restarts`, `settings`, ...
 
     Returns
     -------
@@ -100,36 +102,36 @@ def select(
     ValueError, TypeError
         For bad input, before the first fit.
     KeyboardInterrupt
-        At Ctrl-C while not one fit is complete.
+        At Ctrl-C before the first fit is complete.
 
     Warns
     -----
     RuntimeWarning
-        If the best fit ended in any state but a good one; what became of the others is in the
-        column `status`. And if Ctrl-C ended the sweep: the fits that were complete are kept.
+        If the best fit ended with any status but CONVERGED; the column `status` has those of the
+        others. Also if Ctrl-C ended the sweep: the complete fits are kept.
 
     Notes
     -----
-    The best is the one with the highest evidence, `log_evidence` in the table of `compare`. The
-    highest `elpd_loo` would be no rule for the number of components: with one too many the
-    predictions stay the same, and chance decides. The evidence tells such fits apart by the
-    parameters that they waste. It needs a prior that means what it says: with one much wider than
-    the data's spread, fewer components win than the rows can tell apart.
+    The best fit has the highest evidence, `log_evidence` in the table of `compare`. The highest
+    `elpd_loo` does not determine the number of components: with a superfluous one the predictions
+    stay the same, and their noise decides. The evidence penalises superfluous parameters. It
+    depends on the prior, which should therefore express what is known: under a prior much wider
+    than the data, fewer components are selected than the rows can distinguish.
 
-    The bound lies below the evidence, the more so the more the components overlap; this too favours
-    fewer components.
+    The estimate is a lower bound of the evidence, and the more the components overlap, the lower
+    it is; this too favours fewer components.
     """
     X = as_rows(X, missing=options.get("missing") is not None)
     weight = as_weights(options.get("sample_weight"), len(X), X.dtype)
-    counted = X if weight is None else X[weight > 0]
-    numbers = _check_numbers(K)
-    check_rows(len(counted), max(numbers), weight is not None)
-    combinations = list(product(numbers, _check_forms(covariance)))
-    priors = _priors(prior, combinations, X.shape[1])
+    weighted_rows = X if weight is None else X[weight > 0]
+    numbers = _as_component_counts(K)
+    check_rows(len(weighted_rows), max(numbers), weight is not None)
+    combinations = list(product(numbers, _as_forms(covariance)))
+    priors = _make_priors(prior, combinations, X.shape[1])
     _check_options(options, combinations)
-    options["seed"], draws = as_seed(seed), check_draws(draws)
+    options["seed"], draws = as_seed(seed), as_draw_count(draws)
 
-    found = _sweep(X, counted, priors, draws, progress, options)
+    found = _sweep(X, weighted_rows, priors, draws, progress, options)
     selection = _selection(found)
     if len(found) < len(combinations):
         warnings.warn(
@@ -140,32 +142,35 @@ def select(
         )
     best = selection.best
     if not best.status.good:
-        name = _name((best.K, best.covariance))
+        name = _name(best.K, best.covariance)
         warnings.warn(f"Of the best fit, {name}: {best.status}", RuntimeWarning, stacklevel=2)
     return selection
 
 
 def _sweep(
     X: np.ndarray,
-    counted: np.ndarray,
-    priors: Mapping[Form, tfd.JointDistributionCoroutine | None],
+    weighted_rows: np.ndarray,
+    priors: Mapping[Combination, tfd.JointDistributionCoroutine | None],
     draws: int,
     progress: bool | None,
     options: Mapping[str, Any],
-) -> dict[Form, tuple[Posterior, Loo]]:
-    """Each fit with its leave-one-out; Ctrl-C ends it with what is complete, if anything is.
+) -> dict[Combination, tuple[Posterior, Loo]]:
+    """Return each fit with its leave-one-out results.
+
+    Ctrl-C ends the sweep and keeps the complete fits, if there are any.
 
     Parameters
     ----------
-    counted : the rows of X whose weight is not zero.
+    weighted_rows : the rows of X whose weight is not zero.
     """
-    found: dict[Form, tuple[Posterior, Loo]] = {}
+    found: dict[Combination, tuple[Posterior, Loo]] = {}
     try:
         with reporter(progress) as report:
             for key, prior in priors.items():
-                report(_tell(key, len(priors), {k: fit.elbo for k, (fit, _) in found.items()}))
+                elbos = {k: posterior.elbo for k, (posterior, _) in found.items()}
+                report(_describe_progress(key, len(priors), elbos))
                 posterior = _fit_one(X, key, prior, options)
-                rows = as_new_rows(posterior, counted)
+                rows = as_new_rows(posterior, weighted_rows)
                 found[key] = posterior, leave_one_out(posterior, rows, draws, options["seed"])
     except KeyboardInterrupt:
         if not found:
@@ -173,15 +178,15 @@ def _sweep(
     return found
 
 
-def _check_numbers(K: Any) -> list[int]:
-    numbers = list(dict.fromkeys(as_count(k, "K") for k in _several(K)))
+def _as_component_counts(K: Any) -> list[int]:
+    numbers = list(dict.fromkeys(as_count(k, "K") for k in _as_iterable(K)))
     if not numbers:
         raise ValueError(f"K must have at least one number of components; got {K!r}.")
     return numbers
 
 
-def _check_forms(covariance: Any) -> list[str]:
-    forms = list(dict.fromkeys(_several(covariance)))
+def _as_forms(covariance: Any) -> list[CovarianceForm]:
+    forms = list(dict.fromkeys(_as_iterable(covariance)))
     if not forms:
         raise ValueError(f"covariance must name at least one form; got {covariance!r}.")
     for form in forms:
@@ -189,13 +194,14 @@ def _check_forms(covariance: Any) -> list[str]:
     return forms
 
 
-def _several(value: Any) -> Iterable[Any]:
+def _as_iterable(value: Any) -> Iterable[Any]:
     return value if isinstance(value, Iterable) and not isinstance(value, str) else [value]
 
 
-def _priors(
-    prior: Any, combinations: list[Form], D: int
-) -> dict[Form, tfd.JointDistributionCoroutine | None]:
+def _make_priors(
+    prior: Any, combinations: list[Combination], D: int
+) -> dict[Combination, tfd.JointDistributionCoroutine | None]:
+    """Return the prior of each combination; None for the default prior of `fit`."""
     if prior is None:
         return dict.fromkeys(combinations)
     if not callable(prior):
@@ -213,48 +219,48 @@ def _priors(
     return made
 
 
-def _check_options(options: Mapping[str, Any], combinations: list[Form]) -> None:
+def _check_options(options: Mapping[str, Any], combinations: list[Combination]) -> None:
     if options.get("init") is not None and len({K for K, _ in combinations}) > 1:
-        raise ValueError("init has the means of one K only; select it with that K, or leave it.")
+        raise ValueError("init has the means of one K only; pass that K alone, or leave init out.")
 
 
-def _name(key: Form) -> str:
-    return f"{key[0]} {key[1]}"
+def _name(K: int, form: str) -> str:
+    """Return the name of a combination in the table."""
+    return f"{K} {form}"
 
 
-def _tell(key: Form, total: int, elbos: Mapping[Form, float]) -> str:
+def _describe_progress(key: Combination, total: int, elbos: Mapping[Combination, float]) -> str:
     text = f"fit {len(elbos) + 1} of {total}: K={key[0]}, {key[1]}"
     if not elbos:
         return text
     best = max(elbos, key=lambda key: elbos[key])
-    return f"{text}; highest elbo so far {elbos[best]:,.2f}, of {_name(best)}"
+    return f"{text}; highest elbo so far {elbos[best]:,.2f}, of {_name(*best)}"
 
 
 def _fit_one(
     X: np.ndarray,
-    key: Form,
+    key: Combination,
     prior: tfd.JointDistributionCoroutine | None,
     options: Mapping[str, Any],
 ) -> Posterior:
-    """One fit, its status told in the table; an incomplete one ends the sweep."""
+    """Fit one combination without a warning of its status, which the table shows.
+
+    An interrupted fit ends the sweep.
+    """
     K, form = key
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", _ADVICE, RuntimeWarning)
+        warnings.filterwarnings("ignore", _ANY_STATUS, RuntimeWarning)
         posterior = fit(X, K, covariance=form, prior=prior, progress=False, **options)
-    if posterior.status is Status.INTERRUPTED:  # fit takes Ctrl-C for its own
+    if posterior.status is Status.INTERRUPTED:  # `fit` has caught Ctrl-C
         raise KeyboardInterrupt
     return posterior
 
 
-# Any status as `fit` warns of it.
-_ADVICE = "|".join(re.escape(str(status)) for status in Status)
-
-
-def _selection(found: Mapping[Form, tuple[Posterior, Loo]]) -> Selection:
+def _selection(found: Mapping[Combination, tuple[Posterior, Loo]]) -> Selection:
     table = comparison_table(
-        {_name(key): posterior for key, (posterior, _) in found.items()},
-        {_name(key): loo for key, (_, loo) in found.items()},
+        {_name(*key): posterior for key, (posterior, _) in found.items()},
+        {_name(*key): loo for key, (_, loo) in found.items()},
     )
     posteriors = {key: posterior for key, (posterior, _) in found.items()}
-    best = next(key for key in found if _name(key) == table.index[0])
+    best = next(key for key in found if _name(*key) == table.index[0])
     return Selection(table=table, posteriors=MappingProxyType(posteriors), best=posteriors[best])

@@ -58,7 +58,7 @@ def mixture_prior(
     scaled to other data. `fit` without a prior uses `mean_loc=X.mean(axis=0)`,
     `mean_scale=2 * X.std(axis=0)`, `precision_concentration=1`,
     `precision_rate=0.1 * K ** (-2 / D) * X.var(axis=0)` and `weight_concentration=2`: see
-    `default_prior`.
+    `weakly_informative_prior`.
 
     Parameters
     ----------
@@ -267,7 +267,7 @@ def _precisions_prior(
     return tfd.Independent(tfd.WishartTriL(df, cholesky), len(own_shape) - 2, name="precisions")
 
 
-def default_prior(
+def weakly_informative_prior(
     K: int,
     D: int,
     covariance: CovarianceForm,

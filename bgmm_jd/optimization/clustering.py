@@ -1,8 +1,4 @@
-"""The start of a fit: k-means++ on a subsample, then a conjugate update of each component.
-
-The update makes the surrogate's concentrations right to a few per cent from the first step. The
-published example began at the prior and did not converge, because the concentrations have to grow
-with the number of rows.
+"""Hard clusterings of a subsample, and the conjugate update that makes moments of them.
 
 Missing entries are left out: a distance is over the observed features, and a mean is over the
 observed entries (Chi, Chi and Baraniuk 2016, *k-POD*).

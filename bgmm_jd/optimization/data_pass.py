@@ -44,7 +44,7 @@ class Pass(NamedTuple):
     elbo : before it, float64.
     """
 
-    free: VariationalParameters
+    unconstrained: VariationalParameters
     elbo: tf.Tensor
 
 
@@ -73,12 +73,15 @@ def pass_program(model: Model, plan: PassPlan) -> Callable[..., Pass]:
     draws = 2 * plan.slices
 
     def run(
-        free: VariationalParameters, rows: Rows, standardization: Standardization, seed: tf.Tensor
+        unconstrained: VariationalParameters,
+        rows: Rows,
+        standardization: Standardization,
+        seed: tf.Tensor,
     ) -> Pass:
         standardized = model.standardized(standardization)
         with tf.GradientTape() as tape:
-            tape.watch(free)
-            params = from_unconstrained(model.sites, free)
+            tape.watch(unconstrained)
+            params = from_unconstrained(model.sites, unconstrained)
             surrogate = training_surrogate(standardized, params, lambda: seed)
             sample, log_q = surrogate.experimental_sample_and_log_prob(draws, seed=seed)
             theta = with_cholesky(standardized, sample)
@@ -94,9 +97,9 @@ def pass_program(model: Model, plan: PassPlan) -> Callable[..., Pass]:
             linear = tf.add_n(tf.nest.flatten(linear))
             rest = tf.reduce_mean(log_prior(standardized, theta) - log_q)
             loss = -(linear / 2.0 + rest)
-        step = natural_step(model.sites, params, tape.gradient(loss, free), _STEP_SIZE)
+        step = natural_step(model.sites, params, tape.gradient(loss, unconstrained), _STEP_SIZE)
         elbo = tf.reduce_sum(likelihood) / 2.0 + tf.cast(rest, likelihood.dtype)
-        return Pass(tf.nest.map_structure(tf.add, free, step), elbo)
+        return Pass(tf.nest.map_structure(tf.add, unconstrained, step), elbo)
 
     return compiled(run, plan.execution)
 

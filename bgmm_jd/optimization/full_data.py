@@ -32,8 +32,8 @@ from bgmm_jd.variational.parameters import (
     to_unconstrained,
 )
 
-# Unconstrained parameters after a step from those given, and the elbo before it, by all rows under
-# the draws of that number.
+# (unconstrained parameters, number of draws) -> (parameters after one step, elbo before it). Passes
+# with the same number have the same random draws.
 Evaluator = Callable[[VariationalParameters, int], tuple[VariationalParameters, float]]
 
 
@@ -60,47 +60,49 @@ def optimize_full_data(
     limit : number of passes.
     """
     sites = problem.model.sites
-    free = tf.nest.map_structure(lambda t: t.numpy(), to_unconstrained(sites, start))
+    unconstrained = tf.nest.map_structure(lambda t: t.numpy(), to_unconstrained(sites, start))
     elbos, status = list(elbos_before), Status.STEP_LIMIT
     try:
         evaluate = pass_evaluator(problem, start, seed)
-        for point in itertools.islice(accelerated_path(problem, evaluate, free), limit):
+        for point in itertools.islice(accelerated_path(problem, evaluate, unconstrained), limit):
             if not np.isfinite(point.elbo):
                 status = Status.DIVERGED
                 break
-            free = point.free
+            unconstrained = point.unconstrained
             elbos.append(point.elbo)
             report(RunProgress(len(elbos), point.elbo, point.remaining))
             if point.remaining < problem.settings.full_data.tolerance:
-                free = _averaged_over_other_draws(problem, evaluate, free)
+                unconstrained = _averaged_over_other_draws(problem, evaluate, unconstrained)
                 status = Status.CONVERGED
                 break
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
     trace = np.array(elbos)
     trace.setflags(write=False)
-    return RunResult(read_only_copy(from_unconstrained(sites, free)), trace, elbos[-1], status)
+    return RunResult(
+        read_only_copy(from_unconstrained(sites, unconstrained)), trace, elbos[-1], status
+    )
 
 
 def _averaged_over_other_draws(
-    problem: Problem, evaluate: Evaluator, free: VariationalParameters
+    problem: Problem, evaluate: Evaluator, unconstrained: VariationalParameters
 ) -> VariationalParameters:
     """Average steps from the fixed point under draws that it has not been fitted to."""
     numbers = range(1, 1 + passes_to_average(problem))
-    images = [evaluate(free, number)[0] for number in numbers]
+    images = [evaluate(unconstrained, number)[0] for number in numbers]
     return tf.nest.map_structure(lambda *leaves: np.mean(leaves, axis=0), *images)
 
 
 class PathPoint(NamedTuple):
     """Unconstrained parameters, their elbo, and an estimate of the distance left, in sds."""
 
-    free: VariationalParameters
+    unconstrained: VariationalParameters
     elbo: float
     remaining: float
 
 
 def accelerated_path(
-    problem: Problem, evaluate: Evaluator, free: VariationalParameters
+    problem: Problem, evaluate: Evaluator, unconstrained: VariationalParameters
 ) -> Iterator[PathPoint]:
     """Yield the points of accelerated natural-gradient steps, one pass each.
 
@@ -112,29 +114,29 @@ def accelerated_path(
     """
     settings = problem.settings.full_data
     history, length = anderson.History(), 1.0
-    best, plain_step = -np.inf, functools.partial(_between, free, free)
+    best, plain_step = -np.inf, functools.partial(_between, unconstrained, unconstrained)
     while True:
-        image, elbo = evaluate(free, 0)
-        here, there = _moments(problem, free), _moments(problem, image)
+        image, elbo = evaluate(unconstrained, 0)
+        here, there = _moments(problem, unconstrained), _moments(problem, image)
         if not (np.isfinite(elbo) and np.isfinite(there).all()):
-            yield PathPoint(free, np.nan, np.nan)
+            yield PathPoint(unconstrained, np.nan, np.nan)
             return
         has_fallen = elbo < best - _rounding_allowance(best, problem.data.dtype)
         if has_fallen and length > settings.shortest_step:
             history, length = anderson.History(), length / 2.0
-            yield PathPoint(free, elbo, np.inf)
-            free = plain_step(length)
+            yield PathPoint(unconstrained, elbo, np.inf)
+            unconstrained = plain_step(length)
             continue
         if has_fallen or elbo >= best:
-            best, plain_step = elbo, functools.partial(_between, free, image)
+            best, plain_step = elbo, functools.partial(_between, unconstrained, image)
             length = length if has_fallen else min(1.0, 2.0 * length)
         residual = convergence.standardized_difference(here, there)
-        flat = _flat(_between(free, image, length))
+        flat = _flat(_between(unconstrained, image, length))
         history = anderson.remember(history, flat, residual, settings.history)
         ahead = _like(image, anderson.accelerated(history))
         far = convergence.standardized_difference(here, _moments(problem, ahead))
-        yield PathPoint(free, elbo, float(np.abs([residual, far]).max()))
-        free = ahead
+        yield PathPoint(unconstrained, elbo, float(np.abs([residual, far]).max()))
+        unconstrained = ahead
 
 
 def _between(
@@ -156,9 +158,11 @@ def full_data_elbo(
     From passes that each have draws of their own.
     """
     evaluate = pass_evaluator(problem, params, seed)
-    free = to_unconstrained(problem.model.sites, params)
-    free = tf.nest.map_structure(lambda t: t.numpy(), free)
-    found = [evaluate(free, number)[1] for number in range(passes_to_average(problem) // 2)]
+    unconstrained = to_unconstrained(problem.model.sites, params)
+    unconstrained = tf.nest.map_structure(lambda t: t.numpy(), unconstrained)
+    found = [
+        evaluate(unconstrained, number)[1] for number in range(passes_to_average(problem) // 2)
+    ]
     return float(np.mean(found)), float(np.std(found, ddof=1) / len(found) ** 0.5)
 
 
@@ -169,20 +173,20 @@ def passes_to_average(problem: Problem) -> int:
     return max(settings.averaged_passes, by_rows)
 
 
-def _flat(free: VariationalParameters) -> np.ndarray:
-    return np.concatenate([np.ravel(v).astype(np.float64) for v in tf.nest.flatten(free)])
+def _flat(unconstrained: VariationalParameters) -> np.ndarray:
+    return np.concatenate([np.ravel(v).astype(np.float64) for v in tf.nest.flatten(unconstrained)])
 
 
-def _like(free: VariationalParameters, flat: np.ndarray) -> VariationalParameters:
-    leaves = tf.nest.flatten(free)
+def _like(unconstrained: VariationalParameters, flat: np.ndarray) -> VariationalParameters:
+    leaves = tf.nest.flatten(unconstrained)
     parts = np.split(flat, np.cumsum([leaf.size for leaf in leaves])[:-1])
     shaped = [p.reshape(v.shape).astype(v.dtype) for p, v in zip(parts, leaves, strict=True)]
-    return tf.nest.pack_sequence_as(free, shaped)
+    return tf.nest.pack_sequence_as(unconstrained, shaped)
 
 
-def _moments(problem: Problem, free: VariationalParameters) -> convergence.MomentVectors:
+def _moments(problem: Problem, unconstrained: VariationalParameters) -> convergence.MomentVectors:
     sites = problem.model.sites
-    return convergence.parameter_moments(sites, from_unconstrained(sites, free))
+    return convergence.parameter_moments(sites, from_unconstrained(sites, unconstrained))
 
 
 def pass_evaluator(problem: Problem, params: VariationalParameters, seed: tf.Tensor) -> Evaluator:
@@ -198,10 +202,12 @@ def pass_evaluator(problem: Problem, params: VariationalParameters, seed: tf.Ten
     sliced = pad_to_slices(problem.data.rows, plan.slices, plan.size)
     rows = as_row_tensors(rows_for_pass(sliced, plan, covariance))
 
-    def evaluate(free: VariationalParameters, number: int) -> tuple[Any, float]:
-        fresh = tf.nest.map_structure(tf.constant, free)  # new tensors defeat TFP's bijector cache
-        found = program(fresh, rows, problem.standardization, fold_in(seed, number))
-        return tf.nest.map_structure(lambda t: t.numpy(), found.free), float(found.elbo)
+    def evaluate(unconstrained: VariationalParameters, number: int) -> tuple[Any, float]:
+        fresh = tf.nest.map_structure(
+            tf.constant, unconstrained
+        )  # new tensors defeat TFP's bijector cache
+        found = program(fresh, rows, problem.prior_standardization, fold_in(seed, number))
+        return tf.nest.map_structure(lambda t: t.numpy(), found.unconstrained), float(found.elbo)
 
     return evaluate
 

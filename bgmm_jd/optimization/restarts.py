@@ -32,7 +32,7 @@ class Restart(NamedTuple):
     elbo : in nats; in standardised units inside, in those of X in a `Posterior`. It is that of the
         run at whose optimum the start ended, if it ended there: see `matching_run`.
     steps : number of steps taken.
-    status : of that run too.
+    status : of the start's own run, or of the run that it joined.
     agrees : whether it is at the optimum of the best start.
     """
 

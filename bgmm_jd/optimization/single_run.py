@@ -42,7 +42,7 @@ class RunProgress(NamedTuple):
     drift: float
 
 
-def schedule(problem: Problem, batches: Batches, optimizer: str = "natural") -> svi.Schedule:
+def schedule_for(problem: Problem, batches: Batches, optimizer: str = "natural") -> svi.Schedule:
     """Choose blocks of whole epochs, in which each row is read equally often."""
     settings = problem.settings.optimization
     epochs = -(-settings.shortest_block // batches.count)
@@ -62,14 +62,14 @@ def subsample_sd_ratio(problem: Problem) -> float:
     return problem.data.sampling_fraction**-0.5
 
 
-def step_size(problem: Problem, plan: svi.Schedule, blocks: int) -> StepSize:
+def step_size(problem: Problem, schedule: svi.Schedule, blocks: int) -> StepSize:
     """Return how far the steps of the next block go.
 
     On all rows, a full natural-gradient step. On a batch, a quarter of the batch's share of one:
     the progress of an epoch is then the same for any batch size, and the iterates of the last
     epochs stay within a fraction of a posterior sd of their mean. A run that has not converged in
-    its first blocks has a reason, noise or a posterior far from the surrogate's family; steps then
-    become shorter as 1 / time (Robbins and Monro 1951).
+    its first blocks is held up by noise, or by a posterior far from the surrogate's family; steps
+    then become shorter as 1 / time (Robbins and Monro 1951).
 
     The first steps from a poor start overshoot: a location may move by 0.3 sds of its component's
     rows, which are some sqrt(N / K) posterior sds. Near the optimum a natural-gradient step is at
@@ -77,8 +77,8 @@ def step_size(problem: Problem, plan: svi.Schedule, blocks: int) -> StepSize:
     clipped.
     """
     settings = problem.settings.optimization
-    batches = plan.batches.count
-    share = 1.0 if batches == 1 or plan.optimizer == "adam" else 0.25 / batches
+    batches = schedule.batches.count
+    share = 1.0 if batches == 1 or schedule.optimizer == "adam" else 0.25 / batches
     rate = share / max(1.0, blocks / settings.full_rate_blocks)
     if blocks < settings.overshooting_blocks:
         component_sd = (problem.data.total_weight / problem.model.K) ** 0.5
@@ -89,7 +89,7 @@ def step_size(problem: Problem, plan: svi.Schedule, blocks: int) -> StepSize:
 def optimize(
     problem: Problem,
     start: VariationalParameters,
-    plan: svi.Schedule,
+    schedule: svi.Schedule,
     seed: tf.Tensor,
     max_steps: int,
     report: Callable[[RunProgress], None],
@@ -98,13 +98,13 @@ def optimize(
     """Run blocks of steps from a start until the parameters have converged, or to the limit.
 
     Where each step reads all rows the likelihood is a matrix product as long as that is accurate,
-    whatever the plan says. Ctrl-C ends the run and keeps what it has.
+    whatever the schedule says. Ctrl-C ends the run and keeps what it has.
 
     Parameters
     ----------
     problem : Problem
     start : parameters (constrained) to start from.
-    plan : the programs to run.
+    schedule : of the programs to run.
     seed : int32 [2]
     max_steps : int
     report : called after each check of convergence.
@@ -112,13 +112,13 @@ def optimize(
         The converged run that has them for its optimum, or None. A run ends there, because
         converging to the same optimum again would give no new information.
     """
-    run = _Run(problem, start, plan, seed)
+    run = _Run(problem, start, schedule, seed)
     status = Status.STEP_LIMIT
     try:
         run.choose_likelihood()
-        for first in range(0, max_steps, plan.steps):
+        for first in range(0, max_steps, schedule.steps):
             if not run.take_block(first):
-                if run.plan.use_statistics:
+                if run.schedule.use_statistics:
                     run.restart_without_statistics()
                     continue
                 status = Status.DIVERGED
@@ -126,7 +126,7 @@ def optimize(
             if not convergence.is_check_due(len(run.blocks)):
                 continue
             drift = convergence.drift(problem.model.sites, run.blocks)
-            report(RunProgress(first + plan.steps, float(run.elbos[-1].mean()), drift))
+            report(RunProgress(first + schedule.steps, float(run.elbos[-1].mean()), drift))
             match = find_match(run.average())
             if match is not None:
                 return run.result(match.status)._replace(elbo=match.elbo, joined=True)
@@ -142,10 +142,14 @@ class _Run:
     """The mutable state of one call of `optimize`."""
 
     def __init__(
-        self, problem: Problem, start: VariationalParameters, plan: svi.Schedule, seed: tf.Tensor
+        self,
+        problem: Problem,
+        start: VariationalParameters,
+        schedule: svi.Schedule,
+        seed: tf.Tensor,
     ):
         self._problem, self._start, self._seed = problem, start, seed
-        self.plan = plan
+        self.schedule = schedule
         self.params = start
         self.blocks: list[VariationalParameters] = []  # unconstrained averages
         self.elbos: list[np.ndarray] = []
@@ -158,17 +162,17 @@ class _Run:
         """
         settings = self._problem.settings.optimization
         tolerance = settings.step_rounding / settings.rounding_margin
-        use = self.plan.batches.count == 1 and surrogate_statistics_are_accurate(
+        use = self.schedule.batches.count == 1 and surrogate_statistics_are_accurate(
             self._problem, self._start, tolerance
         )
-        self.plan = self.plan._replace(use_statistics=use)
+        self.schedule = self.schedule._replace(use_statistics=use)
 
     def take_block(self, first: int) -> bool:
         """Take one block of steps; return False and keep nothing if it is not finite."""
-        size = step_size(self._problem, self.plan, len(self.blocks))
-        block = svi.program(self._problem.model, self.plan).run(
+        size = step_size(self._problem, self.schedule, len(self.blocks))
+        block = svi.program(self._problem.model, self.schedule).run(
             self._problem.rows,
-            self._problem.standardization,
+            self._problem.prior_standardization,
             self.params,
             self._seed,
             first,
@@ -184,7 +188,7 @@ class _Run:
 
     def restart_without_statistics(self) -> None:
         """Begin again with differences before squares, which keep their digits."""
-        self.plan = self.plan._replace(use_statistics=False)
+        self.schedule = self.schedule._replace(use_statistics=False)
         self.params, self.blocks, self._opt_state = self._start, [], ()
 
     def has_converged(self, drift: float) -> bool:
@@ -197,11 +201,11 @@ class _Run:
         converged = drift < _tolerance(self._problem)
         settings = self._problem.settings.optimization
         check = converged or len(self.blocks) % settings.rounding_check_blocks == 0
-        if not (self.plan.use_statistics and check):
+        if not (self.schedule.use_statistics and check):
             return converged
         if surrogate_statistics_are_accurate(self._problem, self.params, settings.step_rounding):
             return converged
-        self.plan = self.plan._replace(use_statistics=False)
+        self.schedule = self.schedule._replace(use_statistics=False)
         self.blocks = self.blocks[-1:]
         return False
 

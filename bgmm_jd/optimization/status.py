@@ -1,39 +1,40 @@
-"""How far to trust a fit, as one word and a sentence of advice."""
+"""The outcome of a fit, as one word and a sentence of advice."""
 
 import enum
 
 
 class Status(enum.Enum):
-    """What became of a fit; `str(status)` says what it means and what to do about it."""
+    """The outcome of a fit; `str(status)` explains it and says what to do."""
 
-    CONVERGED = "The parameters have settled, and nothing speaks against the draws."
+    CONVERGED = "The parameters have converged, and no check found a reason to distrust the draws."
     STEP_LIMIT = (
-        "The parameters were still moving when the limit of steps was reached. "
-        "Allow more with max_steps=, or use a larger batch_size."
+        "The parameters were still changing when the limit of steps was reached. "
+        "Allow more steps with max_steps=, or use a larger batch_size=."
     )
     INTERRUPTED = (
-        "The fit was interrupted; this is what it had reached. Fit again to let it settle."
+        "The fit was interrupted; the posterior is what had been reached. "
+        "Fit again without an interrupt to let it converge."
     )
     DIVERGED = (
-        "The parameters left the range of their dtype; this is what was reached before. "
-        "Pass X in float64, remove extreme rows, or use a tighter prior."
+        "The parameters or the elbo left the range of the dtype; the posterior is what had been "
+        "reached before. Pass X in float64, remove extreme rows, or use a tighter prior."
     )
     SEVERAL_MODES = (
-        "Restarts settled in different solutions of similar evidence: the posterior has several "
-        "modes, and the draws show only the best of them. Try a smaller K or a tighter prior, and "
-        "look at to_inference_data(..., chains='restarts')."
+        "Restarts converged to different solutions of similar evidence: the posterior has several "
+        "modes, and the draws represent only the best of them. Try a smaller K or a tighter prior, "
+        "and look at to_inference_data(..., chains='restarts')."
     )
     RESTARTS_DISAGREE = (
         "Only one of the restarts reached the best solution; there may be a better one. "
-        "Use more with restarts=, or a smaller K."
+        "Use more restarts with restarts=, or a smaller K."
     )
     KHAT_TOO_HIGH = (
-        "The posterior differs too much from the approximation (k-hat above 0.7): intervals may be "
+        "The approximation differs too much from the posterior (k-hat above 0.7): intervals may be "
         "wrong. Try a smaller K or a tighter prior, or sample with MCMC."
     )
     COMPONENT_EMPTY = (
-        "At least one component holds less than one row: its parameters show the prior. "
-        "Use a smaller K."
+        "At least one component is expected to hold less than one row: its parameters show only "
+        "the prior. Use a smaller K."
     )
 
     @property

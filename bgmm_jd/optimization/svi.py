@@ -164,7 +164,7 @@ class Program:
             )
 
         def step_seed() -> tf.Tensor:
-            # `batch_indices` takes the seeds across which this is 0.
+            # `batch_indices` uses offsets with across=0, so that 1 keeps the streams apart.
             return offset_seed(seed, self._step.read_value(), 1)
 
         problem = LoopProblem(

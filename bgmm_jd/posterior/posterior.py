@@ -223,7 +223,10 @@ def draw_standardized(
     if calibrate is None:
         calibrate = posterior.calibrated
     if calibrate and not posterior.calibrated:
-        raise ValueError("calibrated draws need a fit with calibrate=True; this one has none.")
+        raise ValueError(
+            "calibrated draws need a calibrated fit; this one was fitted with calibrate=False, has "
+            "too many parameters, or ended early. Use calibrate=False for draws of the surrogate."
+        )
     seed = as_seed(seed)
     if calibrate:
         return draw_calibrated(posterior.approximation, n, seed)

@@ -17,7 +17,7 @@ from bgmm_jd.backend.execution import compiled
 from bgmm_jd.backend.random import stateless_seed
 from bgmm_jd.data.rows import Rows, as_row_tensors
 from bgmm_jd.data.standardize import Data
-from bgmm_jd.data.units import Standardization, as_standardization_tensors
+from bgmm_jd.data.units import Standardization
 from bgmm_jd.settings import Settings
 from bgmm_jd.variational.coordinates import flatten
 from bgmm_jd.variational.parameters import VariationalParameters, as_parameter_tensors
@@ -36,8 +36,9 @@ class Problem:
     model : Model
         Compiled programs are kept by it.
     prior_standardization : Standardization
-        Between standardised units and those of `model.prior`: float64 arrays. The identity for the
-        default prior, which is in standardised units itself.
+        Between standardised units and those of `model.prior`, as tensors in the dtype of the fit.
+        The identity for the default prior, which is in standardised units itself; otherwise that of
+        `data`.
     data : Data
         Rows in standardised units.
     execution : {"xla", "graph", "eager"}
@@ -51,14 +52,9 @@ class Problem:
     settings: Settings
 
     @functools.cached_property
-    def standardization(self) -> Standardization:
-        """`prior_standardization` as tensors in the dtype of the fit."""
-        return as_standardization_tensors(self.prior_standardization, self.data.dtype)
-
-    @functools.cached_property
     def standardized_model(self) -> StandardizedModel:
         """The model in standardised units, for use outside of compiled programs."""
-        return self.model.standardized(self.standardization)
+        return self.model.standardized(self.prior_standardization)
 
     @functools.cached_property
     def rows(self) -> Rows:
@@ -180,7 +176,10 @@ def sample_mean_field(
     """Draw from the mean-field surrogate, without points: theta [n, ...] and its log density."""
     program = _mean_field_program(problem.model, problem.execution == "eager")
     return program(
-        as_parameter_tensors(params), problem.standardization, tf.constant(n), stateless_seed(seed)
+        as_parameter_tensors(params),
+        problem.prior_standardization,
+        tf.constant(n),
+        stateless_seed(seed),
     )
 
 

@@ -88,7 +88,7 @@ def log_joint_of_draws(problem: Problem, draws: Draws) -> np.ndarray:
         problem.model, problem.data.shape[0], use_statistics, problem.execution
     )
     return map_chunks(
-        lambda part: program(part, problem.rows, problem.standardization),
+        lambda part: program(part, problem.rows, problem.prior_standardization),
         draws.points,
         points_per_call(problem, use_statistics),
     )

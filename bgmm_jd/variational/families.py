@@ -99,33 +99,33 @@ class NormalFamily(Family):
     transformations: ClassVar = tuple(Transformation)
 
     def coordinates(self) -> tfb.Bijector:
-        """The variable is its own coordinate."""
+        """Take the variable itself as its coordinate."""
         return tfb.Identity()
 
     def distribution(self, p: Parameters) -> tfd.Distribution:
-        """Normal(loc, scale)."""
+        """Make Normal(loc, scale)."""
         return Normal(p["loc"], p["scale"])
 
     def training_distribution(self, p: Parameters) -> tfd.Distribution:
-        """Normal(loc, scale), with draws in pairs that are symmetric about loc."""
+        """Make Normal(loc, scale) with draws in pairs that are symmetric about loc."""
         return AntitheticNormal(p["loc"], p["scale"])
 
     def from_moments(self, mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
-        """Both moments are parameters."""
+        """Return the moments, which are the parameters."""
         return {"loc": mean, "scale": sd}
 
     def moments(self, p: Parameters) -> tuple[Any, Any]:
-        """Both parameters are moments."""
+        """Return the parameters, which are the moments."""
         return p["loc"], p["scale"]
 
     def unstandardize(self, p: Parameters, to_data_units: AffineMap) -> Parameters:
-        """A normal distribution stays normal under an affine map."""
+        """Apply the affine map to loc, and its factor to scale."""
         loc = p["loc"] * to_data_units.factor
         shifted = loc if to_data_units.shift is None else loc + to_data_units.shift
         return {"loc": shifted, "scale": p["scale"] * to_data_units.factor}
 
     def natural_gradient(self, p: Parameters, gradient: Parameters) -> Parameters:
-        """The Fisher information of (loc, log scale) is diag(1 / scale^2, 2)."""
+        """Use the Fisher information of (loc, log scale), diag(1 / scale^2, 2)."""
         return {"loc": p["scale"] ** 2 * gradient["loc"], "scale": 0.5 * gradient["scale"]}
 
 
@@ -142,31 +142,31 @@ class GammaFamily(Family):
     )
 
     def coordinates(self) -> tfb.Bijector:
-        """The log of the variable."""
+        """Take the log of the variable as its coordinate."""
         return tfb.Exp()
 
     def distribution(self, p: Parameters) -> tfd.Distribution:
-        """Gamma(concentration, rate = concentration / mean)."""
+        """Make Gamma(concentration, rate = concentration / mean)."""
         return Gamma(p["concentration"], p["concentration"] / p["mean"])
 
     def training_distribution(self, p: Parameters) -> tfd.Distribution:
-        """The same, from normal draws in antithetic pairs."""
+        """Make the same, from normal draws in antithetic pairs."""
         return AntitheticGamma(p["concentration"], p["concentration"] / p["mean"])
 
     def from_moments(self, mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
-        """The concentration is the squared inverse of the relative standard deviation."""
+        """Return concentration = (mean / sd)^2."""
         return {"concentration": (mean / sd) ** 2, "mean": mean}
 
     def moments(self, p: Parameters) -> tuple[Any, Any]:
-        """The relative standard deviation is concentration^(-1/2)."""
+        """Return sd = mean / sqrt(concentration)."""
         return p["mean"], p["mean"] / p["concentration"] ** 0.5
 
     def unstandardize(self, p: Parameters, to_data_units: AffineMap) -> Parameters:
-        """Only the mean is scaled."""
+        """Scale the mean; the concentration has no unit."""
         return {**p, "mean": p["mean"] * to_data_units.factor}
 
     def natural_gradient(self, p: Parameters, gradient: Parameters) -> Parameters:
-        """The Fisher information of (log a, log mean) is diag(a^2 trigamma(a) - a, a)."""
+        """Use the Fisher information of (log a, log mean), diag(a^2 trigamma(a) - a, a)."""
         a = tf.convert_to_tensor(p["concentration"])
         return {
             "concentration": gradient["concentration"] / trigamma_excess(a),
@@ -181,19 +181,19 @@ class DirichletFamily(Family):
     transformations: ClassVar = (Transformation.NONE,)
 
     def coordinates(self) -> tfb.Bijector:
-        """Logits of broken sticks: independent of each other, as logs of ratios are not."""
+        """Use logits of broken sticks: they are independent, and logs of ratios are not."""
         return StickCoordinates()
 
     def distribution(self, p: Parameters) -> tfd.Distribution:
-        """Dirichlet(concentration)."""
+        """Make Dirichlet(concentration)."""
         return Dirichlet(p["concentration"])
 
     def training_distribution(self, p: Parameters) -> tfd.Distribution:
-        """The same, from normal draws in antithetic pairs."""
+        """Make the same, from normal draws in antithetic pairs."""
         return AntitheticDirichlet(p["concentration"])
 
     def from_moments(self, mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
-        """var[k] = mean[k] (1 - mean[k]) / (total + 1), with the total that fits on average."""
+        """Solve var[k] = mean[k] (1 - mean[k]) / (total + 1) for the total, on average over k."""
         if mean.shape[-1] == 1:
             return {"concentration": tf.ones_like(mean)}
         variances = tf.reduce_sum(mean * (1.0 - mean), axis=-1, keepdims=True)
@@ -201,13 +201,13 @@ class DirichletFamily(Family):
         return {"concentration": mean * tf.maximum(total, 1.0)}
 
     def moments(self, p: Parameters) -> tuple[Any, Any]:
-        """var[k] = mean[k] (1 - mean[k]) / (total + 1)."""
+        """Return var[k] = mean[k] (1 - mean[k]) / (total + 1) as a standard deviation."""
         total = p["concentration"].sum(axis=-1, keepdims=True)
         mean = p["concentration"] / total
         return mean, (mean * (1.0 - mean) / (total + 1.0)) ** 0.5
 
     def natural_gradient(self, p: Parameters, gradient: Parameters) -> Parameters:
-        """The Fisher information of c is diag(trigamma(c)) - trigamma(sum c) 1 1^T.
+        """Use the Fisher information of c, diag(trigamma(c)) - trigamma(sum c) 1 1^T.
 
         It is inverted by Sherman and Morrison's formula, in log coordinates. With trigamma(c) =
         (c + e(c)) / c^2 and u(c) = c - 1 / trigamma(c) = c e(c) / (c + e(c)), the denominator
@@ -233,19 +233,19 @@ class StickBreakingFamily(DirichletFamily):
     """
 
     def parameter_shapes(self, shape: Shape) -> Mapping[str, Shape]:
-        """A pair (a, b) for each of K - 1 breaks."""
+        """Return the shape of a pair (a, b) for each of K - 1 breaks."""
         return {"concentration": (*shape[:-1], shape[-1] - 1, 2)}
 
     def distribution(self, p: Parameters) -> tfd.Distribution:
-        """StickBreaking(concentration)."""
+        """Make StickBreaking(concentration)."""
         return stick_breaking.StickBreaking(p["concentration"])
 
     def training_distribution(self, p: Parameters) -> tfd.Distribution:
-        """The same, from normal draws in antithetic pairs."""
+        """Make the same, from normal draws in antithetic pairs."""
         return stick_breaking.AntitheticStickBreaking(p["concentration"])
 
     def from_moments(self, mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
-        """Each break has the mean of its proportions, and the total count of the rows it divides.
+        """Give each break the mean of its proportions, and the total of the rows it divides.
 
         That total is the Dirichlet's, times the proportion of the stick that is left.
         """
@@ -269,29 +269,29 @@ class WishartFamily(Family):
     has_cholesky: ClassVar = True
 
     def parameter_shapes(self, shape: Shape) -> Mapping[str, Shape]:
-        """One number of degrees of freedom for each matrix."""
+        """Return the shapes: one number of degrees of freedom for each matrix."""
         return {"excess": shape[:-2], "mean_tril": shape}
 
     def coordinates(self) -> tfb.Bijector:
-        """The entries of the lower Cholesky factor, in the log of its diagonal."""
+        """Take the entries of the lower Cholesky factor, with the log of its diagonal."""
         return bijectors.matrix_coordinates()
 
     def cholesky_coordinates(self) -> tfb.Bijector:
-        """`coordinates`, as far as the Cholesky factor."""
+        """Map the same coordinates to the Cholesky factor."""
         return bijectors.cholesky_coordinates()
 
     def distribution(self, p: Parameters) -> tfd.Distribution:
-        """Wishart by degrees of freedom and mean."""
+        """Make a Wishart distribution by its degrees of freedom and mean."""
         return wishart.Wishart(self._degrees(p), p["mean_tril"])
 
     def training_distribution(self, p: Parameters) -> tfd.Distribution:
-        """The same by its Cholesky factors, from normal draws in antithetic pairs."""
+        """Make the same by its Cholesky factors, from normal draws in antithetic pairs."""
         return wishart.AntitheticWishart(
             self._degrees(p), p["mean_tril"], input_output_cholesky=True
         )
 
     def from_moments(self, mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
-        """var[d, d] = 2 mean[d, d]^2 / df, with the df that fits on average."""
+        """Solve var[d, d] = 2 mean[d, d]^2 / df for df, on average over d."""
         relative = tf.linalg.diag_part(sd) / tf.linalg.diag_part(mean)
         df = 2.0 / tf.reduce_mean(relative**2, axis=-1)
         return {
@@ -300,19 +300,19 @@ class WishartFamily(Family):
         }
 
     def moments(self, p: Parameters) -> tuple[Any, Any]:
-        """var[i, j] = (mean[i, j]^2 + mean[i, i] mean[j, j]) / df."""
+        """Return the square root of var[i, j] = (mean[i, j]^2 + mean[i, i] mean[j, j]) / df."""
         mean = p["mean_tril"] @ p["mean_tril"].swapaxes(-1, -2)
         diagonal = np.diagonal(mean, axis1=-2, axis2=-1)
         square = mean**2 + diagonal[..., :, np.newaxis] * diagonal[..., np.newaxis, :]
         return mean, (square / self._degrees(p)[..., np.newaxis, np.newaxis]) ** 0.5
 
     def unstandardize(self, p: Parameters, to_data_units: AffineMap) -> Parameters:
-        """X -> F X F with F diagonal; `to_data_units.factor` holds the entries of F 1 1^T F."""
+        """Apply X -> F X F, F diagonal; `to_data_units.factor` holds the entries of F 1 1^T F."""
         diagonal = tf.sqrt(tf.linalg.diag_part(to_data_units.factor))
         return {**p, "mean_tril": diagonal[:, tf.newaxis] * p["mean_tril"]}
 
     def natural_gradient(self, p: Parameters, gradient: Parameters) -> Parameters:
-        """See `wishart.wishart_natural_gradient`."""
+        """Call `wishart.wishart_natural_gradient`."""
         excess, tril = wishart.wishart_natural_gradient(
             self._degrees(p), p["mean_tril"], gradient["excess"], gradient["mean_tril"]
         )
@@ -329,32 +329,32 @@ class FixedFamily(Family):
     transformations: ClassVar = tuple(Transformation)
 
     def coordinates(self) -> tfb.Bijector:
-        """Never asked: a fixed variable has no coordinates."""
+        """Return the identity, which nothing uses: a fixed variable has no coordinates."""
         return tfb.Identity()
 
     def distribution(self, p: Parameters) -> tfd.Distribution:
-        """A point mass."""
+        """Make a point mass."""
         return tfd.Deterministic(p["value"])
 
     def training_distribution(self, p: Parameters) -> tfd.Distribution:
-        """A point mass."""
+        """Make a point mass."""
         return tfd.Deterministic(p["value"])
 
     def from_moments(self, mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
-        """There are no parameters."""
+        """Return an empty mapping: there are no parameters."""
         return {}
 
     def moments(self, p: Parameters) -> tuple[Any, Any]:
-        """There are no entries that vary."""
+        """Return empty arrays: no entry varies."""
         return np.zeros(0), np.ones(0)
 
     def unstandardize(self, p: Parameters, to_data_units: AffineMap) -> Parameters:
-        """The value goes to the units of X."""
+        """Convert the value to the units of X."""
         value = p["value"] * to_data_units.factor
         return {"value": value if to_data_units.shift is None else value + to_data_units.shift}
 
     def natural_gradient(self, p: Parameters, gradient: Parameters) -> Parameters:
-        """There are no parameters."""
+        """Return an empty mapping: there are no parameters."""
         return {}
 
 

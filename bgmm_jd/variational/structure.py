@@ -196,7 +196,8 @@ def _check_fixed(prior: tfd.JointDistributionCoroutine, sites: list[Site]) -> No
     for site, other in zip(sites, prior.sample(seed=(0, 1)), strict=True):
         if site.fixed is not None and not np.array_equal(site.fixed, other):
             raise ValueError(
-                f"prior's variable '{site.name}' must not be fixed by other variables."
+                f"prior's variable '{site.name}' must not be a deterministic function of other "
+                "variables. Use a constant, or give it a distribution."
             )
 
 

@@ -1,21 +1,26 @@
-"""Where an averaged curvature is out of reach: the curvature at the mean, and then none."""
+"""Which calibration is chosen, and how well each represents the posterior."""
 
-import dataclasses
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from builders import with_settings
+from mean_fields import empty_in, mean_field_near
 
 import bgmm_jd
-from bgmm_jd.calibration import calibrate
-from bgmm_jd.calibration.averaged_curvature import normal_from_curvature, shift_mean
+from bgmm_jd.calibration.calibrate import calibrate_approximation, informed_gradient
 from bgmm_jd.posterior.posterior import draw_standardized
-from bgmm_jd.variational import approximation
-from bgmm_jd.variational.approximation import AT_THE_MEAN, AVERAGED, MEAN_FIELD, MultivariateNormal
-from bgmm_jd.variational.coordinates import flatten
+from bgmm_jd.settings import CalibrationSettings
+from bgmm_jd.variational.approximation import (
+    AT_THE_MEAN,
+    AVERAGED,
+    MEAN_FIELD,
+    draw_mean_field,
+)
+from bgmm_jd.variational.coordinates import coordinate_layout
 
-pytestmark = pytest.mark.slow
-
-SAMPLES = 8_000
+DRAWS = 8_000
 
 
 @pytest.fixture(scope="module")
@@ -27,115 +32,103 @@ def averaged():
     return bgmm_jd.fit(X.astype(np.float32), 2, restarts=1, execution="graph", progress=False)
 
 
-def again(posterior):
-    """The same fit, calibrated anew under the limits of the moment."""
-    inside = posterior.inside._replace(calibration=MEAN_FIELD, normal=None, weigh=False)
-    draws = approximation.draw_mean_field(inside, 500, 0)
-    inside, khat = calibrate.calibrate_approximation(inside, draws, 0)
-    return dataclasses.replace(posterior, inside=inside, khat=khat)
+def recalibrated(posterior, **settings):
+    """Return the same fit, calibrated anew with other calibration settings."""
+    approximation = replace(posterior.approximation, calibration=None)
+    approximation = with_settings(approximation, calibration=CalibrationSettings(**settings))
+    draws = draw_mean_field(approximation.problem, approximation.params, 500, 0)
+    approximation, khat = calibrate_approximation(approximation, draws, 0)
+    return replace(posterior, approximation=approximation, khat=khat)
 
 
-def sds(posterior, **settings):
-    """Of all parameters in unconstrained coordinates: [P]."""
-    inside = posterior.inside
-    theta = draw_standardized(posterior, SAMPLES, 1, **settings).theta
-    return flatten(inside.model.sites, theta, inside.standardization).numpy().std(axis=0)
+def sds(posterior, **options):
+    """Return the sds of all parameters in unconstrained coordinates: [P]."""
+    return draw_standardized(posterior, DRAWS, 1, **options).points.std(axis=0)
 
 
-def test_the_curvature_at_the_mean(averaged, monkeypatch):
-    """Sds within 10 % of those of the averaged curvature; 8,000 draws know one to 1 %.
+@pytest.mark.slow
+def test_curvature_at_the_mean_has_the_sds_of_the_averaged_curvature(averaged):
+    """Within 10 %; 8,000 draws estimate an sd to 1 %.
 
-    Both are corrected by weights here, so what is compared is the distribution before them too.
+    Both are corrected by weights here; the next test compares the distributions without them.
     """
     assert averaged.calibration == AVERAGED
-    monkeypatch.setattr(calibrate, "_MOST_AVERAGED", 1)
-    found = again(averaged)
+    found = recalibrated(averaged, most_averaged_parameters=1)
     assert found.calibration == AT_THE_MEAN
     assert found.calibrated
     np.testing.assert_allclose(np.log(sds(found) / sds(averaged)), 0.0, atol=0.1)
-    # The mean field is what must be mended: some sd is too small by far more than that.
+    # The error of the mean field, which calibration corrects, is much larger in some sd.
     assert np.log(sds(averaged) / sds(averaged, calibrate=False)).max() > 0.2
 
 
-def test_draws_without_weights(averaged, monkeypatch):
-    """The normal distribution itself, where weights are out of reach: sds within 15 %.
+@pytest.mark.slow
+def test_unweighted_draws_by_curvature_at_the_mean_have_nearly_the_same_sds(averaged):
+    """The normal distribution itself, where weights are not affordable: within 15 %.
 
-    It is that of the mode's neighbourhood, whose curvature differs from the average by what is
-    not normal: the weights mend it, and k-hat is good.
+    Its curvature is that near the mode, which differs from the average by what is not normal. The
+    weights correct that, and k-hat is good.
     """
-    monkeypatch.setattr(calibrate, "_MOST_AVERAGED", 1)
-    found = again(averaged)
-    assert found.inside.weigh
+    found = recalibrated(averaged, most_averaged_parameters=1)
+    calibration = found.approximation.calibration
+    assert calibration.is_weighted
     assert found.khat < 0.7
-    plain = dataclasses.replace(found, inside=found.inside._replace(weigh=False))
-    np.testing.assert_allclose(np.log(sds(plain) / sds(averaged)), 0.0, atol=0.15)
+    unweighted = replace(
+        found,
+        approximation=replace(
+            found.approximation, calibration=calibration._replace(is_weighted=False)
+        ),
+    )
+    np.testing.assert_allclose(np.log(sds(unweighted) / sds(averaged)), 0.0, atol=0.15)
 
 
-def test_too_many_parameters(averaged, monkeypatch):
-    monkeypatch.setattr(calibrate, "_MOST_AVERAGED", 1)
-    monkeypatch.setattr(calibrate, "_MOST_PARAMETERS", 1)
-    found = again(averaged)
+@pytest.mark.slow
+def test_mean_field_is_kept_where_parameters_are_too_many(averaged):
+    found = recalibrated(averaged, most_averaged_parameters=1, most_parameters=1)
     assert found.calibration == MEAN_FIELD
     assert not found.calibrated
-    assert found.inside.normal is None
+    assert found.approximation.calibration is None
     assert "mean field" in repr(found)
     for name, v in found.sample(20, seed=4).items():
         np.testing.assert_array_equal(v, averaged.sample(20, seed=4, calibrate=False)[name])
-    with pytest.raises(ValueError, match="calibrated draws need a fit with calibrate=True"):
+    with pytest.raises(ValueError, match="calibrated draws need a calibrated fit"):
         found.sample(3, calibrate=True)
 
 
-def test_a_sample_of_the_rows_tells_the_curvature(averaged, monkeypatch):
-    """Half of the rows: an information that is theirs twice, good to some 1 / sqrt(500) = 4.5 %.
+@pytest.mark.slow
+def test_curvature_of_a_subsample_is_close_to_that_of_all_rows(averaged):
+    """Half of the rows: twice their information, good to some 1 / sqrt(500) = 4.5 %.
 
     Five times that, and the sds have half of it.
     """
-    monkeypatch.setattr(calibrate, "_MOST_AVERAGED", 1)
-    whole = again(averaged).inside.normal
-    monkeypatch.setattr(calibrate, "_CURVATURE_ROWS", 500)
-    half = again(averaged).inside.normal
-    widths = [np.sqrt(np.diag(n.factor @ n.factor.T)) for n in (whole, half)]
+    all_rows = recalibrated(averaged, most_averaged_parameters=1)
+    half = recalibrated(averaged, most_averaged_parameters=1, curvature_rows=500)
+    normals = [fit.approximation.calibration.normal for fit in (all_rows, half)]
+    widths = [np.sqrt(np.diag(n.factor @ n.factor.T)) for n in normals]
     assert np.abs(np.log(widths[0] / widths[1])).max() < 5 * 500**-0.5
     assert np.abs(widths[0] - widths[1]).max() > 0.0
 
 
-# The normal distribution of a curvature, and one step of its mean.
+def test_gradient_by_informed_coordinates_is_part_of_that_by_all():
+    """The others are those of points of the mean field."""
+    approximation = mean_field_near("dirichlet")
+    empty, rng = empty_in(approximation), np.random.default_rng(5)
+    P = coordinate_layout(approximation.problem.standardized_model).size
+    others = rng.normal(size=(2, P))
+    points = rng.normal(size=(2, 2, 9))
+    whole = np.repeat(others[:, np.newaxis], 2, axis=1)
+    whole[..., empty.informed] = points
+    by_all = informed_gradient(approximation, None, others)(whole)
+    found = informed_gradient(approximation, empty, others)(points)
+    np.testing.assert_allclose(found, by_all[..., empty.informed], rtol=1e-12)
 
 
-def spd(P, seed=0):
-    root = np.random.default_rng(seed).normal(size=(P, P))
-    return root @ root.T + np.eye(P)
-
-
-def test_normal_of_a_curvature():
-    """Its covariance is the inverse of the information, in the units given."""
-    sd, H = np.array([1.0, 10.0, 0.1]), spd(3)
-    found = normal_from_curvature(np.arange(3.0), sd, H)
-    expected = np.linalg.inv(H) * np.outer(sd, sd)
-    np.testing.assert_allclose(found.factor @ found.factor.T, expected, rtol=1e-10)
-    np.testing.assert_array_equal(found.mean, np.arange(3.0))
-
-
-def test_no_direction_is_more_than_ten_times_wider():
-    """Flat and saddle directions alike: ten sds of the mean field, never infinite."""
-    for smallest in (1e-9, 0.0, -5.0):
-        found = normal_from_curvature(np.zeros(2), np.ones(2), np.diag([4.0, smallest]))
-        np.testing.assert_allclose(found.factor @ found.factor.T, np.diag([0.25, 100.0]))
-
-
-def test_one_step_of_the_mean_is_exact_for_a_normal_target():
-    """With the target's own covariance a Newton step; half the draws are mirror images."""
-    H, m = spd(3), np.array([0.3, -0.5, 0.2])
-    factor = np.linalg.cholesky(np.linalg.inv(H))
-    start = MultivariateNormal(m + factor @ [0.4, -1.0, 1.9], factor)
-    found = shift_mean(lambda x: -(x - m) @ H, start, 6, np.random.default_rng(0))
-    np.testing.assert_allclose(found.mean, m, atol=1e-12)
-    assert found.factor is factor
-
-
-def test_a_long_step_is_cut_and_a_broken_one_not_taken():
-    start = MultivariateNormal(np.zeros(2), np.eye(2))
-    far = shift_mean(lambda x: np.array([30.0, -60.0]) - x, start, 4, np.random.default_rng(0))
-    np.testing.assert_allclose(far.mean, [1.0, -2.0])
-    broken = shift_mean(lambda x: x * np.nan, start, 4, np.random.default_rng(0))
-    assert broken is start
+def test_fit_without_calibration_has_no_calibrated_draws(two_clusters):
+    """The k-hat of a mean field of 20 rows each is near 0.7; the status agrees with either side."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        posterior = bgmm_jd.fit(two_clusters, 2, calibrate=False)
+    too_high = posterior.khat > 0.7
+    assert (posterior.status is bgmm_jd.Status.KHAT_TOO_HIGH) == too_high
+    assert any("khat too high" in str(w.message) for w in caught) == too_high
+    with pytest.raises(ValueError, match="calibrated draws need a calibrated fit"):
+        posterior.sample(5, calibrate=True)

@@ -1,27 +1,26 @@
-"""The curvature at one point against differences of gradients of the log joint density."""
+"""The observed information against differences of gradients of the log joint density."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from builders import problem_for, started
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-import bgmm_jd
-from bgmm_jd.calibration import observed_information as observed_information_module
-from bgmm_jd.calibration.observed_information import observed_information
-from bgmm_jd.data.rows import as_row_tensors
-from bgmm_jd.data.standardize import standardize
-from bgmm_jd.fitting.search import problem_of, start_at
+from bgmm_jd.calibration.observed_information import observed_information, rows_per_slice
 from bgmm_jd.model.priors import stick_breaking_prior
-from bgmm_jd.variational import approximation, coordinates
-from bgmm_jd.variational.coordinates import flatten, unflatten
+from bgmm_jd.settings import MemorySettings, Settings
+from bgmm_jd.variational.approximation import draw_mean_field
+from bgmm_jd.variational.coordinates import coordinate_layout, unflatten
 from bgmm_jd.variational.log_joint import log_joint
 
 N, K, D = 61, 3, 2
-# Of a posterior sd: differences are then wrong by this squared times a fourth derivative, which is
-# of the size of the second in these units, and by rounding, eps over this.
+# Differences over so many posterior sds. Their error is this squared times a fourth derivative,
+# which is of the size of the second one in these units, and eps over this by rounding.
 STEP = 1e-3
-TOLERANCE = 1e-4  # of the largest entry; products of scores that were left out would be 1e-1
+TOLERANCE = 1e-4  # of the largest entry; leaving out the products of scores would make it 1e-1
 Root = tfd.JointDistributionCoroutine.Root
 
 
@@ -34,7 +33,7 @@ def rows(weights=False, missing=False):
 
 
 def prior_of(**parts):
-    """Of independent variables, in float64; a function makes a distribution of those before."""
+    """Return a float64 prior; a part that is a function takes the variables before it."""
 
     def model():
         drawn = {}
@@ -73,7 +72,7 @@ def scales_of(kind):
 
 
 def hierarchical():
-    """A spread of the means that is a variable of its own."""
+    """Return a prior in which the sd of the means is a variable of its own."""
 
     def means(spread, **_):
         sd = spread[..., tf.newaxis, tf.newaxis] * np.ones((K, D))
@@ -112,114 +111,94 @@ CASES = {
 
 
 def at_start(case, execution="eager"):
-    """A start with no fit, and a point with its sds: not a maximum, where more can go wrong."""
+    """Return a problem, and the mean and sd of its start: no maximum, where more can go wrong."""
     case = dict(case)
     components, covariance = case.pop("K", K), case.pop("covariance", "diag")
     prior = case.pop("prior", lambda: None)()
     X, weight = rows(**case)
-    data = standardize(X, weight, common=covariance == "spherical")
-    inside = problem_of(data, components, covariance, prior, execution)
-    inside = start_at(inside, None, 1, [0, 0])
-    draws = approximation.draw_mean_field(inside, 100, seed=0)
-    points = flatten(inside.model.sites, draws.theta, inside.standardization).numpy()
-    return inside, points.mean(axis=0), points.std(axis=0)
+    problem = problem_for(
+        X, components, covariance, prior=prior, weight=weight, execution=execution
+    )
+    points = draw_mean_field(problem, started(problem).params, 100, seed=0).points
+    return problem, points.mean(axis=0), points.std(axis=0)
 
 
-def by_gradients(inside, mean, sd):
-    """Minus the second derivatives in units of sd: differences of gradients at either side."""
-    P, units = len(mean), inside.standardization
+def by_gradients(problem, mean, sd):
+    """Return minus the second derivatives in units of sd, by differences of gradients."""
+    P, model = len(mean), problem.standardized_model
     sides = np.concatenate([np.eye(P), -np.eye(P)])
     points = tf.constant(mean + STEP * sd * sides)
     with tf.GradientTape() as tape:
         tape.watch(points)
-        theta, volume = unflatten(inside.model.sites, points, units)
-        density = log_joint(inside.model, theta, units, as_row_tensors(inside.data.rows)) + volume
+        theta, log_det_jacobian = unflatten(model, points)
+        density = log_joint(model, theta, problem.rows) + log_det_jacobian
     slope = tape.gradient(density, points).numpy() * sd
     return (slope[P:] - slope[:P]) / (2.0 * STEP)
 
 
-def found(inside, mean, sd):
-    units, data = inside.standardization, inside.data.rows
-    matrix = observed_information(inside.model, data, units, mean, STEP * sd, inside.execution)
-    return matrix / STEP**2
+def by_steps(problem, mean, sd):
+    """Return the observed information in units of sd, by steps of `STEP` sds."""
+    return observed_information(problem, mean, STEP * sd) / STEP**2
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_information_is_minus_the_hessian(name):
-    inside, mean, sd = at_start(CASES[name])
-    expected = by_gradients(inside, mean, sd)
+    problem, mean, sd = at_start(CASES[name])
+    expected = by_gradients(problem, mean, sd)
     largest = np.abs(expected).max()
     np.testing.assert_allclose(expected, expected.T, atol=TOLERANCE * largest)
-    matrix = found(inside, mean, sd)
-    np.testing.assert_allclose(matrix, matrix.T, rtol=0, atol=1e-12 * largest)
-    np.testing.assert_allclose(matrix, expected, rtol=0, atol=TOLERANCE * largest)
-    # Components overlap: what one says of another is there to be found.
-    if inside.model.K > 1:
-        plan = coordinates.coordinate_layout(inside.model, inside.standardization)
-        assert np.abs(expected[np.ix_(plan.own[0], plan.own[1])]).max() > 10 * TOLERANCE * largest
+    found = by_steps(problem, mean, sd)
+    np.testing.assert_allclose(found, found.T, rtol=0, atol=1e-12 * largest)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE * largest)
+    # Components overlap, so that their parameters depend on each other.
+    if problem.model.K > 1:
+        layout = coordinate_layout(problem.standardized_model)
+        between = expected[np.ix_(layout.own[0], layout.own[1])]
+        assert np.abs(between).max() > 10 * TOLERANCE * largest
 
 
 @pytest.mark.parametrize("rows_at_once", [17, 60])
-def test_slices_need_not_divide_the_rows(rows_at_once, monkeypatch):
+def test_information_is_the_same_by_slices_that_do_not_divide_the_rows(rows_at_once):
     """The same sums in another order: in float64, by differences over 1e-3 sds."""
-    inside, mean, sd = at_start(CASES["full, weights, missing"])
-    whole = found(inside, mean, sd)
+    problem, mean, sd = at_start(CASES["full, weights, missing"])
+    expected = by_steps(problem, mean, sd)
     points = 1 + 2 * 5  # two means and three entries of a matrix, on either side
-    monkeypatch.setattr(
-        observed_information_module, "_SLICE_NUMBERS", rows_at_once * points * K * D * D
-    )
-    assert (
-        observed_information_module._slice_size(inside.model, inside.data.rows, points)
-        == rows_at_once
-    )
-    cut = found(inside, mean, sd)
-    np.testing.assert_allclose(cut, whole, rtol=0, atol=1e-8 * np.abs(whole).max())
+    memory = MemorySettings(curvature=rows_at_once * points * K * D * D)
+    in_slices = replace(problem, settings=Settings(memory=memory))
+    assert rows_per_slice(in_slices, points) == rows_at_once
+    found = by_steps(in_slices, mean, sd)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8 * np.abs(expected).max())
 
 
-def test_what_the_prior_fixes_has_no_coordinates():
-    """One component has no weights: two means and three entries of a matrix."""
-    inside, mean, _ = at_start(CASES["one component"])
-    plan = coordinates.coordinate_layout(inside.model, inside.standardization)
-    assert plan.size == len(mean) == 5
-    assert plan.own.shape == (1, 5)
+def test_fixed_variables_have_no_information():
+    """A single component has no weights, and fixed scales have no coordinates."""
+    problem, mean, _ = at_start(CASES["one component"])
+    layout = coordinate_layout(problem.standardized_model)
+    assert layout.size == len(mean) == 5  # two means and three entries of a matrix
+    assert layout.own.shape == (1, 5)
     fixed = tfd.Independent(tfd.Deterministic(np.ones((K, D))), 2, name="scales")
     prior = prior_of(**usual("weights", "means"), scales=fixed)
-    case = {"prior": lambda: prior}
-    inside, mean, sd = at_start(case)
+    problem, mean, sd = at_start({"prior": lambda: prior})
     assert len(mean) == K - 1 + K * D
-    expected = by_gradients(inside, mean, sd)
+    expected = by_gradients(problem, mean, sd)
     atol = TOLERANCE * np.abs(expected).max()
-    np.testing.assert_allclose(found(inside, mean, sd), expected, rtol=0, atol=atol)
+    np.testing.assert_allclose(by_steps(problem, mean, sd), expected, rtol=0, atol=atol)
 
 
-def test_layout():
-    """Weights first, then means and matrices by component; what is tied is shared."""
-    inside, _, _ = at_start(CASES["tied"])
-    plan = coordinates.coordinate_layout(inside.model, inside.standardization)
-    assert plan.size == 2 + 6 + 3
-    np.testing.assert_array_equal(plan.own, [[2, 3], [4, 5], [6, 7]])
-    np.testing.assert_array_equal(plan.shared, [8, 9, 10])
+@pytest.mark.parametrize("execution", ["graph", "xla"])
+def test_compiled_information_equals_the_eager_one(execution):
+    """In float64 up to rounding, 1e-16 over differences of 1e-3 sds of hundreds of nats."""
+    problem, mean, sd = at_start(CASES["diag"])
+    expected = by_steps(problem, mean, sd)
+    found = by_steps(replace(problem, execution=execution), mean, sd)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-7 * np.abs(expected).max())
 
 
-def test_compiled_or_not_is_the_same():
-    """In float64 by rounding alone, 1e-16 over differences of 1e-3 sds of hundreds of nats."""
-    inside, mean, sd = at_start(CASES["diag"])
-    expected = found(inside, mean, sd)
-    for execution in ("graph", "xla"):
-        matrix = found(inside._replace(execution=execution), mean, sd)
-        np.testing.assert_allclose(matrix, expected, rtol=0, atol=1e-7 * np.abs(expected).max())
-
-
-def test_float32_at_a_whole_sd():
-    """As it is used: one sd to either side, in float32, which costs a few of its 7 digits."""
-    inside, mean, sd = at_start(CASES["diag"])
-    units, data = inside.standardization, inside.data.rows
-    expected = observed_information(inside.model, data, units, mean, sd, "eager")
+def test_float32_information_by_steps_of_an_sd_keeps_four_digits():
+    """As calibration uses it: one sd to either side, which costs a few of the 7 digits."""
+    problem, mean, sd = at_start(CASES["diag"])
+    expected = observed_information(problem, mean, sd)
     X, _ = rows()
-    prior = bgmm_jd.model.priors.default_prior(K, D, "diag", "float32")
-    single = problem_of(standardize(X.astype(np.float32)), K, "diag", prior, "eager")
-    single = single._replace(prior_units=inside.prior_units)
-    matrix = observed_information(
-        single.model, single.data.rows, single.standardization, mean, sd, "eager"
-    )
-    np.testing.assert_allclose(matrix, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    single = problem_for(X.astype(np.float32), K, execution="eager")
+    found = observed_information(single, mean, sd)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())

@@ -1,4 +1,4 @@
-"""What `fit` takes and what it refuses: bad input at the door, odd but good input to the end."""
+"""The input of `fit`: bad input is refused before anything is compiled, unusual input is fitted."""
 
 import warnings
 
@@ -21,7 +21,7 @@ GOOD = np.random.default_rng(0).normal(size=(N, D))
 @pytest.fixture
 def nothing_is_compiled(monkeypatch):
     def program(*arguments):
-        raise AssertionError("bad input came as far as the compiled program")
+        raise AssertionError("bad input reached the compiled program")
 
     monkeypatch.setattr(svi, "program", program)
 
@@ -76,7 +76,7 @@ def with_value(value, row, column):
         "square out of range",
     ],
 )
-def test_bad_rows(X, error, message):
+def test_bad_rows_are_refused(X, error, message):
     with pytest.raises(error, match=message):
         bgmm_jd.fit(X, K)
 
@@ -90,13 +90,13 @@ def test_bad_rows(X, error, message):
     ],
     ids=["inf", "a column of nan"],
 )
-def test_bad_rows_where_nan_is_missing(X, message):
+def test_bad_rows_are_refused_where_nan_means_missing(X, message):
     with pytest.raises(ValueError, match=message):
         bgmm_jd.fit(X, K, missing="marginalize")
 
 
 def prior(**sizes):
-    """Weights, means and precisions of the given shapes."""
+    """Return a prior over variables of the given shapes."""
 
     def model():
         for name, shape in sizes.items():
@@ -169,14 +169,14 @@ def prior(**sizes):
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
 )
-def test_bad_arguments(arguments, error, message):
+def test_bad_arguments_are_refused(arguments, error, message):
     with pytest.raises(error, match=message):
         bgmm_jd.fit(GOOD, **{"K": K, **arguments})
 
 
 @pytest.mark.usefixtures("nothing_is_compiled")
-def test_a_start_outside_the_priors_support_is_refused():
-    """Scales below 0.1 for clusters ten times as wide: no NaN, but what to change."""
+def test_start_outside_the_support_of_the_prior_is_refused():
+    """Scales below 0.1 for clusters ten times as wide: the error names the variable."""
 
     def model():
         yield Root(tfd.Dirichlet(np.full(K, 2.0), name="weights"))
@@ -200,14 +200,14 @@ def test_a_start_outside_the_priors_support_is_refused():
     ],
     ids=["more columns", "fewer columns", "1-D", "nan", "complex", "sparse"],
 )
-def test_bad_rows_for_predictions(two_clusters_posterior, function, X, error, message):
+def test_bad_rows_for_predictions_are_refused(two_clusters_posterior, function, X, error, message):
     with pytest.raises(error, match=message):
         function(two_clusters_posterior, X)
 
 
 @pytest.mark.parametrize("covariance", ["diag", "full"])
-def test_rows_beyond_all_numbers(two_clusters, covariance):
-    """Values that stand for missing ones in other formats: no label, no NaN."""
+def test_rows_out_of_range_have_density_zero_and_no_label(two_clusters, covariance):
+    """Other formats code missing values by such numbers; here they give neither label nor NaN."""
     X = two_clusters.astype(np.float32)
     posterior = fit(X, covariance=covariance, calibrate=False)
     far = np.array([[1.0, 2.0], [-3.4e38, 3.4e38], [9.97e36, 1.0]], np.float32)
@@ -220,7 +220,7 @@ def test_rows_beyond_all_numbers(two_clusters, covariance):
             function(posterior, far)
 
 
-# --- What must work ---------------------------------------------------------------------------
+# --- Unusual input ------------------------------------------------------------------------------
 
 
 def memory_map(X, path):
@@ -229,17 +229,17 @@ def memory_map(X, path):
 
 
 def fit(X, K=K, **options):
-    """A fit that may say that its end is no good one, and warns of nothing else."""
+    """Fit, and check that the only warning is one of a status that is not good."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RuntimeWarning)
         posterior = bgmm_jd.fit(X, K, progress=False, **options)
-    said = [str(w.message) for w in caught]
-    assert said == ([] if posterior.status.good else [str(posterior.status)])
+    messages = [str(w.message) for w in caught]
+    assert messages == ([] if posterior.status.good else [str(posterior.status)])
     return posterior
 
 
 def assert_sound(posterior, X, K):
-    """Everything that comes out is finite, of the right shape, and agrees with itself."""
+    """Check that all results are finite, of the right shape, and agree with each other."""
     N, D = np.shape(X)
     assert posterior.status is not Status.DIVERGED
     assert np.isfinite([posterior.elbo, posterior.elbo_se]).all()
@@ -300,7 +300,7 @@ def assert_sound(posterior, X, K):
         "of size 1e100",
     ],
 )
-def test_rows_that_must_work(two_clusters, make, dtype, tmp_path):
+def test_unusual_rows_are_fitted_and_left_unchanged(two_clusters, make, dtype, tmp_path):
     X = make(two_clusters, tmp_path)
     before = np.array(X)
     posterior = fit(X)
@@ -319,13 +319,11 @@ def test_rows_that_must_work(two_clusters, make, dtype, tmp_path):
     ],
     ids=["float32", "Fortran order", "list", "rounded to a 16th"],
 )
-def test_the_form_of_the_rows_does_not_change_the_answer(
-    two_clusters, two_clusters_posterior, make
-):
-    """The same 40 rows, some of them rounded: posterior means to a fifth of a posterior sd.
+def test_form_of_the_rows_does_not_change_the_posterior(two_clusters, two_clusters_posterior, make):
+    """The same 40 rows, rounded in some cases: posterior means to a fifth of a posterior sd.
 
-    A settled fit is within 0.05 sds, the mean of 1,000 draws within 5 / sqrt(1000) = 0.16, the
-    same seed takes most of that away.
+    A converged fit is within 0.05 sds, and the mean of 1,000 draws within 5 / sqrt(1000) = 0.16, of
+    which the same seed removes the most.
     """
     found, expected = (
         posterior.sample(1000, seed=2)["means"]
@@ -335,28 +333,28 @@ def test_the_form_of_the_rows_does_not_change_the_answer(
     assert np.all(apart < 0.2)
 
 
-# Other shapes than those above: a graph is made sooner than an XLA program, and few steps of one
-# start are enough to see whether the way is open.
+# For shapes other than those above: a graph is made sooner than an XLA program, and a few steps of
+# one start show whether the input can be fitted.
 QUICK = {"execution": "graph", "restarts": 1, "max_steps": 60}
 
 
-def test_one_feature(two_clusters):
+def test_one_feature_is_fitted(two_clusters):
     X = two_clusters[:, :1]
     assert_sound(fit(X, execution="graph", restarts=1), X, K)
 
 
-def test_as_many_components_as_rows():
+def test_as_many_components_as_rows_are_fitted():
     X = np.random.default_rng(0).normal(size=(5, 2))
     assert_sound(fit(X, 5, **QUICK), X, 5)
 
 
-def test_a_single_row():
+def test_single_row_is_fitted():
     X = np.array([[3.0, -1e6]])
     assert_sound(fit(X, 1, **QUICK), X, 1)
 
 
 @pytest.mark.parametrize("form", ["full", "tied", "spherical"])
-def test_any_form_with_weights_and_missing_entries(two_clusters, form):
+def test_every_form_is_fitted_with_weights_and_missing_entries(two_clusters, form):
     X = two_clusters.copy()
     X[3, 0] = X[25, 1] = np.nan
     weight = np.where(np.arange(N) % 2, 1.5, 0.5)
@@ -374,13 +372,13 @@ def test_any_form_with_weights_and_missing_entries(two_clusters, form):
 
 
 @pytest.mark.parametrize("batch_size", [1, 7])
-def test_any_batch_size(two_clusters, batch_size):
-    """Also one that does not divide N = 40."""
+def test_any_batch_size_is_fitted(two_clusters, batch_size):
+    """One of them does not divide N = 40."""
     assert_sound(fit(two_clusters, batch_size=batch_size, **QUICK), two_clusters, K)
 
 
-def test_a_prior_in_another_dtype_than_the_rows(two_clusters):
-    """TFP's own is float32, NumPy's is float64: both are what one gets without asking."""
+def test_prior_of_another_dtype_than_the_rows_is_fitted(two_clusters):
+    """The default is float32 in TFP and float64 in NumPy, so users mix them unintentionally."""
 
     def model():
         yield Root(tfd.Independent(tfd.HalfCauchy(np.zeros((K, D), "f"), 2.0), 2, name="scales"))

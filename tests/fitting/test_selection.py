@@ -1,4 +1,4 @@
-"""Four clusters, with covariances of each form: `select` finds the number and the form."""
+"""`select` finds the number and the form of four clusters with covariances of each form."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,10 @@ SETTINGS = {"draws": 100, "restarts": 2, "calibrate": False, "execution": "graph
 
 
 def covariances(form: str) -> np.ndarray:
-    """[4, 2, 2]; what a simpler form would miss is large: sds twice as large, correlations 0.5."""
+    """Return covariances [4, 2, 2] far from every simpler form.
+
+    Sds differ by a factor of two, and correlations are at least 0.5.
+    """
     sds = np.repeat(SDS[:, :1], 2, axis=1) if form == "spherical" else SDS
     full = np.einsum("ki,kj->kij", sds, sds)
     correlation = np.zeros(4) if form in ("spherical", "diag") else CORRELATIONS
@@ -26,7 +29,7 @@ def covariances(form: str) -> np.ndarray:
 
 
 def rows_of(form: str) -> np.ndarray:
-    """[2000, 2]"""
+    """Return 2,000 rows of four clusters: [2000, 2]."""
     rng = np.random.default_rng(FORMS.index(form))
     parts = [
         rng.multivariate_normal(centre, covariance, size)
@@ -36,13 +39,13 @@ def rows_of(form: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_number_is_found(form):
+def test_select_finds_the_number_of_components(form):
     found = bgmm_jd.select(rows_of(form), (3, 4, 5), form, **SETTINGS)
     assert (found.best.K, found.best.covariance) == (4, form)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_form_is_found(form):
-    """The simplest that holds: a form with more parameters pays for them in evidence."""
+def test_select_finds_the_simplest_form_that_fits(form):
+    """A form with more parameters has a lower evidence, because it spreads its prior over them."""
     found = bgmm_jd.select(rows_of(form), 4, FORMS, **SETTINGS)
     assert (found.best.K, found.best.covariance) == (4, form)

@@ -1,4 +1,4 @@
-"""Anderson acceleration on linear maps, where it is a Krylov method and exact arithmetic knows."""
+"""Anderson acceleration on linear maps, where it is a Krylov method: exact in P dimensions."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ P = 6
 
 
 def linear(seed=0, radius=0.9):
-    """x -> A x + b with eigenvalues up to `radius` in modulus, and its fixed point."""
+    """Return x -> A x + b with eigenvalues up to `radius` in modulus, and its fixed point."""
     rng = np.random.default_rng(seed)
     vectors = rng.normal(size=(P, P))
     eigenvalues = radius * np.array([1.0, -0.8, 0.6, 0.3, -0.2, 0.1])
@@ -19,22 +19,22 @@ def linear(seed=0, radius=0.9):
 
 
 def evaluations(g, most, limit=500, coordinates=None, tolerance=1e-8):
-    """How many of g it takes until a step moves no more than `tolerance`, and where that is."""
+    """Count evaluations of g until a step is shorter than `tolerance`; return the point too."""
     coordinates = np.eye(P) if coordinates is None else coordinates
-    x, memory = np.zeros(P), History()
+    x, history = np.zeros(P), History()
     for count in range(1, limit + 1):
         image = g(x)
         residual = image - x
         if np.abs(residual).max() < tolerance:
             return count, image
-        memory = remember(memory, image, coordinates @ residual, most)
-        x = accelerated(memory)
-    raise AssertionError(f"not there after {limit}")
+        history = remember(history, image, coordinates @ residual, most)
+        x = accelerated(history)
+    raise AssertionError(f"no fixed point after {limit} evaluations")
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_linear_map_is_solved_in_its_dimension(seed):
-    """Six changes span all six dimensions: the eighth evaluation sees the fixed point.
+def test_linear_map_is_solved_in_two_more_evaluations_than_dimensions(seed):
+    """Six changes span all six dimensions: the eighth evaluation is at the fixed point.
 
     Plain iteration needs log(1e-8 / first) / log(0.9), some 180.
     """
@@ -47,25 +47,25 @@ def test_a_linear_map_is_solved_in_its_dimension(seed):
     assert plain > 100
 
 
-def test_a_memory_of_one_is_plain_iteration():
+def test_history_of_one_is_plain_iteration():
     g, _ = linear()
     image = g(np.zeros(P))
-    memory = remember(History(), image, image, 1)
-    np.testing.assert_array_equal(accelerated(memory), image)
-    memory = remember(memory, g(image), g(image) - image, 1)
-    np.testing.assert_array_equal(accelerated(memory), g(image))
+    history = remember(History(), image, image, 1)
+    np.testing.assert_array_equal(accelerated(history), image)
+    history = remember(history, g(image), g(image) - image, 1)
+    np.testing.assert_array_equal(accelerated(history), g(image))
 
 
-def test_the_oldest_is_forgotten():
-    memory = History()
+def test_oldest_evaluations_are_dropped():
+    history = History()
     for i in range(7):
-        memory = remember(memory, np.full(2, float(i)), np.full(3, -float(i)), 4)
-    assert [v[0] for v in memory.images] == [3.0, 4.0, 5.0, 6.0]
-    assert [v[0] for v in memory.residuals] == [-3.0, -4.0, -5.0, -6.0]
+        history = remember(history, np.full(2, float(i)), np.full(3, -float(i)), 4)
+    assert [v[0] for v in history.images] == [3.0, 4.0, 5.0, 6.0]
+    assert [v[0] for v in history.residuals] == [-3.0, -4.0, -5.0, -6.0]
     assert History() == ((), ())
 
 
-def test_a_short_memory_is_still_quicker():
+def test_short_history_is_faster_than_plain_iteration():
     g, fixed = linear()
     count, found = evaluations(g, most=3)
     plain, _ = evaluations(g, most=1)
@@ -73,32 +73,32 @@ def test_a_short_memory_is_still_quicker():
     np.testing.assert_allclose(found, fixed, atol=1e-5)
 
 
-def test_residuals_in_other_coordinates():
-    """Another norm of the residual, and more of them than parameters: solved as soon."""
+def test_residuals_may_be_in_other_coordinates():
+    """Another norm of the residual, and more residuals than parameters: as few evaluations."""
     g, fixed = linear()
     rng = np.random.default_rng(1)
     for coordinates in (np.diag(10.0 ** rng.uniform(-2, 2, P)), rng.normal(size=(2 * P, P))):
         count, found = evaluations(g, most=8, coordinates=coordinates)
-        assert count <= P + 3  # one more where scales cost digits
+        assert count <= P + 3  # one more where unequal scales cost digits
         np.testing.assert_allclose(found, fixed, atol=1e-5)
 
 
-def test_the_mixture_has_the_smallest_residual():
-    """Of all affine combinations of what is remembered, against least squares with a constraint."""
+def test_accelerated_point_has_the_smallest_residual_of_all_combinations():
+    """Of all affine combinations in the history, against least squares with a constraint."""
     rng = np.random.default_rng(2)
     images, residuals = rng.normal(size=(4, 5)), rng.normal(size=(4, 7))
-    memory = History()
+    history = History()
     for image, residual in zip(images, residuals, strict=True):
-        memory = remember(memory, image, residual, 8)
+        history = remember(history, image, residual, 8)
     gram = residuals @ residuals.T
     share = np.linalg.solve(gram, np.ones(4))  # by Lagrange: the shares sum to one
     share /= share.sum()
-    np.testing.assert_allclose(accelerated(memory), share @ images, rtol=1e-10)
+    np.testing.assert_allclose(accelerated(history), share @ images, rtol=1e-10)
 
 
-def test_equal_residuals_are_no_trouble():
-    """Changes that are all zero have no inverse: the newest image stays."""
-    memory = History()
+def test_equal_residuals_keep_the_newest_image():
+    """Changes that are all zero have no inverse."""
+    history = History()
     for image in ([1.0, 2.0], [3.0, 4.0], [5.0, 6.0]):
-        memory = remember(memory, np.array(image), np.ones(2), 8)
-    np.testing.assert_allclose(accelerated(memory), [5.0, 6.0])
+        history = remember(history, np.array(image), np.ones(2), 8)
+    np.testing.assert_allclose(accelerated(history), [5.0, 6.0])

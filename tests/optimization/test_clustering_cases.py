@@ -8,7 +8,7 @@ from bgmm_jd.data.rows import Rows
 from bgmm_jd.data.standardize import as_standardized_rows, standardize
 from bgmm_jd.data.units import identity_standardization
 from bgmm_jd.model.covariance_forms import FORMS
-from bgmm_jd.optimization import initialization
+from bgmm_jd.optimization import clustering
 from bgmm_jd.settings import OptimizationSettings
 
 SETTINGS = OptimizationSettings()
@@ -35,7 +35,7 @@ def test_counts_means_and_covariances_of_clusters_are_weighted():
     weight = 0.5 + UNEVEN
     data = standardize(X, weight)
     centres = (INIT - data.standardization.shift) / data.standardization.scale
-    found = initialization.cluster_rows(data.rows, 2, np.random.default_rng(0), SETTINGS, centres)
+    found = clustering.cluster_rows(data.rows, 2, np.random.default_rng(0), SETTINGS, centres)
     label = X[:, 0] > 65.0
     for k, member in enumerate((~label, label)):
         rows, share = data.rows.values[member], weight[member]
@@ -54,7 +54,7 @@ def test_distant_row_of_negligible_weight_is_never_a_seed():
     far = data.rows.values[-1]
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        found = initialization.cluster_rows(data.rows, 2, rng, SETTINGS)
+        found = clustering.cluster_rows(data.rows, 2, rng, SETTINGS)
         assert np.abs(found.mean - far).max(axis=1).min() > 1.0
 
 
@@ -65,7 +65,7 @@ def test_clusters_of_incomplete_rows_have_the_moments_of_the_observed_entries():
     """The clusters are so far apart that any single entry identifies them."""
     centres = np.array([[-20.0] * 3, [20.0] * 3])
     rows = two_clusters_with_gaps() + np.repeat(centres, 60, axis=0)
-    found = initialization.cluster_rows(
+    found = clustering.cluster_rows(
         as_standardized_rows(rows, identity_standardization(3)),
         2,
         np.random.default_rng(0),
@@ -87,11 +87,11 @@ def test_start_has_positive_definite_covariances_however_few_entries_are_observe
     values[rng.random(values.shape) < share] = np.nan
     rows = as_standardized_rows(values, identity_standardization(6))
     for form in FORMS:
-        clusters = initialization.cluster_rows(rows, 2, np.random.default_rng(0), SETTINGS)
-        for mean, sd in initialization.moments_from_clusters(clusters, form).values():
+        clusters = clustering.cluster_rows(rows, 2, np.random.default_rng(0), SETTINGS)
+        for mean, sd in clustering.moments_from_clusters(clusters, form).values():
             assert np.isfinite(mean).all()
             assert np.all(sd >= 0)
-        matrices = initialization.moments_from_clusters(clusters, "full")["precisions"][0]
+        matrices = clustering.moments_from_clusters(clusters, "full")["precisions"][0]
         assert np.linalg.eigvalsh(matrices).min() > 0
 
 
@@ -110,7 +110,7 @@ def four_clusters():
 
 def cluster_as_needed(rows, K, form, seed=0):
     rng = np.random.default_rng(seed)
-    return initialization.cluster_as_needed(rows, K, form, rng, SETTINGS)
+    return clustering.cluster_as_needed(rows, K, form, rng, SETTINGS)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -140,21 +140,19 @@ def test_counts_of_needed_clusters_are_sums_of_weights():
 
 def test_single_cluster_and_equal_rows_give_a_finite_start():
     rng = np.random.default_rng(0)
-    one = initialization.cluster_as_needed(
-        Rows(rng.normal(size=(200, D))), 5, "diag", rng, SETTINGS
-    )
+    one = clustering.cluster_as_needed(Rows(rng.normal(size=(200, D))), 5, "diag", rng, SETTINGS)
     assert (one.count > 0).sum() == 1
-    equal = initialization.cluster_as_needed(Rows(np.zeros((30, D))), 5, "full", rng, SETTINGS)
+    equal = clustering.cluster_as_needed(Rows(np.zeros((30, D))), 5, "full", rng, SETTINGS)
     assert equal.count.sum() == 30
     assert np.isfinite(equal.covariance).all()
-    start = initialization.moments_from_clusters(equal, "full")
+    start = clustering.moments_from_clusters(equal, "full")
     assert all(np.isfinite(m).all() and np.isfinite(s).all() for m, s in start.values())
 
 
 def test_start_gives_empty_clusters_small_weights_and_the_prior_covariance():
     rows = as_standardized_rows(four_clusters(), identity_standardization(D))
     found = cluster_as_needed(rows, K_MAX, "diag")
-    start = initialization.moments_from_clusters(found, "diag")
+    start = clustering.moments_from_clusters(found, "diag")
     weights, _ = start["weights"]
     np.testing.assert_allclose(weights[4:], 1.0 / (SIZES.sum() + K_MAX))
     np.testing.assert_allclose(start["precisions"][0][4:], K_MAX ** (2.0 / D))

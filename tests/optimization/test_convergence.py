@@ -1,4 +1,4 @@
-"""When a run has settled, on iterates whose answer is known."""
+"""Convergence of a run, on iterates whose drift is known."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from bgmm_jd.variational import structure
 
 SITES = structure.sites_of(mixture_prior(2, 1, dtype="float64"))
 
-# Unconstrained coordinates of a settled surrogate: concentrations and precisions as logs.
+# Unconstrained coordinates of a converged surrogate: concentrations and precisions as logs.
 CENTRE = {
     "weights": {"concentration": np.log([40.0, 60.0])},
     "means": {"loc": np.array([[-1.0], [2.0]]), "scale": np.log([[0.1], [0.2]])},
@@ -22,7 +22,7 @@ CENTRE = {
 
 
 def moved(site, name, by):
-    """The settled block with one parameter of the first component moved."""
+    """Return the converged block with one parameter of the first component moved."""
     block = {s: {n: v.copy() for n, v in parameters.items()} for s, parameters in CENTRE.items()}
     block[site][name].flat[0] += by
     return block
@@ -38,24 +38,24 @@ def noise(rng, size):
 @pytest.mark.parametrize(
     ("count", "kept"), [(1, 1), (3, 1), (4, 2), (7, 2), (8, 4), (11, 4), (12, 6), (100, 50)]
 )
-def test_the_cloud_is_the_second_half(count, kept):
-    """Of an even number of blocks, so that its halves are equal; of a short run the last one."""
+def test_second_half_has_an_even_number_of_blocks(count, kept):
+    """So that its halves are equal; it is the last block of a short run."""
     blocks = list(range(count))
     assert convergence.second_half(blocks) == blocks[-kept:]
     assert kept == 1 or (kept % 2 == 0 and kept <= count / 2)
 
 
-def test_looks_are_about_eight_in_each_doubling():
-    looks = [n for n in range(1, 2000) if convergence.is_check_due(n)]
-    assert looks[:16] == list(range(1, 17))
+def test_checks_are_due_about_eight_times_in_each_doubling():
+    checks = [n for n in range(1, 2000) if convergence.is_check_due(n)]
+    assert checks[:16] == list(range(1, 17))
     for start in (16, 100, 500, 900):
-        assert 4 <= sum(start <= n < 2 * start for n in looks) <= 16
-    # Due at every length would cost as much as the run itself: a sum of all that came before.
-    assert len(looks) < 80
+        assert 4 <= sum(start <= n < 2 * start for n in checks) <= 16
+    # A check averages half of all blocks; after every block, checks would cost as much as the run.
+    assert len(checks) < 80
 
 
 def test_average_is_the_mean_in_unconstrained_coordinates():
-    """Of a positive parameter the geometric mean, of a location the mean."""
+    """The geometric mean of a positive parameter, the mean of a location."""
     blocks = [moved("precisions", "mean", 0.0), moved("precisions", "mean", np.log(9.0))]
     found = convergence.average_parameters(SITES, blocks)
     np.testing.assert_allclose(found["precisions"]["mean"], [[3.0], [4.0]], rtol=1e-14)
@@ -66,20 +66,20 @@ def test_average_is_the_mean_in_unconstrained_coordinates():
     assert all(isinstance(leaf, np.ndarray) for leaf in tf.nest.flatten(found))
 
 
-def test_a_run_that_stands_still_has_no_drift():
+def test_drift_of_equal_blocks_is_zero():
     assert convergence.drift(SITES, [CENTRE] * 8) == 0
 
 
 @pytest.mark.parametrize("count", [1, 4, 7])
-def test_a_short_run_has_not_settled(count):
+def test_drift_of_a_short_run_is_infinite(count):
     assert convergence.drift(SITES, [CENTRE] * count) == np.inf
 
 
 @pytest.mark.parametrize(
     ("site", "name", "by", "expected"),
     [
-        ("means", "loc", 0.03, 0.3),  # of an sd of 0.1
-        ("means", "scale", 0.4, 0.4),  # log of the sd itself
+        ("means", "loc", 0.03, 0.3),  # the sd is 0.1
+        ("means", "scale", 0.4, 0.4),  # the log of the sd itself
         ("precisions", "concentration", 0.5, 0.25),  # sd = mean / sqrt(concentration)
         # The mean moves by exp(0.02) - 1 of itself, and its new sd is exp(0.02) / sqrt(20).
         ("precisions", "mean", 0.02, (1 - np.exp(-0.02)) * np.sqrt(20)),
@@ -87,7 +87,7 @@ def test_a_short_run_has_not_settled(count):
 )
 @pytest.mark.parametrize("sign", [1, -1])
 def test_drift_is_in_posterior_sds(site, name, by, expected, sign):
-    """The second half of the cloud moved as a whole, up or down."""
+    """The later half of the averaged blocks moved as a whole, up or down."""
     away = moved(site, name, by)
     blocks = [CENTRE, away] if sign > 0 else [away, CENTRE]
     found = convergence.drift(SITES, [CENTRE] * 4 + [b for b in blocks for _ in range(2)])
@@ -96,12 +96,12 @@ def test_drift_is_in_posterior_sds(site, name, by, expected, sign):
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
-def test_what_the_first_half_did_does_not_matter():
+def test_drift_ignores_the_first_half_of_the_run():
     assert convergence.drift(SITES, [moved("means", "loc", 1e3)] * 8 + [CENTRE] * 8) == 0
 
 
 def test_noise_around_the_optimum_averages_out():
-    """A cloud of 64 blocks with noise of a tenth of an sd is steadier than its parts."""
+    """The mean of 64 blocks with noise of a tenth of an sd has less noise than each of them."""
     rng = np.random.default_rng(0)
     found = convergence.drift(SITES, [noise(rng, 0.01) for _ in range(128)])
     # Halves of 32 blocks; the largest response is sqrt(30) sds per unit of log mean. 8 numbers at
@@ -111,9 +111,9 @@ def test_noise_around_the_optimum_averages_out():
     assert np.all(np.abs(average["means"]["loc"] - CENTRE["means"]["loc"]) < 5 * 0.01 / 8)
 
 
-def test_moments_are_those_of_the_surrogate():
-    values = convergence.average_parameters(SITES, [CENTRE])
-    mean, sd = convergence.parameter_moments(SITES, values)
+def test_moment_vectors_are_those_of_the_surrogate():
+    params = convergence.average_parameters(SITES, [CENTRE])
+    mean, sd = convergence.parameter_moments(SITES, params)
     weights = np.array([0.4, 0.6])
     np.testing.assert_allclose(mean, [*weights, -1.0, 2.0, 1.0, 4.0], rtol=1e-14)
     expected = [

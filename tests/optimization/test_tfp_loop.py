@@ -1,4 +1,4 @@
-"""TFP's loop without the step ahead of it."""
+"""TFP's loop without the step that it takes ahead of the loop."""
 
 import numpy as np
 import pytest
@@ -12,14 +12,14 @@ STEPS = 5
 
 
 class Descent:
-    """The plainest optimizer."""
+    """Plain gradient descent."""
 
     def apply_gradients(self, grads_and_vars):
         return tf.group(*(v.assign_sub(0.25 * g) for g, v in grads_and_vars))
 
 
 def descended(execution):
-    """Losses and locations of a Normal that descends to another, and how often it was traced.
+    """Return losses and locations of a Normal that descends to another, and the number of traces.
 
     Both have sd 1, and the gradient of their divergence is the distance of their means.
     """
@@ -46,7 +46,7 @@ def descended(execution):
 
 
 @pytest.mark.parametrize("execution", ["graph", "xla"])
-def test_takes_all_its_steps_and_traces_one(execution):
+def test_loop_takes_all_steps_and_traces_one(execution):
     """Each step goes a quarter of the way. Five standard errors of a gradient's 2,000 draws."""
     losses, path, traced = descended(execution)
     assert losses.shape == path.shape == (STEPS,)
@@ -55,14 +55,14 @@ def test_takes_all_its_steps_and_traces_one(execution):
     assert traced == 1
 
 
-def test_steps_as_python_too():
+def test_loop_takes_all_steps_eagerly():
     losses, path, _ = descended("eager")
     np.testing.assert_allclose(path, 4.0 * 0.75 ** np.arange(1, STEPS + 1), atol=5 / 2_000**0.5)
     assert len(losses) == STEPS
 
 
-def test_a_loop_that_takes_no_step_of_its_own_is_told(monkeypatch):
-    """As it would if TFP traced its first step only and went on with that."""
+def test_loop_without_a_step_of_its_own_is_an_error(monkeypatch):
+    """As it would be if TFP traced only its first step and repeated that."""
 
     def one_step(target, surrogate, num_steps, **options):
         del target, options

@@ -1,0 +1,56 @@
+"""The prior of a fit that is given none, for the user to look at, or to fit with."""
+
+from typing import Any
+
+from tensorflow_probability import distributions as tfd
+
+from bgmm_jd.data.standardize import standardize
+from bgmm_jd.data.validation import (
+    MissingOption,
+    as_count,
+    as_missing_flag,
+    as_rows,
+    as_weights,
+)
+from bgmm_jd.model.covariance_forms import CovarianceForm, check_covariance
+from bgmm_jd.model.priors import weakly_informative_prior
+
+
+def default_prior(
+    X: Any,
+    K: int,
+    *,
+    covariance: CovarianceForm = "diag",
+    sample_weight: Any = None,
+    missing: MissingOption | None = None,
+) -> tfd.JointDistributionCoroutine:
+    """Return the weakly informative prior that `fit` uses when none is given.
+
+    Its values come from the mean and the standard deviation of each column of X: see
+    `mixture_prior`.
+
+    Parameters
+    ----------
+    X : array-like [N, D]
+    K : int
+        Number of components.
+    covariance, sample_weight, missing
+        As in `fit`.
+
+    Returns
+    -------
+    tfd.JointDistributionCoroutine
+        In the units of X.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For bad input, as in `fit`.
+    """
+    X = as_rows(X, missing=as_missing_flag(missing))
+    weight = as_weights(sample_weight, len(X), X.dtype)
+    K = as_count(K, "K")
+    check_covariance(covariance)
+    data = standardize(X, weight, common=covariance == "spherical")
+    D = X.shape[1]
+    return weakly_informative_prior(K, D, covariance, X.dtype, data.standardization)

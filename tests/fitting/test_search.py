@@ -1,0 +1,213 @@
+"""Problems, starts, and the search for the best of several starts."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from builders import problem_for, started
+
+import bgmm_jd
+from bgmm_jd.fitting.progress import Report
+from bgmm_jd.fitting.search import (
+    SearchPlan,
+    find_optimum,
+    output_order,
+    start_at,
+    subsample_size,
+    with_data_unit_elbos,
+)
+from bgmm_jd.optimization.restarts import component_means
+from bgmm_jd.optimization.status import Status
+from bgmm_jd.settings import OptimizationSettings, Settings
+
+PLAN = SearchPlan(
+    batch_size=40, restarts=1, init=None, max_steps=20_000, optimizer="natural", seed=0
+)
+# Rows at -4 and 4 in the first feature, as `two_clusters` has them; the first is on the right.
+RIGHT_FIRST = np.array([[4.0, 0.0], [-4.0, 0.0]])
+
+
+def standardized_means(approximation):
+    """Return the means that a start has: [K, D]."""
+    sites = approximation.problem.model.sites
+    return np.asarray(component_means(sites, approximation.params)[0])
+
+
+def in_data_units(problem, means):
+    standardization = problem.data.standardization
+    return standardization.shift + standardization.scale * means
+
+
+# --- The problem ---------------------------------------------------------------------------------
+
+
+def test_default_prior_is_in_standardised_units(two_clusters):
+    """One prior, and so one compiled program, serves all data of a shape."""
+    problem, other = (problem_for(X, 2) for X in (two_clusters, 100.0 + 7.0 * two_clusters))
+    assert problem.model is other.model
+    np.testing.assert_array_equal(problem.prior_standardization.shift, 0.0)
+    np.testing.assert_array_equal(problem.prior_standardization.scale, 1.0)
+
+
+def test_own_prior_is_in_the_units_of_the_rows(two_clusters):
+    prior = bgmm_jd.mixture_prior(2, 2, dtype="float64")
+    problem = problem_for(two_clusters, 2, prior=prior)
+    assert problem.model.prior is prior
+    for own, other in zip(problem.prior_standardization, problem.data.standardization, strict=True):
+        np.testing.assert_array_equal(own, other.astype(own.dtype.as_numpy_dtype))
+
+
+# --- Starts --------------------------------------------------------------------------------------
+
+
+def test_start_has_the_means_of_the_clusters(two_clusters):
+    """In ascending order of the first feature; within 0.5, as 20 rows are of sd 1."""
+    problem = problem_for(two_clusters, 2)
+    found = in_data_units(problem, standardized_means(started(problem)))
+    np.testing.assert_allclose(found, [[-4.0, 0.0], [4.0, 0.0]], atol=0.5)
+
+
+def test_start_from_given_means_keeps_their_order(two_clusters):
+    problem = problem_for(two_clusters, 2)
+    found = in_data_units(problem, standardized_means(started(problem, RIGHT_FIRST)))
+    np.testing.assert_allclose(found, RIGHT_FIRST, atol=0.5)
+
+
+def test_starts_are_equal_for_equal_seeds_and_numbers_only():
+    """Rows without clusters, so that each seeding of k-means++ finds other ones."""
+    problem = problem_for(np.random.default_rng(0).normal(size=(200, 2)), 5)
+    first = standardized_means(started(problem, start=1, seed=3))
+    np.testing.assert_array_equal(first, standardized_means(started(problem, start=1, seed=3)))
+    for start, seed in ((2, 3), (1, 4)):
+        other = standardized_means(started(problem, start=start, seed=seed))
+        assert np.abs(other - first).max() > 0.05
+
+
+def test_first_start_is_the_tightest_of_several_clusterings():
+    """Rows without clusters, of which k-means++ finds another clustering for each seed."""
+    X = np.random.default_rng(0).normal(size=(200, 2))
+    one, many = (
+        problem_for(
+            X,
+            6,
+            settings=Settings(optimization=OptimizationSettings(first_start_seedings=seedings)),
+        )
+        for seedings in (1, 16)
+    )
+
+    def spread(problem, seed):
+        means = standardized_means(started(problem, seed=seed))
+        rows = problem.data.rows.values
+        return ((rows[:, np.newaxis] - means) ** 2).sum(axis=-1).min(axis=1).sum()
+
+    of_one, of_many = ([spread(problem, seed) for seed in range(8)] for problem in (one, many))
+    assert max(of_many) < np.mean(of_one)
+
+
+@pytest.mark.parametrize(("extra", "occupied"), [(0, 2), (1, 3)])
+def test_start_under_stick_breaking_occupies_the_clusters_that_bic_selects(
+    two_clusters, extra, occupied
+):
+    """And as many more as the settings say; the first break starts at the largest cluster."""
+    settings = Settings(optimization=OptimizationSettings(extra_clusters=(extra,)))
+    prior = bgmm_jd.stick_breaking_prior(5, 2, dtype="float64")
+    problem = problem_for(two_clusters, 5, prior=prior, settings=settings)
+    rest, weights = 1.0, []
+    for a, b in np.asarray(started(problem).params["weights"]["concentration"]):
+        weights.append(rest * a / (a + b))
+        rest *= b / (a + b)
+    assert np.sum(np.array([*weights, rest]) > 0.05) == occupied
+
+
+def test_start_has_the_labels_that_the_prior_prefers(two_clusters):
+    """Its first component is expected on the right."""
+    prior = bgmm_jd.mixture_prior(2, 2, mean_loc=RIGHT_FIRST, dtype="float64")
+    problem = problem_for(two_clusters, 2, prior=prior)
+    found = in_data_units(problem, standardized_means(started(problem)))
+    np.testing.assert_allclose(found, RIGHT_FIRST, atol=0.5)
+
+
+# --- The search ----------------------------------------------------------------------------------
+
+
+def test_search_reports_every_start_and_keeps_the_best(two_clusters):
+    problem = problem_for(two_clusters, 2, execution="graph")
+    reports = []
+    found = find_optimum(problem, replace(PLAN, restarts=3), reports.append)
+    assert found.best.status is Status.CONVERGED
+    assert found.batch_size == 40
+    assert [restart.agrees for restart in found.restarts] == [True] * 3
+    assert found.best.elbo == max(restart.elbo for restart in found.restarts)
+    assert all(isinstance(report, Report) and report.runs == 3 for report in reports)
+    assert sorted({report.run for report in reports}) == [1, 2, 3]
+    # Reports are in the units of X.
+    last_of_first = [report for report in reports if report.run == 1][-1]
+    jacobian = problem.data.log_det_jacobian
+    assert last_of_first.elbo == pytest.approx(found.restarts[0].elbo - jacobian, abs=1.0)
+
+
+def test_search_without_a_batch_size_reads_a_subsample_and_then_all_rows():
+    """400 rows in clusters 8 sds apart, of which the first phase reads 100."""
+    rng = np.random.default_rng(1)
+    X = np.repeat([[-4.0, 0.0], [4.0, 0.0]], 200, axis=0) + rng.standard_normal((400, 2))
+    small = OptimizationSettings(subsample_rows=100, subsample_rows_per_component=10)
+    problem = problem_for(X, 2, execution="graph", settings=Settings(optimization=small))
+    found = find_optimum(problem, replace(PLAN, batch_size=None, restarts=2), lambda report: None)
+    assert found.batch_size == 100
+    assert found.best.status is Status.CONVERGED
+    means, _ = component_means(problem.model.sites, found.best.params)
+    expected = [X[:200].mean(axis=0), X[200:].mean(axis=0)]
+    # An sd of a posterior mean is 1 / sqrt(200) = 0.07; the prior moves a mean by less than that.
+    np.testing.assert_allclose(in_data_units(problem, means), expected, atol=0.07)
+
+
+def test_search_ends_at_an_interrupted_start(two_clusters):
+    """The third start does not begin; the first is kept."""
+    problem = problem_for(two_clusters, 2, execution="graph")
+
+    def interrupt_second(report):
+        if report.run == 2:
+            raise KeyboardInterrupt
+
+    found = find_optimum(problem, replace(PLAN, restarts=3), interrupt_second)
+    assert [restart.status for restart in found.restarts] == [
+        Status.CONVERGED,
+        Status.INTERRUPTED,
+    ]
+    assert found.best.status is Status.CONVERGED
+
+
+@pytest.mark.parametrize(("K", "expected"), [(2, 4_096), (30, 6_000)])
+def test_subsample_has_at_least_200_rows_per_component(K, expected):
+    assert subsample_size(K, OptimizationSettings()) == expected
+
+
+# --- Results in the order and units of output ----------------------------------------------------
+
+
+def test_output_order_is_ascending_where_labels_are_free(two_clusters):
+    """Components that start from right to left come out from left to right, unless they were given.
+
+    Given means have an order already.
+    """
+    problem = problem_for(two_clusters, 2)
+    params = start_at(problem, RIGHT_FIRST, 0, 0)
+    np.testing.assert_array_equal(output_order(problem, params, has_init=False), [1, 0])
+    np.testing.assert_array_equal(output_order(problem, params, has_init=True), [0, 1])
+
+
+def test_output_order_is_that_of_a_prior_that_distinguishes_components(two_clusters):
+    prior = bgmm_jd.mixture_prior(2, 2, mean_loc=RIGHT_FIRST, dtype="float64")
+    problem = problem_for(two_clusters, 2, prior=prior)
+    params = start_at(problem, None, 0, 0)
+    np.testing.assert_array_equal(output_order(problem, params, has_init=False), [0, 1])
+
+
+def test_elbos_of_restarts_are_converted_to_the_units_of_the_rows(two_clusters_posterior):
+    """x = shift + scale z: the log density of X is lower by N sum log scale."""
+    problem, restarts = two_clusters_posterior.problem, two_clusters_posterior.restarts
+    converted = with_data_unit_elbos(problem, restarts)
+    jacobian = 40 * np.log(problem.data.standardization.scale).sum()
+    for before, after in zip(restarts, converted, strict=True):
+        assert after.elbo == pytest.approx(before.elbo - jacobian)
+        assert after._replace(elbo=before.elbo) == before

@@ -1,0 +1,105 @@
+"""One run of the optimiser: its schedule, where it ends, and how it keeps its precision."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+from builders import ONE_SEEDING, problem_for, started
+from small_problems import two_clusters, two_groups
+
+import bgmm_jd
+from bgmm_jd.backend.random import stateless_seed
+from bgmm_jd.data.minibatches import equal_batches
+from bgmm_jd.optimization import convergence, single_run, svi
+from bgmm_jd.optimization.restarts import matching_run
+from bgmm_jd.optimization.status import Status
+from bgmm_jd.settings import OptimizationSettings
+from bgmm_jd.variational.evaluation import surrogate_statistics_are_accurate
+
+
+def no_report(progress):
+    pass
+
+
+def test_schedule_ignores_the_size_of_row_weights():
+    """Rows with the weight 16 are not a subsample, for which tolerances are wider.
+
+    Repeating all rows equally often adds information, and the posterior must be found as exactly.
+    """
+    schedules = [
+        single_run.schedule_for(
+            problem_for(two_groups(64), 2, weight=weight), equal_batches(64, 64)
+        )
+        for weight in (None, np.full(64, 16.0))
+    ]
+    assert schedules[0] == schedules[1]
+
+
+def test_run_ends_where_another_run_has_converged():
+    """With parameters and a trace of its own, and the elbo of the other."""
+    approximation = started(problem_for(two_clusters(), 2))
+    problem, start = approximation.problem, approximation.params
+    settings, sites = problem.settings.optimization, problem.model.sites
+    schedule = single_run.schedule_for(problem, equal_batches(400, 400))
+    lead = single_run.optimize(problem, start, schedule, stateless_seed(3), 20_000, no_report)
+    found = single_run.optimize(
+        problem,
+        start,
+        schedule,
+        stateless_seed(4),
+        20_000,
+        no_report,
+        lambda params: matching_run(problem.model, [lead], params, settings, 1.0),
+    )
+    assert found.status is Status.CONVERGED
+    assert found.elbo == lead.elbo
+    assert found.joined
+    assert not lead.joined
+    assert 20 <= len(found.elbos) < len(lead.elbos)
+    here, there = (convergence.parameter_moments(sites, run.params) for run in (lead, found))
+    apart = np.abs(convergence.standardized_difference(here, there)).max()
+    assert 0.0 < apart < 0.15
+
+
+def narrow_from_wide():
+    """Return the problem of two narrow clusters in float32, and the start for wider ones."""
+    found = []
+    for sd in (0.005, 0.2):
+        noise = sd * np.random.default_rng(0).standard_normal((3_000, 2))
+        X = (np.repeat([[-1.0, 1.0], [1.0, -1.0]], 1_500, axis=0) + noise).astype(np.float32)
+        found.append(started(problem_for(X, 2)))
+    narrow, wide = found
+    return narrow.problem, wide.params
+
+
+def test_run_goes_on_without_statistics_where_components_become_too_narrow(monkeypatch):
+    """Runs with and without them converge to 0.05 sds between the halves of their iterates.
+
+    They may be four times that apart.
+    """
+    problem, start = narrow_from_wide()
+    settings = problem.settings.optimization
+    tolerance = settings.step_rounding / settings.rounding_margin
+    assert surrogate_statistics_are_accurate(problem, start, tolerance)
+    schedule = single_run.schedule_for(problem, equal_batches(3_000, 3_000))
+    arguments = start, schedule, stateless_seed(3), 20_000, no_report
+    used, program = [], svi.program
+
+    def recorded(model, schedule):
+        used.append(schedule.use_statistics)
+        return program(model, schedule)
+
+    monkeypatch.setattr(svi, "program", recorded)
+    found = single_run.optimize(problem, *arguments)
+    assert [use for use, _ in itertools.groupby(used)] == [True, False]
+    used.clear()
+    never = OptimizationSettings(first_start_seedings=1, step_rounding=0.0)
+    without = replace(problem, settings=replace(ONE_SEEDING, optimization=never))
+    exact = single_run.optimize(without, *arguments)
+    assert set(used) == {False}
+    assert found.status is exact.status is bgmm_jd.Status.CONVERGED
+    (mean, sd), (exact_mean, exact_sd) = (
+        convergence.parameter_moments(problem.model.sites, run.params) for run in (found, exact)
+    )
+    assert np.abs((mean - exact_mean) / exact_sd).max() < 0.2
+    np.testing.assert_allclose(sd, exact_sd, rtol=0.2)
