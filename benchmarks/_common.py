@@ -1,7 +1,7 @@
-"""What the benchmarks share: reference posteriors, errors against them, the elbo, tables, results.
+"""Shared by the benchmarks: reference posteriors, errors against them, the elbo, tables, results.
 
-A surrogate here is anything with `sample(n, seed=...)` and `log_prob(draws)`, whose draws carry
-`weights` [S, K], `means` [S, K, D] and `precisions` as attributes: a named joint distribution.
+A surrogate is any named joint distribution with `sample(n, seed=...)` and `log_prob(draws)` whose
+draws have the attributes `weights` [S, K], `means` [S, K, D] and `precisions`.
 """
 
 import argparse
@@ -38,7 +38,7 @@ PACKAGES = (
     "jax",
 )
 
-# What counts as agreeing with the reference, for every parameter.
+# Limits within which every parameter agrees with the reference.
 MEAN_TOLERANCE = 0.1  # of a reference sd
 SD_TOLERANCE = 0.05  # of the reference sd
 
@@ -53,7 +53,7 @@ class Surrogate(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reference:
-    """A reference posterior: its data X [N, D] and the mean and sd of every parameter."""
+    """A reference posterior: its rows X [N, D], and the mean and sd of every parameter."""
 
     name: str
     X: np.ndarray
@@ -67,14 +67,14 @@ class Reference:
 
 
 class Moments(NamedTuple):
-    """Posterior mean and sd of every parameter, by variable."""
+    """Means and sds of every parameter, by variable."""
 
     mean: dict[str, np.ndarray]
     sd: dict[str, np.ndarray]
 
 
 class Errors(NamedTuple):
-    """One variable against the reference: the worst over its elements."""
+    """The largest errors of one variable against the reference, over its elements."""
 
     mean: float  # max |mean - reference mean| / reference sd
     sd_min: float  # min of sd / reference sd
@@ -103,10 +103,10 @@ def load_reference(name: str) -> Reference:
 
 
 def diagonal_references() -> list[str]:
-    """Names of the references with diagonal covariances and the published prior, in order.
+    """List the references with diagonal covariances and the published prior.
 
-    Those with a prior of their own name it in their settings; so do those with row weights or
-    missing values.
+    Any other prior is named in a reference's settings, and so is the prior of those with row
+    weights or missing values.
     """
     stored = {path.stem: json.loads(path.read_text()) for path in REFERENCES.glob("*.json")}
     settings = {name: reference["settings"] for name, reference in stored.items()}
@@ -116,17 +116,17 @@ def diagonal_references() -> list[str]:
 
 
 def moments(surrogate: Surrogate, *, draws: int = 50_000, seed: int = 0) -> Moments:
-    """Mean and sd of every parameter under the surrogate, from `draws` draws.
+    """Estimate the mean and sd of every parameter under the surrogate, from `draws` draws.
 
-    50,000 draws leave a standard error of 0.004 sd on a mean and of 0.3 % on an sd, less than
-    the reference's own.
+    With 50,000 draws the standard error of a mean is 0.004 sd and that of an sd 0.3 %, less than
+    those of the reference.
     """
     theta = surrogate.sample(draws, seed=(seed, 1))
     return moments_of({v: np.asarray(getattr(theta, v)) for v in VARIABLES})
 
 
 def moments_of(theta: Mapping[str, np.ndarray]) -> Moments:
-    """Mean and sd of every parameter, from draws [S, ...] by variable."""
+    """Return the mean and sd of every parameter, from draws [S, ...] by variable."""
     values = {v: np.asarray(theta[v], np.float64) for v in VARIABLES}
     return Moments(
         mean={v: x.mean(axis=0) for v, x in values.items()},
@@ -135,14 +135,14 @@ def moments_of(theta: Mapping[str, np.ndarray]) -> Moments:
 
 
 def align(means: np.ndarray, reference_means: np.ndarray) -> np.ndarray:
-    """Order of the components [K] that brings `means` [K, D] closest to `reference_means`."""
+    """Return the order of components [K] that brings `means` [K, D] closest to the reference's."""
     gap = means[None, :, :] - reference_means[:, None, :]
     _, order = linear_sum_assignment(np.sum(gap**2, axis=-1))
     return order
 
 
 def errors(found: Moments, reference: Reference) -> dict[str, Errors]:
-    """Errors of each variable against the reference, components aligned on their means."""
+    """Return the errors of each variable against the reference, components aligned by means."""
     order = align(found.mean["means"], reference.mean["means"])
     return {v: _variable_errors(v, found, reference, order) for v in VARIABLES}
 
@@ -162,17 +162,17 @@ def agrees(found: Mapping[str, Errors]) -> bool:
 
 
 def diagonal_log_likelihood(X: np.ndarray, theta: Any) -> tf.Tensor:
-    """sum_n log sum_k weights[k] Normal(X[n]; means[k], 1 / precisions[k]), in float64: [S]."""
+    """Return sum_n log sum_k weights[k] Normal(X[n]; means[k], 1 / precisions[k]): float64 [S]."""
     weights, means, precisions = (tf.cast(getattr(theta, v), tf.float64) for v in VARIABLES)
     tau = precisions[:, None, :, :]
     gap = tf.cast(X, tf.float64)[:, None, :] - means[:, None, :, :]  # [S, N, K, D]
     log_normal = 0.5 * (tf.math.log(tau / (2 * math.pi)) - tau * gap**2)
-    has_component_axis = tf.math.log(weights)[:, None, :] + tf.reduce_sum(log_normal, axis=-1)
-    return tf.reduce_sum(tf.reduce_logsumexp(has_component_axis, axis=-1), axis=-1)
+    by_component = tf.math.log(weights)[:, None, :] + tf.reduce_sum(log_normal, axis=-1)
+    return tf.reduce_sum(tf.reduce_logsumexp(by_component, axis=-1), axis=-1)
 
 
 def log_joint_of(X: np.ndarray, K: int) -> Callable[[Any], tf.Tensor]:
-    """theta -> log prior + log likelihood of all of X, in float64, with the published prior."""
+    """Make the function theta -> log p(X, theta) under the published prior, in float64."""
     prior = bgmm_jd.mixture_prior(K, X.shape[1], dtype="float64")
 
     @tf.function
@@ -191,10 +191,10 @@ def elbo(
     chunk: int = 100,
     seed: int = 0,
 ) -> Estimate:
-    """Mean over draws of log joint - log q: nats for the whole data set, constants kept.
+    """Estimate the elbo, in nats for the whole data set, with all constants kept.
 
-    `log_joint` takes draws theta with a leading axis and returns one value for each; `chunk`
-    draws are given to it at a time.
+    `log_joint` takes draws theta with a leading axis, `chunk` of them at a time, and returns a
+    value for each.
     """
     parts = []
     for start in range(0, draws, chunk):
@@ -206,9 +206,9 @@ def elbo(
 
 
 def data_set_arguments(description: str, datasets: int) -> argparse.Namespace:
-    """The command line of a benchmark over data sets that are drawn for it."""
+    """Parse the command line of a benchmark that draws its data sets."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--datasets", type=int, default=datasets, help="how many")
+    parser.add_argument("--datasets", type=int, default=datasets, help="number of data sets")
     parser.add_argument("--seed", type=int, default=0, help="of the data sets")
     given = parser.parse_args()
     if given.datasets < 1 or given.seed < 0:
@@ -217,17 +217,17 @@ def data_set_arguments(description: str, datasets: int) -> argparse.Namespace:
 
 
 def installed(package: str) -> bool:
-    """Whether a peer, which only benchmarks use, can be imported."""
+    """Whether a package can be imported that only benchmarks use."""
     return importlib.util.find_spec(package) is not None
 
 
 def load() -> float:
-    """The machine's load average over the last minute: above 0 before a run, others run too."""
+    """Return the load average of the last minute; before a run it is that of other processes."""
     return os.getloadavg()[0]
 
 
 def versions() -> dict[str, str]:
-    """Python, the machine and the packages that a result depends on."""
+    """Return the versions of Python and of packages, and the machine, that a result depends on."""
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
     own = {"bgmm_jd": bgmm_jd.__version__, "python": platform.python_version(), "machine": machine}
     return own | {p: _version(p) for p in PACKAGES}
@@ -241,7 +241,7 @@ def _version(package: str) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A markdown table, padded so that it also reads as plain text."""
+    """Return a Markdown table, padded so that it can be read as plain text too."""
     lines = [list(header), *(list(r) for r in rows)]
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     padded = [[c.ljust(w) for c, w in zip(line, widths, strict=True)] for line in lines]
@@ -255,12 +255,12 @@ def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> No
 
 
 def cell(value: float, form: str) -> str:
-    """A number as text; a dash for what was not measured."""
+    """Return a number as text; NaN, which was not measured, becomes a dash."""
     return "-" if math.isnan(value) else format(value, form)
 
 
 def write_result(name: str, result: Mapping[str, Any]) -> pathlib.Path:
-    """Write `benchmarks/results/NAME.json` with the versions; what is not finite becomes null."""
+    """Write `benchmarks/results/NAME.json` with the versions; NaN and infinity become null."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     content = _plain({"name": name, "versions": versions(), **result})
@@ -269,7 +269,7 @@ def write_result(name: str, result: Mapping[str, Any]) -> pathlib.Path:
 
 
 def _plain(value: Any) -> Any:
-    """Dataclasses and NamedTuples as dicts, numbers that JSON has no word for as None."""
+    """Return dataclasses and NamedTuples as dicts, and NaN and infinity as None, for JSON."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     as_dict = getattr(value, "_asdict", None)

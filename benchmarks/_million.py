@@ -1,4 +1,4 @@
-"""The part of `scaling.py` that has a million rows: time, and distance from the optimum."""
+"""The part "million" of `scaling.py`: time of fits of a million rows, and their quality."""
 
 import argparse
 import math
@@ -8,17 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from _common import VARIABLES, Errors, Moments, align, cell, show
-from _processes import Fitted, Peer, Shape, fitted, peer
-
-from bgmm_jd.optimization import full_data
+from _processes import DEFAULTS, Fitted, Peer, Shape, fitted, peer
 
 PEER_ITERATIONS = 1_000
-OPTIMUM_SEEDS = (1_001, 1_002)  # none that a fit to be judged has
+OPTIMUM_SEEDS = (1_001, 1_002)  # other seeds than those of the fits that are compared with it
 DEFAULT = "4 starts, calibrated"
 
 
 def million(given: argparse.Namespace) -> dict[str, Any]:
-    """Time and quality of a fit with 1 and 4 starts, calibrated or not, and of scikit-learn's."""
+    """Measure fits with 1 and 4 starts, calibrated or not, and scikit-learn's fit."""
     shape, seed = Shape(given.rows), given.seed
     fits = {
         _name(restarts, calibrate): fitted(
@@ -32,7 +30,8 @@ def million(given: argparse.Namespace) -> dict[str, Any]:
     optima = optimum_fits(shape, default.mean["means"])
     found = peer(shape, seed=seed, max_iter=PEER_ITERATIONS) if given.peer else None
     show("Seconds", TIME_HEADER, time_rows(fits, double, optima, found))
-    print(f"Beside these passes: {full_data._AVERAGED} averaged, half as many for the elbo.")
+    averaged = DEFAULTS.averaged_passes
+    print(f"In addition, {averaged} passes are averaged, and half as many estimate the elbo.")
     quality = qualities(fits, double, optima, found)
     show("Distance from the optimum", QUALITY_HEADER, quality_rows(quality))
     return {
@@ -45,7 +44,7 @@ def million(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def peer_summary(fits: Mapping[str, Fitted], found: Peer) -> dict[str, Any]:
-    """scikit-learn's fit, and its time over ours, for the file."""
+    """Return scikit-learn's fit and the ratios of times, for the JSON file."""
     return {
         "scikit-learn": without_moments(found),
         "scikit-learn over second and first call": {
@@ -55,7 +54,7 @@ def peer_summary(fits: Mapping[str, Fitted], found: Peer) -> dict[str, Any]:
 
 
 def optimum_fits(shape: Shape, means: Any) -> list[Fitted]:
-    """float64 fits that run far longer, from these means, with draws of their own."""
+    """Return float64 fits that run far longer, from these means, with draws of their own."""
     exact = shape._replace(dtype="float64")
     return [
         fitted(exact, seed=seed, restarts=1, calibrate=False, init=means, exact=True)
@@ -69,7 +68,7 @@ def _name(restarts: int, calibrate: bool) -> str:
 
 
 class Quality(NamedTuple):
-    """Errors by variable, and the log density of all rows above that of the optimum, in nats."""
+    """Errors by variable, and the log density of all rows less that of the optimum, in nats."""
 
     errors: dict[str, Errors]
     log_density: float
@@ -78,7 +77,7 @@ class Quality(NamedTuple):
 def qualities(
     fits: Mapping[str, Fitted], double: Fitted, optima: list[Fitted], found: Peer | None
 ) -> dict[str, Quality]:
-    """Everything against the optimum; float32 against float64 too."""
+    """Compare each fit to the optimum, and float32 to float64."""
     first, second = (moments_in(fit) for fit in optima)
     optimum = average([first, second])
     height = statistics.mean(fit.log_density for fit in optima)
@@ -97,12 +96,12 @@ def qualities(
 
 
 def moments_in(fit: Fitted | Peer) -> Moments:
-    """As arrays again."""
+    """Return the moments of a fit as arrays."""
     return Moments(*({v: np.asarray(x) for v, x in by.items()} for by in (fit.mean, fit.sd)))
 
 
 def average(found: Sequence[Moments]) -> Moments:
-    """Of several with their components in the order of the first."""
+    """Return the average of moments, with the components in the order of the first."""
     order = [align(m.mean["means"], found[0].mean["means"]) for m in found]
 
     def of(which: int) -> dict[str, np.ndarray]:
@@ -113,7 +112,7 @@ def average(found: Sequence[Moments]) -> Moments:
 
 
 def apart(found: Moments, reference: Moments) -> dict[str, Errors]:
-    """Errors of each variable whose sds are known, components aligned on their means."""
+    """Return the errors of each variable whose sds are known, components aligned by their means."""
     order = align(found.mean["means"], reference.mean["means"])
     errors = {}
     for v in found.sd:
@@ -124,7 +123,7 @@ def apart(found: Moments, reference: Moments) -> dict[str, Errors]:
 
 
 def peer_ratios(fit: Fitted, found: Peer) -> tuple[float, float]:
-    """scikit-learn's seconds over those of a second call, and of a first."""
+    """Return the ratios of scikit-learn's time to that of a second call, and of a first."""
     return found.seconds / fit.seconds[1], found.seconds / fit.seconds[0]
 
 
@@ -149,7 +148,7 @@ QUALITY_HEADER = ["method", *VARIABLES, "log density"]
 def time_rows(
     fits: Mapping[str, Fitted], double: Fitted, optima: list[Fitted], found: Peer | None
 ) -> list[list[str]]:
-    """One line for each way to fit, and scikit-learn's, whose iterations stand under passes."""
+    """Return a row for each fit; scikit-learn's iterations are in the column of the passes."""
     once = [("float64", double), *(("optimum", fit) for fit in optima)]
     lines = [time_cells(name, fit, found) for name, fit in [*fits.items(), *once]]
     if found is not None:
@@ -160,7 +159,7 @@ def time_rows(
 
 
 def time_cells(name: str, fit: Fitted, found: Peer | None) -> list[str]:
-    """A fit of one or two calls as the text of its cells, in the order of TIME_HEADER."""
+    """Return the cells of a fit of one or two calls, in the order of TIME_HEADER."""
     first, second = (*fit.seconds, math.nan)[:2]
     ratios = (math.nan, math.nan)
     if found is not None and len(fit.seconds) == 2:
@@ -178,7 +177,7 @@ def time_cells(name: str, fit: Fitted, found: Peer | None) -> list[str]:
 
 
 def quality_rows(by_name: Mapping[str, Quality]) -> list[list[str]]:
-    """One line for each method."""
+    """Return a row for each method."""
     return [
         [
             name,

@@ -1,6 +1,6 @@
-"""What `scaling.py` measures in processes of their own: fits, passes, and scikit-learn's fits.
+"""Measurements that `scaling.py` makes in separate processes: fits, passes, scikit-learn's fits.
 
-Run as a script it does one task and prints the result as its last line.
+Run as a script, it does one task and prints the result as its last line.
 """
 
 import json
@@ -18,31 +18,45 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 from _common import VARIABLES, Moments
+from _inside import (
+    MATRIX_FORMS,
+    PassPlan,
+    Problem,
+    VariationalParameters,
+    affine_map,
+    pass_evaluator,
+    permute_parameters,
+    plan_passes,
+    problem_of,
+    search,
+    standardize,
+    start_at,
+    stateless_seed,
+    to_unconstrained,
+    unstandardize,
+)
 
 import bgmm_jd
-from bgmm_jd.backend.random import stateless_seed
-from bgmm_jd.data import units
-from bgmm_jd.data.standardize import standardize
-from bgmm_jd.model.covariance_forms import MATRIX_FORMS
-from bgmm_jd.model.prior_summaries import prior_moments
-from bgmm_jd.model.priors import default_prior
-from bgmm_jd.optimization import full_data, initialization
-from bgmm_jd.optimization.single_run import RunResult
-from bgmm_jd.posterior.posterior import Posterior
-from bgmm_jd.variational.approximation import Approximation
-from bgmm_jd.variational.labels import permute_parameters
-from bgmm_jd.variational.parameters import parameters_from_moments, to_unconstrained
-from bgmm_jd.variational.structure import model_of
+from bgmm_jd.settings import FullDataSettings, OptimizationSettings, Settings
 
 K, D = 10, 8
 DRAWS = 2  # of a slice in a pass
-# The optimum: how much nearer than a fit it stops, and how many times more passes and draws it
-# takes. A slice has draws of its own, so the noise of a pass goes with 1 / sqrt(slices).
-CLOSER = 0.01
+# The optimum is found with a hundredth of the tolerance and ten times the steps and averaged passes
+# of a fit, and with 16 times the slices. Each slice has draws of its own, so that the noise of a
+# pass is proportional to 1 / sqrt(slices).
 LONGER = 10
-FINER = 16
+DEFAULTS = FullDataSettings()
+OPTIMUM_SETTINGS = Settings(
+    full_data=FullDataSettings(
+        tolerance=0.01 * DEFAULTS.tolerance,
+        averaged_passes=LONGER * DEFAULTS.averaged_passes,
+        slices=16 * DEFAULTS.slices,
+    )
+)
+# A pass is timed near any start; one seeding of k-means++ is enough for that.
+ONE_SEEDING = Settings(optimization=OptimizationSettings(first_start_seedings=1))
 GIB = 2.0**30
-CHUNK = 2**17  # rows at a time, so that making or judging them takes little memory
+CHUNK = 2**17  # rows that are made or evaluated at a time, to save memory
 
 
 class Shape(NamedTuple):
@@ -56,7 +70,7 @@ class Shape(NamedTuple):
 
     @property
     def columns(self) -> int:
-        """F, of the matrix product that the likelihood is."""
+        """Number of columns F of the sufficient statistics, without the constant."""
         squares = self.D * (self.D + 1) // 2 if self.covariance in MATRIX_FORMS else self.D
         return squares + self.D
 
@@ -67,7 +81,7 @@ class Shape(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """GiB resident before the first call, and at most until its end and until the last one's."""
+    """Resident GiB before the first call, and the peaks until the first and the last call ended."""
 
     before: float
     first: float
@@ -75,18 +89,18 @@ class Memory(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """What one process did with `fit`.
+    """The calls of `fit` in one process.
 
     seconds : of each call, the first of which compiles.
-    passes : to the fixed point; 0 where the rows were too few for any.
+    passes : to the fixed point; 0 where there were too few rows for any.
     steps : of each start.
     pass_seconds : median over passes after the fit; NaN where it was not asked for.
-    log_density : of all rows at the posterior means; NaN for another form than "diag".
-    mean, sd : of every parameter, by variable; empty for another form than "diag".
+    log_density : of all rows at the posterior means; NaN for any form but "diag".
+    mean, sd : of every parameter, by variable; empty for any form but "diag".
     """
 
     seconds: list[float]
-    full_data: int
+    passes: int
     steps: list[int]
     agreeing: int
     status: str
@@ -101,7 +115,7 @@ class Fitted(NamedTuple):
 
 
 class Peer(NamedTuple):
-    """What one process did with scikit-learn; `mean` and `sd` as in `Fitted`, as far as known."""
+    """A fit by scikit-learn in one process; `mean` and `sd` as in `Fitted`, where known."""
 
     seconds: float
     iterations: int
@@ -113,7 +127,7 @@ class Peer(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """One pass and its floor, in seconds."""
+    """Seconds of one pass, and of the lower limit of its arithmetic (`floor`)."""
 
     seconds: float
     floor: float
@@ -126,7 +140,7 @@ class Pass(NamedTuple):
 
 
 def rows_of(shape: Shape) -> np.ndarray:
-    """X [N, D]. The first rows of more are the same."""
+    """Return X [N, D]; a larger data set begins with the same rows."""
     rng = np.random.default_rng(0)
     means = 1.2 * rng.standard_normal((shape.K, shape.D))
     sds = rng.uniform(0.6, 1.4, (shape.K, shape.D))
@@ -135,13 +149,16 @@ def rows_of(shape: Shape) -> np.ndarray:
     for part in _chunks(shape.N):
         label = rng.choice(shape.K, CHUNK, p=weights)
         made = means[label] + sds[label] * rng.standard_normal((CHUNK, shape.D))
-        # float64 holds the numbers that float32 does.
+        # Rounded to float32 in either dtype, so that both have the same rows.
         X[part] = made[: part.stop - part.start].astype(np.float32)
     return X
 
 
 def log_density_of(X: np.ndarray, mean: Mapping[str, np.ndarray]) -> float:
-    """sum_n log sum_k weights[k] Normal(X[n]; means[k], 1 / precisions[k]), in float64 nats."""
+    """Return sum_n log sum_k weights[k] Normal(X[n]; means[k], 1 / precisions[k]), in nats.
+
+    In float64.
+    """
     weights, means, tau = (np.asarray(mean[v], np.float64) for v in VARIABLES)
     constant = np.log(weights) + 0.5 * np.log(tau / (2.0 * math.pi)).sum(axis=1)
     constant -= 0.5 * (tau * means**2).sum(axis=1)
@@ -157,7 +174,7 @@ def _chunks(N: int) -> list[slice]:
     return [slice(first, min(first + CHUNK, N)) for first in range(0, N, CHUNK)]
 
 
-# What a process of its own does: tasks, which take and return what JSON can hold.
+# The tasks of separate processes. They take and return values that JSON can represent.
 
 
 def fit_task(
@@ -170,11 +187,13 @@ def fit_task(
     init: Any = None,
     exact: bool = False,
 ) -> Fitted:
-    """Call `fit` some times with the same seed, then time passes where the last one came to."""
-    if exact:
-        full_data._TOLERANCE *= CLOSER
-        full_data._AVERAGED *= LONGER
-        full_data._SLICES *= FINER
+    """Call `fit` a number of times with the same seed, then time passes at the optimum it found.
+
+    Parameters
+    ----------
+    pass_calls : number of timed passes; 0 for none.
+    exact : whether to use `OPTIMUM_SETTINGS`.
+    """
     X = rows_of(shape)
     counts, before, seconds, peaks = count_passes(), resident(), [], []
     for _ in range(calls):
@@ -190,11 +209,13 @@ def fit_task(
             init=init,
             max_steps=20_000 * (LONGER if exact else 1),
             progress=False,
+            settings=OPTIMUM_SETTINGS if exact else None,
         )
         seconds.append(time.perf_counter() - begun)
         peaks.append(peak())
     diagonal = shape.covariance == "diag"
     found = moments_of(posterior) if diagonal else Moments({}, {})
+    problem, params = posterior.problem, posterior.approximation.params
     return Fitted(
         seconds=seconds,
         passes=counts[0] if counts else 0,
@@ -205,7 +226,7 @@ def fit_task(
         elbo_se=posterior.elbo_se,
         khat=posterior.khat,
         memory=Memory(before, peaks[0], peaks[-1]),
-        pass_seconds=pass_seconds(posterior.inside, pass_calls) if pass_calls else math.nan,
+        pass_seconds=pass_seconds(problem, params, pass_calls) if pass_calls else math.nan,
         log_density=log_density_of(X, found.mean) if diagonal else math.nan,
         mean=found.mean,
         sd=found.sd,
@@ -213,47 +234,55 @@ def fit_task(
 
 
 def count_passes() -> list[int]:
-    """A list that takes the number of passes of every fixed point from now on."""
+    """Return a list to which the number of passes of every full-data phase is added from now on.
+
+    A `Posterior` does not have that number, so the function that makes the passes is replaced by
+    one that counts them too.
+    """
     counts: list[int] = []
-    polish = full_data.optimize_full_data
+    optimize = search.optimize_full_data
 
     def counted(
-        inside: Approximation, seed: Any, report: Any, started: np.ndarray, most: int
-    ) -> RunResult:
-        found = polish(inside, seed, report, started, most)
-        counts.append(len(found.elbos) - len(started))
+        problem: Problem,
+        start: VariationalParameters,
+        seed: tf.Tensor,
+        report: Any,
+        elbos_before: np.ndarray,
+        limit: int,
+    ) -> Any:
+        found = optimize(problem, start, seed, report, elbos_before, limit)
+        counts.append(len(found.elbos) - len(elbos_before))
         return found
 
-    full_data.optimize_full_data = counted
+    search.optimize_full_data = counted
     return counts
 
 
-def moments_of(posterior: Posterior) -> Moments:
-    """Posterior means and sds of the surrogate, exactly, in the units of X and float64."""
-    inside = posterior.inside
-    sites = inside.model.sites
-    values = permute_parameters(sites, inside.values, inside.order)
+def moments_of(posterior: bgmm_jd.Posterior) -> Moments:
+    """Return the means and sds of the surrogate, exactly, in the units of X and float64."""
+    sites, units = posterior.problem.model.sites, posterior.problem.data.standardization
+    approximation = posterior.approximation
+    params = permute_parameters(sites, approximation.params, approximation.order)
     mean, sd = {}, {}
     for site in sites:
-        exact = {name: np.asarray(v, np.float64) for name, v in values[site.name].items()}
-        here, spread = (np.asarray(m) for m in site.family.moments(exact))
-        change = units.affine_map(site.unit, inside.data.standardization)
-        mean[site.name] = units.unstandardize(site.unit, here, inside.data.standardization)
+        exact = {name: np.asarray(v, np.float64) for name, v in params[site.name].items()}
+        centre, spread = (np.asarray(m) for m in site.family.moments(exact))
+        change = affine_map(site.transformation, units)
+        mean[site.name] = unstandardize(site.transformation, centre, units)
         sd[site.name] = spread if change is None else spread * change.factor
     return Moments(mean, sd)
 
 
-def pass_seconds(inside: Approximation, calls: int) -> float:
-    """Median seconds of a pass over all rows, after one that compiles."""
-    evaluate = full_data.pass_evaluator(inside, stateless_seed(0))
-    free = tf.nest.map_structure(
-        lambda t: t.numpy(), to_unconstrained(inside.model.sites, inside.values)
-    )
+def pass_seconds(problem: Problem, params: VariationalParameters, calls: int) -> float:
+    """Return the median seconds of a pass over all rows, after one that compiles."""
+    evaluate = pass_evaluator(problem, params, stateless_seed(0))
+    free = to_unconstrained(problem.model.sites, params)
+    free = tf.nest.map_structure(lambda t: t.numpy(), free)
     return median_seconds(lambda: evaluate(free, 0), calls)
 
 
 def median_seconds(call: Callable[[], Any], calls: int) -> float:
-    """Of so many calls, after one that is not counted."""
+    """Return the median seconds of so many calls, after one that is not counted."""
     call()
     seconds = []
     for _ in range(calls):
@@ -264,11 +293,13 @@ def median_seconds(call: Callable[[], Any], calls: int) -> float:
 
 
 def pass_task(shape: Shape, seed: int, pass_calls: int) -> Pass:
-    """A pass from where a fit would start, and the floor of its slices."""
-    inside = start_of(shape, seed)
-    plan = full_data.plan_passes(inside)
+    """Time a pass at the start of a fit, and the lower limit of its arithmetic."""
+    data = standardize(rows_of(shape), common=shape.covariance == "spherical")
+    problem = problem_of(data, shape.K, shape.covariance, None, "xla", ONE_SEEDING)
+    params = start_at(problem, None, 0, seed)
+    plan = plan_passes(problem, params)
     return Pass(
-        seconds=pass_seconds(inside, pass_calls),
+        seconds=pass_seconds(problem, params, pass_calls),
         floor=floor_seconds(plan, shape, pass_calls),
         use_statistics=plan.use_statistics,
         slices=plan.slices,
@@ -276,30 +307,15 @@ def pass_task(shape: Shape, seed: int, pass_calls: int) -> Pass:
     )
 
 
-def start_of(shape: Shape, seed: int) -> Approximation:
-    """k-means++ and a conjugate update under the default prior, as in a fit."""
-    prior = default_prior(shape.K, shape.D, shape.covariance, shape.dtype)
-    model = model_of(prior, shape.covariance)
-    data = standardize(rows_of(shape), common=shape.covariance == "spherical")
-    clusters = initialization.cluster_rows(data.rows, shape.K, np.random.default_rng(seed))
-    moments = prior_moments(prior) | initialization.moments_from_clusters(
-        clusters, shape.covariance
-    )
-    internal = units.identity_standardization(shape.D)
-    values = parameters_from_moments(
-        model.sites, moments, units.as_standardization_tensors(internal, shape.dtype), shape.dtype
-    )
-    return Approximation(model, internal, data, "xla", values, order=np.arange(shape.K))
-
-
-def floor_seconds(plan: full_data.PassPlan, shape: Shape, calls: int) -> float:
-    """Median seconds of the arithmetic that no pass of this plan can do without."""
+def floor_seconds(plan: PassPlan, shape: Shape, calls: int) -> float:
+    """Return the median seconds of the arithmetic that every pass of this plan has to do."""
     rng = np.random.default_rng(0)
 
     def small(*size: int) -> tf.Tensor:  # so that no exp overflows
         return tf.constant(0.1 * rng.standard_normal(size) / shape.columns, shape.dtype)
 
-    # One slice's columns serve all: a pass makes its own, and finds them in the cache.
+    # All slices share one slice's columns: a pass makes those of each slice, and finds them in the
+    # processor's cache.
     columns = small(plan.size, shape.columns)
     coefficients = small(plan.slices, DRAWS * shape.K, shape.columns)
 
@@ -317,7 +333,7 @@ def floor_seconds(plan: full_data.PassPlan, shape: Shape, calls: int) -> float:
 def peer_task(
     shape: Shape, seed: int, max_iter: int, init_params: str = "kmeans", tol: float = 1e-3
 ) -> Peer:
-    """Fit scikit-learn's mixture once."""
+    """Fit a mixture by scikit-learn once."""
     from sklearn.mixture import BayesianGaussianMixture
 
     X = rows_of(shape)
@@ -349,7 +365,7 @@ def peer_task(
 
 
 def peer_moments(mixture: Any) -> Moments:
-    """Of scikit-learn's Normal and Gamma members; its broken sticks have means alone here."""
+    """Return moments of scikit-learn's Normal and Gamma members, and the means of its weights."""
     freedom = mixture.degrees_of_freedom_[:, np.newaxis]
     of_mean = np.sqrt(mixture.covariances_ / mixture.mean_precision_[:, np.newaxis])
     return Moments(
@@ -363,69 +379,70 @@ def peer_moments(mixture: Any) -> Moments:
 
 
 def resident() -> float:
-    """GiB of the process in memory now; at most so far where the system does not tell."""
-    table_of = pathlib.Path("/proc/self/statm")
-    if not table_of.exists():
+    """Return the resident GiB of the process; their peak so far where /proc does not exist."""
+    statm = pathlib.Path("/proc/self/statm")
+    if not statm.exists():
         return peak()
-    return int(table_of.read_text().split()[1]) * resource.getpagesize() / GIB
+    return int(statm.read_text().split()[1]) * resource.getpagesize() / GIB
 
 
 def peak() -> float:
-    """The most GiB that the process has had in memory.
+    """Return the peak of the resident GiB of the process.
 
-    Linux begins with what the process had that started this one: imports alone, so it is less.
+    On Linux it begins with the memory of the parent process, which has only imported and so has
+    less.
     """
-    unit_of = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit_of / GIB
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB
 
 
 TASKS: dict[str, Callable[..., Any]] = {"fit": fit_task, "peer": peer_task, "pass": pass_task}
 
 
 def run_task(name: str, arguments: str) -> None:
-    """In a process of its own: do it, and print the result as the last line."""
+    """Do a task in this process, and print the result as the last line."""
     given = json.loads(arguments)
     given["shape"] = Shape(*given["shape"])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the status is kept instead
+        warnings.simplefilter("ignore")  # the status is stored instead
         found = TASKS[name](**given)
     print(json.dumps(found._asdict(), default=lambda array: array.tolist()))
 
 
-def fitted(shape: Shape, **settings: Any) -> Fitted:
-    """`fit_task` in a process of its own."""
-    found = Fitted(**in_process("fit", shape, settings))
+def fitted(shape: Shape, **options: Any) -> Fitted:
+    """Run `fit_task` in a separate process."""
+    found = Fitted(**in_process("fit", shape, options))
     return found._replace(memory=Memory(*found.memory))
 
 
-def peer(shape: Shape, **settings: Any) -> Peer:
-    """`peer_task` in a process of its own."""
-    found = Peer(**in_process("peer", shape, settings))
+def peer(shape: Shape, **options: Any) -> Peer:
+    """Run `peer_task` in a separate process."""
+    found = Peer(**in_process("peer", shape, options))
     return found._replace(memory=Memory(*found.memory))
 
 
-def one_pass(shape: Shape, **settings: Any) -> Pass:
-    """`pass_task` in a process of its own."""
-    return Pass(**in_process("pass", shape, settings))
+def one_pass(shape: Shape, **options: Any) -> Pass:
+    """Run `pass_task` in a separate process."""
+    return Pass(**in_process("pass", shape, options))
 
 
-def in_process(task: str, shape: Shape, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Do a task in a fresh process, and tell that it was done."""
+def in_process(task: str, shape: Shape, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Do a task in a fresh process, and print how long it took."""
     begun = time.perf_counter()
-    arguments = json.dumps({"shape": shape, **settings})
+    arguments = json.dumps({"shape": shape, **options})
     found = last_line([sys.executable, __file__, task, arguments])
-    shown = {name: value for name, value in settings.items() if name != "init"}
+    shown = {name: value for name, value in options.items() if name != "init"}
     print(f"{task} {shape} {shown}: {time.perf_counter() - begun:.1f} s", flush=True)
     return found
 
 
 def last_line(command: Sequence[str]) -> dict[str, Any]:
-    """The last line that a process prints, read as JSON.
+    """Run a command, and return the last line that it prints, read as JSON.
 
     Raises
     ------
     RuntimeError
-        If it failed: with its exit code, a negative one being the signal that ended it.
+        If it failed, with its exit code; a negative one is the signal that ended it.
     """
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:

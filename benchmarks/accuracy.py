@@ -5,32 +5,32 @@ prior, default settings and several seeds:
 
     mean field          `fit(..., calibrate=False)`: draws of the surrogate
     calibrated          draws of the calibrated normal distribution, without weights
-    weighted            `posterior.sample(n)`: what users get; 4,000 draws
-    weighted, 20,000    the same with more draws: what is left is not the noise of sampling
+    weighted            `posterior.sample(n)`, the default of the library; 4,000 draws
+    weighted, 20,000    the same with more draws, and so with less Monte Carlo error
 
     weights, means,     max |mean - reference mean| in reference sds; min..max of
-    precisions          sd / reference sd; the worst over all elements and seeds
-    k-hat               the largest over seeds, of that method's draws before any weighting; those
-                        that are to be weighted are made a little wider first
+    precisions          sd / reference sd; the largest errors over all elements and seeds
+    k-hat               the largest over seeds, of the proposal before weighting, which is slightly
+                        wider than the calibrated normal distribution
     elbo                of the surrogate, the smallest over seeds; nats, higher is better
 
-The references have a noise of their own (standard errors near 0.01 sd and 1 %), and so have 4,000
-draws: 0.016 sd on a mean and 1.1 % on an sd, as the largest of 15 parameters some 0.04 and 3 %.
+The standard errors of the references are near 0.01 sd and 1 %. Those of 4,000 draws are 0.016 sd of
+a mean and 1.1 % of an sd, so that the largest error of 15 parameters is some 0.04 sd and 3 %.
 
 Times, in seconds, all of one run on one machine:
 
-    first call          `fit` and 4,000 draws, the first time for a data set: compiles
-    second call         the median over the other seeds: compiles nothing
+    first call          `fit` and 4,000 draws, the first time for a data set, with compilation
+    second call         the median over the other seeds, without compilation
     NUTS                NumPyro, 4 chains of 1,000 draws after 500 of warm-up, default settings,
-                        float32, from the reference's means; a chain on each processor at a time.
-                        Its compilation, of one chain for all, is beside it
+                        float32, from the reference's means; one chain at a time on each processor.
+                        The time of compiling one chain is in the next column
     ratio, first        NUTS over second call; and with its compilation, over first call
 
-NUTS runs with the likelihood in two forms, as execution.py has it: `MixtureSameFamily`, and laid
-out in memory as `bgmm_jd` does. Without NumPyro installed it is left out.
+NUTS runs with the likelihood in two forms, as in execution.py: `MixtureSameFamily`, and with the
+memory layout of `bgmm_jd`. Without NumPyro installed it is left out.
 
 Run it:  python benchmarks/accuracy.py [NAME ...] [--seeds 5] [--nuts both|library|tuned|none]
-The tables are printed and everything is kept in benchmarks/results/accuracy.json.
+It prints the tables, and writes all results to benchmarks/results/accuracy.json.
 """
 
 import argparse
@@ -57,11 +57,9 @@ from _common import (
     table,
     write_result,
 )
+from _inside import draw_mean_field, draw_proposal, in_data_units, surrogate_khat
 
 import bgmm_jd
-from bgmm_jd.calibration import importance_sampling
-from bgmm_jd.posterior.posterior import Posterior, in_data_units
-from bgmm_jd.variational import approximation
 
 USER_DRAWS = 4_000  # as many as NUTS makes
 MANY_DRAWS = 20_000
@@ -72,14 +70,14 @@ NUTS_FORMS = ("library", "tuned")
 
 
 class Quality(NamedTuple):
-    """How one method did: errors by variable, k-hat of its draws before weighting."""
+    """Errors of one method by variable, and k-hat of its draws before weighting."""
 
     errors: dict[str, Errors]
     khat: float | None
 
 
 class Seed(NamedTuple):
-    """One seed: seconds of the fit, of 4,000 draws, of the fit without calibration."""
+    """Results of one seed; seconds of the fit, of 4,000 draws, of the fit without calibration."""
 
     fit: float
     sample: float
@@ -92,7 +90,7 @@ class Seed(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Nuts:
-    """One run of NUTS, all chains; `seconds` has no compilation in it."""
+    """One run of NUTS with all chains; `seconds` does not include compilation."""
 
     form: str
     seconds: float
@@ -103,7 +101,7 @@ class Nuts:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Case:
-    """One data set: all its seeds, and NUTS."""
+    """Results on one data set: of all seeds, and of NUTS."""
 
     name: str
     N: int
@@ -118,7 +116,7 @@ class Case:
 
     @property
     def second_call(self) -> float:
-        """Median over the seeds that compile nothing; NaN for a single seed."""
+        """Return the median over all seeds but the first; NaN for a single seed."""
         later = [s.fit + s.sample for s in self.seeds[1:]]
         return float(np.median(later)) if later else float("nan")
 
@@ -131,10 +129,10 @@ class Case:
 
 
 def run_seed(reference: Reference, seed: int) -> Seed:
-    """Fit, draw, and compare with the reference."""
+    """Fit, draw, and compare to the reference."""
     prior = bgmm_jd.mixture_prior(reference.K, reference.X.shape[1])
 
-    def fit(calibrate: bool) -> tuple[Posterior, float]:
+    def fit(calibrate: bool) -> tuple[bgmm_jd.Posterior, float]:
         begun = time.perf_counter()
         found = bgmm_jd.fit(reference.X, reference.K, prior=prior, seed=seed, calibrate=calibrate)
         return found, time.perf_counter() - begun
@@ -166,25 +164,24 @@ def run_seed(reference: Reference, seed: int) -> Seed:
     )
 
 
-def mean_field_khat(posterior: Posterior, seed: int) -> float:
-    """k-hat of the surrogate's draws against the log joint density."""
-    draws = approximation.draw_mean_field(posterior.inside, KHAT_DRAWS, seed)
-    return importance_sampling.surrogate_khat(posterior.inside, draws, seed)
+def mean_field_khat(posterior: bgmm_jd.Posterior, seed: int) -> float:
+    """Return the k-hat of the surrogate as a proposal for the posterior."""
+    draws = draw_mean_field(posterior.problem, posterior.approximation.params, KHAT_DRAWS, seed)
+    return surrogate_khat(posterior.approximation, draws, seed)
 
 
-def proposals(posterior: Posterior, seed: int) -> dict[str, np.ndarray]:
-    """Draws that are not weighted, in the units of X; the surrogate's, if the fit kept to them."""
-    inside = posterior.inside
-    if inside.normal is None:
+def proposals(posterior: bgmm_jd.Posterior, seed: int) -> dict[str, np.ndarray]:
+    """Draw without weights, in the units of X; from the surrogate if it is the better proposal."""
+    calibration = posterior.approximation.calibration
+    if calibration is None or calibration.normal is None:
         return posterior.sample(MANY_DRAWS, seed=seed)
-    draws = importance_sampling.draw_proposal(
-        inside, MANY_DRAWS, np.random.default_rng(seed), to_weigh=False
-    )
+    rng = np.random.default_rng(seed)
+    draws = draw_proposal(posterior.approximation, MANY_DRAWS, rng, widened=False)
     return in_data_units(posterior, draws.theta)
 
 
 def worst(found: Sequence[Mapping[str, Errors]]) -> dict[str, Errors]:
-    """The worst of each figure over several seeds."""
+    """Return the largest errors over several seeds."""
     return {
         v: Errors(
             mean=max(e[v].mean for e in found),
@@ -199,8 +196,9 @@ def worst(found: Sequence[Mapping[str, Errors]]) -> dict[str, Errors]:
 
 
 def run_nuts(reference: Reference, form: str, seed: int) -> Nuts:
-    """NumPyro's NUTS on the published model: one compiled chain, run on as many keys at a time as
-    there are processors.
+    """Run NumPyro's NUTS on the published model.
+
+    One chain is compiled, and run with as many keys at a time as there are processors.
     """
     import jax
 
@@ -223,7 +221,7 @@ def run_nuts(reference: Reference, form: str, seed: int) -> Nuts:
 
 
 def nuts_chain(reference: Reference, form: str) -> Callable[[Any], Any]:
-    """key -> draws of one chain, and which of them diverged."""
+    """Make the function key -> draws of one chain, and which of them diverged."""
     import jax
     from numpyro.infer import MCMC, NUTS, init_to_value
 
@@ -239,7 +237,7 @@ def nuts_chain(reference: Reference, form: str) -> Callable[[Any], Any]:
 
 
 def nuts_model(reference: Reference, tuned: bool) -> Any:
-    """The published model in NumPyro, its likelihood in one of two forms."""
+    """Make the published model in NumPyro, with its likelihood in one of two forms."""
     import jax.numpy as jnp
     import numpyro
     import numpyro.distributions as dist
@@ -288,7 +286,7 @@ TIME_HEADER = [
 
 
 def quality_rows(case: Case) -> list[list[str]]:
-    """One row for each method, and for NUTS, which has noise of its own."""
+    """Return a row for each method, and one for NUTS, which shows its Monte Carlo error."""
     shape = f"{case.N:,}, {case.D}, {case.K}"
     rows = []
     for method in METHODS:
@@ -314,7 +312,7 @@ def _error_cells(found: Mapping[str, Errors]) -> list[str]:
 
 
 def time_row(case: Case) -> list[str]:
-    """Seconds, and how many times longer NUTS takes than `fit` and as many draws."""
+    """Return the cells of times, and the ratios of NUTS to `fit` with as many draws."""
     row = [
         case.name,
         f"{case.mean_field_call:.2f}",
@@ -333,12 +331,12 @@ def time_row(case: Case) -> list[str]:
 
 
 def ratios(case: Case, nuts: Nuts) -> tuple[float, float]:
-    """NUTS over `fit` and its draws: without compilation, and with it on both sides."""
+    """Return NUTS over `fit` and its draws: both without compilation, and both with it."""
     return nuts.seconds / case.second_call, (nuts.seconds + nuts.compile) / case.first_call
 
 
 def summary(case: Case) -> dict[str, Any]:
-    """What the tables show, for the file."""
+    """Return the numbers in the tables, for the JSON file."""
     return {
         "data": case,
         "worst": {m: worst([s.quality[m].errors for s in case.seeds]) for m in METHODS},
@@ -349,11 +347,11 @@ def summary(case: Case) -> dict[str, Any]:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     known = diagonal_references()
     parser = argparse.ArgumentParser(description="Posteriors against NUTS.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}")
-    parser.add_argument("--seeds", type=int, default=5, help="0, 1, ...")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"data sets: {', '.join(known)}")
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds, from 0 on")
     parser.add_argument("--nuts", choices=("both", *NUTS_FORMS, "none"), default="both")
     given = parser.parse_args()
     given.names = given.names or known
@@ -363,7 +361,7 @@ def arguments() -> argparse.Namespace:
 
 
 def nuts_forms(given: argparse.Namespace) -> Sequence[str]:
-    """The forms of the likelihood that NUTS is to run with: none where it is not installed."""
+    """Return the forms of the likelihood that NUTS runs with; none where it is not installed."""
     if given.nuts == "none":
         return ()
     if not installed("numpyro"):
@@ -373,7 +371,7 @@ def nuts_forms(given: argparse.Namespace) -> Sequence[str]:
 
 
 def run_case(name: str, seeds: int) -> Case:
-    """All seeds on one data set."""
+    """Run all seeds on one data set."""
     reference = load_reference(name)
     N, D = reference.X.shape
     found = []
@@ -384,7 +382,7 @@ def run_case(name: str, seeds: int) -> Case:
 
 
 def with_nuts(case: Case, forms: Sequence[str]) -> Case:
-    """The same with NUTS beside it."""
+    """Return the results with those of NUTS."""
     found = []
     for form in forms:
         found.append(run_nuts(load_reference(case.name), form, seed=0))
@@ -393,13 +391,13 @@ def with_nuts(case: Case, forms: Sequence[str]) -> Case:
 
 
 def main() -> None:
-    """All data sets, the tables and the file."""
+    """Run all data sets, print the tables and write the file."""
     given = arguments()
     load_before = load()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the status is kept instead
+        warnings.simplefilter("ignore", RuntimeWarning)  # the status is stored instead
         cases = [run_case(name, given.seeds) for name in given.names]
-    # After all fits: JAX keeps threads of its own.
+    # After all fits, because JAX's threads would slow them down.
     forms = nuts_forms(given)
     cases = [with_nuts(case, forms) for case in cases]
     print("\n" + table(QUALITY_HEADER, [row for case in cases for row in quality_rows(case)]))
@@ -408,7 +406,7 @@ def main() -> None:
     path = write_result(
         "accuracy", {"settings": settings, "cases": [summary(case) for case in cases]}
     )
-    print(f"\nKept in {path.name}.")
+    print(f"\nWritten to {path.name}.")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
-"""Do intervals hold what they promise? Coverage on data drawn from the model's own prior.
+"""Coverage of posterior intervals on data drawn from the model's own prior.
 
-Parameters are drawn from `bgmm_jd.mixture_prior(2, 2)`, 200 rows are drawn under them, the model
-is fitted to the rows with that prior and default settings, and it is looked whether the central
-50 % and 90 % intervals of 2,000 posterior draws hold the parameters that made the data. Over many
-such data sets exact posteriors do so in 50 % and 90 % of all cases; the empirical figures have
-the binomial error sqrt(p (1 - p) / data sets) that is shown with them. Exact posteriors also do
-so among any data sets that are chosen by their data alone: those whose fit has a certain status,
-for one.
+Parameters are drawn from `bgmm_jd.mixture_prior(2, 2)`, and 200 rows given them. The model is then
+fitted to the rows with that prior and default settings. The coverage is the fraction of data sets
+in which the central 50 % and 90 % intervals of 2,000 posterior draws contain the parameters that
+generated the data. With exact posteriors it is 50 % and 90 %, up to the binomial error
+sqrt(p (1 - p) / data sets), which is shown with it. The same holds for any subset of the data sets
+that is chosen by the data alone, such as those whose fit has a certain status.
 
-Quantities are free of the labels of the components, as these mean nothing:
+All quantities are invariant to the labels of the components:
 
     max weight          the weight of the larger component
     mean 1, mean 2      of the whole mixture, by feature
@@ -17,14 +16,15 @@ Quantities are free of the labels of the components, as these mean nothing:
     log p(side)
     distance            between the means of the components
 
-`default` is `posterior.sample(n)`, calibrated and weighted, which is what users get; `mean field`
-is `posterior.sample(n, calibrate=False)` of the same fit, for contrast.
+`default` is `posterior.sample(n)`, calibrated and weighted, the default of the library;
+`mean field` is `posterior.sample(n, calibrate=False)` of the same fit, for comparison.
 
-All data sets have one shape and one prior, so one program is compiled. Two components drawn from
-this prior mostly overlap, and many posteriors at N = 200 are far from normal: it is a hard test.
+All data sets have one shape and one prior, so that one program is compiled. It is a hard test: two
+components drawn from this prior mostly overlap, and many posteriors given 200 rows are far from
+normal.
 
 Run it:  python benchmarks/coverage.py [--datasets 400] [--seed 0]
-The tables are printed and everything is kept in benchmarks/results/coverage.json.
+It prints the tables, and writes all results to benchmarks/results/coverage.json.
 """
 
 import collections
@@ -44,7 +44,7 @@ DRAWS = 2_000
 LEVELS = (0.5, 0.9)
 POINTS = {"log p(centre)": (0.0, 0.0), "log p(side)": (2.0, -1.0)}
 KHAT_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-# Method -> the calibrate= of `posterior.sample`; None is what users get without asking.
+# Method -> the argument `calibrate` of `posterior.sample`, whose default is None.
 METHODS: Mapping[str, bool | None] = {"default": None, "mean field": False}
 
 Theta = Mapping[str, np.ndarray]  # weights [S, K], means and precisions [S, K, D]
@@ -53,8 +53,9 @@ Theta = Mapping[str, np.ndarray]  # weights [S, K], means and precisions [S, K, 
 class Case(NamedTuple):
     """One data set.
 
-    calibrated : whether the fit found the calibrated draws better than the surrogate's.
-    below : method -> quantity -> share of the draws below the truth.
+    calibrated : whether the calibrated normal distribution was a better proposal than the
+        surrogate.
+    below : method -> quantity -> fraction of the draws that are below the truth.
     """
 
     status: str
@@ -64,11 +65,11 @@ class Case(NamedTuple):
     below: dict[str, dict[str, float]]
 
 
-# The data, and what is asked of them.
+# The data, and the quantities.
 
 
 def truth_and_rows(seed: int, index: int) -> tuple[Theta, np.ndarray]:
-    """Parameters from the prior, as one draw, and rows [N, D] under them."""
+    """Draw parameters from the prior, as one draw, and rows [N, D] given them."""
     prior = bgmm_jd.mixture_prior(K, D)
     drawn = prior.sample(1, seed=(seed, index))._asdict()
     theta = {name: np.asarray(v, np.float64) for name, v in drawn.items()}
@@ -80,7 +81,7 @@ def truth_and_rows(seed: int, index: int) -> tuple[Theta, np.ndarray]:
 
 
 def quantities(theta: Theta) -> dict[str, np.ndarray]:
-    """Functions of draws, [S] each, that do not change when the components change places."""
+    """Return functions of draws, [S] each, that are invariant to the labels of the components."""
     weights, means, tau = (np.asarray(theta[v], np.float64) for v in VARIABLES)
     w = weights[..., np.newaxis]
     mean = (w * means).sum(axis=1)
@@ -98,13 +99,13 @@ def quantities(theta: Theta) -> dict[str, np.ndarray]:
 def log_density(
     weights: np.ndarray, means: np.ndarray, tau: np.ndarray, point: np.ndarray
 ) -> np.ndarray:
-    """log p(point given theta), the label summed out: [S]."""
+    """Return log p(point given theta), with the label marginalised: [S]."""
     log_normal = 0.5 * (np.log(tau / (2.0 * math.pi)) - tau * (point - means) ** 2)
     return np.logaddexp.reduce(np.log(weights) + log_normal.sum(axis=2), axis=1)
 
 
 def run_case(seed: int, index: int) -> Case:
-    """Draw, fit, and see where the truth lies among the draws."""
+    """Draw a data set, fit it, and return the rank of the truth among the draws."""
     theta, rows = truth_and_rows(seed, index)
     truth = quantities(theta)
     begun = time.perf_counter()
@@ -115,7 +116,8 @@ def run_case(seed: int, index: int) -> Case:
     for method, drawn in draws.items():
         found = quantities(drawn)
         below[method] = {q: float((found[q] < truth[q]).mean()) for q in truth}
-    calibrated = posterior.inside.normal is not None
+    calibration = posterior.approximation.calibration
+    calibrated = calibration is not None and calibration.normal is not None
     return Case(posterior.status.name, posterior.khat, calibrated, seconds, below)
 
 
@@ -123,24 +125,24 @@ def run_case(seed: int, index: int) -> Case:
 
 
 def covered(cases: Sequence[Case], method: str, quantity: str, level: float) -> float:
-    """Share of the cases whose central interval holds the truth."""
+    """Return the fraction of the cases whose central interval contains the truth."""
     below = np.array([case.below[method][quantity] for case in cases])
     return float((np.abs(below - 0.5) <= 0.5 * level).mean())
 
 
 def binomial_error(level: float, cases: int) -> float:
-    """Standard error of a share, if the intervals are right."""
+    """Return the standard error of that fraction, if the intervals are exact."""
     return math.sqrt(level * (1.0 - level) / cases)
 
 
 def deciles(cases: Sequence[Case], method: str, quantity: str) -> list[int]:
-    """How often the truth lies in each tenth of the posterior: equally often, if it is right."""
+    """Count how often the truth is in each tenth of the posterior; uniform if that is exact."""
     below = [case.below[method][quantity] for case in cases]
     return np.histogram(below, bins=10, range=(0.0, 1.0))[0].tolist()
 
 
 def coverage(cases: Sequence[Case], method: str) -> dict[str, dict[str, Any]]:
-    """Quantity -> coverage at each level, its deviation in binomial errors, and the deciles."""
+    """Return the coverage of each quantity and level, its deviation, and the deciles."""
     found: dict[str, dict[str, Any]] = {}
     for quantity in cases[0].below[method]:
         found[quantity] = {"deciles": deciles(cases, method, quantity)}
@@ -152,7 +154,7 @@ def coverage(cases: Sequence[Case], method: str) -> dict[str, dict[str, Any]]:
 
 
 def groups(cases: Sequence[Case]) -> dict[str, tuple[str, list[Case]]]:
-    """Column -> method and the cases to look at."""
+    """Return the method and the cases of each column."""
     converged = [case for case in cases if case.status == "CONVERGED"]
     named = {
         "default": ("default", list(cases)),
@@ -163,7 +165,7 @@ def groups(cases: Sequence[Case]) -> dict[str, tuple[str, list[Case]]]:
 
 
 def coverage_table(found: Mapping[str, Mapping[str, Any]], level: float, title: str) -> str:
-    """Coverage at one level in per cent, with its deviation in binomial errors."""
+    """Return a table of coverage at one level in per cent, with deviations in binomial errors."""
     rows = []
     for quantity in next(iter(found.values())):
         entries = [column[quantity][f"{level:.0%}"] for column in found.values()]
@@ -173,18 +175,18 @@ def coverage_table(found: Mapping[str, Mapping[str, Any]], level: float, title: 
 
 
 def report(cases: Sequence[Case]) -> dict[str, Any]:
-    """Print the tables, and return what they show."""
+    """Print the tables, and return their numbers."""
     chosen = groups(cases)
     found = {column: coverage(c, method) for column, (method, c) in chosen.items()}
     for level in LEVELS:
         error = binomial_error(level, len(cases))
         print(f"\nCoverage of {level:.0%} intervals; binomial error {error:.1%} for all data sets")
-        print("(in brackets: how many binomial errors from the level)\n")
+        print("(in brackets: deviation from the level in binomial errors)\n")
         print(coverage_table(found, level, "quantity"))
     statuses = collections.Counter(case.status for case in cases)
     print("\nStatuses: " + ", ".join(f"{s} {n}" for s, n in statuses.most_common()))
     left = sum(not case.calibrated for case in cases)
-    print(f"Fits that kept to the surrogate's draws, as better than calibrated ones: {left}")
+    print(f"Fits whose draws come from the surrogate, the better proposal: {left}")
     khats = np.array([case.khat for case in cases])
     quantiles = {f"{q:.0%}": float(np.nanquantile(khats, q)) for q in KHAT_QUANTILES}
     print("k-hat quantiles: " + ", ".join(f"{q} {k:.2f}" for q, k in quantiles.items()))
@@ -207,8 +209,8 @@ def report(cases: Sequence[Case]) -> dict[str, Any]:
     }
 
 
-def run_all(datasets: int, seed: int, tell: Callable[[str], None]) -> list[Case]:
-    """All data sets, with a word now and then on how long it will take."""
+def run_all(datasets: int, seed: int, report_progress: Callable[[str], None]) -> list[Case]:
+    """Run all data sets, and report the time that is left after every twenty."""
     cases: list[Case] = []
     begun = time.perf_counter()
     for index in range(datasets):
@@ -216,12 +218,13 @@ def run_all(datasets: int, seed: int, tell: Callable[[str], None]) -> list[Case]
         if len(cases) % 20 == 0:
             each = (time.perf_counter() - begun - cases[0].seconds) / (len(cases) - 1)
             left = each * (datasets - len(cases))
-            tell(f"{len(cases)} of {datasets} data sets, {each:.2f} s each, {left:.0f} s to go")
+            done = f"{len(cases)} of {datasets} data sets"
+            report_progress(f"{done}, {each:.2f} s each, {left:.0f} s left")
     return cases
 
 
 def main() -> None:
-    """All data sets, the tables and the file."""
+    """Run all data sets, print the tables and write the file."""
     given = data_set_arguments("Coverage of posterior intervals.", 400)
     load_before = load()
     with warnings.catch_warnings():
@@ -229,7 +232,7 @@ def main() -> None:
         cases = run_all(given.datasets, given.seed, lambda text: print(text, flush=True))
     settings = vars(given) | {"N": ROWS, "D": D, "K": K, "draws": DRAWS, "load_before": load_before}
     path = write_result("coverage", {"settings": settings, **report(cases)})
-    print(f"\nKept in {path.name}.")
+    print(f"\nWritten to {path.name}.")
 
 
 if __name__ == "__main__":

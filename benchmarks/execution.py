@@ -1,31 +1,31 @@
-"""One step of the fit in eager mode, as a graph and under XLA; and the same step by NumPyro.
+"""One optimisation step in eager mode, as a graph and under XLA, and the same step by NumPyro.
 
-The model is the published one on the three clusters (N = 3,000, D = 2, K = 3), a step takes S = 8
-draws, on B = 500 rows and on all. The program is the one that `bgmm_jd.fit` runs. In every mode
-it starts at the same values, with the same seed, and takes the same number of steps; so all must
-come to the same place.
+The model is the published one on the three clusters (N = 3,000, D = 2, K = 3). A step takes S = 8
+draws, on B = 500 rows and on all rows. The program is the one that `bgmm_jd.fit` runs. In every
+mode it starts at the same parameters, with the same seed, and takes the same number of steps, so
+that all modes must reach the same parameters.
 
     trace      seconds to trace the Python function into a graph
-    compile    seconds that the first call takes beyond that, and beyond what a later call takes
+    compile    seconds of the first call beyond those of tracing and of a later call
     step       milliseconds: the median over calls of (time of a call / its steps), after warm-up
     ratio      this step over that of XLA
     elbo       of the surrogate after the first call; nats for the whole data set, higher is better
-    apart      how far from where XLA came: the largest difference over all parameters, posterior
-               means in posterior sds, and posterior sds in logs
+    apart      the largest difference from the result of XLA over all parameters: of posterior
+               means in posterior sds, and of posterior sds in logs
 
 NumPyro's SVI takes steps of Adam from the same start, with a guide of the same families and
 S vectorized particles, in one compiled `lax.scan`. It does so in two forms:
 
-    numpyro            as its documentation writes it: `plate(subsample_size=)` and
+    numpyro            as its documentation shows it: `plate(subsample_size=)` and
                        `MixtureSameFamily`
-    numpyro, tuned     the likelihood as `bgmm_jd` lays it out in memory, the batch shared by all
-                       particles and drawn from reshuffled epochs
+    numpyro, tuned     with the memory layout of the likelihood in `bgmm_jd`, and batches from
+                       reshuffled epochs that all particles share
 
-The tuned form is there because layout alone makes it several times faster: what remains after it
-is what the draws and their gradients cost. Without NumPyro installed these rows are left out.
+The tuned form is there because the layout alone makes it several times faster; what remains is the
+cost of the draws and their gradients. Without NumPyro installed these rows are left out.
 
 Run it:  python benchmarks/execution.py [--steps 60] [--calls 20] [--seed 0]
-The table is printed and everything is kept in benchmarks/results/execution.json.
+It prints the table, and writes all results to benchmarks/results/execution.json.
 """
 
 import argparse
@@ -33,6 +33,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 from _common import (
@@ -46,42 +47,43 @@ from _common import (
     table,
     write_result,
 )
+from _inside import (
+    Problem,
+    Standardization,
+    VariationalParameters,
+    as_standardization_tensors,
+    compiled,
+    equal_batches,
+    identity_standardization,
+    parameter_moments,
+    problem_of,
+    standardize,
+    start_at,
+    stateless_seed,
+    step_size,
+    surrogate_in_data_units,
+    svi,
+)
 
 import bgmm_jd
-from bgmm_jd.backend.random import stateless_seed
-from bgmm_jd.data.minibatches import equal_batches
-from bgmm_jd.data.rows import as_row_tensors
-from bgmm_jd.data.standardize import Data, standardize
-from bgmm_jd.data.units import (
-    Standardization,
-    as_standardization_tensors,
-    identity_standardization,
-)
-from bgmm_jd.model.prior_summaries import prior_moments
-from bgmm_jd.optimization import convergence, initialization, svi
-from bgmm_jd.variational import parameters as parameters_module
-from bgmm_jd.variational import surrogate
-from bgmm_jd.variational.natural_gradient import StepSize
-from bgmm_jd.variational.structure import Model, model_of
 
 MODES = ("xla", "graph", "eager")
 PEERS = ("numpyro", "numpyro, tuned")
 BATCH_ROWS = 500
 DRAWS = 8
-EAGER_CALLS = 1  # of some 10 s
+EAGER_CALLS = 1  # one takes some 10 s
 ADAM_RATE = 0.01
 
 
 class Start(NamedTuple):
-    """Where all begin: the model, rows in internal units, parameters of the surrogate there."""
+    """The common start: the problem, and the parameters of the surrogate."""
 
-    model: Model
-    data: Data
-    values: parameters_module.VariationalParameters
+    problem: Problem
+    params: VariationalParameters
 
 
 class Clock(NamedTuple):
-    """Seconds to trace and to compile, and milliseconds of a step, one value for each call."""
+    """Seconds to trace and to compile, and milliseconds of a step for each call."""
 
     trace: float | None
     compile: float | None
@@ -106,71 +108,62 @@ class Row:
 
 
 def start_of(reference: Reference, seed: int) -> Start:
-    """k-means++ and a conjugate update, under the published prior, as in a fit."""
+    """Return the first start of a fit under the published prior."""
     prior = bgmm_jd.mixture_prior(reference.K, reference.X.shape[1])
-    model = model_of(prior, "diag")
     data = standardize(reference.X)
-    clusters = initialization.cluster_rows(
-        data.rows, reference.K, np.random.default_rng(seed), trials=8
-    )
-    moments = prior_moments(prior) | initialization.moments_from_clusters(
-        clusters, model.covariance
-    )
-    units = as_standardization_tensors(data.standardization, data.dtype)
-    values = parameters_module.parameters_from_moments(model.sites, moments, units, data.dtype)
-    return Start(model, data, values)
+    problem = problem_of(data, reference.K, "diag", prior, "xla", bgmm_jd.Settings())
+    return Start(problem, start_at(problem, None, 0, seed))
 
 
 # The three modes of bgmm_jd.
 
 
 def timed_mode(start: Start, plan: svi.Schedule, calls: int, seed: int) -> tuple[Clock, svi.Block]:
-    """The clock of one mode, and where its first call came to."""
-    program = svi.program(start.model, plan)
-    rows, draw_seed = as_row_tensors(start.data.rows), stateless_seed(seed)
-    stride = stride_of(start, plan.batches.count)
+    """Return the times of one mode, and the result of its first call."""
+    problem = start.problem
+    program, tracing = timed_program(problem, plan)
+    draw_seed, size = stateless_seed(seed), step_size(problem, plan, 0)
 
-    def call(values: parameters_module.VariationalParameters, first: int) -> svi.Block:
-        return program.run(rows, start.data.standardization, values, draw_seed, first, stride)
+    def call(params: VariationalParameters, first: int) -> svi.Block:
+        return program.run(
+            problem.rows, problem.prior_standardization, params, draw_seed, first, size
+        )
 
-    trace, first_call, block = _first_call(program, lambda: call(start.values, 0))
-    values, seconds = block.values, []
+    begun = time.perf_counter()
+    block = call(start.params, 0)
+    first_call = time.perf_counter() - begun
+    params, seconds = block.params, []
     for n in range(1, calls + 1):
         begun = time.perf_counter()
-        values = call(values, n * plan.steps).values
+        params = call(params, n * plan.steps).params
         seconds.append(time.perf_counter() - begun)
-    if trace is None:
+    if not tracing:
         return Clock(None, None, _by_step(seconds, plan.steps)), block
-    compiling = first_call - trace - float(np.median(seconds))
-    return Clock(trace, compiling, _by_step(seconds, plan.steps)), block
+    compiling = first_call - tracing[0] - float(np.median(seconds))
+    return Clock(tracing[0], compiling, _by_step(seconds, plan.steps)), block
 
 
-def stride_of(start: Start, batches: int) -> StepSize:
-    """As in the first steps of a fit: a full step on all rows, a share of one on a batch."""
-    spread = (start.data.total_weight / start.model.K) ** 0.5
-    return StepSize(1.0 if batches == 1 else 0.25 / batches, 0.3 * spread, 0.3)
+def timed_program(problem: Problem, plan: svi.Schedule) -> tuple[svi.Program, list[float]]:
+    """Make the program of a fit, and a list to which its first call adds the seconds of tracing.
 
-
-def _first_call(
-    program: svi.Program, call: Callable[[], svi.Block]
-) -> tuple[float | None, float, svi.Block]:
-    """Seconds of tracing (None in eager mode) and of the whole first call, and what it gave."""
-    function: Any = program._call
+    Nothing is traced in eager mode, and the list stays empty.
+    """
     tracing: list[float] = []
 
-    def traced(*arguments: Any) -> Any:
-        begun = time.perf_counter()
-        function.get_concrete_function(*arguments)
-        tracing.append(time.perf_counter() - begun)
-        return function(*arguments)
+    def timed(function: Callable[..., Any], execution: str) -> Callable[..., Any]:
+        program: Any = compiled(function, execution)
 
-    if hasattr(function, "get_concrete_function"):
-        program._call = traced
-    begun = time.perf_counter()
-    block = call()
-    seconds = time.perf_counter() - begun
-    program._call = function
-    return (tracing[0] if tracing else None), seconds, block
+        def call(*arguments: Any) -> Any:
+            if not tracing:
+                begun = time.perf_counter()
+                program.get_concrete_function(*arguments)
+                tracing.append(time.perf_counter() - begun)
+            return program(*arguments)
+
+        return program if execution == "eager" else call
+
+    with mock.patch.object(svi, "compiled", timed):
+        return svi.Program(problem.model, plan), tracing
 
 
 def _by_step(seconds: list[float], steps: int) -> list[float]:
@@ -180,28 +173,29 @@ def _by_step(seconds: list[float], steps: int) -> list[float]:
 def mode_rows(
     reference: Reference, start: Start, B: int, settings: argparse.Namespace
 ) -> list[Row]:
-    """One row for each mode, for batches of B rows."""
+    """Return a row for each mode, for batches of B rows."""
     rows: list[Row] = []
     blocks: list[svi.Block] = []
     for mode in MODES:
-        batches = equal_batches(start.data.shape[0], B)
-        # As a fit has it: of all rows the expanded square, for which these are wide enough.
-        dtype, use_statistics = start.data.dtype.name, batches.count == 1
+        data = start.problem.data
+        batches = equal_batches(data.shape[0], B)
+        # As in a fit: sufficient statistics of all rows, which are accurate enough here.
+        dtype, use_statistics = data.dtype.name, batches.count == 1
         plan = svi.Schedule(
             batches, DRAWS, settings.steps, dtype, mode, use_statistics=use_statistics
         )
         calls = EAGER_CALLS if mode == "eager" else settings.calls
         clock, block = timed_mode(start, plan, calls, settings.seed)
         blocks.append(block)
-        means, sds = apart(start, block.values, blocks[0].values)
-        units = as_standardization_tensors(start.data.standardization, start.data.dtype)
+        means, sds = apart(start, block.params, blocks[0].params)
+        units = as_standardization_tensors(data.standardization, data.dtype)
         rows.append(
             Row(
                 B=B,
                 method=mode,
                 clock=clock,
                 step=clock.step,
-                elbo=elbo_of(reference, start, block.values, units),
+                elbo=elbo_of(reference, start, block.params, units),
                 means_apart=means,
                 sds_apart=sds,
             )
@@ -211,58 +205,54 @@ def mode_rows(
 
 
 def apart(
-    start: Start,
-    values: parameters_module.VariationalParameters,
-    others: parameters_module.VariationalParameters,
+    start: Start, params: VariationalParameters, others: VariationalParameters
 ) -> tuple[float, float]:
-    """Largest |difference of posterior means| / sd, and of |log ratio of sds|."""
-    here, there = (convergence.parameter_moments(start.model.sites, v) for v in (values, others))
+    """Return the largest |difference of posterior means| / sd, and |log ratio of sds|."""
+    sites = start.problem.model.sites
+    here, there = (parameter_moments(sites, p) for p in (params, others))
     means = np.abs(here[0] - there[0]) / there[1]
     return float(means.max()), float(np.abs(np.log(here[1] / there[1])).max())
 
 
 def elbo_of(
-    reference: Reference,
-    start: Start,
-    values: parameters_module.VariationalParameters,
-    units: Standardization,
+    reference: Reference, start: Start, params: VariationalParameters, units: Standardization
 ) -> Estimate:
-    """The elbo of the surrogate with these parameters, in the given units."""
-    q = surrogate.surrogate_in_data_units(start.model.sites, values, units)
+    """Estimate the elbo of the surrogate in the units of X.
+
+    Parameters
+    ----------
+    units : between the units of `params` and those of X, as tensors.
+    """
+    q = surrogate_in_data_units(start.problem.model.standardized(units), params)
     return elbo(q, log_joint_of(reference.X, reference.K))
 
 
-# The same by NumPyro.
+# The same step by NumPyro.
 
 
 def peer_row(
     reference: Reference, start: Start, B: int, method: str, settings: argparse.Namespace
 ) -> Row:
-    """NumPyro's SVI on batches of B rows."""
-    values = user_values(start)
+    """Return the row of NumPyro's SVI on batches of B rows."""
+    params = params_in_data_units(start)
     model = peer_model(reference, B, tuned=method == "numpyro, tuned")
-    clock, found = timed_peer(reference, values, model, B, settings)
-    D = reference.X.shape[1]
+    clock, found = timed_peer(reference, params, model, B, settings)
+    identity = identity_standardization(reference.X.shape[1])
     return Row(
         B=B,
         method=method,
         clock=clock,
         step=clock.step,
-        elbo=elbo_of(
-            reference,
-            start,
-            found,
-            as_standardization_tensors(identity_standardization(D), "float32"),
-        ),
+        elbo=elbo_of(reference, start, found, as_standardization_tensors(identity, "float32")),
         means_apart=None,
         sds_apart=None,
     )
 
 
-def user_values(start: Start) -> dict[str, dict[str, np.ndarray]]:
-    """The parameters of the start in the units of X."""
-    q = start.values
-    scale, shift = start.data.standardization.scale, start.data.standardization.shift
+def params_in_data_units(start: Start) -> dict[str, dict[str, np.ndarray]]:
+    """Return the parameters of the start in the units of X."""
+    q = start.params
+    shift, scale = start.problem.data.standardization
     return {
         "weights": {"concentration": np.asarray(q["weights"]["concentration"])},
         "means": {
@@ -277,12 +267,12 @@ def user_values(start: Start) -> dict[str, dict[str, np.ndarray]]:
 
 
 def timed_peer(
-    reference: Reference, values: Any, model: Any, B: int, settings: argparse.Namespace
+    reference: Reference, params: Any, model: Any, B: int, settings: argparse.Namespace
 ) -> tuple[Clock, dict[str, dict[str, np.ndarray]]]:
-    """NumPyro's clock, and the parameters that its first call came to, in the units of X."""
+    """Return NumPyro's times, and the parameters after its first call, in the units of X."""
     import jax
 
-    run, state = peer_program(reference, values, model, B, settings)
+    run, state = peer_program(reference, params, model, B, settings)
     key = jax.random.PRNGKey(settings.seed)
     begun = time.perf_counter()
     lowered = run.lower(state, key)
@@ -298,14 +288,14 @@ def timed_peer(
     clock = Clock(traced - begun, compiled - traced, _by_step(seconds, settings.steps))
     return clock, {
         site: {name: np.asarray(found[f"{site}_{name}"]) for name in parameters}
-        for site, parameters in values.items()
+        for site, parameters in params.items()
     }
 
 
 def peer_program(
-    reference: Reference, values: Any, model: Any, B: int, settings: argparse.Namespace
+    reference: Reference, params: Any, model: Any, B: int, settings: argparse.Namespace
 ) -> tuple[Any, Any]:
-    """(state, key) -> (state, parameters) after all steps of a call, and the first state."""
+    """Make (state, key) -> (state, parameters) after all steps of a call, and the first state."""
     import jax
     from jax import lax, random
     from numpyro.infer import SVI, Trace_ELBO
@@ -313,7 +303,7 @@ def peer_program(
 
     X = jax.numpy.asarray(reference.X)
     N = len(X)
-    svi_of = SVI(model, peer_guide(values), Adam(ADAM_RATE), Trace_ELBO(num_particles=DRAWS))
+    svi_of = SVI(model, peer_guide(params), Adam(ADAM_RATE), Trace_ELBO(num_particles=DRAWS))
 
     def step(state: Any, batch: Any) -> Any:
         return svi_of.update(state, X[batch] if B < N else X)
@@ -331,7 +321,7 @@ def peer_program(
 
 
 def peer_model(reference: Reference, B: int, tuned: bool) -> Callable[[Any], None]:
-    """The published model in NumPyro, for batches of B rows."""
+    """Make the published model in NumPyro, for batches of B rows."""
     import jax.numpy as jnp
     import numpyro
     import numpyro.distributions as dist
@@ -364,14 +354,14 @@ def peer_model(reference: Reference, B: int, tuned: bool) -> Callable[[Any], Non
     return model
 
 
-def peer_guide(values: dict[str, dict[str, np.ndarray]]) -> Callable[[Any], None]:
-    """The surrogate in NumPyro: Dirichlet, Normal and Gamma, in the same parameters."""
+def peer_guide(params: dict[str, dict[str, np.ndarray]]) -> Callable[[Any], None]:
+    """Make the surrogate in NumPyro: Dirichlet, Normal and Gamma, in the same parameters."""
     import jax.numpy as jnp
     import numpyro
     import numpyro.distributions as dist
 
     def parameter(site: str, name: str) -> Any:
-        start = jnp.asarray(values[site][name], jnp.float32)
+        start = jnp.asarray(params[site][name], jnp.float32)
         constraint = dist.constraints.real if name == "loc" else dist.constraints.positive
         return numpyro.param(f"{site}_{name}", start, constraint=constraint)
 
@@ -402,7 +392,7 @@ HEADER = [
 
 
 def cells(row: Row, xla: float) -> list[str]:
-    """A row as the text of its cells, in the order of HEADER."""
+    """Return the cells of a row, in the order of HEADER."""
 
     def text(value: float | None, form: str) -> str:
         return "-" if value is None else format(value, form)
@@ -421,10 +411,10 @@ def cells(row: Row, xla: float) -> list[str]:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="One step in eager, graph and XLA mode.")
-    parser.add_argument("--steps", type=int, default=60, help="of one call; a multiple of 6")
-    parser.add_argument("--calls", type=int, default=20, help="timed calls, not in eager mode")
+    parser.add_argument("--steps", type=int, default=60, help="steps of a call; a multiple of 6")
+    parser.add_argument("--calls", type=int, default=20, help="timed calls, except in eager mode")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     if given.steps < 1 or given.steps % 6 or given.calls < 1:
@@ -433,7 +423,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """All modes and NumPyro, the table and the file."""
+    """Run all modes and NumPyro, print the table and write the file."""
     given = arguments()
     load_before = load()
     reference = load_reference("three_clusters")
@@ -455,7 +445,7 @@ def main() -> None:
         print(f"B = {B:,}: " + "; ".join(f"{name} {r:.1f}" for name, r in ratio.items()))
     settings = vars(given) | {"S": DRAWS, "adam_rate": ADAM_RATE, "load_before": load_before}
     path = write_result("execution", {"settings": settings, "rows": rows, "ratios": ratios})
-    print(f"Kept in {path.name}.")
+    print(f"Written to {path.name}.")
 
 
 if __name__ == "__main__":

@@ -1,33 +1,33 @@
 """The published procedure on its own data, beside `bgmm_jd.fit`.
 
 A well-known TensorFlow Probability tutorial fits a Bayesian Gaussian mixture with diagonal
-covariance to 3,000 points in the plane. Its procedure is written anew here:
+covariance to 3,000 points in the plane. Its procedure is reimplemented here:
 
     prior      means ~ Normal(0, 1) [K, D], precisions ~ Gamma(5, 5) [K, D], weights ~ Dirichlet(2)
     surrogate  Normal(locs, scales), Gamma(alpha, beta), Dirichlet(counts); the variables are these
-               parameters themselves, with nothing to keep the positive ones positive
+               parameters themselves, and nothing keeps the positive ones positive
     start      locs ~ Normal(0, 1), scales ~ Gamma(5, 5)^(-1/2), alpha and beta ~ Uniform(4, 6),
                counts = 2
     loss       KL(surrogate, prior) / N - mean over 500 rows of log p(row given theta), with a
-               draw of theta for each row and the label summed out
+               draw of theta for each row and the label marginalised
     steps      Adam(1e-3), shuffled epochs, a Python loop over a compiled step, 1,000 epochs
 
-It is followed on, beyond its 1,000 epochs, until its posterior agrees with the NUTS reference
-(every mean within 0.1 reference sd, every sd within 5 %), or a cap is reached, or a parameter
-leaves its domain; the last line says which. Adam moves a parameter by about its rate in a step at
-most: from 2 to counts near 1,000, at six steps an epoch, is some 160,000 epochs at the least.
+It continues beyond its 1,000 epochs until its posterior agrees with the NUTS reference (every mean
+within 0.1 reference sd, every sd within 5 %), a cap is reached, or a parameter leaves its domain;
+it prints which. A step of Adam moves a parameter by about its rate at most. From 2 to
+counts near 1,000, with six steps an epoch, that takes at least some 160,000 epochs.
 
-For each checkpoint, and for `bgmm_jd.fit`, first call (with compilation) and second, the table
-gives
+For each checkpoint, and for the first call of `bgmm_jd.fit` (with compilation) and the second, the
+table gives
 
-    seconds    training alone, compilation included, measuring excluded
+    seconds    of training alone, with compilation and without measuring
     elbo       nats for the whole data set, constants kept, higher is better, with its standard
-               error; estimated the same way for both
+               error; estimated in the same way for both
     variables  max |mean - reference mean| in reference sds; min..max of sd / reference sd
-               (the reference's own standard errors are near 0.006 sd and 0.8 %)
+               (the standard errors of the reference are near 0.006 sd and 0.8 %)
 
 Run it:  python benchmarks/published.py [--epochs 1000] [--extra-epochs N] [--minutes M] [--seed 0]
-The table is printed and everything is kept in benchmarks/results/published.json.
+It prints the table, and writes all results to benchmarks/results/published.json.
 """
 
 import argparse
@@ -68,7 +68,7 @@ FIRST_CHECKPOINT = 100
 
 
 class Outcome(enum.Enum):
-    """Why the published procedure was stopped."""
+    """Why the published procedure ended."""
 
     AGREES = "it agrees with the reference"
     EPOCH_CAP = "the cap on epochs was reached; it does not agree with the reference"
@@ -87,7 +87,7 @@ class Parameters(NamedTuple):
 
 
 class Lap(NamedTuple):
-    """What a stretch of training did; `lost` names the parameters that left their domain."""
+    """The result of some epochs; `lost` has the names of parameters that left their domain."""
 
     epochs: int
     seconds: float
@@ -96,7 +96,7 @@ class Lap(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of the table."""
+    """One row of the table."""
 
     method: str
     epochs: int | None
@@ -111,7 +111,7 @@ class Row:
 
 
 def prior_factors(K: int, D: int, dtype: tf.DType = tf.float32) -> dict[str, Any]:
-    """The published prior, variable by variable."""
+    """Return the published prior of each variable."""
     ones = tf.ones([K, D], dtype)
     return {
         "weights": tfd.Dirichlet(tf.fill([K], tf.cast(2, dtype))),
@@ -121,7 +121,7 @@ def prior_factors(K: int, D: int, dtype: tf.DType = tf.float32) -> dict[str, Any
 
 
 def surrogate_factors(p: Parameters) -> dict[str, Any]:
-    """The published surrogate at parameters p, variable by variable."""
+    """Return the published surrogate of each variable, at parameters p."""
     return {
         "weights": tfd.Dirichlet(p.counts),
         "means": tfd.Independent(tfd.Normal(p.locs, p.scales), 2),
@@ -130,7 +130,7 @@ def surrogate_factors(p: Parameters) -> dict[str, Any]:
 
 
 def joint(factors: dict[str, Any]) -> Any:
-    """Independent factors as one joint distribution with named variables."""
+    """Make one joint distribution with named variables of independent factors."""
 
     def model() -> Generator[Any, Any, None]:
         for name, factor in factors.items():
@@ -140,7 +140,7 @@ def joint(factors: dict[str, Any]) -> Any:
 
 
 def log_joint_of(X: np.ndarray, K: int) -> Callable[[Any], tf.Tensor]:
-    """theta -> log prior + log likelihood of all of X, in float64, traced once."""
+    """Make the function theta -> log p(X, theta), in float64, traced once."""
     prior = prior_factors(K, X.shape[1], tf.float64)
 
     @tf.function
@@ -155,7 +155,7 @@ def log_joint_of(X: np.ndarray, K: int) -> Callable[[Any], tf.Tensor]:
 
 
 def initial_parameters(K: int, D: int) -> Parameters:
-    """The published start, from TensorFlow's global seed."""
+    """Draw the published start, from TensorFlow's global seed."""
     return Parameters(
         locs=tf.Variable(tf.random.normal([K, D])),
         scales=tf.Variable(tf.random.gamma([K, D], alpha=5.0, beta=5.0) ** -0.5),
@@ -166,22 +166,22 @@ def initial_parameters(K: int, D: int) -> Parameters:
 
 
 def row_log_likelihood(rows: tf.Tensor, q: dict[str, Any]) -> tf.Tensor:
-    """log p(row given theta) [B], each row with a theta of its own, label summed out."""
+    """Return log p(row given theta) [B], each row with a theta of its own, label marginalised."""
     theta = {name: factor.sample(tf.shape(rows)[0]) for name, factor in q.items()}
     component = tfd.Independent(tfd.Normal(theta["means"], theta["precisions"] ** -0.5), 1)
-    has_component_axis = tf.math.log(theta["weights"]) + component.log_prob(rows[:, None, :])
-    return tf.reduce_logsumexp(has_component_axis, axis=-1)
+    by_component = tf.math.log(theta["weights"]) + component.log_prob(rows[:, None, :])
+    return tf.reduce_logsumexp(by_component, axis=-1)
 
 
 def published_loss(rows: tf.Tensor, p: Parameters, prior: dict[str, Any], N: int) -> tf.Tensor:
-    """-elbo / N, estimated from a batch of rows [B, D]."""
+    """Estimate -elbo / N from a batch of rows [B, D]."""
     q = surrogate_factors(p)
     kl = tf.add_n([tfd.kl_divergence(q[v], prior[v]) for v in VARIABLES])
     return kl / N - tf.reduce_mean(row_log_likelihood(rows, q))
 
 
 def make_step(p: Parameters, prior: dict[str, Any], N: int) -> Callable[[tf.Tensor], None]:
-    """One compiled step of Adam on the published loss."""
+    """Make a compiled step of Adam on the published loss."""
     optimizer = tf_keras.optimizers.Adam(LEARNING_RATE)
     optimizer.build(list(p))
 
@@ -195,7 +195,7 @@ def make_step(p: Parameters, prior: dict[str, Any], N: int) -> Callable[[tf.Tens
 
 
 def out_of_domain(p: Parameters) -> list[str]:
-    """Names of the parameters that are not finite, or not positive where they must be."""
+    """List the parameters that are not finite, or not positive where they must be."""
     values = {name: v.numpy() for name, v in p._asdict().items()}
     valid = {name: np.isfinite(v) & ((v > 0) | (name == "locs")) for name, v in values.items()}
     return [name for name, ok in valid.items() if not ok.all()]
@@ -208,7 +208,7 @@ def train(
     epochs: int,
     seconds: float,
 ) -> Lap:
-    """Run `epochs` epochs; fewer if `seconds` run out or a parameter leaves its domain."""
+    """Run `epochs` epochs, or fewer if `seconds` are over or a parameter leaves its domain."""
     start = time.perf_counter()
     done, elapsed = 0, 0.0
     lost: list[str] = []
@@ -222,7 +222,7 @@ def train(
 
 
 def checkpoints(epochs: int, extra_epochs: int) -> list[int]:
-    """Epochs to look at: 100, `epochs`, then doubling, and the last."""
+    """List the epochs that are measured: 100, `epochs`, its doublings, and the last."""
     last = epochs + extra_epochs
     doublings = math.ceil(math.log2(last / epochs))
     marks = {FIRST_CHECKPOINT, last, *(epochs * 2**i for i in range(doublings))}
@@ -232,7 +232,7 @@ def checkpoints(epochs: int, extra_epochs: int) -> list[int]:
 def published_rows(
     reference: Reference, marks: list[int], seconds: float, seed: int
 ) -> tuple[list[Row], Outcome]:
-    """Follow the published procedure from checkpoint to checkpoint."""
+    """Run the published procedure from checkpoint to checkpoint."""
     tf.random.set_seed(seed)
     N, D = reference.X.shape
     p = initial_parameters(reference.K, D)
@@ -260,7 +260,7 @@ def published_rows(
 
 
 def fit_row(reference: Reference, call: str, seed: int) -> Row:
-    """One call of `bgmm_jd.fit` with the published prior."""
+    """Run one call of `bgmm_jd.fit` with the published prior."""
     prior = bgmm_jd.mixture_prior(reference.K, reference.X.shape[1])
     start = time.perf_counter()
     posterior = bgmm_jd.fit(reference.X, K=reference.K, prior=prior, seed=seed)
@@ -283,7 +283,7 @@ def measure(
     seconds: float,
     details: dict[str, Any],
 ) -> Row:
-    """Elbo and errors of a surrogate, printed as they come."""
+    """Measure the elbo and the errors of a surrogate, and print them."""
     found = errors(moments(surrogate), reference)
     row = Row(
         method=method,
@@ -299,7 +299,7 @@ def measure(
 
 
 def cells(row: Row) -> list[str]:
-    """A row as the text of its cells, in the order of HEADER."""
+    """Return the cells of a row, in the order of HEADER."""
     return [
         row.method,
         "-" if row.epochs is None else f"{row.epochs:,}",
@@ -314,7 +314,7 @@ HEADER = ["method", "epochs", "seconds", "elbo", *VARIABLES, "agrees"]
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="The published procedure beside bgmm_jd.fit.")
     parser.add_argument("--epochs", type=int, default=1_000, help="published: 1,000")
     parser.add_argument("--extra-epochs", type=int, default=199_000, help="cap on what follows")
@@ -327,7 +327,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Both procedures, the table and the file."""
+    """Run both procedures, print the table and write the file."""
     given = arguments()
     reference = load_reference("three_clusters")
     fits = [fit_row(reference, "first", given.seed), fit_row(reference, "second", given.seed + 1)]
@@ -335,9 +335,9 @@ def main() -> None:
     published, outcome = published_rows(reference, marks, 60 * given.minutes, given.seed)
     rows = [*published, *fits]
     print("\n" + table(HEADER, [cells(row) for row in rows]))
-    print(f"\nThe published procedure was stopped: {outcome.value}.")
+    print(f"\nThe published procedure ended: {outcome.value}.")
     result = {"settings": vars(given), "rows": rows, "published_outcome": outcome.value}
-    print(f"Kept in {write_result('published', result).name}.")
+    print(f"Written to {write_result('published', result).name}.")
 
 
 if __name__ == "__main__":

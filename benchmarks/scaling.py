@@ -1,40 +1,41 @@
-"""`fit` on very many rows: time, memory and quality, beside scikit-learn; what a pass costs.
+"""Time, memory and quality of `fit` on very many rows, beside scikit-learn, and the cost of a pass.
 
 The rows come from K overlapping components in D features: means 1.2 times standard normal, sds
 from 0.6 to 1.4, weights Dirichlet(5); float32, the same numbers in every part. The prior and all
-settings are the defaults. More than 4,096 rows of this shape are fitted in a sample of so many
-first, then in accelerated passes over all. Each figure comes from a process of its own, started for
-it, so that no measurement finds programs compiled, or memory taken, by another.
+settings are the defaults. More than 4,096 rows of this shape are fitted in two phases: a subsample
+of that size, and then accelerated passes over all rows. Each number comes from a separate process,
+so that no measurement finds programs compiled, or memory taken, by another.
 
-    million   The first and the second call with the same seed: `compile` is the difference.
-              `passes` is how many the fixed point took; as many more as the table's last line
-              says are averaged, or tell the elbo. scikit-learn: BayesianGaussianMixture(
-              covariance_type="diag", max_iter=1000), all else as it comes: tolerance 1e-3 on the
-              bound, one start by k-means, and its own prior. `ratio` is its time over that of a
-              second call, and of a first.
+    million   The first and the second call with the same seed; `compile` is the difference.
+              `passes` is the number of passes to the fixed point; the numbers of further passes,
+              which are averaged or estimate the elbo, are printed below the table. scikit-learn:
+              BayesianGaussianMixture(covariance_type="diag", max_iter=1000), with its defaults
+              otherwise: tolerance 1e-3 on the bound, one start by k-means, and its own prior.
+              `ratio` is its time over that of a second call, and of a first.
               Then the quality: largest |posterior mean - optimum's| in the optimum's sds, and
               min..max of sd / the optimum's. The optimum is the average of two float64 fits of the
-              same rows from the means of the float32 fit, each with draws of its own, 16 times as
-              many of them, a hundredth of the tolerance and ten times the passes that are
-              averaged; the line `optimum` has the first against the second, twice the noise of
-              their average. `float64` is a fit of the same rows in float64, and `float32 to
-              float64` the two at the same settings.
-              `log density` is that of all rows at the posterior means, above or below the
-              optimum's, in nats: a line far below it is at another solution.
-    memory    The most memory that the process had resident (`ru_maxrss`), over what it had with
-              everything imported and the rows in place: GiB, and as a multiple of the rows.
-              scikit-learn's after three iterations.
-    rows      From 10,000 rows on. `pass` is the median time of one after the fit, `ns` that time
-              by row.
-    shapes    One pass for several K and D, diagonal and full, beside a floor measured in the same
-              process: per slice of the rows, the product of [2 K, F] with [F, rows], an exp of
-              each number in it, and the product of these [2 K, rows] with [rows, F], as the
-              gradient takes it; with the 2 draws of a slice, F = 2 D columns (diagonal) or
-              D (D + 1) / 2 + D (full), compiled by XLA as the pass is. The floor makes neither the
-              draws nor the columns nor the sums over components. `expanded` says whether the pass
-              is a product of matrices at all.
+              same rows from the means of the float32 fit. Each has draws of its own, 16 times as
+              many slices, a hundredth of the tolerance and ten times the averaged passes. The row
+              `optimum` compares the first to the second; it is twice the noise of their average.
+              `float64` is a fit of the same rows in float64, and `float32 to float64` compares the
+              two at the same settings.
+              `log density` is that of all rows at the posterior means less that of the optimum, in
+              nats: a fit far below it is at another solution.
+    memory    The peak of the resident memory of the process (`ru_maxrss`) less what it had after
+              all imports with the rows in place: GiB, and as a multiple of the rows. That of
+              scikit-learn is after three iterations.
+    rows      From 10,000 rows on. `pass` is the median time of a pass after the fit, `ns` that time
+              per row.
+    shapes    One pass for several K and D, diagonal and full, and the lower limit of its
+              arithmetic (`floor`), measured in the same process: per slice of the rows, the product
+              of [2 K, F] with [F, rows], an exp of each number in it, and the product of these
+              [2 K, rows] with [rows, F], as in the gradient. A slice has 2 draws, and there are
+              F = 2 D columns (diagonal) or D (D + 1) / 2 + D (full). It is compiled by XLA as the
+              pass is, and includes neither the draws nor the columns nor the sums over components.
+              `statistics` says whether the pass uses sufficient statistics, and so is a product of
+              matrices.
     forms     Each form of covariance: one pass, and a second call, as multiples of the diagonal
-              ones. scikit-learn's iteration of the same form is timed as a difference of two fits
+              ones. scikit-learn's iteration of the same form is timed as the difference of two fits
               from random responsibilities, which cost nothing, with 1 and with 4 iterations.
     fresh     Seconds in a fresh process: importing tensorflow and tensorflow_probability alone;
               importing bgmm_jd, and the first and second fit of the three clusters (N = 3,000,
@@ -43,7 +44,7 @@ it, so that no measurement finds programs compiled, or memory taken, by another.
 
 Run it:  python benchmarks/scaling.py [--part million memory rows shapes forms fresh] [--rows 1e6]
          [--cap 1e7] [--shape-rows 2e5] [--pass-calls 10] [--seed 0]
-The tables are printed, and each part is kept in benchmarks/results/scaling_PART.json.
+It prints the tables, and writes each part to benchmarks/results/scaling_PART.json.
 """
 
 import argparse
@@ -56,6 +57,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from _common import cell, installed, load, show, write_result
+from _inside import FORMS
 from _million import OPTIMUM_SEEDS, million, without_moments
 from _processes import (
     D,
@@ -70,11 +72,10 @@ from _processes import (
     peer,
 )
 
-FORMS = ("diag", "full", "tied", "spherical")
 ROWS = (10**4, 10**5, 10**6, 10**7)
 SIZES = (2, 4, 8, 16, 32, 64)
 SHAPE_FORMS = ("diag", "full")
-OTHER_K, OTHER_D = 8, 8  # what is held while the other goes through SIZES
+OTHER_K, OTHER_D = 8, 8  # the value of one while the other takes those of SIZES
 FRESH_RUNS = 3
 
 
@@ -82,7 +83,7 @@ FRESH_RUNS = 3
 
 
 def memory(given: argparse.Namespace) -> dict[str, Any]:
-    """The peak of a first call, of two, and of scikit-learn's."""
+    """Measure the peak of a first call, of two, and of scikit-learn."""
     shape = Shape(given.rows)
     found = {"bgmm_jd": fitted(shape, seed=given.seed, calls=2).memory}
     if given.peer:
@@ -95,7 +96,7 @@ MEMORY_HEADER = ["method", "rows", "before", "first call", "of rows", "all calls
 
 
 def memory_cells(name: str, found: Memory, shape: Shape) -> list[str]:
-    """A method's memory as the text of its cells, in the order of MEMORY_HEADER."""
+    """Return the cells of a method's memory, in the order of MEMORY_HEADER."""
     cells = [name, f"{shape.gib:.4f}", f"{found.before:.3f}"]
     for most in (found.first, found.last):
         over = most - found.before
@@ -107,7 +108,7 @@ def memory_cells(name: str, found: Memory, shape: Shape) -> list[str]:
 
 
 def rows(given: argparse.Namespace) -> dict[str, Any]:
-    """From ten thousand rows to the cap."""
+    """Measure fits of ten thousand rows and more, up to the cap."""
     found = {
         N: fitted(Shape(N), seed=given.seed, calls=2, pass_calls=given.pass_calls)
         for N in filter(given.cap.__ge__, ROWS)
@@ -130,7 +131,7 @@ ROWS_HEADER = [
 
 
 def rows_cells(N: int, fit: Fitted) -> list[str]:
-    """A number of rows as the text of its cells, in the order of ROWS_HEADER."""
+    """Return the cells of one number of rows, in the order of ROWS_HEADER."""
     return [
         f"{N:,}",
         f"{1e3 * fit.pass_seconds:.1f}",
@@ -148,7 +149,7 @@ def rows_cells(N: int, fit: Fitted) -> list[str]:
 
 
 def shapes(given: argparse.Namespace) -> dict[str, Any]:
-    """K at one D, then D at one K, diagonal and full."""
+    """Measure a pass for each K at one D, then for each D at one K, diagonal and full."""
     by_K = [(k, OTHER_D) for k in SIZES]
     by_D = [(OTHER_K, d) for d in SIZES if d != OTHER_D]
     measured = []
@@ -157,7 +158,7 @@ def shapes(given: argparse.Namespace) -> dict[str, Any]:
             shape = Shape(given.shape_rows, K=k, D=d, covariance=covariance)
             try:
                 found = one_pass(shape, seed=given.seed, pass_calls=given.pass_calls)
-            except RuntimeError as error:  # one shape too large for a machine leaves the others
+            except RuntimeError as error:  # a shape may be too large for the machine
                 print(f"{shape} is left out. {error}", flush=True)
                 continue
             measured.append((shape, found))
@@ -171,11 +172,11 @@ def shapes(given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-SHAPE_HEADER = ["covariance", "K", "D", "F", "expanded", "pass ms", "floor ms", "ratio"]
+SHAPE_HEADER = ["covariance", "K", "D", "F", "statistics", "pass ms", "floor ms", "ratio"]
 
 
 def shape_cells(shape: Shape, found: Pass) -> list[str]:
-    """A shape as the text of its cells, in the order of SHAPE_HEADER."""
+    """Return the cells of a shape, in the order of SHAPE_HEADER."""
     return [
         shape.covariance,
         str(shape.K),
@@ -192,14 +193,14 @@ def shape_cells(shape: Shape, found: Pass) -> list[str]:
 
 
 class Form(NamedTuple):
-    """One form: a fit, and seconds of an iteration of scikit-learn's, NaN without it."""
+    """A fit of one form, and the seconds of an iteration of scikit-learn, NaN without it."""
 
     fit: Fitted
     iteration: float
 
 
 def forms(given: argparse.Namespace) -> dict[str, Any]:
-    """Each form of covariance on the same rows."""
+    """Measure each form of covariance on the same rows."""
     found = {covariance: one_form(covariance, given) for covariance in FORMS}
     show("By form", FORM_HEADER, form_rows(found))
     return {
@@ -211,17 +212,17 @@ def forms(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def one_form(covariance: str, given: argparse.Namespace) -> Form:
-    """A fit of this form, two calls of it, and scikit-learn's iteration."""
+    """Measure two calls of a fit of this form, and an iteration of scikit-learn."""
     shape = Shape(given.rows, covariance=covariance)
     fit = fitted(shape, seed=given.seed, calls=2, pass_calls=given.pass_calls)
     return Form(fit, iteration_seconds(shape, given.seed) if given.peer else math.nan)
 
 
 def iteration_seconds(shape: Shape, seed: int, more: int = 4) -> float:
-    """What an iteration of scikit-learn's takes: a fit with more of them, less one with one.
+    """Return the seconds of an iteration of scikit-learn, by a fit with more of them and with one.
 
-    From random responsibilities, which k-means, whose time differs from run to run, does not make;
-    with a tolerance of 0, so that none stops early.
+    The fits begin with random responsibilities, because the time of k-means differs from run to
+    run, and have a tolerance of 0, so that none stops early.
     """
     few, many = (
         peer(shape, seed=seed, max_iter=n, init_params="random", tol=0.0) for n in (1, more)
@@ -245,7 +246,7 @@ FORM_HEADER = [
 
 
 def form_rows(found: Mapping[str, Form]) -> list[list[str]]:
-    """One line for each form."""
+    """Return a row for each form."""
     diag = found["diag"]
     return [
         [
@@ -277,7 +278,7 @@ FIRST_FIT = """
 import json, sys, time
 times = [time.perf_counter()]
 import bgmm_jd
-from bgmm_jd.examples import three_clusters
+from bgmm_jd.datasets import three_clusters
 times.append(time.perf_counter())
 if sys.argv[1:]:
     bgmm_jd.keep_compiled(sys.argv[1])
@@ -291,9 +292,9 @@ print(json.dumps({n: b - a for n, a, b in zip(names, times, times[1:])}))
 
 
 def fresh(given: argparse.Namespace) -> dict[str, Any]:
-    """What a user waits for who starts anew; imports and fits take turns."""
+    """Measure imports and first fits in fresh processes; the kinds of processes alternate."""
     with tempfile.TemporaryDirectory() as folder:
-        last_line([sys.executable, "-c", FIRST_FIT, folder])  # leaves its programs
+        last_line([sys.executable, "-c", FIRST_FIT, folder])  # writes its programs to disk
         runs = [_fresh_run(folder) for _ in range(FRESH_RUNS)]
     found = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
     show("Seconds in a fresh process", FRESH_HEADER, fresh_rows(found))
@@ -301,7 +302,7 @@ def fresh(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _fresh_run(folder: str) -> dict[str, float]:
-    """Seconds of the imports alone, of imports and fits, and of these with programs on disk."""
+    """Return seconds of imports alone, of imports and fits, and of these with programs on disk."""
     plain = last_line([sys.executable, "-c", FIRST_FIT])
     kept = last_line([sys.executable, "-c", FIRST_FIT, folder])
     found = last_line([sys.executable, "-c", IMPORT])
@@ -321,7 +322,7 @@ FRESH_HEADER = [
 
 
 def fresh_rows(found: Mapping[str, float]) -> list[list[str]]:
-    """Compiled anew, and read from the disk."""
+    """Return a row for programs compiled anew, and one for those read from disk."""
     rows = []
     for name, suffix in (("compiled", ""), ("from disk", ", kept")):
         alone = found["tensorflow"]
@@ -344,14 +345,14 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="Fits of very many rows.")
     parser.add_argument("--part", nargs="+", choices=tuple(PARTS), default=list(PARTS))
-    parser.add_argument("--rows", type=_count, default=10**6, help="of million, memory and forms")
-    parser.add_argument("--cap", type=_count, default=10**7, help="on the numbers of rows of rows")
-    parser.add_argument("--shape-rows", type=_count, default=200_000, help="of shapes")
+    parser.add_argument("--rows", type=_count, default=10**6, help="of million, memory, forms")
+    parser.add_argument("--cap", type=_count, default=10**7, help="limit of N in the part rows")
+    parser.add_argument("--shape-rows", type=_count, default=200_000, help="of the part shapes")
     parser.add_argument("--pass-calls", type=_count, default=10, help="timed passes")
-    parser.add_argument("--seed", type=int, default=0, help="of the fits")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the fits")
     given = parser.parse_args()
     if given.seed in OPTIMUM_SEEDS or given.seed < 0 or given.cap < ROWS[0]:
         parser.error(f"--seed must be 0 or more and none of {OPTIMUM_SEEDS}, --cap {ROWS[0]:,}")
@@ -360,7 +361,7 @@ def arguments() -> argparse.Namespace:
 
 
 def _count(text: str) -> int:
-    """A positive whole number, also as 1e6."""
+    """Return a positive integer from text such as 1e6."""
     value = float(text)
     if value < 1 or value != int(value):
         raise ValueError(text)
@@ -368,7 +369,7 @@ def _count(text: str) -> int:
 
 
 def main() -> None:
-    """The parts that were asked for: their tables, and a file each."""
+    """Run the chosen parts, print their tables and write a file for each."""
     given = arguments()
     if not given.peer:
         print("scikit-learn is not installed, so it is left out: pip install scikit-learn")
@@ -378,7 +379,7 @@ def main() -> None:
         if given.peer:
             settings["scikit-learn"] = importlib.metadata.version("scikit-learn")
         path = write_result(f"scaling_{part}", {"settings": settings, **PARTS[part](given)})
-        print(f"\nKept in {path.name}.\n", flush=True)
+        print(f"\nWritten to {path.name}.\n", flush=True)
 
 
 if __name__ == "__main__":

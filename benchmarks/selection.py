@@ -1,21 +1,20 @@
-"""Is the number of clusters found, and the form of their covariances? On data that know both.
+"""Numbers of clusters and forms of covariance that are found in data where both are known.
 
 Each data set has 2,000 rows of 4 clusters in 3 features: means 3 times standard normal, weights
 Dirichlet(10), covariances of one form. Diagonal and spherical sds are uniform from 0.5 to 1.5; a
-matrix has such sds, and the correlations of a Wishart draw with 6 degrees of freedom. Clusters of
-some of these data sets overlap by chance; none is left out.
+matrix has such sds, and the correlations of a Wishart draw with 6 degrees of freedom. Some of these
+data sets have clusters that overlap by chance; none is left out.
 
-    select      over K from 2 to 6 and all four forms: which combination has the highest evidence
-                (`best`), and which the highest elpd_loo, for contrast. "right" counts both K and
-                form, "K" the number of clusters alone.
+    select      over K from 2 to 6 and all four forms: the combination with the highest evidence
+                (`best`) and, for comparison, the one with the highest elpd_loo. "right" means both
+                K and form, "K" the number of clusters alone.
     unknown K   one fit of the diagonal data with 12 components, under a stick-breaking prior
                 (concentration 0.1) and under a sparse Dirichlet (0.01): the most probable number of
-                occupied components, its probability, and the k-hat that says how far to trust it;
-                seconds of a second call, beside those of a fit with K=4 and the default prior, of
-                the same rows.
+                occupied components, its probability, and the k-hat of the fit; seconds of a second
+                call, and those of a fit of the same rows with K=4 and the default prior.
 
 Run it:  python benchmarks/selection.py [--datasets 3] [--seed 0]
-The tables are printed and everything is kept in benchmarks/results/selection.json.
+It prints the tables, and writes all results to benchmarks/results/selection.json.
 """
 
 import argparse
@@ -26,22 +25,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from _common import data_set_arguments, load, show, write_result
+from _inside import DEFAULT_PRECISION_CONCENTRATION, DEFAULT_PRECISION_RATE, FORMS
 
 import bgmm_jd
-from bgmm_jd.model.covariance_forms import FORMS
-from bgmm_jd.model.priors import DEFAULT_PRECISION_CONCENTRATION, DEFAULT_PRECISION_RATE
 
 N, D, CLUSTERS = 2_000, 3, 4
 NUMBERS = range(2, 7)
 K_MAX = 12
-STICKS, SPARSE = 0.1, 0.01  # concentrations: with ten times as much, five are more probable
+STICKS, SPARSE = 0.1, 0.01  # concentrations; ten times larger ones make five components probable
 COUNT_DRAWS = 1_000
 
 
 class Choice(NamedTuple):
-    """What `select` made of one data set: K and form by evidence and by leave-one-out.
+    """The choice of `select` for one data set: K and form by evidence and by leave-one-out.
 
-    margin : nats of evidence between the best and the next.
+    margin : nats of evidence between the best and the second best.
     """
 
     form: str
@@ -53,7 +51,7 @@ class Choice(NamedTuple):
 
 
 class Occupied(NamedTuple):
-    """One fit with components to spare; `number` is the most probable one of occupied ones."""
+    """One fit with empty components; `number` is the most probable number of occupied ones."""
 
     prior: str
     number: int
@@ -67,7 +65,7 @@ class Occupied(NamedTuple):
 
 
 def rows_of(form: str, seed: int) -> np.ndarray:
-    """X [N, D], float32."""
+    """Draw X [N, D], float32."""
     rng = np.random.default_rng([FORMS.index(form), seed])
     means = 3.0 * rng.standard_normal((CLUSTERS, D))
     weights = rng.dirichlet(np.full(CLUSTERS, 10.0))
@@ -78,7 +76,7 @@ def rows_of(form: str, seed: int) -> np.ndarray:
 
 
 def covariances_of(form: str, rng: np.random.Generator) -> np.ndarray:
-    """[CLUSTERS, D, D] of that form."""
+    """Draw covariance matrices [CLUSTERS, D, D] of a form."""
     if form == "spherical":
         sds = np.repeat(rng.uniform(0.5, 1.5, (CLUSTERS, 1)), D, axis=1)
     else:
@@ -94,11 +92,11 @@ def covariances_of(form: str, rng: np.random.Generator) -> np.ndarray:
     return np.repeat(found[:1], CLUSTERS, axis=0) if form == "tied" else found
 
 
-# What is asked of them.
+# The fits.
 
 
 def choice(form: str, seed: int) -> Choice:
-    """`select` on one data set."""
+    """Run `select` on one data set."""
     begun = time.perf_counter()
     found = bgmm_jd.select(rows_of(form, seed), NUMBERS, FORMS, seed=seed)
     seconds = time.perf_counter() - begun
@@ -118,11 +116,11 @@ def _parsed(name: str) -> tuple[int, str]:
     return int(number), form
 
 
-def spare_priors(X: np.ndarray) -> dict[str, Any]:
-    """Two priors that leave components empty, with the default's means and precisions.
+def priors_with_empty_components(X: np.ndarray) -> dict[str, Any]:
+    """Return two priors that leave components empty, with means and precisions as in `fit`.
 
-    As in `bgmm_jd.fit`: means within two sds of a column, precisions that a cluster ten times
-    narrower does not feel.
+    The sd of a mean is twice that of its column, and the prior of the precisions does not widen
+    clusters ten times narrower.
     """
     scale = X.std(axis=0)
     components = {
@@ -142,7 +140,7 @@ def spare_priors(X: np.ndarray) -> dict[str, Any]:
 
 
 def occupied(name: str, prior: Any, X: np.ndarray, seed: int) -> Occupied:
-    """One fit with K_MAX components, its second call timed."""
+    """Fit with K_MAX components twice, and time the second call."""
     bgmm_jd.fit(X, K_MAX, prior=prior, seed=seed)
     begun = time.perf_counter()
     posterior = bgmm_jd.fit(X, K_MAX, prior=prior, seed=seed)
@@ -155,7 +153,7 @@ def occupied(name: str, prior: Any, X: np.ndarray, seed: int) -> Occupied:
 
 
 def plain_seconds(X: np.ndarray, seed: int) -> float:
-    """A second call of a fit with as many components as there are clusters."""
+    """Return the seconds of a second call with as many components as there are clusters."""
     bgmm_jd.fit(X, CLUSTERS, seed=seed)
     begun = time.perf_counter()
     bgmm_jd.fit(X, CLUSTERS, seed=seed)
@@ -169,7 +167,7 @@ OCCUPIED_HEADER = ["prior", "mode at 4", "probability of the mode", "k-hat", "s"
 
 
 def choice_row(form: str, found: Sequence[Choice]) -> list[str]:
-    """All data sets of one form."""
+    """Return the row of all data sets of one form."""
     truth = (CLUSTERS, form)
 
     def share(right: Sequence[bool]) -> str:
@@ -187,7 +185,7 @@ def choice_row(form: str, found: Sequence[Choice]) -> list[str]:
 
 
 def occupied_row(name: str, found: Sequence[Occupied], plain: Sequence[float]) -> list[str]:
-    """All data sets under one prior."""
+    """Return the row of all data sets under one prior."""
     probabilities = [o.probability for o in found]
     khats = [o.khat for o in found]
     return [
@@ -201,7 +199,7 @@ def occupied_row(name: str, found: Sequence[Occupied], plain: Sequence[float]) -
 
 
 def choices(datasets: int, seed: int) -> dict[str, list[Choice]]:
-    """Every form, with a word on each data set."""
+    """Run `select` on the data sets of every form, and print each result."""
     found: dict[str, list[Choice]] = {form: [] for form in FORMS}
     for form, which in ((f, seed + i) for f in FORMS for i in range(datasets)):
         found[form].append(choice(form, which))
@@ -210,37 +208,37 @@ def choices(datasets: int, seed: int) -> dict[str, list[Choice]]:
 
 
 def unknown(datasets: int, seed: int) -> tuple[dict[str, list[Occupied]], list[float]]:
-    """Both priors on the diagonal data, and the seconds of plain fits."""
+    """Fit the diagonal data under both priors, and return the seconds of plain fits too."""
     found: dict[str, list[Occupied]] = {}
     plain = []
     for which in range(seed, seed + datasets):
         X = rows_of("diag", which)
         plain.append(plain_seconds(X, which))
-        for name, prior in spare_priors(X).items():
+        for name, prior in priors_with_empty_components(X).items():
             found.setdefault(name, []).append(occupied(name, prior, X, which))
             print(f"data set {which}: {found[name][-1]}", flush=True)
     return found, plain
 
 
 def run(given: argparse.Namespace) -> Mapping[str, Any]:
-    """Both parts, with their tables."""
-    spare, plain = unknown(given.datasets, given.seed)
-    rows = [occupied_row(name, found, plain) for name, found in spare.items()]
+    """Run both parts, and print their tables."""
+    by_prior, plain = unknown(given.datasets, given.seed)
+    rows = [occupied_row(name, found, plain) for name, found in by_prior.items()]
     show("Unknown K", OCCUPIED_HEADER, rows)
     chosen = choices(given.datasets, given.seed)
     show("select", CHOICE_HEADER, [choice_row(form, found) for form, found in chosen.items()])
-    return {"unknown_K": spare, "plain_seconds": plain, "select": chosen}
+    return {"unknown_K": by_prior, "plain_seconds": plain, "select": chosen}
 
 
 def main() -> None:
-    """The tables and the file."""
+    """Run both parts and write the file."""
     given = data_set_arguments("Numbers of clusters and forms of covariance.", 3)
     settings = vars(given) | {"N": N, "D": D, "clusters": CLUSTERS, "load_before": load()}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the statuses are kept instead
+        warnings.simplefilter("ignore", RuntimeWarning)  # the statuses are stored instead
         found = run(given)
     path = write_result("selection", {"settings": settings, **found})
-    print(f"Kept in {path.name}.")
+    print(f"Written to {path.name}.")
 
 
 if __name__ == "__main__":

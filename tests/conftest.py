@@ -1,4 +1,4 @@
-"""What the tests share: the reference posteriors, small data, and fits made once a session."""
+"""Shared by all tests: reference posteriors, small data sets, and fits made once a session."""
 
 import functools
 import json
@@ -15,11 +15,11 @@ REFERENCE = pathlib.Path(__file__).parent / "reference"
 
 
 class Reference(NamedTuple):
-    """A posterior by NUTS: see reference/README.md.
+    """A posterior by NUTS; `reference/README.md` says how it was made.
 
-    X : [N, D], in the dtype that the reference was made for; NaN where a value is missing.
+    X : [N, D], in the dtype of the fit that is compared with it; NaN where a value is missing.
     row_weights : [N], or None.
-    mean, sd : by the prior's names, components in the reference's order.
+    mean, sd : by the prior's names, with components in the order of the reference.
     """
 
     X: np.ndarray
@@ -32,43 +32,47 @@ class Reference(NamedTuple):
 
 @functools.cache
 def load_reference(name: str) -> Reference:
+    """Load `reference/NAME.json` and its rows."""
     found = json.loads((REFERENCE / f"{name}.json").read_text())
     X = np.loadtxt(REFERENCE / found["data"], delimiter=",", ndmin=2, dtype=found["dtype"])
-    of = {
+    moments = {
         kind: {name: np.array(value[kind]) for name, value in found["posterior"].items()}
         for kind in ("mean", "sd")
     }
     weights = found.get("row_weights")
     weights = None if weights is None else np.loadtxt(REFERENCE / weights)
     settings = found["settings"]
-    return Reference(X, settings["K"], settings["covariance"], weights, of["mean"], of["sd"])
+    return Reference(
+        X, settings["K"], settings["covariance"], weights, moments["mean"], moments["sd"]
+    )
 
 
 @pytest.fixture(scope="session")
 def reference():
-    """`reference(NAME)` loads tests/reference/NAME.json and the rows it is of."""
+    """Return the function that loads a reference posterior by name."""
     return load_reference
 
 
 @pytest.fixture(scope="session")
 def three_clusters():
+    """Return the published data and the reference posterior."""
     return load_reference("three_clusters")
 
 
 @pytest.fixture(scope="session")
 def three_clusters_posterior(three_clusters):
-    """The published data under the published prior, default settings, seed 0."""
+    """Return the fit of the published data under the published prior, with default settings."""
     return bgmm_jd.fit(three_clusters.X, 3, prior=bgmm_jd.mixture_prior(3, 2), progress=False)
 
 
 @pytest.fixture(scope="session")
 def two_clusters():
-    """Two clusters of 20 rows, 8 sds apart, in float64: [40, 2]."""
+    """Return two clusters of 20 rows, 8 sds apart, in float64: [40, 2]."""
     rng = np.random.default_rng(1)
     return np.repeat([[-4.0, 0.0], [4.0, 0.0]], 20, axis=0) + rng.standard_normal((40, 2))
 
 
 @pytest.fixture(scope="session")
 def two_clusters_posterior(two_clusters):
-    """The small data under the default prior."""
+    """Return the fit of `two_clusters` under the default prior."""
     return bgmm_jd.fit(two_clusters, 2, progress=False)

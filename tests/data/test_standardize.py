@@ -164,6 +164,17 @@ def test_integer_weights_standardize_as_repeated_rows_do():
     np.testing.assert_array_equal(found.rows.values, expected)
 
 
+@pytest.mark.parametrize("common", [False, True])
+def test_rows_of_weight_zero_are_left_out_to_the_last_bit_whatever_they_hold(common):
+    weight = np.random.default_rng(5).gamma(1.0, size=len(NORMAL)) * (WEIGHT > 0)
+    counts = weight > 0
+    found = standardize.standardize(np.where(counts[:, None], NORMAL, 1e9), weight, common)
+    expected = standardize.standardize(NORMAL[counts], weight[counts], common)
+    np.testing.assert_array_equal(found.rows.values, expected.rows.values)
+    np.testing.assert_array_equal(found.rows.weight, expected.rows.weight)
+    np.testing.assert_array_equal(found.standardization, expected.standardization)
+
+
 def test_rows_and_weights_have_the_dtype_of_x():
     found = standardize.standardize(NORMAL.astype(np.float32), WEIGHT.astype(np.float64))
     assert found.rows.values.dtype == found.rows.weight.dtype == found.dtype == np.float32

@@ -1,6 +1,7 @@
 """What the user passes: what is refused, and what it is converted to."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse
 
@@ -200,6 +201,32 @@ def test_weights_become_float64(given):
 def test_weights_that_are_not_finite_non_negative_numbers_are_refused(given, error, message):
     with pytest.raises(error, match=message):
         validation.as_weights(given, 3, np.dtype("float64"))
+
+
+COUNTS = np.random.default_rng(4).integers(0, 4, 90).astype(np.float64)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, pd.Series, np.float32])
+def test_weights_of_any_array_like_become_the_same_array(kind):
+    found = validation.as_weights(kind(COUNTS), len(COUNTS), np.dtype("float64"))
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, COUNTS)
+
+
+def test_series_of_weights_is_read_by_position_whatever_its_index():
+    series = pd.Series(COUNTS, index=np.arange(len(COUNTS))[::-1])
+    found = validation.as_weights(series, len(COUNTS), np.dtype("float64"))
+    np.testing.assert_array_equal(found, COUNTS)
+
+
+def test_weights_that_underflow_in_the_dtype_of_the_fit_become_zero():
+    expected = np.random.default_rng(5).gamma(1.0, size=len(COUNTS)) * (COUNTS > 0)
+    weight = np.where(expected > 0, expected, 1e-60)
+    single, double = np.dtype("float32"), np.dtype("float64")
+    np.testing.assert_array_equal(validation.as_weights(weight, len(COUNTS), single), expected)
+    np.testing.assert_array_equal(validation.as_weights(weight, len(COUNTS), double), weight)
+    with pytest.raises(ValueError, match="all are zero in float32"):
+        validation.as_weights(np.full(5, 1e-60), 5, single)
 
 
 # --- Counts -------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ def test_log_prior_is_the_density_of_the_standardised_variables(form, name):
 @either_scale_variable
 @every_form
 def test_surrogate_in_data_units_is_the_distribution_of_its_draws_unstandardized(form, name):
-    """q(x) = q(z) / |dx / dz|, at a start: nothing needs to be trained."""
+    """q(x) = q(z) / |dx / dz|, at a start, because nothing needs to be trained."""
     rng = np.random.default_rng(0)
     z = rng.normal(size=(40, D)) + np.repeat([[-3.0, 0, 0], [3.0, 0, 0]], 20, axis=0)
     rows = standardization_of(form).shift + standardization_of(form).scale * z
@@ -77,7 +77,7 @@ def test_surrogate_in_data_units_is_the_distribution_of_its_draws_unstandardized
     )
     moved_surrogate = surrogate.surrogate_in_data_units(model, params)
     moved = [
-        units.unstandardize(transformation_of(v, form), draw, problem.standardization)
+        units.unstandardize(transformation_of(v, form), draw, problem.prior_standardization)
         for v, draw in surrogate.by_name(model, draws).items()
     ]
     log_det_jacobian = units.log_det_jacobian(
@@ -132,12 +132,12 @@ class Weighted(NamedTuple):
 
 @pytest.fixture(scope="module")
 def exact():
-    """Sample the exact posterior, weighted from the one that a flat prior on the mean would give:
+    """Return weighted draws of the exact posterior, made under a flat prior on the mean:
 
         P ~ Wishart(df + N - 1, (V^-1 + S)^-1),    mean | P ~ Normal(average, (N P)^-1)
 
     with the scatter matrix S. The weight of a draw is then its prior density of the mean, which
-    is bounded. What the flat prior integrates to is known in closed form.
+    is bounded. The evidence under the flat prior is known in closed form.
     """
     n, D = 400_000, 2
     rng = np.random.default_rng(1)
@@ -160,7 +160,7 @@ def exact():
 
     known = log_normalizer(law) - log_normalizer(stats.wishart(df, V))
     known -= (N_ONE - 1) * D / 2 * np.log(2 * np.pi) + D / 2 * np.log(N_ONE)
-    # Where that constant is right, log joint - log q is the weight: at any point.
+    # If that constant is right, log joint - log q is the log weight at every point.
     at, P = means[0], precisions[0]
     joint = (
         stats.norm.logpdf(at).sum()
@@ -194,9 +194,10 @@ def functions(means, precisions):
 
 
 def assert_moments(draws, mean, variance, fourth, errors=(0.0, 0.0)):
-    """Compare mean and variance to 5 standard errors: two false alarms of 6e-7.
+    """Compare mean and variance to 5 standard errors, each with a false-alarm rate of 6e-7.
 
-    Draws are n of 3 n weighted proposals: at most twice the variance of n independent ones.
+    The n draws are resampled from 3 n weighted proposals, so their means have at most twice the
+    variance of those of n independent draws.
     """
     n = len(draws)
     assert abs(draws.mean() - mean) < 5 * np.hypot(np.sqrt(2 * variance / n), errors[0])
@@ -297,7 +298,7 @@ def test_draws_and_evidence_of_one_spherical_component_are_exact():
 
 # --- Two components: one fit of each form, and one of its rows in other units ---------------------
 
-# As many features as components: the shape alone does not say the form.
+# As many features as components, so that the shape alone does not determine the form.
 TWO = np.concatenate(
     [
         np.random.default_rng(1).normal(size=(70, 2)) @ [[1.0, 0.6], [0.0, 0.5]] + [-3.0, 0.0],
@@ -314,7 +315,7 @@ def two(form):
 
 
 @functools.cache
-def two_elsewhere(form):
+def two_in_other_units(form):
     rows = SHIFT + FACTOR[form] * TWO
     return bgmm_jd.fit(rows, 2, covariance=form, restarts=1, progress=False)
 
@@ -326,8 +327,8 @@ def factor_of_precisions(form):
     return inverse**2 if form == "diag" else inverse[:1] ** 2
 
 
-def there(name, value, form):
-    """Return a variable of `two` in the units of `two_elsewhere`."""
+def in_other_units(name, value, form):
+    """Return a variable of `two` in the units of `two_in_other_units`."""
     if name == "means":
         return SHIFT + FACTOR[form] * value
     return value * factor_of_precisions(form) if name == "precisions" else value
@@ -341,7 +342,7 @@ def test_fit_of_two_clusters_finds_them_in_every_form(form):
     np.testing.assert_array_equal(bgmm_jd.predict(posterior, TWO), np.repeat([0, 1], [70, 50]))
     draws = posterior.sample(500)
     assert draws["precisions"].shape == (500, *scale_shape(form, 2, 2))
-    # The rows' own moments, to 5 posterior sds: separated clusters and a weak prior.
+    # The moments of the rows, to 5 posterior sds: the clusters are separated and the prior is weak.
     for k, rows in enumerate((TWO[:70], TWO[70:])):
         error = np.abs(draws["means"][:, k].mean(axis=0) - rows.mean(axis=0))
         assert np.all(error < 5 * draws["means"][:, k].std(axis=0))
@@ -362,42 +363,42 @@ def test_fit_of_two_clusters_finds_them_in_every_form(form):
 
 @every_form
 def test_fit_of_shifted_and_scaled_rows_is_the_same_fit(form):
-    """Under the default prior, which shifts and scales too: the same seed, to float tolerance.
+    """Under the default prior, which is scaled to X, equal seeds agree to float tolerance.
 
-    Standardised rows are equal to some eps of 5000 / 1000 and 2 / 0.03 sds; the fit is a
+    Standardised rows are equal up to some eps of 5000 / 1000 and 2 / 0.03 sds, and the fit is a
     contraction.
     """
-    here, elsewhere = two(form), two_elsewhere(form)
-    volume = len(TWO) * np.log(FACTOR[form]).sum()
-    assert elsewhere.elbo == pytest.approx(here.elbo - volume, abs=1e-7)
-    np.testing.assert_allclose(elsewhere.elbo_trace, here.elbo_trace - volume, rtol=1e-8)
-    assert elsewhere.khat == pytest.approx(here.khat, abs=1e-6)
-    mine, theirs = (p.surrogate.sample_distributions(seed=(0, 0))[0] for p in (here, elsewhere))
+    found, moved = two(form), two_in_other_units(form)
+    jacobian = len(TWO) * np.log(FACTOR[form]).sum()
+    assert moved.elbo == pytest.approx(found.elbo - jacobian, abs=1e-7)
+    np.testing.assert_allclose(moved.elbo_trace, found.elbo_trace - jacobian, rtol=1e-8)
+    assert moved.khat == pytest.approx(found.khat, abs=1e-6)
+    mine, theirs = (p.surrogate.sample_distributions(seed=(0, 0))[0] for p in (found, moved))
     for name in mine._fields:
-        one_, other = getattr(mine, name), getattr(theirs, name)
-        np.testing.assert_allclose(other.mean(), there(name, one_.mean().numpy(), form), rtol=1e-7)
-        factor = 1 if name == "means" else there(name, 1.0, form)
-        factor = FACTOR[form] if name == "means" else factor
-        np.testing.assert_allclose(other.stddev(), one_.stddev().numpy() * factor, rtol=1e-7)
-    draws, others = (p.sample(100, seed=1) for p in (here, elsewhere))
+        member, other = getattr(mine, name), getattr(theirs, name)
+        expected = in_other_units(name, member.mean().numpy(), form)
+        np.testing.assert_allclose(other.mean(), expected, rtol=1e-7)
+        factor = FACTOR[form] if name == "means" else in_other_units(name, 1.0, form)
+        np.testing.assert_allclose(other.stddev(), member.stddev().numpy() * factor, rtol=1e-7)
+    draws, others = (p.sample(100, seed=1) for p in (found, moved))
     for name in draws:
-        np.testing.assert_allclose(others[name], there(name, draws[name], form), rtol=1e-6)
+        np.testing.assert_allclose(others[name], in_other_units(name, draws[name], form), rtol=1e-6)
 
 
 @every_form
 def test_log_densities_of_draws_are_those_written_out(form):
     """log p(X, theta) and log q(theta), in units far from the standardised ones."""
-    posterior = two_elsewhere(form)
+    posterior = two_in_other_units(form)
     rows = SHIFT + FACTOR[form] * TWO
-    draws = draw_mean_field(posterior.problem, posterior.approximation.params, 5, 3)
+    draws = draw_mean_field(posterior.problem, posterior.approximation.params, 5, seed=3)
     found = log_densities(posterior, draws)
     theta = in_data_units(posterior, draws.theta)
     covariances = covariances_module.component_covariances(theta, form)
     for s in range(5):
-        one_ = {name: v[s] for name, v in theta.items()}
-        likelihood = special.logsumexp(log_joint_label(one_, covariances[s], rows), axis=0).sum()
-        expected = posterior.prior.log_prob(*one_.values()).numpy() + likelihood
-        # x - mean loses 5000 / 1000 sds' worth of digits, in 120 rows of 10 nats each.
+        draw = {name: v[s] for name, v in theta.items()}
+        likelihood = special.logsumexp(log_joint_label(draw, covariances[s], rows), axis=0).sum()
+        expected = posterior.prior.log_prob(*draw.values()).numpy() + likelihood
+        # x - mean loses the digits of 5000 / 1000 sds, in 120 rows of 10 nats each.
         np.testing.assert_allclose(found.log_joint[s], expected, rtol=1e-9)
     np.testing.assert_allclose(
         found.log_q, posterior.surrogate.log_prob(*theta.values()), rtol=1e-9
@@ -406,8 +407,8 @@ def test_log_densities_of_draws_are_those_written_out(form):
 
 @every_form
 def test_mean_field_draws_have_the_moments_of_the_surrogate(form):
-    """Their means within 5 standard errors of the surrogate's: some 14 false alarms of 6e-7."""
-    posterior = two_elsewhere(form)
+    """Means are within 5 standard errors; each of some 14 has a false-alarm rate of 6e-7."""
+    posterior = two_in_other_units(form)
     n = 20_000
     draws = posterior.sample(n, seed=2, calibrate=False)
     members = posterior.surrogate.sample_distributions(seed=(0, 0))[0]
@@ -441,7 +442,7 @@ def test_log_density_and_probabilities_are_averages_over_draws(form):
 
 @every_form
 def test_predictive_rows_have_the_moments_of_the_mixture(form):
-    """Averaged over draws of the parameters: five numbers, each a false alarm of 6e-7."""
+    """Five moments, averaged over draws of the parameters; each false-alarm rate is 6e-7."""
     posterior = two(form)
     n = 20_000
     rows = bgmm_jd.sample_predictive(posterior, n, seed=6)
@@ -460,7 +461,7 @@ def test_predictive_rows_have_the_moments_of_the_mixture(form):
         ),
     )
     for mine, theirs in each:
-        # 4,000 draws of the parameters, worth 2,000 at least.
+        # 4,000 draws of the parameters are an effective sample of 2,000 at least.
         error = np.sqrt(mine.var(axis=0) / n + theirs.var(axis=0) / 2_000)
         assert np.all(np.abs(mine.mean(axis=0) - theirs.mean(axis=0)) < 5 * error)
 
@@ -511,7 +512,7 @@ SIZES = {"component": 2, "feature": 2, "feature_bis": 2, "all_features": 1}
 
 @every_form
 def test_inference_data_has_the_variables_and_dimensions_of_the_form(form):
-    posterior = two_elsewhere(form)
+    posterior = two_in_other_units(form)
     rows = (SHIFT + FACTOR[form] * TWO)[::24]
     idata = bgmm_jd.to_inference_data(posterior, rows, draws=40, seed=9)
     expected = {"weights": ("component",), "means": ("component", "feature")} | DIMS[form]
@@ -553,9 +554,10 @@ def test_inference_data_has_the_variables_and_dimensions_of_the_form(form):
 
 @every_form
 def test_replicated_rows_have_the_distribution_of_their_draw(form):
-    """Whitened by the likeliest component they are standard normal: their squares are chi-squared.
+    """Squared Mahalanobis distances from the nearest component are chi-squared.
 
-    One Kolmogorov-Smirnov test a form, of a false alarm of 1e-6; clusters 6 sds apart.
+    The clusters are 6 sds apart. There is one Kolmogorov-Smirnov test per form, with a false-alarm
+    rate of 1e-6.
     """
     posterior = two(form)
     idata = bgmm_jd.to_inference_data(posterior, TWO, draws=30, seed=10)
@@ -568,20 +570,25 @@ def test_replicated_rows_have_the_distribution_of_their_draw(form):
 
 
 def first_block(form, execution):
-    """Return the first block of the fit of `two`, which needs no compilation of its own."""
+    """Return the first block of the fit of `two`, whose compiled program it shares."""
     problem = problem_for(TWO, 2, form, execution=execution)
     schedule = single_run.schedule_for(problem, equal_batches(len(TWO), len(TWO)))
     size = natural_gradient.StepSize(rate=0.3, longest_loc=3.0, longest_log=0.3)
     return svi.program(problem.model, schedule).run(
-        problem.rows, problem.standardization, started(problem).params, stateless_seed(0), 0, size
+        problem.rows,
+        problem.prior_standardization,
+        started(problem).params,
+        stateless_seed(0),
+        0,
+        size,
     )
 
 
 @pytest.mark.parametrize("form", ["full"])
 def test_executions_follow_the_same_path(form):
-    """In float64, twenty steps apart by rounding alone: 1e-16 a step, amplified by 120 rows.
+    """After twenty steps in float64 only rounding differs: 1e-16 a step, times 120 rows.
 
-    Anything that drew other numbers would differ by the noise of a step, some 1e-1.
+    Other random numbers would make a difference of the noise of a step, some 1e-1.
     """
     ours, theirs = first_block(form, "xla"), first_block(form, "eager")
     np.testing.assert_allclose(ours.losses, theirs.losses, rtol=1e-9)

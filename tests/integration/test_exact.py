@@ -1,13 +1,13 @@
-"""Fits against answers that can be computed exactly, by quadrature or by symmetry."""
+"""Fits against exact answers, from quadrature or from symmetry."""
 
 import numpy as np
 import pytest
 from scipy import integrate, optimize, special, stats
 
 import bgmm_jd
-from bgmm_jd.calibration import importance_sampling
+from bgmm_jd.calibration.importance_sampling import draw_proposal
 from bgmm_jd.posterior.densities import log_densities
-from bgmm_jd.variational import approximation
+from bgmm_jd.variational.approximation import draw_mean_field
 
 pytestmark = pytest.mark.slow
 
@@ -19,7 +19,7 @@ SHIFT, SCALE = 5000.0, 1000.0
 
 
 def log_joint(mean, log_tau):
-    """log p(X, mean, log tau); the last term is the Jacobian of the logarithm."""
+    """Return log p(X, mean, log tau); the last term is the log Jacobian of the logarithm."""
     tau = np.exp(log_tau)
     likelihood = stats.norm.logpdf(ROWS[:, None, None], mean, tau**-0.5).sum(axis=0)
     prior = stats.norm.logpdf(mean) + stats.gamma.logpdf(tau, 5.0, scale=0.2)
@@ -27,7 +27,10 @@ def log_joint(mean, log_tau):
 
 
 class Exact:
-    """Quadrature on a grid; for such smooth densities the trapezoid rule converges like exp(-n)."""
+    """The posterior by quadrature on a grid.
+
+    For such smooth densities the error of the trapezoid rule falls like exp(-n).
+    """
 
     def __init__(self, points):
         self.mean = np.linspace(-3, 4, points)
@@ -43,7 +46,7 @@ class Exact:
         return integrate.trapezoid(inner, self.mean)
 
     def expectation(self, function):
-        """Of a function of the mean and the precision."""
+        """Return the expectation of a function of the mean and the precision."""
         grid = np.meshgrid(self.mean, np.exp(self.log_tau), indexing="ij")
         return self._integral(self.weight * function(*grid))
 
@@ -64,7 +67,7 @@ def posterior():
 
 
 def parameters(posterior):
-    """loc, scale, concentration and mean of the surrogate's two members, in the user's units."""
+    """Return loc, scale, concentration and mean of the surrogate's two members, in units of X."""
     members = posterior.surrogate.sample_distributions(seed=(0, 0))[0]
     mean = members.precisions.mean().numpy().item()
     concentration = (mean / members.precisions.stddev().numpy().item()) ** 2
@@ -77,7 +80,7 @@ def parameters(posterior):
 
 
 def exact_elbo(loc, scale, concentration, mean):
-    """E[log p(X, mean, tau) - log q] for q = Normal(loc, scale) Gamma(concentration, mean)."""
+    """Return E[log p(X, mean, tau) - log q], q = Normal(loc, scale) Gamma(concentration, mean)."""
     log_tau = special.digamma(concentration) - np.log(concentration / mean)
     squares = ((ROWS - loc) ** 2 + scale**2).sum()
     likelihood = 0.5 * N * (log_tau - np.log(2 * np.pi)) - 0.5 * mean * squares
@@ -88,10 +91,10 @@ def exact_elbo(loc, scale, concentration, mean):
     return likelihood + prior_mean + prior_tau + entropy
 
 
-def test_the_quadrature_has_converged(exact):
-    sd_ratio = Exact(201)
-    assert sd_ratio.log_evidence == pytest.approx(exact.log_evidence, abs=1e-10)
-    # Given the precision the mean can be integrated by hand: X ~ N(0, 1 / tau + 1 1^T).
+def test_quadrature_has_converged(exact):
+    coarse = Exact(201)
+    assert coarse.log_evidence == pytest.approx(exact.log_evidence, abs=1e-10)
+    # Given the precision, the mean can be integrated out analytically: X ~ N(0, 1 / tau + 1 1^T).
     line = np.linspace(-5, 4, 401)
     density = [
         stats.multivariate_normal(cov=np.exp(-u) * np.eye(N) + 1).logpdf(ROWS)
@@ -103,22 +106,22 @@ def test_the_quadrature_has_converged(exact):
     assert exact.log_evidence == pytest.approx(expected, abs=1e-8)
 
 
-def test_elbo_is_a_lower_bound_and_near(exact, posterior):
-    """Of the surrogate as it stands, by its closed form: no noise."""
+def test_elbo_of_the_fitted_surrogate_is_just_below_the_log_evidence(exact, posterior):
+    """The closed form of the elbo has no noise."""
     elbo = exact_elbo(*parameters(posterior))
     assert exact.log_evidence - 0.1 < elbo < exact.log_evidence
 
 
-def test_the_elbo_reported_is_that_of_the_surrogate(exact, posterior):
-    """To 5 of its standard errors: a false alarm of 6e-7."""
+def test_reported_elbo_equals_the_closed_form_within_its_standard_error(exact, posterior):
+    """The limit of 5 standard errors has a false-alarm rate of 6e-7."""
     elbo = exact_elbo(*parameters(posterior))
     assert abs(posterior.elbo - elbo) < 5 * posterior.elbo_se
-    assert posterior.elbo_se < 0.05  # or it would say nothing
+    assert posterior.elbo_se < 0.05  # a larger error would make the test weak
     assert posterior.elbo < exact.log_evidence + 5 * posterior.elbo_se
 
 
-def test_the_surrogate_is_the_best_of_its_family(posterior):
-    """Against a general optimizer on the closed form of the elbo."""
+def test_surrogate_is_the_optimum_that_a_general_optimizer_finds(posterior):
+    """SciPy maximises the closed form of the elbo."""
 
     def unpack(p):
         return p[0], np.exp(p[1]), np.exp(p[2]), np.exp(p[3])
@@ -126,8 +129,8 @@ def test_the_surrogate_is_the_best_of_its_family(posterior):
     best = optimize.minimize(lambda p: -exact_elbo(*unpack(p)), np.zeros(4), tol=1e-10)
     loc, scale, concentration, mean = unpack(best.x)
     found = parameters(posterior)
-    # A run has settled when its halves agree to 0.05 sds: 0.1 of each is ample, and the elbo,
-    # which is flat there, is off by 4 times 0.1^2 / 2 at most.
+    # A run has converged when its halves agree to 0.05 sds, so 0.1 is ample for each parameter. The
+    # elbo is flat there, and is too low by at most 4 times 0.1^2 / 2.
     assert abs(found[0] - loc) < 0.1 * scale
     assert abs(np.log(found[1] / scale)) < 0.1
     assert abs(np.log(found[2] / concentration)) < 0.2  # sd = mean / sqrt(concentration)
@@ -135,11 +138,11 @@ def test_the_surrogate_is_the_best_of_its_family(posterior):
     assert 0 <= -best.fun - exact_elbo(*found) + 1e-9 < 0.02
 
 
-def test_draws_have_the_posteriors_moments(exact, posterior):
-    """Means and sds, of calibrated draws, to their Monte Carlo errors.
+def test_calibrated_draws_have_the_moments_of_the_exact_posterior(exact, posterior):
+    """Each mean and variance is tested at 5 standard errors, a false-alarm rate of 6e-7.
 
-    Each value is tested at 5 standard errors: a false alarm of 6e-7. Draws are n of 3 n weighted
-    proposals, so their means have at most twice the variance of n independent ones.
+    The n draws are resampled from 3 n weighted proposals, so their means have at most twice the
+    variance of those of n independent draws.
     """
     n = 20_000
     theta = posterior.sample(n, seed=3)
@@ -154,21 +157,22 @@ def test_draws_have_the_posteriors_moments(exact, posterior):
         variance = exact.expectation(lambda m, t, of=of, c=centre: (of(m, t) - c) ** 2)
         fourth = exact.expectation(lambda m, t, of=of, c=centre: (of(m, t) - c) ** 4)
         assert abs(draws.mean() - centre) < 5 * np.sqrt(2 * variance / n)
-        spread = np.mean((draws - centre) ** 2)
-        assert abs(spread - variance) < 5 * np.sqrt(2 * (fourth - variance**2) / n)
+        found = np.mean((draws - centre) ** 2)
+        assert abs(found - variance) < 5 * np.sqrt(2 * (fourth - variance**2) / n)
 
 
 @pytest.mark.parametrize("kind", ["surrogate", "calibrated"])
-def test_the_mean_importance_ratio_is_the_evidence(exact, posterior, kind):
-    """E_q[p(X, theta) / q(theta)] = p(X): both densities have all their constants, in X's units.
+def test_mean_importance_ratio_is_the_evidence(exact, posterior, kind):
+    """E_q[p(X, theta) / q(theta)] = p(X), with all constants kept, in the units of X.
 
-    To 5 standard errors: a false alarm of 6e-7.
+    The limit of 5 standard errors has a false-alarm rate of 6e-7.
     """
     n = 20_000
     if kind == "surrogate":
-        draws = approximation.draw_mean_field(posterior.inside, n, 5)
+        params = posterior.approximation.params
+        draws = draw_mean_field(posterior.problem, params, n, seed=5)
     else:
-        draws = importance_sampling.draw_proposal(posterior.inside, n, np.random.default_rng(5))
+        draws = draw_proposal(posterior.approximation, n, np.random.default_rng(5))
     log_joint, log_q = log_densities(posterior, draws)
     ratio = np.exp(log_joint - log_q - exact.log_evidence)
     error = ratio.std() / np.sqrt(n)
@@ -176,8 +180,8 @@ def test_the_mean_importance_ratio_is_the_evidence(exact, posterior, kind):
     assert abs(ratio.mean() - 1) < 5 * error
 
 
-def test_log_density_is_that_of_the_posterior_predictive(exact, posterior):
-    """Averaged over draws; a plug-in at the posterior mean is off by more, as seen here."""
+def test_log_density_is_that_of_the_exact_posterior_predictive(exact, posterior):
+    """A plug-in estimate at the posterior mean has a larger error than the average over draws."""
     new = np.array([-2.0, 0.9, 4.0])
     S = 4000
     found = bgmm_jd.log_density(posterior, new[:, np.newaxis], draws=S)
@@ -189,15 +193,15 @@ def test_log_density_is_that_of_the_posterior_predictive(exact, posterior):
 
         expected = np.log(exact.expectation(density))
         each = density(theta["means"].ravel(), theta["precisions"].ravel())
-        # 5 standard errors of a mean of draws, at most twice the variance: see above.
+        # 5 standard errors of a mean of draws, with at most twice the variance: see above.
         error = 5 * np.sqrt(2 / S) * each.std() / each.mean()
         assert abs(value - expected) < error
     plug_in = stats.norm.logpdf(4.0, theta["means"].mean(), theta["precisions"].mean() ** -0.5)
     assert plug_in < found[2] - 0.3
 
 
-def test_a_prior_in_other_units_gives_the_posterior_in_other_units(posterior):
-    """1000 X + 5000, and the published prior moved likewise: to float tolerance."""
+def test_rows_and_prior_in_other_units_give_the_posterior_in_those_units(posterior):
+    """1000 X + 5000, and the published prior transformed likewise: equal to float tolerance."""
     moved = fit_one(
         SHIFT + SCALE * ROWS,
         mean_loc=SHIFT,
@@ -206,7 +210,8 @@ def test_a_prior_in_other_units_gives_the_posterior_in_other_units(posterior):
     )
     loc, scale, concentration, mean = parameters(posterior)
     expected = SHIFT + SCALE * loc, SCALE * scale, concentration, mean / SCALE**2
-    # Rows and prior are the same inside to some eps of the shift; the fit is a contraction.
+    # In standardised units rows and prior are equal up to some eps of the shift, and the fit is a
+    # contraction.
     np.testing.assert_allclose(parameters(moved), expected, rtol=1e-8)
     np.testing.assert_allclose(moved.elbo, posterior.elbo - N * np.log(SCALE), rtol=1e-9)
     assert moved.khat == pytest.approx(posterior.khat, abs=1e-6)
@@ -230,17 +235,17 @@ def moments(posterior):
     }
 
 
-def test_shift_and_scale_of_the_rows(two_clusters, given):
-    """Under the default prior, which moves with them: the same seed, to float tolerance."""
+def test_shift_and_scale_of_x_shift_and_scale_the_posterior(two_clusters, given):
+    """Under the default prior, which is scaled to X, equal seeds agree to float tolerance."""
     other = bgmm_jd.fit(SHIFT + SCALE * two_clusters, 2, init=SHIFT + SCALE * INIT, progress=False)
     found, expected = moments(other), moments(given)
     for (name, (mean, sd)), factor in zip(expected.items(), (1, SCALE, SCALE**-2), strict=True):
         shift = SHIFT if name == "means" else 0.0
         np.testing.assert_allclose(found[name][0], shift + factor * mean, rtol=1e-8)
         np.testing.assert_allclose(found[name][1], factor * sd, rtol=1e-8)
-    volume = two_clusters.size * np.log(SCALE)
-    np.testing.assert_allclose(other.elbo, given.elbo - volume, rtol=1e-9)
-    np.testing.assert_allclose(other.elbo_trace, given.elbo_trace - volume, rtol=1e-8)
+    jacobian = two_clusters.size * np.log(SCALE)
+    np.testing.assert_allclose(other.elbo, given.elbo - jacobian, rtol=1e-9)
+    np.testing.assert_allclose(other.elbo_trace, given.elbo_trace - jacobian, rtol=1e-8)
     for name, draws in other.sample(100, seed=1).items():
         shift = SHIFT if name == "means" else 0.0
         factor = {"weights": 1, "means": SCALE, "precisions": SCALE**-2}[name]
@@ -248,8 +253,8 @@ def test_shift_and_scale_of_the_rows(two_clusters, given):
         np.testing.assert_allclose(draws, same, rtol=1e-6)
 
 
-def test_shift_and_scale_leave_the_labels(two_clusters):
-    """The whole way, with k-means++ and restarts."""
+def test_shift_and_scale_of_x_leave_predicted_labels_unchanged(two_clusters):
+    """Fits begin with k-means++ and have several restarts."""
     labels = [
         bgmm_jd.predict(bgmm_jd.fit(X, 2, progress=False), X)
         for X in (two_clusters, SHIFT + SCALE * two_clusters)
@@ -258,8 +263,8 @@ def test_shift_and_scale_leave_the_labels(two_clusters):
     np.testing.assert_array_equal(labels[0], np.repeat([0, 1], 20))
 
 
-def test_the_order_of_rows(two_clusters, given):
-    """A full batch is a sum over rows, in any order: to float tolerance."""
+def test_order_of_rows_does_not_matter(two_clusters, given):
+    """A full batch is a sum over rows, equal in any order to float tolerance."""
     shuffled = np.random.default_rng(0).permutation(two_clusters)
     other = bgmm_jd.fit(shuffled, 2, init=INIT, progress=False)
     found, expected = moments(other), moments(given)
@@ -268,11 +273,11 @@ def test_the_order_of_rows(two_clusters, given):
     np.testing.assert_allclose(other.elbo, given.elbo, rtol=1e-10)
 
 
-def test_the_order_of_components(two_clusters, given):
-    """Started the other way round, a fit ends the other way round.
+def test_reversed_init_reverses_the_components(two_clusters, given):
+    """Each component then gets other random numbers.
 
-    Each component gets other random numbers: both runs are within 0.05 sds of the optimum by
-    their own measure, here taken as 0.2 for their difference.
+    By their own criterion both runs are within 0.05 sds of the optimum; here their difference may
+    be 0.2 sds.
     """
     other = bgmm_jd.fit(two_clusters, 2, init=INIT[::-1], progress=False)
     found, expected = moments(other), moments(given)
@@ -284,7 +289,7 @@ def test_the_order_of_components(two_clusters, given):
     np.testing.assert_array_equal(bgmm_jd.predict(other, INIT), [1, 0])
 
 
-def test_the_same_seed_gives_the_same_result(two_clusters, given):
+def test_equal_seeds_give_equal_results_and_other_seeds_do_not(two_clusters, given):
     again = bgmm_jd.fit(two_clusters, 2, init=INIT, progress=False)
     assert again.elbo == given.elbo
     for name, draws in again.sample(10, seed=1).items():

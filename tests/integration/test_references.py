@@ -1,4 +1,4 @@
-"""Other covariances, priors of a user's own, missing values and row weights, against NUTS."""
+"""Posteriors against those of NUTS: other covariances, users' own priors, NaN and row weights."""
 
 import functools
 
@@ -56,24 +56,27 @@ def student_lognormal():
 
 
 def wishart(K, D, covariance="full"):
-    """Wishart(D + 2, I / (D + 2)): 2 a + D - 1 = D + 2 and 1 / (2 b) = 1 / (D + 2)."""
+    """Return a prior with Wishart(D + 2, I / (D + 2)) precisions: a = 1.5, b = (D + 2) / 2."""
     return functools.partial(
         bgmm_jd.mixture_prior,
         K,
         D,
-        covariance,
+        covariance=covariance,
         precision_concentration=1.5,
         precision_rate=(D + 2) / 2,
     )
 
 
-# name: the prior, and the largest k-hat that is allowed.
+# The prior of each reference, and the largest k-hat that is allowed.
 CASES = {
     "faithful_full": (wishart(2, 2), 0.7),
     "full_three": (wishart(3, 3), 0.7),
     "full_five": (wishart(2, 5), 0.7),
     "tied_two": (wishart(2, 3, "tied"), 0.7),
-    "spherical_three": (functools.partial(bgmm_jd.mixture_prior, 3, 2, "spherical"), 0.5),
+    "spherical_three": (
+        functools.partial(bgmm_jd.mixture_prior, 3, 2, covariance="spherical"),
+        0.5,
+    ),
     "prior_half_normal": (coroutine(half_normal), 0.5),
     "prior_hierarchical": (coroutine(hierarchical), 0.5),
     "prior_normal_gamma": (coroutine(normal_gamma), 0.5),
@@ -86,7 +89,7 @@ CASES = {
 
 
 def deviations(reference, covariance, draws):
-    """|posterior mean - reference mean| in reference sds, and sd ratios, of every parameter."""
+    """Return |posterior mean - reference mean| in reference sds, and sd ratios, by parameter."""
     order = match_labels(reference.mean["means"], draws["means"].mean(axis=0))
     errors, ratios = [], []
     for name, mean in reference.mean.items():
@@ -99,13 +102,13 @@ def deviations(reference, covariance, draws):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_draws_agree_with_nuts(reference, name):
-    """Every mean within 0.08 sd and every sd within 5 %, beside Monte Carlo error.
+def test_calibrated_draws_of_each_kind_of_model_agree_with_nuts(reference, name):
+    """Every mean is within 0.08 sd and every sd within 5 %, apart from Monte Carlo error.
 
-    Importance weights leave at least half of the 4,000 draws' worth. Four standard errors, over
-    some 20 to 40 parameters a data set: a false alarm once in 400 data sets. The sd of an sd is
-    that of a normal variable, but for `spread`, whose tail is long: its fourth moment is some
-    twice as large.
+    Importance weights leave an effective sample of at least half the 4,000 draws. The Monte Carlo
+    error is taken as four standard errors; with 20 to 40 parameters in a data set the false-alarm
+    rate is one in 400 data sets. The standard error of an sd is that of a normal variable, except
+    for `spread`, whose long tail gives it a fourth moment about twice as large.
     """
     nuts = reference(name)
     prior, khat = CASES[name]
@@ -118,9 +121,9 @@ def test_draws_agree_with_nuts(reference, name):
         sample_weight=nuts.row_weights,
     )
     errors, ratios = deviations(nuts, posterior.covariance, posterior.sample(DRAWS, seed=1))
-    worth = 0.5 * DRAWS
-    assert errors.max() < 0.08 + 4 / np.sqrt(worth)
+    effective = 0.5 * DRAWS
+    assert errors.max() < 0.08 + 4 / np.sqrt(effective)
     tail = 2.0 if "spread" in nuts.mean else 1.0
-    assert np.abs(ratios - 1).max() < 0.05 + 4 * np.sqrt(tail / (2 * worth))
+    assert np.abs(ratios - 1).max() < 0.05 + 4 * np.sqrt(tail / (2 * effective))
     assert posterior.khat < khat
     assert posterior.status is bgmm_jd.Status.CONVERGED

@@ -324,13 +324,13 @@ def test_unknown_dtype_is_refused():
 def test_default_prior_shifts_and_scales_with_the_data():
     """In other units, the density is that of standardised draws less the log of the Jacobian."""
     to = Standardization(np.array([5000.0, -3.0, 1.0]), np.array([1000.0, 0.5, 2.0]))
-    standard = priors.default_prior(K, D, "diag", "float64")
+    standard = priors.weakly_informative_prior(K, D, "diag", "float64")
     theta = standard.sample(4, seed=(1, 2))
     moved = theta._replace(
         means=to.shift + to.scale * theta.means, precisions=theta.precisions / to.scale**2
     )
     log_det_jacobian = K * np.log(to.scale).sum() - 2 * K * np.log(to.scale).sum()
-    found = priors.default_prior(K, D, "diag", "float64", to).log_prob(moved)
+    found = priors.weakly_informative_prior(K, D, "diag", "float64", to).log_prob(moved)
     # means - 5000 loses 5 eps relative to the scale.
     np.testing.assert_allclose(found, standard.log_prob(theta) - log_det_jacobian, rtol=1e-12)
 
@@ -338,8 +338,8 @@ def test_default_prior_shifts_and_scales_with_the_data():
 @every_form
 def test_default_prior_of_each_form_shifts_and_scales_with_the_data(form):
     """As above, with the Jacobian found by differences."""
-    standard = priors.default_prior(K, D, form, "float64")
-    in_data_units = priors.default_prior(K, D, form, "float64", standardization_of(form))
+    standard = priors.weakly_informative_prior(K, D, form, "float64")
+    in_data_units = priors.weakly_informative_prior(K, D, form, "float64", standardization_of(form))
     draws = standard.sample(5, seed=(0, 4))
     moved = unstandardized({v: a.numpy() for v, a in draws._asdict().items()}, form)
     log_det_jacobian = numerical_log_det_jacobian(form, "precisions")
@@ -354,7 +354,7 @@ def test_default_prior_of_each_form_shifts_and_scales_with_the_data(form):
 
 def test_default_prior_of_standardised_data_is_weak():
     """In data with sd 1: means reach 2 sds, precisions from far below to far above K^(2/D)."""
-    draws = priors.default_prior(K, D, "diag", "float64").sample(4000, seed=(1, 2))
+    draws = priors.weakly_informative_prior(K, D, "diag", "float64").sample(4000, seed=(1, 2))
     low, high = np.quantile(draws.precisions, (0.05, 0.95))
     assert low < K ** (2 / D) < high / 5
     # The standard error of an sd from 24,000 draws is 0.5 %; 4.9 of them: a false alarm of 1e-6.

@@ -3,72 +3,111 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from builders import problem_for, started, with_settings
 
-from bgmm_jd.data import rows as rows_module
-from bgmm_jd.data.standardize import standardize
-from bgmm_jd.fitting.search import problem_of, start_at
-from bgmm_jd.model import likelihood
-from bgmm_jd.variational import approximation, evaluation
+from bgmm_jd.data.rows import Rows
+from bgmm_jd.model.likelihood import row_log_likelihood
+from bgmm_jd.settings import MemorySettings
+from bgmm_jd.variational.approximation import draw_mean_field
+from bgmm_jd.variational.evaluation import (
+    JOINT_ROUNDING,
+    affordable_draws,
+    log_joint_of_draws,
+    points_per_call,
+    rounding_per_entry,
+    statistics_are_accurate,
+    statistics_fit_in_memory,
+    surrogate_statistics_are_accurate,
+)
 from bgmm_jd.variational.log_joint import log_prior
 
 N = 2_000
 
 
-def inside_of(D, sd, form="diag", dtype=np.float32):
-    """Two clusters of that sd, one to each side of the centre."""
+def approximation_of(D, sd, form="diag", dtype=np.float32):
+    """Return the start of a fit to two clusters of that sd, one to each side of the centre."""
     noise = sd * np.random.default_rng(0).standard_normal((N, D))
     X = (noise + np.repeat([[-1.0], [1.0]], N // 2, axis=0)).astype(dtype)
-    return start_at(problem_of(standardize(X), 2, form, None, "xla"), None, 1, [0, 0])
+    return started(problem_for(X, 2, form))
 
 
-def exactly(inside, theta):
-    """The log joint density by differences, the likelihood in float64."""
-    rows = tf.constant(inside.data.rows.values, tf.float64)
+def drawn(approximation, n):
+    return draw_mean_field(approximation.problem, approximation.params, n, seed=0)
+
+
+def log_joint_in_float64(problem, theta):
+    """Return the log joint density by differences, the likelihood in float64."""
+    rows = Rows(tf.constant(problem.data.rows.values, tf.float64))
     wide = {name: tf.cast(v, tf.float64) for name, v in theta.items()}
-    label = likelihood.row_log_likelihood(wide, rows_module.Rows(rows), inside.model.covariance)
-    prior = log_prior(inside.model, theta, inside.standardization)
-    return tf.reduce_sum(label, axis=-1).numpy() + prior.numpy()
+    likelihood = row_log_likelihood(wide, rows, problem.model.covariance)
+    prior = log_prior(problem.standardized_model, theta)
+    return tf.reduce_sum(likelihood, axis=-1).numpy() + prior.numpy()
 
 
-def expands(inside, theta):
-    return evaluation.statistics_are_accurate(inside, evaluation._rounding(inside), theta)
+def uses_statistics(problem, theta):
+    return statistics_are_accurate(problem, theta, rounding_per_entry(problem))
+
+
+def with_memory(approximation, **budgets):
+    return with_settings(approximation, memory=MemorySettings(**budgets)).problem
 
 
 @pytest.mark.parametrize("form", ["diag", "full"])
 @pytest.mark.parametrize("D", [2, 20])
-def test_rounding_is_small_where_a_matrix_product_is_taken(D, form):
-    """At the narrowest clusters for which it is: the tolerance is that of all rows and features.
+def test_rounding_is_small_where_a_matrix_product_is_used(D, form):
+    """For the narrowest clusters for which it is: the tolerance is that of all rows and features.
 
-    A draw's constant and products round some D times, and each of its components for itself.
+    A draw's constant and products are rounded some D times, in each of its components.
     """
     for sd in (0.02, 0.05, 0.1, 0.2, 0.4, 0.8):
-        inside = inside_of(D, sd, form)
-        draws = approximation.draw_mean_field(inside, 60, seed=0)
-        if expands(inside, draws.theta):
+        approximation = approximation_of(D, sd, form)
+        problem, draws = approximation.problem, drawn(approximation, 60)
+        if uses_statistics(problem, draws.theta):
             break
-    assert expands(inside, draws.theta)
-    assert sd > 0.02  # or nothing narrower was refused
-    error = evaluation.log_joint_of_draws(inside, draws) - exactly(inside, draws.theta)
-    assert np.abs(error - np.median(error)).max() < evaluation._ROUNDING
+    assert uses_statistics(problem, draws.theta)
+    assert sd > 0.02  # otherwise no narrower clusters were refused
+    error = log_joint_of_draws(problem, draws) - log_joint_in_float64(problem, draws.theta)
+    assert np.abs(error - np.median(error)).max() < JOINT_ROUNDING
 
 
-def test_draws_that_are_too_narrow_are_read_by_differences():
-    """The draws themselves are asked, and not the surrogate that they may be far from."""
-    inside = inside_of(2, 0.8)
-    theta = dict(approximation.draw_mean_field(inside, 20, seed=0).theta)
-    assert expands(inside, theta)
+def test_statistics_are_refused_for_draws_that_are_too_narrow():
+    """The draws themselves decide, not the surrogate, from which they may be far."""
+    approximation = approximation_of(2, 0.8)
+    problem, theta = approximation.problem, dict(drawn(approximation, 20).theta)
+    assert uses_statistics(problem, theta)
     one = np.ones((20, 1, 1), np.float32)
     one[7] = 1e6
-    assert not expands(inside, theta | {"precisions": theta["precisions"] * one})
+    assert not uses_statistics(problem, theta | {"precisions": theta["precisions"] * one})
 
 
-def test_terms_that_take_too_much_room_are_not_made(monkeypatch):
-    inside = inside_of(2, 0.8)
-    assert evaluation.statistics_fit_in_memory(inside)
-    draws = approximation.draw_mean_field(inside, 20, seed=0)
-    product = evaluation.log_joint_of_draws(inside, draws)
-    monkeypatch.setattr(approximation, "_MOST_TERMS", N)
-    assert not evaluation.statistics_fit_in_memory(inside)
-    difference = evaluation.log_joint_of_draws(inside, draws)
+def test_surrogate_statistics_are_accurate_for_complete_rows_only():
+    rng = np.random.default_rng(5)
+    X = rng.normal(size=(300, 2)) + 3.0 * (rng.random(300) < 0.4)[:, np.newaxis]
+    for form in ("diag", "full"):
+        approximation = started(problem_for(X, 2, form, execution="graph"))
+        assert surrogate_statistics_are_accurate(approximation.problem, approximation.params)
+    X[rng.random(300) < 0.1, 0] = np.nan
+    approximation = started(problem_for(X, 2, execution="graph"))
+    assert not surrogate_statistics_are_accurate(approximation.problem, approximation.params)
+
+
+def test_statistics_beyond_the_memory_budget_are_not_made():
+    approximation = approximation_of(2, 0.8)
+    problem, draws = approximation.problem, drawn(approximation, 20)
+    assert statistics_fit_in_memory(problem)
+    product = log_joint_of_draws(problem, draws)
+    small = with_memory(approximation, statistics=N)
+    assert not statistics_fit_in_memory(small)
+    difference = log_joint_of_draws(small, draws)
     assert not np.array_equal(product, difference)
-    np.testing.assert_allclose(product, difference, atol=evaluation._ROUNDING)
+    np.testing.assert_allclose(product, difference, atol=JOINT_ROUNDING)
+
+
+def test_numbers_of_points_and_draws_follow_the_memory_budgets():
+    """Two components of two features in 2,000 rows: 8,000 numbers per draw."""
+    approximation = approximation_of(2, 0.8)
+    budget = with_memory(approximation, density=3 * 8_000, most_points=5, affordable=9 * 8_000 + 1)
+    assert points_per_call(budget) == 3
+    assert points_per_call(budget, use_statistics=True) == 5  # of 6, which have no feature axis
+    assert points_per_call(with_memory(approximation, density=1)) == 1
+    assert affordable_draws(budget) == 9

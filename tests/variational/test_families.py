@@ -1,7 +1,7 @@
-"""Each member of a surrogate against tfd, and its natural gradient against its own divergence.
+"""Each family of a surrogate's members against tfd, and its natural gradient against divergences.
 
-The Fisher information is the second derivative of KL(q_v || q_u) by u at u = v: taken here from
-tfd's divergences by automatic differentiation in float64, in the unconstrained parameters.
+The Fisher information is the second derivative of KL(q_v || q_u) by u at u = v. It is computed here
+from tfd's divergences by automatic differentiation in float64, in the unconstrained parameters.
 """
 
 import itertools
@@ -24,12 +24,11 @@ from bgmm_jd.variational.families import (
     STICK_BREAKING,
     WISHART,
 )
-from bgmm_jd.variational.natural_gradient import cholesky_step_scale
 
 FAMILIES = {"normal": NORMAL, "gamma": GAMMA, "dirichlet": DIRICHLET}
 EPS = np.finfo(np.float64).eps
 
-# The same distributions as the families', by stock tfd, from unconstrained parameters.
+# The families' distributions by stock tfd, from unconstrained parameters.
 STOCK = {
     "normal": lambda p: tfd.Normal(p["loc"], tf.exp(p["scale"])),
     "gamma": lambda p: tfd.Gamma(
@@ -71,11 +70,11 @@ def fisher(name, free):
     return second.jacobian(slope, flat, experimental_use_pfor=False).numpy()
 
 
-def natural(name, free, gradient, dtype=np.float64):
+def natural_gradient(name, free, gradient, dtype=np.float64):
     family = FAMILIES[name]
     parameters = {k: tf.cast(v, dtype) for k, v in constrained(family, free).items()}
     given = {k: tf.constant(v, dtype) for k, v in gradient.items()}
-    return {k: v.numpy() for k, v in family.natural(parameters, given).items()}
+    return {k: v.numpy() for k, v in family.natural_gradient(parameters, given).items()}
 
 
 def random_gradient(free):
@@ -84,7 +83,7 @@ def random_gradient(free):
 
 
 def sizes_of_terms(name, free):
-    """Of each unconstrained parameter: of the terms whose difference its information is."""
+    """Sizes of the terms whose difference is the information of each unconstrained parameter."""
     p = {k: v.numpy() for k, v in constrained(FAMILIES[name], free).items()}
     terms = {
         "normal": lambda: [p["scale"] ** -2, np.full(2, 2.0)],
@@ -94,9 +93,9 @@ def sizes_of_terms(name, free):
     return np.concatenate(terms)
 
 
-# The trigamma function is by a series cut at B_10: off by less than the first term left out,
-# |B_12| / a^11 with a >= 8.
-CUT = 691 / 2730 / 8.0**11
+# Truncation error of the trigamma function, a series cut at B_10: less than the first term left
+# out, |B_12| / a^11 with a >= 8.
+TRUNCATION = 691 / 2730 / 8.0**11
 
 SIZES = [0.05, 0.3, 1.0, 7.9, 8.1, 50.0, 1e3, 1e5, 1e8]
 
@@ -108,38 +107,41 @@ def test_natural_gradient_is_the_inverse_fisher_information(name, size):
     gradient = random_gradient(free)
     F = fisher(name, free)
     expected = np.linalg.solve(F, np.concatenate(list(gradient.values())))
-    found = np.concatenate(list(natural(name, free, gradient).values()))
-    # F by differentiation is off by some eps of its terms, of which the logs reach 18 times their
-    # factor; what that does to the solution is |F^-1| |error of F| |solution|.
+    found = np.concatenate(list(natural_gradient(name, free, gradient).values()))
+    # F by differentiation has an error of some eps of its terms, of which the logs reach 18 times
+    # their factor; the error of the solution is then |F^-1| |error of F| |solution|.
     root = np.sqrt(sizes_of_terms(name, free))
-    error = 50 * EPS * np.outer(root, root) + (0 if name == "normal" else CUT)
+    error = 50 * EPS * np.outer(root, root) + (0 if name == "normal" else TRUNCATION)
     allowed = np.abs(np.linalg.inv(F)) @ error @ np.abs(expected)
-    assert np.all(allowed < 1e-4 * np.abs(expected).max())  # or it would be no test
+    assert np.all(allowed < 1e-4 * np.abs(expected).max())  # otherwise the test is empty
     assert np.all(np.abs(found - expected) <= allowed)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("size", [s for s in SIZES if s >= 1])
-def test_natural_gradient_in_float32(name, size):
-    """Against float64, to some 50 roundings, each of which may count twice in a Dirichlet."""
+def test_natural_gradient_in_float32_agrees_with_float64(name, size):
+    """To some 50 roundings, each of which may count twice in a Dirichlet."""
     free = free_parameters(name, size)
     gradient = random_gradient(free)
-    found, expected = (natural(name, free, gradient, d) for d in (np.float32, np.float64))
+    found, expected = (natural_gradient(name, free, gradient, d) for d in (np.float32, np.float64))
     for parameter in free:
         assert found[parameter].dtype == np.float32
         allowed = 100 * np.finfo(np.float32).eps * np.abs(expected[parameter]).max()
         assert np.all(np.abs(found[parameter] - expected[parameter]) <= allowed)
 
 
-def test_a_dirichlet_of_one_component_has_no_gradient_and_no_nan():
-    found = natural("dirichlet", {"concentration": np.array([1.0])}, {"concentration": [0.0]})
+def test_natural_gradient_of_a_dirichlet_of_one_component_is_zero():
+    found = natural_gradient(
+        "dirichlet", {"concentration": np.array([1.0])}, {"concentration": [0.0]}
+    )
     np.testing.assert_array_equal(found["concentration"], [0.0])
 
 
 def excess(a):
-    """a^2 trigamma(a) - a by Binet's second formula, differentiated twice, without cancellation.
+    """Compute a^2 trigamma(a) - a without cancellation, by Binet's second formula.
 
-    1/2 + 4 a integral of u / ((1 + u^2)^2 (exp(2 pi a u) - 1)) du from 0 to infinity.
+    Differentiated twice it gives 1/2 + 4 a times the integral of
+    u / ((1 + u^2)^2 (exp(2 pi a u) - 1)) du from 0 to infinity.
     """
 
     def integrand(u):
@@ -153,7 +155,7 @@ def excess(a):
 ARGUMENTS = [1e-4, 0.05, 0.7, 1.0, 2.5, 7.0, 7.999, 8.0, 8.001, 9.0, 30.0, 1e3, 1e6, 1e8]
 
 
-def test_the_reference_for_the_excess_is_scipys_trigamma():
+def test_reference_for_the_trigamma_excess_agrees_with_scipy():
     for a in ARGUMENTS[:-2]:
         # a^2 trigamma(a) - a is at least 1/2, and scipy's is off by some eps of a + 1.
         expected = a**2 * special.polygamma(1, a) - a
@@ -162,17 +164,17 @@ def test_the_reference_for_the_excess_is_scipys_trigamma():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("a", ARGUMENTS)
-def test_trigamma_excess(a, dtype):
+def test_trigamma_excess_agrees_with_the_integral(a, dtype):
     a = dtype(a)
     # Below 8, a difference of terms of up to 9 with some 10 roundings leaves 1/2 or more.
-    tolerance = 100 * np.finfo(dtype).eps + 2 * CUT
+    tolerance = 100 * np.finfo(dtype).eps + 2 * TRUNCATION
     found = trigamma_excess(tf.constant([a]))
     assert found.dtype == dtype
     np.testing.assert_allclose(found, [excess(float(a))], rtol=tolerance)
 
 
 @pytest.mark.parametrize("a", [0.3, 5.0, 7.99, 8.01, 100.0])
-def test_trigamma_excess_under_xla_with_a_gradient(a):
+def test_trigamma_excess_and_its_gradient_agree_with_scipy_under_xla(a):
     @tf.function(jit_compile=True)
     def value_and_slope(x):
         with tf.GradientTape() as tape:
@@ -181,7 +183,7 @@ def test_trigamma_excess_under_xla_with_a_gradient(a):
         return value, tape.gradient(value, x)
 
     value, slope = value_and_slope(tf.constant(a, tf.float64))
-    np.testing.assert_allclose(value, excess(a), rtol=2 * CUT + 100 * EPS)
+    np.testing.assert_allclose(value, excess(a), rtol=2 * TRUNCATION + 100 * EPS)
     expected = 2 * a * special.polygamma(1, a) + a**2 * special.polygamma(2, a) - 1
     np.testing.assert_allclose(slope, expected, atol=100 * EPS * (a + 1))
 
@@ -202,31 +204,31 @@ def test_moments_and_distribution_agree_with_tfd(name):
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_start_has_the_moments_asked_for(name, dtype):
+def test_parameters_from_moments_have_these_moments(name, dtype):
     rng = np.random.default_rng(1)
     mean, sd = rng.gamma(5.0, size=(4, 3)), 0.1 * rng.gamma(5.0, size=(4, 3))
     if name == "dirichlet":
         mean /= mean.sum(axis=-1, keepdims=True)
         sd = np.sqrt(mean * (1 - mean) / 51)  # a total of 50
     family = FAMILIES[name]
-    start = family.start(tf.constant(mean, dtype), tf.constant(sd, dtype))
+    start = family.from_moments(tf.constant(mean, dtype), tf.constant(sd, dtype))
     assert set(start) == set(family.constraints)
     found = family.moments({k: v.numpy() for k, v in start.items()})
     np.testing.assert_allclose(found, [mean, sd], rtol=50 * np.finfo(dtype).eps)
 
 
-def test_dirichlet_start_fits_the_sds_on_average():
-    """The sum of the variances is kept; a Dirichlet cannot have any sds that one likes."""
+def test_dirichlet_from_moments_fits_the_sds_on_average():
+    """The sum of the variances is kept; a Dirichlet has one number for all sds."""
     mean, sd = np.array([0.2, 0.3, 0.5]), np.array([0.03, 0.01, 0.02])
-    start = DIRICHLET.start(tf.constant(mean), tf.constant(sd))
+    start = DIRICHLET.from_moments(tf.constant(mean), tf.constant(sd))
     found = DIRICHLET.moments({k: v.numpy() for k, v in start.items()})
     np.testing.assert_allclose(found[0], mean, rtol=1e-14)
     np.testing.assert_allclose(np.sum(found[1] ** 2), np.sum(sd**2), rtol=1e-13)
 
 
-def test_dirichlet_start_from_impossible_sds_is_a_distribution():
+def test_dirichlet_from_impossible_sds_is_a_distribution():
     """No Dirichlet is wider than one whose total is zero."""
-    start = DIRICHLET.start(tf.constant([0.5, 0.5]), tf.constant([9.0, 9.0]))
+    start = DIRICHLET.from_moments(tf.constant([0.5, 0.5]), tf.constant([9.0, 9.0]))
     assert np.all(start["concentration"] > 0)
 
 
@@ -239,20 +241,20 @@ def test_dirichlet_start_from_impossible_sds_is_a_distribution():
     ],
 )
 def test_change_of_units_is_a_push_forward(name, change):
-    """q(user) = q(internal) / factor, where user = shift + factor internal."""
+    """q(x) = q(z) / factor, where x = shift + factor z."""
     family, free = FAMILIES[name], free_parameters(name, 3.0)
     parameters = constrained(family, free)
-    inside = family.distribution(parameters)
-    x = STOCK[name](free).sample(7, seed=(0, 1))
-    user = x * change.factor + (0.0 if change.shift is None else change.shift)
-    moved = family.distribution(family.change_units(parameters, change))
+    standardized = family.distribution(parameters)
+    z = STOCK[name](free).sample(7, seed=(0, 1))
+    x = z * change.factor + (0.0 if change.shift is None else change.shift)
+    moved = family.distribution(family.unstandardize(parameters, change))
     np.testing.assert_allclose(np.log(change.factor).sum(), change.log_det_jacobian, rtol=1e-14)
-    expected = inside.log_prob(x) - np.log(change.factor)
-    # user - shift loses 15 times the digits.
-    np.testing.assert_allclose(moved.log_prob(user), expected, rtol=1e-12)
+    expected = standardized.log_prob(z) - np.log(change.factor)
+    # x - shift has a rounding error 15 times as large.
+    np.testing.assert_allclose(moved.log_prob(x), expected, rtol=1e-12)
 
 
-def test_twins_are_of_their_own_family():
+def test_matching_families_make_distributions_of_the_priors_type():
     assert {
         tfd.Normal: NORMAL,
         tfd.Gamma: GAMMA,
@@ -260,7 +262,7 @@ def test_twins_are_of_their_own_family():
         stick_breaking.StickBreaking: STICK_BREAKING,
         tfd.WishartTriL: WISHART,
     } == MATCHING_FAMILY
-    # A Wishart by its mean is no subclass of TFP's: see below.
+    # The Wishart by its mean is not a subclass of TFP's.
     assert isinstance(WISHART.distribution(wishart_at(3.0)), wishart.Wishart)
     assert isinstance(STICK_BREAKING.distribution(pairs()), stick_breaking.StickBreaking)
     for stock in (tfd.Normal, tfd.Gamma, tfd.Dirichlet):
@@ -270,8 +272,8 @@ def test_twins_are_of_their_own_family():
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_coordinates_reach_the_whole_support(name):
-    """Where the calibrated posterior is normal: every draw has a point, and comes back."""
+def test_every_draw_has_finite_coordinates_and_comes_back(name):
+    """In these coordinates the calibrated posterior is normal."""
     draws = STOCK[name](free_parameters(name, 3.0)).sample(50, seed=(0, 1))
     coordinates = FAMILIES[name].coordinates()
     points = coordinates.inverse(draws)
@@ -279,8 +281,8 @@ def test_coordinates_reach_the_whole_support(name):
     np.testing.assert_allclose(coordinates.forward(points), draws, rtol=1e-12)
 
 
-def test_simplex_coordinates_measure_volume_as_a_dirichlet_does():
-    """Its density is one of the first K - 1 proportions: their Jacobian, by automatic means."""
+def test_jacobian_of_simplex_coordinates_is_that_of_the_first_proportions():
+    """A Dirichlet's density is one of K - 1 proportions; against automatic differentiation."""
     coordinates = DIRICHLET.coordinates()
     point = tf.constant([0.3, -1.2, 2.0], tf.float64)
     with tf.GradientTape() as tape:
@@ -296,27 +298,27 @@ def test_simplex_coordinates_measure_volume_as_a_dirichlet_does():
     )
 
 
-def test_a_fixed_member_is_a_point_without_parameters():
+def test_fixed_family_is_a_point_mass_without_parameters():
     value = tf.constant([2.0, -3.0], tf.float64)
     point = FIXED.distribution({"value": value})
     np.testing.assert_array_equal(point.sample(4), np.tile(value, (4, 1)))
     np.testing.assert_array_equal(point.log_prob(value), [0.0, 0.0])
-    assert FIXED.constraints == FIXED.shapes((2,)) == {}
-    assert FIXED.natural({}, {}) == FIXED.start(value, value) == {}
-    moved = FIXED.change_units({"value": value}, AffineMap(np.array([1.0, 2.0]), 10.0, None))
+    assert FIXED.constraints == FIXED.parameter_shapes((2,)) == {}
+    assert FIXED.natural_gradient({}, {}) == FIXED.from_moments(value, value) == {}
+    moved = FIXED.unstandardize({"value": value}, AffineMap(np.array([1.0, 2.0]), 10.0, None))
     np.testing.assert_array_equal(moved["value"], [21.0, -28.0])
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_shapes_are_those_of_the_start(name):
+def test_parameter_shapes_are_those_of_parameters_from_moments(name):
     family = FAMILIES[name]
     mean = tf.constant(np.full((4, 3), 1 / 3))
-    start = family.start(mean, 0.1 * mean)
-    assert {k: tuple(v.shape) for k, v in start.items()} == family.shapes((4, 3))
+    start = family.from_moments(mean, 0.1 * mean)
+    assert {k: tuple(v.shape) for k, v in start.items()} == family.parameter_shapes((4, 3))
 
 
 @pytest.mark.parametrize("name", ["normal", "gamma", "dirichlet", "sticks", "wishart"])
-def test_in_training_the_density_is_the_same(name):
+def test_training_distribution_has_the_density_of_the_plain_one(name):
     family, parameters = {
         "sticks": (STICK_BREAKING, pairs()),
         "wishart": (WISHART, wishart_at(3.0)),
@@ -329,7 +331,7 @@ def test_in_training_the_density_is_the_same(name):
     np.testing.assert_allclose(moving.log_prob(draws), still.log_prob(draws), rtol=1e-13)
 
 
-# --- Broken sticks ----------------------------------------------------------------------------
+# --- Stick-breaking ---------------------------------------------------------------------------
 
 PAIRS = tf.constant([[3.0, 8.0], [40.0, 2.0], [0.5, 0.7]], tf.float64)
 
@@ -338,44 +340,49 @@ def pairs():
     return {"concentration": PAIRS}
 
 
-def test_sticks_are_dirichlets_of_two():
-    """The same parameters, coordinates and natural gradient, stick by stick; see test_sticks."""
+def test_each_break_is_a_dirichlet_of_two():
+    """Equal natural gradients and moments; distributions are in test_stick_breaking."""
     gradient = {"concentration": tf.constant(np.random.default_rng(4).normal(size=(3, 2)))}
-    values = pairs()
+    params = pairs()
     for stick in range(3):
         one = {"concentration": PAIRS[stick]}
-        expected = DIRICHLET.natural(one, {"concentration": gradient["concentration"][stick]})
-        found = STICK_BREAKING.natural(values, gradient)["concentration"][stick]
+        expected = DIRICHLET.natural_gradient(
+            one, {"concentration": gradient["concentration"][stick]}
+        )
+        found = STICK_BREAKING.natural_gradient(params, gradient)["concentration"][stick]
         np.testing.assert_allclose(found, expected["concentration"], rtol=1e-13)
     mean, sd = STICK_BREAKING.moments({"concentration": PAIRS.numpy()})
     stock = tfd.Dirichlet(PAIRS)
     np.testing.assert_allclose([mean, sd], [stock.mean(), stock.stddev()], rtol=1e-14)
-    assert STICK_BREAKING.change_units is None
+    with pytest.raises(NotImplementedError, match="without units of X"):
+        STICK_BREAKING.unstandardize(params, AffineMap(None, 1.0, 0.0))
 
 
-def test_start_of_sticks():
-    """Of a Dirichlet the sticks are independent: Beta(c[k], c[k+1] + ... + c[K]).
+def test_breaks_from_the_moments_of_a_dirichlet_are_its_own():
+    """They are independent: Beta(c[k], c[k+1] + ... + c[K]).
 
-    The start adds 1/2 to each, so that a stick that no row reaches has a proper density.
+    `from_moments` adds 1/2 to each, so that a break that no row reaches has a proper density.
     """
     c = np.array([30.0, 5.0, 14.0, 1.0])
     stock = tfd.Dirichlet(c)
-    start = STICK_BREAKING.start(stock.mean(), stock.stddev())
-    assert {k: tuple(v.shape) for k, v in start.items()} == STICK_BREAKING.shapes((4,))
+    start = STICK_BREAKING.from_moments(stock.mean(), stock.stddev())
+    assert {k: tuple(v.shape) for k, v in start.items()} == STICK_BREAKING.parameter_shapes((4,))
     rest = np.cumsum(c[::-1])[::-1]
     expected = 0.5 + np.stack([c[:-1], rest[1:]], axis=-1)
     np.testing.assert_allclose(start["concentration"], expected, rtol=1e-12)
-    # So the proportions are the Dirichlet's to the 1/2 in each of (50, 20, 15) rows.
+    # The proportions are therefore the Dirichlet's up to the 1/2 in each of (50, 20, 15) rows.
     found = STICK_BREAKING.distribution(start).mean()
     np.testing.assert_allclose(found, stock.mean(), atol=0.5 / 50 + 0.5 / 20 + 0.5 / 15)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_start_of_sticks_that_nothing_reaches(dtype):
-    """All of a hundred million rows in the first component, one of the prior's in each."""
+def test_breaks_that_no_row_reaches_are_finite_and_proper(dtype):
+    """All of a hundred million rows are in the first component, one of the prior's in each."""
     mean = np.array([1e8, 1.0, 1.0, 1.0]) / (1e8 + 3)
     sd = np.sqrt(mean * (1 - mean) / (1e8 + 4))
-    found = STICK_BREAKING.start(tf.constant(mean, dtype), tf.constant(sd, dtype))["concentration"]
+    found = STICK_BREAKING.from_moments(tf.constant(mean, dtype), tf.constant(sd, dtype))[
+        "concentration"
+    ]
     assert found.dtype == dtype
     assert np.all(np.isfinite(found))
     assert np.all(found >= 0.5)
@@ -396,39 +403,39 @@ def stock_wishart(excess):
 
 
 def wishart_divergence(one, other):
-    """KL of (df, lower factor of the mean): by the density, whose terms are log det and trace.
+    """Compute the KL divergence between Wisharts given as (df, Cholesky factor of the mean).
 
-    ::
+    By the density, whose terms are log det and trace::
 
         log p = (df - D - 1)/2 log |X| - tr(V^-1 X)/2 - df D/2 log 2 - df/2 log |V| - log Gamma_D
     """
     D = 3
 
     def log_gamma(a):
-        return sum(tf.math.lgamma(a - i / 2) for i in range(D))  # but for a constant
+        return sum(tf.math.lgamma(a - i / 2) for i in range(D))  # up to a constant
 
     def log_det(tril):
         return 2.0 * tf.reduce_sum(tf.math.log(tf.linalg.diag_part(tril)))
 
-    (df, tril), (n, root) = one, other
+    (df, tril), (n, other_tril) = one, other
     mean_log_det = sum(tf.math.digamma((df - i) / 2) for i in range(D))
     mean_log_det += D * tf.math.log(2.0 / df) + log_det(tril)
-    turned = tf.linalg.triangular_solve(root, tril)
+    turned = tf.linalg.triangular_solve(other_tril, tril)
 
-    def expected_log_density(n, root, trace):
-        log_det_scale = log_det(root) - D * tf.math.log(n)
+    def expected_log_density(n, tril, trace):
+        log_det_scale = log_det(tril) - D * tf.math.log(n)
         constant = -0.5 * n * (D * np.log(2.0) + log_det_scale) - log_gamma(n / 2)
         return 0.5 * (n - D - 1) * mean_log_det - 0.5 * n * trace + constant
 
     own = expected_log_density(df, tril, tf.constant(D, tf.float64))
-    return own - expected_log_density(n, root, tf.reduce_sum(turned**2))
+    return own - expected_log_density(n, other_tril, tf.reduce_sum(turned**2))
 
 
 LOWER = np.tril_indices(3)
 
 
-def wishart_values(flat):
-    """Constrained parameters from unconstrained ones [1 + 6]."""
+def wishart_params(flat):
+    """Return constrained parameters from unconstrained ones [1 + 6]."""
     free = {
         "excess": flat[0],
         "mean_tril": tf.scatter_nd(np.transpose(LOWER), flat[1:], (3, 3)),
@@ -437,21 +444,21 @@ def wishart_values(flat):
 
 
 @pytest.mark.parametrize("excess", [0.3, 5.0, 300.0])
-def test_natural_gradient_of_a_wishart_is_in_the_coordinates_it_is_trained_in(excess):
-    """As above for the others; many more sizes are in test_wishart."""
+def test_natural_gradient_of_a_wishart_is_the_inverse_fisher_information(excess):
+    """In the coordinates in which it is trained; many more sizes are in test_wishart."""
     off_diagonal = np.where(np.eye(3) > 0, np.log(np.where(np.eye(3) > 0, TRIL, 1.0)), TRIL)
     flat = tf.constant(np.concatenate([[np.log(excess)], off_diagonal[LOWER]]))
-    values = wishart_values(flat)
-    np.testing.assert_allclose(values["mean_tril"], TRIL, rtol=1e-14)
+    params = wishart_params(flat)
+    np.testing.assert_allclose(params["mean_tril"], TRIL, rtol=1e-14)
 
-    def pair(values):
-        return values["excess"] + 2.0, values["mean_tril"]
+    def pair(params):
+        return params["excess"] + 2.0, params["mean_tril"]
 
     with tf.GradientTape(persistent=True) as second:
         second.watch(flat)
         with tf.GradientTape() as first:
             first.watch(flat)
-            divergence = wishart_divergence(pair(values), pair(wishart_values(flat)))
+            divergence = wishart_divergence(pair(params), pair(wishart_params(flat)))
         slope = first.gradient(divergence, flat)
     F = second.jacobian(slope, flat, experimental_use_pfor=False).numpy()
     np.testing.assert_allclose(divergence, 0, atol=1e-10)
@@ -460,14 +467,14 @@ def test_natural_gradient_of_a_wishart_is_in_the_coordinates_it_is_trained_in(ex
     matrix = np.zeros((3, 3))
     matrix[LOWER] = gradient[1:]
     given = {"excess": tf.constant(gradient[0]), "mean_tril": tf.constant(matrix)}
-    natural = WISHART.natural(values, given)
+    natural = WISHART.natural_gradient(params, given)
     found = np.concatenate([[natural["excess"]], natural["mean_tril"].numpy()[LOWER]])
-    # F is off by some roundings of terms of the size of its diagonal times the size of the logs.
+    # F has errors of some roundings of terms as large as its diagonal times the logs.
     size = np.sqrt(np.diagonal(F)) + np.r_[np.sqrt(excess + 2), np.zeros(6)]
-    error = 200 * EPS * np.outer(size, size) + 2 * CUT * np.diag(np.eye(7)[0])
+    error = 200 * EPS * np.outer(size, size) + 2 * TRUNCATION * np.diag(np.eye(7)[0])
     expected = np.linalg.solve(F, gradient)
     allowed = np.abs(np.linalg.inv(F)) @ error @ np.abs(expected)
-    assert np.all(allowed < 1e-4 * np.abs(expected).max())  # or it would be no test
+    assert np.all(allowed < 1e-4 * np.abs(expected).max())  # otherwise the test is empty
     assert np.all(np.abs(found - expected) <= allowed)
     np.testing.assert_array_equal(np.triu(natural["mean_tril"], 1), 0)
 
@@ -488,54 +495,46 @@ def test_moments_and_density_of_a_wishart_agree_with_tfd(excess):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_start_of_a_wishart_has_the_moments_asked_for(dtype):
-    root = np.tril(np.random.default_rng(1).uniform(0.5, 1.5, (4, 3, 3)))
+def test_wishart_from_moments_has_these_moments(dtype):
+    cholesky = np.tril(np.random.default_rng(1).uniform(0.5, 1.5, (4, 3, 3)))
     df = np.array([7.0, 50.0, 1e3, 1e5])
-    parameters = {"excess": df - 2, "mean_tril": root}
+    parameters = {"excess": df - 2, "mean_tril": cholesky}
     mean, sd = WISHART.moments(parameters)
-    start = WISHART.start(tf.constant(mean, dtype), tf.constant(sd, dtype))
-    assert {k: tuple(v.shape) for k, v in start.items()} == WISHART.shapes((4, 3, 3))
+    start = WISHART.from_moments(tf.constant(mean, dtype), tf.constant(sd, dtype))
+    assert {k: tuple(v.shape) for k, v in start.items()} == WISHART.parameter_shapes((4, 3, 3))
     found = WISHART.moments({k: v.numpy() for k, v in start.items()})
-    # Roots of condition 10 or so; sds are of three relative ones, each with a few roundings.
+    # Factors have a condition of 10 or so; each sd follows from three relative ones, which have a
+    # few roundings each.
     np.testing.assert_allclose(found, [mean, sd], rtol=200 * np.finfo(dtype).eps)
 
 
-def test_start_of_a_wishart_from_impossible_sds_is_a_distribution():
-    """No Wishart is wider than one of D - 1 degrees of freedom."""
-    start = WISHART.start(tf.eye(3, dtype=tf.float64), 9.0 * tf.eye(3, dtype=tf.float64))
+def test_wishart_from_impossible_sds_is_a_distribution():
+    """No Wishart is wider than one with D - 1 degrees of freedom."""
+    start = WISHART.from_moments(tf.eye(3, dtype=tf.float64), 9.0 * tf.eye(3, dtype=tf.float64))
     assert start["excess"] > 0
 
 
 def test_change_of_units_of_a_wishart_is_a_push_forward():
-    units = Standardization(
+    standardization = Standardization(
         *(tf.constant(v, tf.float64) for v in ([5.0, 1.0, 0.0], [1000.0, 0.02, 3.0]))
     )
-    change = affine_map(Transformation.PRECISION_MATRIX, units)
+    change = affine_map(Transformation.PRECISION_MATRIX, standardization)
     parameters = wishart_at(3.0)
-    inside = WISHART.distribution(parameters)
-    x = inside.sample(7, seed=(0, 1))
-    moved = WISHART.distribution(WISHART.change_units(parameters, change))
-    inverse = np.diag(1 / units.scale.numpy())
-    expected = inside.log_prob(x) - change.log_det_jacobian
-    found = moved.log_prob(inverse @ x.numpy() @ inverse)
-    # The condition of the draws: see above.
+    standardized = WISHART.distribution(parameters)
+    z = standardized.sample(7, seed=(0, 1))
+    moved = WISHART.distribution(WISHART.unstandardize(parameters, change))
+    inverse = np.diag(1 / standardization.scale.numpy())
+    expected = standardized.log_prob(z) - change.log_det_jacobian
+    found = moved.log_prob(inverse @ z.numpy() @ inverse)
+    # The draws have a condition of (30 / 0.3)^2 or more.
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8)
 
 
-def test_coordinates_of_matrices_and_of_sticks_come_back():
-    for family, values, free in ((WISHART, wishart_at(3.0), 6), (STICK_BREAKING, pairs(), 3)):
-        draws = family.distribution(values).sample(50, seed=(0, 1))
+def test_coordinates_of_matrices_and_of_proportions_by_breaks_come_back():
+    for family, params, free in ((WISHART, wishart_at(3.0), 6), (STICK_BREAKING, pairs(), 3)):
+        draws = family.distribution(params).sample(50, seed=(0, 1))
         coordinates = family.coordinates()
         points = coordinates.inverse(draws)
         assert points.shape == (50, free)
         assert np.all(np.isfinite(points))
         np.testing.assert_allclose(coordinates.forward(points), draws, rtol=1e-8, atol=1e-14)
-
-
-def test_reach_of_a_cholesky_factor():
-    """A log diagonal by 1; a row turned by its own length."""
-    reach = cholesky_step_scale(tf.constant(TRIL)).numpy()
-    np.testing.assert_array_equal(np.diagonal(reach), 1)
-    for i, j in [(1, 0), (2, 0), (2, 1)]:
-        assert reach[i, j] == pytest.approx(np.linalg.norm(TRIL[i]), rel=1e-14)
-    assert np.all(np.isfinite(reach))

@@ -1,4 +1,4 @@
-"""The target of the fit, against the model written out with numpy and scipy in the user's units."""
+"""The target of the fit, against the model written out with numpy and scipy in the units of X."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,6 @@ from bgmm_jd.data import minibatches
 from bgmm_jd.data.rows import Rows, gather_rows
 from bgmm_jd.data.units import (
     Standardization,
-    Transformation,
     as_standardization_tensors,
     log_det_jacobian,
     standardize_value,
@@ -19,12 +18,12 @@ from bgmm_jd.data.units import (
 )
 from bgmm_jd.model import likelihood as likelihood_module
 from bgmm_jd.model.covariance_forms import cholesky_name, transformation_of
-from bgmm_jd.variational import log_joint
+from bgmm_jd.variational.log_joint import log_joint, log_prior
 from bgmm_jd.variational.structure import model_of
 
 N, S, K, D = 23, 5, 3, 2
 SHIFT, SCALE = np.array([50.0, -3.0]), np.array([10.0, 0.2])
-UNITS = as_standardization_tensors(Standardization(SHIFT, SCALE), tf.float64)
+STANDARDIZATION = as_standardization_tensors(Standardization(SHIFT, SCALE), tf.float64)
 Root = tfd.JointDistributionCoroutine.Root
 
 
@@ -50,8 +49,12 @@ PUBLISHED = mixture_prior(
 )
 
 
+def standardized(prior, form="diag"):
+    return model_of(prior, form).standardized(STANDARDIZATION)
+
+
 def draws(model):
-    """[S] draws in internal units."""
+    """Return [S] draws in standardised units."""
     rng = np.random.default_rng(0)
     shapes = {site.name: (S, *site.shape) for site in model.sites}
     found = {
@@ -74,7 +77,7 @@ def rows():
 
 
 def log_prior_of_published(theta):
-    """In the user's units."""
+    """Return the log density in the units of X."""
     rate = np.array([50.0, 0.02])
     return (
         stats.dirichlet(np.full(K, 2.0)).logpdf(theta["weights"].T)
@@ -92,18 +95,18 @@ def log_prior_of_own(theta):
     )
 
 
-# Prior, its density in the user's units, and log |d user / d internal|: a mean has the units of X,
-# a scale too, a precision the inverse square.
+# Prior, its density in the units of X, and log |dx / dz| of x in the units of X and z standardised:
+# a mean has the units of X, a scale too, a precision the inverse square.
 CASES = {
     "published": (PUBLISHED, log_prior_of_published, K * np.log(SCALE).sum() * (1 - 2)),
     "own": (own_prior, log_prior_of_own, K * np.log(SCALE).sum() * (1 + 1)),
 }
 
 
-def in_user_units(theta):
-    where = Standardization(SHIFT, SCALE)
+def in_data_units(theta):
+    standardization = Standardization(SHIFT, SCALE)
     return {
-        name: unstandardize(transformation_of(name, "diag"), v.numpy(), where)
+        name: unstandardize(transformation_of(name, "diag"), v.numpy(), standardization)
         for name, v in theta.items()
     }
 
@@ -113,24 +116,24 @@ def as_rows(rows, weight=None):
 
 
 def row_log_likelihood(theta, X):
-    """[S, N]"""
+    """Return [S, N], by scipy."""
     sd = theta["scales"] if "scales" in theta else theta["precisions"] ** -0.5
     each = stats.norm.logpdf(X[:, None], theta["means"][:, None], sd[:, None]).sum(axis=-1)
     return special.logsumexp(each, b=theta["weights"][:, None], axis=-1)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_log_prior(name):
-    prior, density, volume = CASES[name]
-    model = model_of(prior)
+def test_log_prior_is_the_density_in_data_units_and_the_jacobian(name):
+    prior, density, jacobian = CASES[name]
+    model = standardized(prior)
     theta = draws(model)
-    found = log_joint.log_prior(model, theta, UNITS)
+    found = log_prior(model, theta)
     # Some 20 terms in float64, of at most 100 nats.
-    np.testing.assert_allclose(found, density(in_user_units(theta)) + volume, rtol=1e-12)
+    np.testing.assert_allclose(found, density(in_data_units(theta)) + jacobian, rtol=1e-12)
 
 
 def with_precisions(*members):
-    """A prior with these members, the last of them a `precisions`, made of those before."""
+    """Make a prior with these members, the last of them `precisions`, each from those before it."""
 
     @tfd.JointDistributionCoroutine
     def prior():
@@ -166,160 +169,141 @@ WISHARTS = {
 
 
 @pytest.mark.parametrize("name", WISHARTS)
-def test_log_prior_by_the_roots_of_matrices(name):
-    """That of the prior itself, of matrices whose factors it is not left to find."""
+def test_log_prior_by_cholesky_factors_is_that_of_the_matrices(name):
+    """The prior does not decompose the matrices itself."""
     prior = WISHARTS[name]()
-    model = model_of(prior, "tied" if name == "tied" else "full")
-    user = prior.sample(S, seed=(0, 1))._asdict()
+    model = standardized(prior, "tied" if name == "tied" else "full")
+    drawn = prior.sample(S, seed=(0, 1))._asdict()
     theta = {
-        n: standardize_value(transformation_of(n, model.covariance), v, UNITS)
-        for n, v in user.items()
+        n: standardize_value(transformation_of(n, model.covariance), v, STANDARDIZATION)
+        for n, v in drawn.items()
     }
-    volume = log_det_jacobian(model.densities, UNITS)
+    jacobian = log_det_jacobian(model.transformations_and_shapes, STANDARDIZATION)
     for matrix in set(theta) - {"weights", "means"}:
         theta[cholesky_name(matrix)] = tf.linalg.cholesky(theta[matrix])
-    expected = prior.log_prob(**user) + volume
-    np.testing.assert_allclose(log_joint.log_prior(model, theta, UNITS), expected, rtol=1e-12)
-    theta["precisions"] *= np.nan  # nothing is asked of it
-    np.testing.assert_allclose(log_joint.log_prior(model, theta, UNITS), expected, rtol=1e-12)
+    expected = prior.log_prob(**drawn) + jacobian
+    np.testing.assert_allclose(log_prior(model, theta), expected, rtol=1e-12)
+    theta["precisions"] *= np.nan  # the matrix is not read
+    np.testing.assert_allclose(log_prior(model, theta), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_log_joint(name, rows):
-    """The joint density of theta and X in the user's units, and the changes of volume of both."""
-    prior, density, volume = CASES[name]
-    model = model_of(prior)
+def test_log_joint_is_the_density_in_data_units_and_both_jacobians(name, rows):
+    """Of theta and of X."""
+    prior, density, jacobian = CASES[name]
+    model = standardized(prior)
     theta = draws(model)
-    user = in_user_units(theta)
-    likelihood = row_log_likelihood(user, SHIFT + SCALE * rows).sum(axis=1)
-    expected = density(user) + volume + likelihood + N * np.log(SCALE).sum()
-    found = log_joint.log_joint(model, theta, UNITS, as_rows(rows))
+    unstandardized = in_data_units(theta)
+    likelihood = row_log_likelihood(unstandardized, SHIFT + SCALE * rows).sum(axis=1)
+    expected = density(unstandardized) + jacobian + likelihood + N * np.log(SCALE).sum()
+    found = log_joint(model, theta, as_rows(rows))
     assert found.shape == [S]
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
-def test_a_prior_in_float32_takes_draws_in_float64(rows):
-    """The likelihood stays in float64; the prior is as good as its own dtype."""
+def test_prior_in_float32_takes_draws_in_float64(rows):
+    """The likelihood stays in float64; the prior is as accurate as its own dtype."""
     half, full = (
-        model_of(mixture_prior(K, D, mean_scale=[60.0, 4.0], dtype=dtype))
+        standardized(mixture_prior(K, D, mean_scale=[60.0, 4.0], dtype=dtype))
         for dtype in ("float32", "float64")
     )
     theta = draws(full)
-    found, expected = (log_joint.log_prior(model, theta, UNITS).numpy() for model in (half, full))
+    found, expected = (log_prior(model, theta).numpy() for model in (half, full))
     assert found.dtype == np.float64
     # Draws of means and precisions are rounded: eps times their size times the prior's slope,
     # tens of nats each.
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     likelihoods = [
-        log_joint.log_joint(model, theta, UNITS, as_rows(rows)) - prior
+        log_joint(model, theta, as_rows(rows)) - prior
         for model, prior in ((half, found), (full, expected))
     ]
     np.testing.assert_allclose(*likelihoods, rtol=1e-12)
 
 
-def test_a_weight_that_the_priors_dtype_takes_for_zero_has_a_density():
-    """As a sparse prior in float32 makes them, in a fit in float64."""
+def test_weight_that_underflows_in_the_priors_dtype_has_a_density():
+    """A sparse prior in float32 makes such weights in a fit in float64."""
     prior = mixture_prior(K, D, mean_scale=[60.0, 4.0], weight_concentration=0.1)
-    model = model_of(prior)
+    model = standardized(prior)
     theta = {name: v[:1] for name, v in draws(model).items()}
     theta["weights"] = tf.constant([[1e-60, 0.4, 0.6]], tf.float64)
     with tf.GradientTape() as tape:
         tape.watch(theta)
-        found = log_joint.log_prior(model, theta, UNITS)
+        found = log_prior(model, theta)
     assert np.all(np.isfinite(found))
     for gradient in tape.gradient(found, theta).values():
         assert np.all(np.isfinite(gradient))
 
 
-def test_a_row_weight_is_the_power_of_its_likelihood(rows):
-    """A weight of two is the row twice, a weight of none is no row."""
-    model = model_of(PUBLISHED)
+def test_row_weight_is_the_power_of_the_rows_likelihood(rows):
+    """A weight of two repeats the row, a weight of zero leaves it out."""
+    model = standardized(PUBLISHED)
     theta = draws(model)
     weight = np.array([2.0, 0.0] + [1.0] * (N - 2))
-    found = log_joint.log_joint(model, theta, UNITS, as_rows(rows, weight))
+    found = log_joint(model, theta, as_rows(rows, weight))
     repeated = as_rows(np.repeat(rows, weight.astype(int), axis=0))
-    expected = log_joint.log_joint(model, theta, UNITS, repeated)
+    expected = log_joint(model, theta, repeated)
     np.testing.assert_allclose(found, expected, rtol=1e-13)
 
 
 @pytest.mark.parametrize("B", [1, 5, 12, 22, 23])
-def test_batches_average_to_all_rows_over_an_epoch(B, rows):
-    """At fixed draws the minibatch estimate is unbiased, also where B does not divide N = 23."""
-    model = model_of(PUBLISHED)
+def test_estimates_from_batches_average_to_all_rows_over_an_epoch(B, rows):
+    """At fixed draws they are unbiased, also where B does not divide N = 23."""
+    model = standardized(PUBLISHED)
     theta = draws(model)
     batches = minibatches.equal_batches(N, B)
     seed = tf.constant([3, 4])
-    full = log_joint.log_joint(model, theta, UNITS, as_rows(rows))
+    full = log_joint(model, theta, as_rows(rows))
     for epoch in (0, 2):
         parts = []
         for step in range(epoch * batches.count, (epoch + 1) * batches.count):
             indices, real = minibatches.batch_indices(batches, tf.constant(step), seed)
             batch = gather_rows(as_rows(rows), indices)._replace(weight=tf.cast(real, tf.float64))
-            parts.append(log_joint.log_joint(model, theta, UNITS, batch, batches.count).numpy())
+            parts.append(log_joint(model, theta, batch, batches.count).numpy())
         # Rounding of sums of 23 rows.
         np.testing.assert_allclose(np.mean(parts, axis=0), full, rtol=1e-13)
-        if batches.count > 1:  # and no single batch is the whole
+        if batches.count > 1:  # and no single batch gives that value
             assert np.all(np.ptp(parts, axis=0) > 1e-3)
 
 
-def test_order_of_rows_and_of_components_changes_nothing(rows):
-    model = model_of(mixture_prior(K, D, mean_scale=[60.0, 4.0], dtype="float64"))
+def test_order_of_rows_and_of_components_does_not_change_the_density(rows):
+    model = standardized(mixture_prior(K, D, mean_scale=[60.0, 4.0], dtype="float64"))
     theta = draws(model)
-    expected = log_joint.log_joint(model, theta, UNITS, as_rows(rows))
+    expected = log_joint(model, theta, as_rows(rows))
     shuffled = np.random.default_rng(2).permutation(rows)
-    found = log_joint.log_joint(model, theta, UNITS, as_rows(shuffled))
+    found = log_joint(model, theta, as_rows(shuffled))
     np.testing.assert_allclose(found, expected, rtol=1e-13)
     moved = {name: tf.gather(v, [2, 0, 1], axis=1) for name, v in theta.items()}
-    found = log_joint.log_joint(model, moved, UNITS, as_rows(rows))
+    found = log_joint(model, moved, as_rows(rows))
     np.testing.assert_allclose(found, expected, rtol=1e-13)
 
 
-def test_a_sum_over_many_float32_rows_can_be_taken_in_float64():
-    """2^22 equal rows: in float32 alone their sum would be off in the fifth digit or so."""
-    prior = mixture_prior(1, 1)
-    model = model_of(prior)
-    units = as_standardization_tensors(Standardization(np.zeros(1), np.ones(1)), tf.float32)
+def test_sum_over_many_float32_rows_can_be_accumulated_in_float64():
+    """2^22 equal rows: in float32 alone their sum would be wrong in the fifth digit or so."""
+    standardization = as_standardization_tensors(
+        Standardization(np.zeros(1), np.ones(1)), tf.float32
+    )
+    model = model_of(mixture_prior(1, 1)).standardized(standardization)
     theta = {
         "weights": tf.ones([1, 1]),
         "means": tf.constant([[[0.3]]]),
         "precisions": tf.constant([[[1.7]]]),
     }
     rows = Rows(tf.zeros([2**22, 1]))
-    found = log_joint.log_joint(model, theta, units, rows, accumulate=tf.float64)
+    found = log_joint(model, theta, rows, accumulate=tf.float64)
     assert found.dtype == tf.float64
     first = gather_rows(rows, [0])
-    one = (
-        likelihood_module.row_log_likelihood(theta, first, "diag").numpy().astype(np.float64)[0, 0]
-    )
-    expected = 2**22 * one + log_joint.log_prior(model, theta, units).numpy()
-    # The row's value is given; adding it up in float64 is exact to eps times sqrt(N) or so.
+    one = likelihood_module.row_log_likelihood(theta, first, "diag").numpy().astype(np.float64)
+    expected = 2**22 * one[0, 0] + log_prior(model, theta).numpy()
+    # The row's value is given; its sum in float64 is exact to eps times sqrt(N) or so.
     np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
-def test_gradients_reach_every_draw(rows):
-    model = model_of(own_prior)
+def test_gradient_reaches_every_variable(rows):
+    model = standardized(own_prior)
     theta = draws(model)
     with tf.GradientTape() as tape:
         tape.watch(theta)
-        value = log_joint.log_joint(model, theta, UNITS, as_rows(rows))
+        value = log_joint(model, theta, as_rows(rows))
     for name, gradient in tape.gradient(value, theta).items():
         assert np.all(np.isfinite(gradient)), name
         assert np.any(gradient != 0), name
-
-
-def test_model_knows_its_components_and_which_variables_have_a_density():
-    assert model_of(PUBLISHED).components == K
-    assert model_of(own_prior).components == K
-    assert model_of(own_prior).densities == [
-        (Transformation.NONE, ()),
-        (Transformation.SCALE, (K, D)),
-        (Transformation.LOCATION, (K, D)),
-    ]
-
-
-def test_a_prior_has_one_model_of_each_form():
-    """By which compiled programs are kept."""
-    assert model_of(PUBLISHED) is model_of(PUBLISHED, "diag")
-    tied = mixture_prior(2, 2, covariance="tied")
-    assert model_of(tied, "tied") is model_of(tied, "tied")
-    assert model_of(tied, "tied") is not model_of(tied, "diag")

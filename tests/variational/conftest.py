@@ -1,0 +1,20 @@
+"""Fixtures that repeat a test for each prior of `known_priors`."""
+
+import pytest
+from known_priors import FORM_OF, PRIORS, standardized_model
+
+
+@pytest.fixture(params=PRIORS)
+def prior_name(request):
+    return request.param
+
+
+@pytest.fixture
+def prior(prior_name):
+    return PRIORS[prior_name]
+
+
+@pytest.fixture
+def model(prior, prior_name):
+    """The prior's model, bound to `STANDARDIZATION`."""
+    return standardized_model(prior, FORM_OF.get(prior_name, "diag"))
