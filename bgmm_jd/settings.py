@@ -292,8 +292,8 @@ class AssessmentSettings:
 class MemorySettings:
     """Budgets: the numbers in the largest array of one call, 4 or 8 bytes each.
 
-    They change what is in memory at a time, and results by no more than rounding; only
-    `affordable` and the last two limit what is computed.
+    Most change what is in memory at a time, and results by no more than rounding. `affordable`,
+    `empty_components` and the last two also limit what is computed.
 
     Attributes
     ----------
@@ -308,8 +308,11 @@ class MemorySettings:
         all: some ten seconds.
     curvature : int
         A slice of rows of the curvature at the mean.
-    empty_components, relocation : int
-        Expected counts, and proposals that move an empty component.
+    empty_components : int
+        Expected counts of rows. It also limits the draws that these are averaged over, and the
+        candidate rows for empty components.
+    relocation : int
+        Proposals that move an empty component.
     prediction : int
         Predictions for rows: 32 MiB in float32.
     mixture : int

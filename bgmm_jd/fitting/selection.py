@@ -143,7 +143,7 @@ def select(
     best = selection.best
     if not best.status.good:
         name = _name(best.K, best.covariance)
-        warnings.warn(f"Of the best fit, {name}: {best.status}", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"Best fit ({name}): {best.status}", RuntimeWarning, stacklevel=2)
     return selection
 
 

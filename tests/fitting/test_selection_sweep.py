@@ -183,7 +183,7 @@ def test_a_bad_status_of_the_best_fit_is_a_warning(rows, fake_fit):
     fake_fit(status=status)
     with pytest.warns(RuntimeWarning) as caught:
         found = select(rows, K=(1, 2, 3))
-    assert [str(w.message) for w in caught] == [f"Of the best fit, 2 diag: {status[2]}"]
+    assert [str(w.message) for w in caught] == [f"Best fit (2 diag): {status[2]}"]
     assert caught[0].filename == __file__
     expected = {"1 diag": "STEP_LIMIT", "2 diag": "SEVERAL_MODES", "3 diag": "CONVERGED"}
     assert found.table["status"].to_dict() == expected

@@ -9,7 +9,7 @@ import pytest
 
 import bgmm_jd
 from bgmm_jd.data.standardize import standardize
-from bgmm_jd.fitting.assess import smallest_expected_count
+from bgmm_jd.fitting.verdict import smallest_expected_count
 from bgmm_jd.model.prior_summaries import smallest_weight
 from bgmm_jd.model.priors import (
     DEFAULT_PRECISION_CONCENTRATION,
