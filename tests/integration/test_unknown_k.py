@@ -1,19 +1,15 @@
 """More components than clusters, under priors that leave superfluous components empty."""
 
-import re
-import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from emptying_priors import K_MAX, SIZES, D, N, emptying_prior, four_clusters
 
 import bgmm_jd
-from bgmm_jd.data.standardize import standardize
 from bgmm_jd.fitting.verdict import smallest_expected_count
 from bgmm_jd.model.prior_summaries import smallest_weight
 from bgmm_jd.model.priors import (
-    DEFAULT_PRECISION_CONCENTRATION,
-    DEFAULT_PRECISION_RATE,
     stick_breaking_prior,
 )
 from bgmm_jd.optimization.status import Status
@@ -25,32 +21,8 @@ from bgmm_jd.variational.structure import model_of
 
 pytestmark = pytest.mark.slow
 
-K_MAX, D = 12, 2
-CONCENTRATION = 0.1
-CENTRES = np.array([[-6.0, 0.0], [0.0, 6.0], [6.0, 0.0], [0.0, -6.0]])
-SIZES = np.array([200, 400, 600, 800])
-N = SIZES.sum()
-
 # Probabilities of four, five and six occupied components, printed by reference/make_occupied.py.
 BY_GIBBS = {"sticks": [0.69, 0.29, 0.03], "sparse": [0.77, 0.22, 0.01]}
-
-
-def four_clusters():
-    """Return rows [2000, 2] of clusters of sd 1, at least 8 sds apart."""
-    rng = np.random.default_rng(4)
-    X = np.repeat(CENTRES, SIZES, axis=0) + rng.normal(size=(N, D))
-    return X.astype(np.float32)
-
-
-def default_components(X):
-    """Return the arguments of the default prior of means and precisions, in the units of X."""
-    shift, scale = standardize(X).standardization
-    return {
-        "mean_loc": shift,
-        "mean_scale": 2.0 * scale,
-        "precision_concentration": DEFAULT_PRECISION_CONCENTRATION,
-        "precision_rate": DEFAULT_PRECISION_RATE * K_MAX ** (-2.0 / D) * scale**2,
-    }
 
 
 def fit_with(prior):
@@ -60,14 +32,12 @@ def fit_with(prior):
 
 @pytest.fixture(scope="module")
 def sticks():
-    components = default_components(four_clusters())
-    return fit_with(stick_breaking_prior(K_MAX, D, concentration=CONCENTRATION, **components))
+    return fit_with(emptying_prior("sticks"))
 
 
 @pytest.fixture(scope="module")
 def sparse():
-    components = default_components(four_clusters())
-    return fit_with(bgmm_jd.mixture_prior(K_MAX, D, weight_concentration=0.01, **components))
+    return fit_with(emptying_prior("sparse"))
 
 
 either_prior = pytest.mark.parametrize("name", ["sticks", "sparse"])
@@ -161,8 +131,6 @@ def test_relabel_under_stick_breaking_permutes_all_but_the_surrogate(sticks):
 
 
 def test_occupied_components_of_restart_chains_are_matched(sticks):
-    posteriors = restart_posteriors(sticks)
-    assert len(posteriors) == 2
     idata = to_inference_data(sticks, draws=50, chains="restarts")
     means, weights = idata["posterior"]["means"].values, idata["posterior"]["weights"].values
     assert means.shape == (2, 50, K_MAX, D)
@@ -185,38 +153,6 @@ def test_draws_of_a_chain_are_mostly_distinct(name, request):
     fitted = request.getfixturevalue(name)
     for posterior, fewest in ((fitted, 40), *((one, 25) for one in restart_posteriors(fitted))):
         assert len(np.unique(posterior.sample(50)["means"][:, 0, 0])) > fewest
-
-
-@pytest.mark.parametrize("execution", ["graph", "xla"])
-@either_prior
-def test_float64_rows_under_a_float32_prior_reach_the_optimum_of_float32_rows(
-    name, execution, request
-):
-    """The prior's dtype has no weight below 1e-38.
-
-    Both fits begin with the largest clusters first and eight empty components, and both converge.
-    The difference of their elbos is within five standard errors, plus what a converged fit may
-    be below the optimum.
-    """
-    prior = request.getfixturevalue(name).prior
-    far = 40.0 + np.arange(K_MAX - 4)[:, np.newaxis] * np.ones(D)
-    init = np.concatenate([CENTRES[::-1], far])
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", re.escape(str(Status.KHAT_TOO_HIGH)), RuntimeWarning)
-        wide, narrow = (
-            bgmm_jd.fit(
-                four_clusters().astype(dtype),
-                K_MAX,
-                prior=prior,
-                init=init,
-                execution=execution,
-                progress=False,
-            )
-            for dtype in (np.float64, np.float32)
-        )
-    assert wide.restarts[0].status is narrow.restarts[0].status is Status.CONVERGED
-    allowed = 5.0 * np.hypot(wide.elbo_se, narrow.elbo_se) + 0.05
-    assert abs(wide.elbo - narrow.elbo) < allowed
 
 
 def test_prior_for_another_number_of_components_is_refused():
