@@ -101,17 +101,28 @@ def test_datasets_are_imported_by_the_command_line_only():
     assert {subpackage(path) for path in users} == {"cli"}
 
 
-@every_module
-def test_module_leaves_private_names_of_others_alone(path):
-    """It has neither `from module import _name` nor `module._name`."""
+TESTS = sorted(path for path in Path(__file__).parent.rglob("*.py") if path.name != "__init__.py")
+
+
+@pytest.mark.parametrize("path", [*MODULES, *TESTS], ids=lambda path: path.stem)
+def test_file_leaves_private_names_of_others_alone(path):
+    """Neither `from module import _name` nor `module._name` nor `setattr(module, "_name", ...)`."""
+    assert private_names(path) == set()
+
+
+def private_names(path: Path) -> set[str]:
+    """Return the private names of other modules of the package that a file uses."""
     taken = {f"{module}.{name}" for module, name in imports(path) if is_private(name)}
     modules = {name for module, name in imports(path) if is_module(module, name)}
     for node in ast.walk(ast.parse(path.read_text())):
-        if not (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)):
-            continue
-        if node.value.id in modules and is_private(node.attr):
-            taken.add(f"{node.value.id}.{node.attr}")
-    assert taken == set()
+        owner = name = None
+        if isinstance(node, ast.Attribute):
+            owner, name = node.value, node.attr
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("setattr"):
+            owner, name = node.args[0], getattr(node.args[1], "value", "")
+        if isinstance(owner, ast.Name) and owner.id in modules and is_private(str(name)):
+            taken.add(f"{owner.id}.{name}")
+    return taken
 
 
 def is_private(name: str) -> bool:
