@@ -5,16 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-
-class Missing(NamedTuple):
-    """Which entries are observed, by pattern, because many rows share one.
-
-    observed [M, D] : for each pattern, 1 where an entry is observed and 0 where it is missing.
-    pattern [N] : int32, the pattern of each row.
-    """
-
-    observed: Any
-    pattern: Any
+from bgmm_jd.data.missing import Missing
 
 
 class Rows(NamedTuple):
@@ -28,16 +19,6 @@ class Rows(NamedTuple):
     values: Any
     weight: Any = None
     missing: Missing | None = None
-
-
-def as_rows_with_missing(values: np.ndarray) -> Rows:
-    """Return standardised values [N, D] as `Rows`, in which NaN is a missing entry."""
-    absent = np.isnan(values)
-    if not absent.any():
-        return Rows(values)
-    patterns, pattern = np.unique(~absent, axis=0, return_inverse=True)
-    missing = Missing(patterns.astype(values.dtype), pattern.reshape(-1).astype(np.int32))
-    return Rows(np.where(absent, values.dtype.type(0), values), missing=missing)
 
 
 def as_row_tensors(rows: Rows) -> Rows:

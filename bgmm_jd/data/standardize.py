@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bgmm_jd.data.rows import Rows, as_rows_with_missing
+from bgmm_jd.data.missing import separate_missing
+from bgmm_jd.data.rows import Rows
 from bgmm_jd.data.units import Standardization
 
 
@@ -160,7 +161,8 @@ def standardize_values(X: np.ndarray, standardization: Standardization) -> np.nd
 
 def as_standardized_rows(X: np.ndarray, standardization: Standardization) -> Rows:
     """Return X as standardised `Rows`, with NaN as missing entries."""
-    return as_rows_with_missing(standardize_values(X, standardization))
+    values, missing = separate_missing(standardize_values(X, standardization))
+    return Rows(values, missing=missing)
 
 
 def row_log_det_jacobian(rows: Rows, standardization: Standardization) -> np.ndarray:

@@ -15,7 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from bgmm_jd.backend.numerics import inverse_of_lower_triangular
-from bgmm_jd.data.rows import Missing, Rows, observed_mask
+from bgmm_jd.data.missing import Missing
+from bgmm_jd.data.rows import Rows, observed_mask
 from bgmm_jd.model.covariance_forms import MATRIX_FORMS, cholesky_name, scale_variable
 
 Theta = Mapping[str, tf.Tensor]

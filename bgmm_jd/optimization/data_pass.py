@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from bgmm_jd.backend.execution import compiled
-from bgmm_jd.data.rows import Missing, Rows
+from bgmm_jd.data.missing import Missing
+from bgmm_jd.data.rows import Rows
 from bgmm_jd.data.units import Standardization
 from bgmm_jd.model import quadratic_likelihood
 from bgmm_jd.model.likelihood import log_joint_label

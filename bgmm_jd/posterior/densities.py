@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from bgmm_jd.backend.execution import with_own_identity
 from bgmm_jd.backend.numerics import blocks
-from bgmm_jd.data.rows import Missing, Rows
+from bgmm_jd.data.missing import Missing
+from bgmm_jd.data.rows import Rows
 from bgmm_jd.data.standardize import as_standardized_rows, row_log_det_jacobian
 from bgmm_jd.data.units import log_det_jacobian
 from bgmm_jd.model import likelihood

@@ -26,7 +26,8 @@ from bgmm_jd.calibration.empty_components import (
     expected_counts_and_log_density,
     log_prob_of_empty,
 )
-from bgmm_jd.data.rows import Missing, Rows
+from bgmm_jd.data.missing import Missing
+from bgmm_jd.data.rows import Rows
 from bgmm_jd.data.standardize import Data
 from bgmm_jd.data.units import identity_standardization
 from bgmm_jd.model.covariance_forms import FORMS

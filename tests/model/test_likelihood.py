@@ -20,7 +20,8 @@ from known_covariances import (
 from scipy import special, stats
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.data.rows import Missing, Rows
+from bgmm_jd.data.missing import Missing
+from bgmm_jd.data.rows import Rows
 from bgmm_jd.model import likelihood
 from bgmm_jd.model.covariance_forms import MATRIX_FORMS
 
