@@ -27,8 +27,8 @@ class OptimizationSettings:
     subsample_draws_per_step : int
         The same on a subsample, whose optimum is only a starting point: one draw and its partner.
     shortest_block, longest_block : int
-        Steps between two looks at convergence, rounded to whole epochs. Under XLA a call of the
-        compiled loop costs as much as some ten steps.
+        Steps of one call of the compiled loop, rounded to whole epochs. Longer blocks delay
+        convergence checks, reports and Ctrl-C; shorter ones spend more time between calls.
     overshooting_blocks : int
         First blocks, in which a location may move by as much as 0.3 sds of its component's rows.
     full_rate_blocks : int
@@ -66,9 +66,11 @@ class OptimizationSettings:
     lloyd_iterations : int
         Limit of k-means iterations; what they leave, the optimiser finishes.
     bic_seedings : int
-        Seedings of k-means++ for each number of clusters that BIC compares.
+        Seedings of k-means++ for each number of clusters that BIC compares. More than a start
+        takes, because one poor clustering would change the number that BIC selects.
     bic_patience : int
-        Larger numbers of clusters that are tried after the one with the best BIC.
+        Larger numbers of clusters that are tried after the one with the best BIC, which need not be
+        the last local optimum.
     """
 
     restarts: int = 4
@@ -166,8 +168,8 @@ class CalibrationSettings:
     slope_draws : int
         Draws that the gradient is averaged over, one gradient each.
     most_steps : int
-        Limit of steps of the averaged curvature. Two to four suffice where the posterior is near a
-        normal one; far from it none do, and k-hat tells.
+        Limit of steps of the averaged curvature, for posteriors so far from normal that it does not
+        settle; k-hat then shows how bad it is.
     settled_variance, settled_variance_of_one : float
         Stop when a step changes the log importance weights by a variance below the first (nats^2)
         in all, and below the second in every direction: an sd then moves by less than 8 %.
@@ -190,7 +192,7 @@ class CalibrationSettings:
     normal_rows : int
         With so many rows the mean field has the posterior's mean, and the mean is not shifted.
     shift_draws : int
-        Draws for that shift of the mean.
+        Draws for that shift of the mean. Few, because each costs a gradient over all rows.
     proposals_per_draw : int
         Draws of the proposal for each draw that is kept: nearly all that are kept then differ.
     fewest_proposals : int
@@ -202,21 +204,25 @@ class CalibrationSettings:
     relocated_fraction : float
         Fraction of proposals in which one empty component is moved onto a row of the data.
     khat_draws : int
-        Draws kept when k-hat is estimated.
+        Draws kept when k-hat is estimated. Three proposals each leave a tail of 3 sqrt(3000) = 164
+        weights, from which k-hat has a standard error of about (1 + k) / sqrt(164) = 0.1.
     refine_above : float
         k-hat above which the moments of the weighted draws replace the calibrated normal.
         Estimates are in doubt from 0.5 on.
     refinements : int
-        Limit of such replacements.
+        Limit of such replacements, each of which costs twice as many weighted draws as the first
+        estimate of k-hat.
     empty_rows, empty_fraction : float
         A component is empty if it is expected to hold fewer rows than the smaller of the first
         number and the second times N / K.
     occupied_rows : float
         No component is empty if the smallest expected weight is worth more rows than this.
     candidate_rows : int
-        Rows onto which an empty component may be moved, at most.
+        Rows onto which an empty component may be moved, at most: the density of each proposal is a
+        sum over all of them.
     empty_draws : int
-        Draws over which expected counts are averaged.
+        Draws over which expected counts are averaged. Few, because the counts are only compared
+        with a fraction of a row.
     """
 
     most_averaged_parameters: int = 500
@@ -268,7 +274,8 @@ class AssessmentSettings:
         Bounds of the number of draws that follows from it.
     count_draws, weight_draws : int
         Draws over which the smallest component's expected number of rows is averaged: by
-        responsibilities, and by weights alone where there are many rows.
+        responsibilities, where few suffice to compare it with `fewest_rows`, and by weights alone
+        where there are many rows.
     fewest_rows : float
         Rows that a component must be expected to hold.
     empty_by_prior : float

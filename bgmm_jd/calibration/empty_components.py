@@ -144,12 +144,12 @@ def candidate_rows(
 
 
 def _has_independent_sticks(site: Site) -> bool:
-    """Whether the surrogate of the weights breaks a stick, with independent breaks."""
+    """Return whether the surrogate of the weights breaks a stick, with independent breaks."""
     return site.family is DIRICHLET or site.family is STICK_BREAKING
 
 
 def _variables_are_independent(model: Model) -> bool:
-    """Whether no variable's prior depends on another variable, tried on two draws."""
+    """Return whether no variable's prior depends on another variable, tried on two draws."""
     draws = model.prior.sample(2, seed=(0, 0))._asdict()
     first, second = ({name: v[i] for name, v in draws.items()} for i in range(2))
     expected = model.prior.log_prob_parts(list(first.values()))._asdict()

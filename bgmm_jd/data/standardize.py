@@ -23,23 +23,23 @@ class Data(NamedTuple):
 
     @property
     def dtype(self) -> np.dtype:
-        """The dtype of the fit."""
+        """Return the dtype of the fit."""
         return self.rows.values.dtype
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Numbers of rows and of columns, (N, D)."""
+        """Return the numbers of rows and of columns, (N, D)."""
         return self.rows.values.shape
 
     @property
     def total_weight(self) -> float:
-        """Sum of the row weights; N without weights."""
+        """Return the sum of the row weights; N without weights."""
         weight = self.rows.weight
         return float(self.shape[0] if weight is None else weight.sum(dtype=np.float64))
 
     @property
     def log_det_jacobian(self) -> float:
-        """log |d x / d z| of all rows x = shift + scale z, in nats.
+        """Return log |d x / d z| of all rows x = shift + scale z, in nats.
 
         The log density of the rows in the units of X is that of the standardised rows less this.
         """

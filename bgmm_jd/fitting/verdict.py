@@ -81,6 +81,6 @@ def decide_status(
 
 
 def _is_rival(restart: Restart, best: RunResult, rival_nats: float) -> bool:
-    """Whether a restart converged to another solution of similar evidence."""
+    """Return whether a restart converged to another solution of similar evidence."""
     is_other = restart.status is Status.CONVERGED and not restart.agrees
     return is_other and best.elbo - restart.elbo < rival_nats

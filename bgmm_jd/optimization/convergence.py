@@ -22,7 +22,7 @@ _NUMPY_FORWARD: dict[type, Any] = {tfb.Identity: np.asarray, tfb.Exp: np.exp}
 
 
 def is_check_due(blocks: int) -> bool:
-    """Whether to check convergence after that many blocks.
+    """Return whether to check convergence after that many blocks.
 
     After each of the first 15, and then eight times in each doubling of the run.
     """

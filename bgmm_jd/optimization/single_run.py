@@ -192,7 +192,7 @@ class _Run:
         self.params, self.blocks, self._opt_state = self._start, [], ()
 
     def has_converged(self, drift: float) -> bool:
-        """Whether the run has converged with an accurate likelihood.
+        """Return whether the run has converged with an accurate likelihood.
 
         Where components have become too narrow for sufficient statistics, the run goes on from
         here without them. That is checked from time to time too: a run that has lost its digits may

@@ -39,7 +39,7 @@ class Status(enum.Enum):
 
     @property
     def good(self) -> bool:
-        """Whether the fit needs no attention."""
+        """Return whether the fit needs no attention."""
         return self is Status.CONVERGED
 
     def __str__(self) -> str:

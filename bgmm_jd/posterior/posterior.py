@@ -87,27 +87,27 @@ class Posterior:
 
     @property
     def problem(self) -> Problem:
-        """The model and the rows of the fit, in standardised units."""
+        """Return the model and the rows of the fit, in standardised units."""
         return self.approximation.problem
 
     @property
     def settings(self) -> Settings:
-        """The settings of the fit."""
+        """Return the settings of the fit."""
         return self.problem.settings
 
     @property
     def dtype(self) -> np.dtype:
-        """The dtype of the fit, float32 or float64."""
+        """Return the dtype of the fit, float32 or float64."""
         return self.problem.data.dtype
 
     @property
     def calibrated(self) -> bool:
-        """Whether draws are of the calibrated posterior, or of the mean-field surrogate."""
+        """Return whether draws are of the calibrated posterior, or of the mean-field surrogate."""
         return self.approximation.calibration is not None
 
     @property
     def calibration(self) -> str:
-        """The source of the draws' dependence between parameters.
+        """Return the source of the draws' dependence between parameters.
 
         "averaged curvature", over the posterior; "curvature at the mean", a cheaper form for more
         than 500 parameters or very many rows; or "mean field", none.
@@ -117,7 +117,7 @@ class Posterior:
 
     @property
     def surrogate(self) -> tfd.JointDistributionCoroutine:
-        """The trained surrogate: the prior's names, order and shapes, in the units of X.
+        """Return the trained surrogate: the prior's names, order and shapes, in the units of X.
 
         Its components are in the order of the draws, unless `relabel` has moved components whose
         weights have no parameters of their own, as under `stick_breaking_prior`.

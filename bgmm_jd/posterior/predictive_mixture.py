@@ -67,7 +67,7 @@ class PredictiveMixture:
 
     @property
     def weights(self) -> np.ndarray:
-        """Weights of the normals: array [*M, S, K], summing to 1 over draws and components.
+        """Return the weights of the normals, [*M, S, K], which sum to 1 over draws and components.
 
         Their sum over draws is the probability of each component, given the values.
         """
@@ -76,13 +76,13 @@ class PredictiveMixture:
 
     @property
     def means(self) -> np.ndarray:
-        """Means of the normals: array [*M, S, K, d]."""
+        """Return the means of the normals: array [*M, S, K, d]."""
         found = self._by_row(lambda weights, means: means)
         return found.reshape(*self._batch, self.draws, self.K, -1)
 
     @property
     def covariances(self) -> np.ndarray:
-        """Covariances of the normals: array [S, K, d, d], as they do not depend on the values."""
+        """Return the covariances of the normals: array [S, K, d, d], the same for all values."""
         factors = self.parts.y_factors
         return (factors @ factors.swapaxes(1, 2)).reshape(self.draws, self.K, *factors.shape[1:])
 
@@ -252,12 +252,12 @@ class PredictiveMixture:
 
     @property
     def _batch(self) -> tuple[int, ...]:
-        """The axes [*M]."""
+        """Return the axes [*M]."""
         return self.values.shape[:-1]
 
     @property
     def _x(self) -> np.ndarray:
-        """The given values as rows [M, g]: a single row where there is no axis [M]."""
+        """Return the given values as rows [M, g]: a single row where there is no axis [M]."""
         return np.atleast_2d(self.values)
 
     def _blocks(

@@ -53,17 +53,17 @@ class Problem:
 
     @functools.cached_property
     def standardized_model(self) -> StandardizedModel:
-        """The model in standardised units, for use outside of compiled programs."""
+        """Return the model in standardised units, for use outside of compiled programs."""
         return self.model.standardized(self.prior_standardization)
 
     @functools.cached_property
     def rows(self) -> Rows:
-        """The rows of `data` as tensors, made once."""
+        """Return the rows of `data` as tensors, made once."""
         return as_row_tensors(self.data.rows)
 
     @property
     def numbers_per_row(self) -> int:
-        """Entries that a row adds to the largest array of one draw's likelihood."""
+        """Return the entries that a row adds to the largest array of one draw's likelihood."""
         return numbers_per_row(self.model, self.data.rows)
 
     def on(self, data: Data) -> "Problem":
@@ -139,7 +139,7 @@ class Calibration(NamedTuple):
 
     @property
     def informed(self) -> slice | np.ndarray:
-        """The places of the coordinates of `normal` in a point [P]."""
+        """Return the places of the coordinates of `normal` in a point [P]."""
         return slice(None) if self.empty is None else self.empty.informed
 
 

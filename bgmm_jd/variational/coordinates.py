@@ -119,7 +119,7 @@ def coordinate_layout(model: StandardizedModel) -> CoordinateLayout:
 
 
 def components_are_separate(model: StandardizedModel, point: np.ndarray) -> bool:
-    """Whether each component's variables depend on its own coordinates alone, at a point [P].
+    """Return whether, at a point [P], each component's variables depend on its coordinates alone.
 
     They do not under a support that ties components together, such as that of ascending means.
     """

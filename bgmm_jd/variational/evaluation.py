@@ -41,7 +41,7 @@ def points_per_call(problem: Problem, use_statistics: bool = False) -> int:
 
 
 def statistics_fit_in_memory(problem: Problem) -> bool:
-    """Whether the sufficient statistics of all rows may be in memory at once."""
+    """Return whether the sufficient statistics of all rows may be in memory at once."""
     N, D = problem.data.shape
     numbers = N * quadratic_likelihood.number_of_statistics(D, problem.model.covariance)
     return numbers <= problem.settings.memory.statistics
@@ -50,7 +50,7 @@ def statistics_fit_in_memory(problem: Problem) -> bool:
 def statistics_are_accurate(
     problem: Problem, theta: Theta, tolerance: float = quadratic_likelihood.ROUNDING_TOLERANCE
 ) -> bool:
-    """Whether the likelihood of draws may be a matrix product: see `quadratic_likelihood`.
+    """Return whether the likelihood of draws may be a matrix product: see `quadratic_likelihood`.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def surrogate_statistics_are_accurate(
     params: VariationalParameters,
     tolerance: float = quadratic_likelihood.ROUNDING_TOLERANCE,
 ) -> bool:
-    """Whether the likelihood of the surrogate's draws may be a matrix product."""
+    """Return whether the likelihood of the surrogate's draws may be a matrix product."""
     if problem.data.rows.missing is not None:
         return False
     theta, _ = sample_mean_field(problem, params, _PRECISION_DRAWS, seed=0)

@@ -81,12 +81,12 @@ def permute_parameters(
 
 
 def is_permutable(model: Model) -> bool:
-    """Whether the surrogate's components can be put into another order."""
+    """Return whether the surrogate's components can be put into another order."""
     return all(has_own_parameters(site) for site in model.sites)
 
 
 def has_own_parameters(site: Site) -> bool:
-    """Whether each component has parameters of its own in a variable with a component axis.
+    """Return whether each component has parameters of its own in a variable with a component axis.
 
     Proportions in any family but a Dirichlet have not, because they have one coordinate fewer than
     components. Nor have variables that the prior fixes.
@@ -98,7 +98,7 @@ def has_own_parameters(site: Site) -> bool:
 
 @cached_per_prior
 def is_exchangeable(model: Model) -> bool:
-    """Whether the prior density stays the same when components are permuted, tried on draws."""
+    """Return whether permuting components leaves the prior density of some draws the same."""
     draws = model.prior.sample(_EXCHANGE_DRAWS, seed=(0, 0))
     before = model.prior.log_prob(draws).numpy()
     K = model.K
@@ -111,12 +111,12 @@ def is_exchangeable(model: Model) -> bool:
 
 
 def labels_are_free(model: Model) -> bool:
-    """Whether any order of the components is as good as another, and can be put in place."""
+    """Return whether any order of the components is as good as another, and can be put in place."""
     return is_permutable(model) and is_exchangeable(model)
 
 
 def prior_distinguishes_components(model: Model) -> bool:
-    """Whether the surrogate's components could be permuted, but the prior distinguishes them."""
+    """Return whether components could be permuted in the surrogate, but not under the prior."""
     return is_permutable(model) and not is_exchangeable(model)
 
 

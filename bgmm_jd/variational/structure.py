@@ -63,24 +63,24 @@ class Site:
 
     @property
     def bound_standardization(self) -> Standardization:
-        """The standardization that was bound to the site."""
+        """Return the standardisation that was bound to the site."""
         if self.standardization is None:
             raise RuntimeError(f"The site '{self.name}' is of a model that is not standardised.")
         return self.standardization
 
     @property
     def affine_map(self) -> AffineMap | None:
-        """The map from standardised units to those of the prior; None without units of X."""
+        """Return the map from standardised units to the prior's; None without units of X."""
         return affine_map(self.transformation, self.bound_standardization)
 
     @property
     def is_unrestricted(self) -> bool:
-        """Whether the variable is any real number, so that it can be trained as it is."""
+        """Return whether the variable is any real number, so that it can be trained as it is."""
         return isinstance(self.bijector, tfb.Identity)
 
     @property
     def is_normal(self) -> bool:
-        """Whether the member is a normal distribution of the variable itself."""
+        """Return whether the member is a normal distribution of the variable itself."""
         return self.family is NORMAL and (self.bijector is None or self.is_unrestricted)
 
 
@@ -97,7 +97,7 @@ class Model:
 
     @property
     def K(self) -> int:
-        """The number of components."""
+        """Return the number of components."""
         return self.site("weights").shape[0]
 
     def site(self, name: str) -> Site:
@@ -106,27 +106,27 @@ class Model:
 
     @property
     def free_sites(self) -> tuple[Site, ...]:
-        """The sites that the prior does not fix, which have coordinates and a density."""
+        """Return the sites that the prior does not fix, which have coordinates and a density."""
         return tuple(site for site in self.sites if site.fixed is None)
 
     @property
     def variables(self) -> tuple[tf.Variable, ...]:
-        """The TensorFlow variables that the prior reads."""
+        """Return the TensorFlow variables that the prior reads."""
         return self.prior.variables
 
     @property
     def is_stick_breaking(self) -> bool:
-        """Whether the weights have a stick-breaking prior, which is not exchangeable."""
+        """Return whether the weights have a stick-breaking prior, which is not exchangeable."""
         return any(site.family is STICK_BREAKING for site in self.sites)
 
     @property
     def has_covariance_matrices(self) -> bool:
-        """Whether a component's covariance is a matrix and not a vector of variances."""
+        """Return whether a component's covariance is a matrix and not a vector of variances."""
         return self.covariance in MATRIX_FORMS
 
     @property
     def transformations_and_shapes(self) -> list[tuple[Transformation, tuple[int, ...]]]:
-        """The transformation and the shape of each variable that has a density."""
+        """Return the transformation and the shape of each variable that has a density."""
         return [(site.transformation, site.shape) for site in self.free_sites]
 
     def standardized(self, standardization: Standardization) -> "StandardizedModel":
@@ -149,7 +149,7 @@ class StandardizedModel(Model):
 
     @property
     def dtype(self) -> tf.DType:
-        """The dtype of the fit."""
+        """Return the dtype of the fit."""
         return self.standardization.scale.dtype
 
 
@@ -221,7 +221,7 @@ def _check_supports(prior: tfd.JointDistributionCoroutine, sites: list[Site]) ->
 
 
 def _maps_into_support(one: tfb.Bijector, two: tfb.Bijector, site: Site) -> bool:
-    """Whether values that the first bijector makes are in the range of the second."""
+    """Return whether values that the first bijector makes are in the range of the second."""
     shape = one.inverse_event_shape(site.shape)
     made = (one.forward(tf.fill(shape, tf.constant(x, site.dtype))) for x in (-3.0, 3.0))
     return all(np.isfinite(two.inverse(values)).all() for values in made)

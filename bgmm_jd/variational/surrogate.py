@@ -56,7 +56,7 @@ class IndependentMembers(tfd.JointDistributionCoroutine):
 
     @property
     def reparameterization_type(self) -> Any:
-        """The type that all members have."""
+        """Return the type that all members have."""
         return tfd.FULLY_REPARAMETERIZED
 
     def experimental_sample_and_log_prob(
