@@ -1,7 +1,7 @@
 """The numbers that steer a fit, as values with defaults: see `Settings`.
 
-Each default has its reason, its source or the command that shows it beside it. Lengths in posterior
-standard deviations are written "sds"; "numbers" counts the entries of an array.
+Each field is explained, with the reason or the source of its default where there is one. Lengths in
+posterior standard deviations are written "sds"; "numbers" counts the entries of an array.
 """
 
 from dataclasses import dataclass, field
@@ -21,7 +21,8 @@ class OptimizationSettings:
         (`benchmarks/scaling.py --part rows`).
     subsample_rows, subsample_rows_per_component : int
         Rows that the first phase of a larger fit reads: the larger of the first number and K times
-        the second. Its optimum is then within some ten sds of that of all rows.
+        the second. Its optimum differs from that of
+        all N by about sqrt(N / n - 1) sds.
     draws_per_step : int
         Draws that estimate a gradient; half of them are the antithetic partners of the others.
     subsample_draws_per_step : int
@@ -153,7 +154,7 @@ class CalibrationSettings:
     most_parameters : int
         No calibration beyond.
     affordable_curvature_draws : int
-        Averaged curvature only where so many draws of 2 P gradients each are affordable.
+        Averaged curvature is used only where so many draws, of 2 P gradients each, are affordable.
     start_draws : int
         Draws of the surrogate for the moments that averaged curvature starts from; its later steps
         correct their error of 0.03 sds.
@@ -182,8 +183,8 @@ class CalibrationSettings:
         Bound of a step of the mean, in sds.
     flattest : float
         Least curvature at the mean, in units of the mean field's: no direction becomes more than
-        ten times wider than the mean field. Where the curvature says so, it is not that of a
-        normal distribution.
+        ten times wider than the mean field. A flatter curvature, or one without a
+        maximum, is not that of a normal distribution.
     curvature_products : int
         Products (rows x P^2) that the curvature at the mean may take, some ten seconds.
     curvature_rows : int
@@ -196,13 +197,15 @@ class CalibrationSettings:
     proposals_per_draw : int
         Draws of the proposal for each draw that is kept: nearly all that are kept then differ.
     fewest_proposals : int
-        Fewer have no tail that Pareto smoothing could fit.
+        Proposals at least. Of 200 the 40 with the largest weights are the tail that k-hat is
+        estimated from.
     widening : float
         The proposal is wider than the calibrated normal by 1 + widening / sqrt(P). The weights stay
-        bounded where the posterior's tails are heavier than normal, at the cost of about a quarter
-        of the effective sample size where they are not.
+        bounded where the posterior's tails are heavier than normal. Where they are not, it costs
+        1 - exp(-2 widening^2) = 27 % of the effective sample size.
     relocated_fraction : float
-        Fraction of proposals in which one empty component is moved onto a row of the data.
+        Fraction of proposals in which one empty component is moved onto a row of the data, from 0
+        to below 1.
     khat_draws : int
         Draws kept when k-hat is estimated. Three proposals each leave a tail of 3 sqrt(3000) = 164
         weights, from which k-hat has a standard error of about (1 + k) / sqrt(164) = 0.1.
@@ -214,7 +217,7 @@ class CalibrationSettings:
         estimate of k-hat.
     empty_rows, empty_fraction : float
         A component is empty if it is expected to hold fewer rows than the smaller of the first
-        number and the second times N / K.
+        number and the second number times N / K.
     occupied_rows : float
         No component is empty if the smallest expected weight is worth more rows than this.
     candidate_rows : int
@@ -300,7 +303,8 @@ class MemorySettings:
     """Budgets: the numbers in the largest array of one call, 4 or 8 bytes each.
 
     Most change what is in memory at a time, and results by no more than rounding. `affordable`,
-    `empty_components` and the last two also limit what is computed.
+    `empty_components` and the last two also limit what is computed; `mixture` also changes which
+    draws `impute` makes for a seed.
 
     Attributes
     ----------

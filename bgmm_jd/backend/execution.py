@@ -86,7 +86,7 @@ def _functions_run_eagerly() -> Iterator[None]:
 
 
 def map_chunks(function: Callable[[Any], Any], points: np.ndarray, size: int) -> np.ndarray:
-    """Apply a function to points [N, P] in chunks [size, P], and join the results [N, ...].
+    """Apply a function to points [S, P] in chunks [size, P], and join the results [N, ...].
 
     All chunks have one shape, so that the function is compiled once: the last one is padded with
     the first points, whose results are dropped.

@@ -28,6 +28,7 @@ from bgmm_jd.variational.approximation import (
     EmptyComponents,
     MultivariateNormal,
     draw_mean_field,
+    informed_coordinates,
 )
 from bgmm_jd.variational.coordinates import components_are_separate
 from bgmm_jd.variational.evaluation import (
@@ -50,14 +51,14 @@ def calibrate_approximation(
     surrogate : draws of the mean-field surrogate, whose k-hat it is if there is no calibration.
     seed : int
     """
-    calibration = calibration_of(approximation, seed)
+    calibration = _calibration_of(approximation, seed)
     if calibration is None:
         return approximation, surrogate_khat(approximation, surrogate, seed)
     calibration, khat = refine_proposal(approximation, calibration, seed)
     return replace(approximation, calibration=calibration), khat
 
 
-def calibration_of(approximation: Approximation, seed: int) -> Calibration | None:
+def _calibration_of(approximation: Approximation, seed: int) -> Calibration | None:
     """Return the calibrated normal distribution, starting from the surrogate's moments.
 
     The curvature is averaged over the distribution where that is affordable, and taken at the mean
@@ -71,7 +72,7 @@ def calibration_of(approximation: Approximation, seed: int) -> Calibration | Non
     mean, sd = points.mean(axis=0), points.std(axis=0)
     rng = np.random.default_rng(seed)
     empty = find_empty_components(problem, params, surrogate, rng)
-    informed = slice(None) if empty is None else empty.informed
+    informed = informed_coordinates(empty)
     P, others = len(mean[informed]), points[: settings.slope_draws]
     affordable = affordable_draws(problem)
     few = P * len(mean) <= settings.most_averaged_parameters**2
@@ -127,7 +128,7 @@ def _normal_at_the_mean(
 ) -> MultivariateNormal:
     """Return the normal distribution with the curvature at the surrogate's mean.
 
-    Of a subsample if there are too many rows.
+    It reads a subsample of the rows if there are too many.
     """
     problem, settings = approximation.problem, approximation.problem.settings.calibration
     draws = draw_mean_field(problem, approximation.params, settings.moment_draws, seed)
@@ -137,7 +138,7 @@ def _normal_at_the_mean(
     if problem.data.shape[0] > most:
         problem = problem.on(subsample(problem.data, most, rng))
     information = observed_information(problem, mean, sd)
-    at = slice(None) if empty is None else empty.informed
+    at = informed_coordinates(empty)
     normal = normal_from_curvature(mean[at], sd[at], information[at][:, at], settings)
     affordable = affordable_draws(approximation.problem) >= settings.shift_draws
     if approximation.problem.data.total_weight < settings.normal_rows and affordable:

@@ -26,7 +26,7 @@ from bgmm_jd.backend.numerics import block_size
 from bgmm_jd.data.rows import Rows, as_row_tensors, pad_to_slices
 from bgmm_jd.data.units import Standardization
 from bgmm_jd.model.likelihood import Theta, log_joint_label
-from bgmm_jd.variational.approximation import Problem, numbers_per_row
+from bgmm_jd.variational.approximation import Problem
 from bgmm_jd.variational.coordinates import CoordinateLayout, coordinate_layout, unflatten
 from bgmm_jd.variational.log_joint import log_prior
 from bgmm_jd.variational.structure import Model, StandardizedModel
@@ -88,7 +88,7 @@ def _probes(layout: CoordinateLayout) -> np.ndarray:
 
 def rows_per_slice(problem: Problem, points: int) -> int:
     """Return how many rows are read at a time under so many points."""
-    numbers_each = points * numbers_per_row(problem.model, problem.data.rows)
+    numbers_each = points * problem.numbers_per_row
     return min(block_size(numbers_each, problem.settings.memory.curvature), problem.data.shape[0])
 
 

@@ -31,7 +31,7 @@ from bgmm_jd.model.covariances import diagonal_matrices, selected_precisions
 from bgmm_jd.variational.approximation import EmptyComponents
 from bgmm_jd.variational.families import Parameters
 
-# Terms below this are dropped: the sum they belong to is at least 1 - f = 0.5.
+# Terms below this are dropped: the sum they belong to is at least 1 - f, 0.5 by default.
 _LEAST_TERM = math.log(1e-6)
 
 

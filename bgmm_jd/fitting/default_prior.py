@@ -11,6 +11,7 @@ from bgmm_jd.data.validation import (
     as_missing_flag,
     as_rows,
     as_weights,
+    check_rows,
 )
 from bgmm_jd.model.covariance_forms import CovarianceForm, check_covariance
 from bgmm_jd.model.priors import weakly_informative_prior
@@ -52,5 +53,6 @@ def default_prior(
     K = as_count(K, "K")
     check_covariance(covariance)
     data = standardize(X, weight, common=covariance == "spherical")
+    check_rows(data.shape[0], K, weight is not None)
     D = X.shape[1]
     return weakly_informative_prior(K, D, covariance, X.dtype, data.standardization)

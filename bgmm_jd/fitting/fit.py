@@ -84,8 +84,8 @@ def fit(
         The largest number of rows that a step of the minibatch loop reads, from 1 to N. "auto"
         reads all rows in every step up to 4,096 rows, and up to 20,000 if N K D is below 262,144.
         Larger data sets are fitted in two phases: a weighted subsample of a few thousand rows, then
-        about fifteen accelerated passes over all rows; the parameters of 12 to 64 further passes
-        are averaged.
+        12 to 22 accelerated passes over all rows on the measured data sets; the parameters of 12 to
+        64 further passes are averaged.
     seed : int
         The same seed, machine and versions give the same result.
     progress : bool, optional
@@ -206,8 +206,9 @@ def _as_settings(settings: Any) -> Settings:
         return Settings()
     if not isinstance(settings, Settings):
         raise TypeError(
-            f"settings must be a bgmm_jd.Settings; got {type(settings).__name__}. Use, for "
-            "example, bgmm_jd.Settings(optimization=OptimizationSettings(restarts=8))."
+            f"settings must be a bgmm_jd.Settings; got {type(settings).__name__}. "
+            "Use, for example, bgmm_jd.Settings("
+            "optimization=bgmm_jd.settings.OptimizationSettings(restarts=8))."
         )
     return settings
 

@@ -131,27 +131,32 @@ def _run_all_starts(
 ) -> list[RunResult]:
     """Run each start in turn; Ctrl-C ends the present one, and the others do not begin."""
     settings = problem.settings.optimization
-    jacobian = problem.data.log_det_jacobian
     runs: list[RunResult] = []
 
     def find_match(params: VariationalParameters) -> RunResult | None:
         return matching_run(problem.model, runs, params, settings, subsample_sd_ratio(problem))
 
     for number in range(plan.restarts):
-
-        def report_progress(progress: RunProgress, number: int = number) -> None:
-            elbo = progress.elbo - jacobian
-            steps = (progress.steps, plan.max_steps)
-            report(Report(*steps, elbo, progress.drift, number + 1, plan.restarts))
-
+        progress = _progress_reporter(problem, plan, report, number + 1, plan.restarts)
         params = start_at(problem, plan.init, number, plan.seed)
         seed = fold_in(stateless_seed(plan.seed), number)
-        runs.append(
-            optimize(problem, params, schedule, seed, plan.max_steps, report_progress, find_match)
-        )
+        runs.append(optimize(problem, params, schedule, seed, plan.max_steps, progress, find_match))
         if runs[-1].status is Status.INTERRUPTED:
             break
     return runs
+
+
+def _progress_reporter(
+    problem: Problem, plan: SearchPlan, report: Reporter, run: int = 1, runs: int = 1
+) -> Callable[[RunProgress], None]:
+    """Return a function that reports the progress of one run, with its elbo in the units of X."""
+    log_det_jacobian = problem.data.log_det_jacobian
+
+    def report_progress(progress: RunProgress) -> None:
+        elbo = progress.elbo - log_det_jacobian
+        report(Report(progress.steps, plan.max_steps, elbo, progress.drift, run, runs))
+
+    return report_progress
 
 
 def _continue_on_all_rows(
@@ -195,15 +200,11 @@ def _continue_on_all_rows(
 
 def _continue(problem: Problem, run: RunResult, plan: SearchPlan, report: Reporter) -> RunResult:
     """Continue a run of a subsample on all rows."""
-    settings, jacobian = problem.settings.full_data, problem.data.log_det_jacobian
-
-    def report_progress(progress: RunProgress) -> None:
-        elbo = progress.elbo - jacobian
-        report(Report(progress.steps, plan.max_steps, elbo, progress.drift, 1, 1))
-
+    settings = problem.settings.full_data
+    progress = _progress_reporter(problem, plan, report)
     limit = max(settings.fewest_passes_limit, plan.max_steps // settings.steps_per_pass)
     seed = stateless_seed(plan.seed, "passes")
-    return optimize_full_data(problem, run.params, seed, report_progress, run.elbos, limit)
+    return optimize_full_data(problem, run.params, seed, progress, run.elbos, limit)
 
 
 def output_order(problem: Problem, params: VariationalParameters, has_init: bool) -> np.ndarray:

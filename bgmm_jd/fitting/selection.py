@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.data.validation import as_count, as_rows, as_seed, as_weights, check_rows
+from bgmm_jd.data.validation import (
+    as_count,
+    as_missing_flag,
+    as_rows,
+    as_seed,
+    as_weights,
+    check_rows,
+)
 from bgmm_jd.fitting.fit import fit
 from bgmm_jd.fitting.progress import reporter
 from bgmm_jd.model.covariance_forms import CovarianceForm, check_covariance
@@ -121,7 +128,7 @@ def select(
     The estimate is a lower bound of the evidence, and the more the components overlap, the lower
     it is; this too favours fewer components.
     """
-    X = as_rows(X, missing=options.get("missing") is not None)
+    X = as_rows(X, missing=as_missing_flag(options.get("missing")))
     weight = as_weights(options.get("sample_weight"), len(X), X.dtype)
     weighted_rows = X if weight is None else X[weight > 0]
     numbers = _as_component_counts(K)

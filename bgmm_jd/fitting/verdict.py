@@ -9,11 +9,10 @@ from bgmm_jd.calibration.psis import KHAT_LIMIT
 from bgmm_jd.fitting.search import SearchResult
 from bgmm_jd.model.prior_summaries import smallest_weight
 from bgmm_jd.optimization.restarts import Restart
-from bgmm_jd.optimization.single_run import RunResult
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.prediction import expected_counts
-from bgmm_jd.settings import AssessmentSettings, Settings
+from bgmm_jd.settings import Settings
 from bgmm_jd.variational.approximation import sample_mean_field
 
 
@@ -22,7 +21,12 @@ def with_verdict(posterior: Posterior, found: SearchResult) -> Posterior:
     converged = posterior.status is Status.CONVERGED
     smallest = smallest_expected_count(posterior) if converged else np.inf
     status = decide_status(
-        posterior.status, found.best, found.restarts, posterior.khat, smallest, posterior.settings
+        posterior.status,
+        found.best.elbo,
+        found.restarts,
+        posterior.khat,
+        smallest,
+        posterior.settings,
     )
     if not status.good:
         warnings.warn(str(status), RuntimeWarning, stacklevel=3)
@@ -49,7 +53,7 @@ def smallest_expected_count(posterior: Posterior) -> float:
 
 def decide_status(
     status: Status,
-    best: RunResult,
+    best_elbo: float,
     restarts: tuple[Restart, ...],
     khat: float,
     smallest_count: float,
@@ -60,18 +64,18 @@ def decide_status(
     Parameters
     ----------
     status : how optimisation and calibration ended.
-    best, restarts : with elbos in the same units.
+    best_elbo, restarts : in the same units.
     khat : NaN where it is not known.
     smallest_count : expected number of rows of the smallest component.
     """
-    limits: AssessmentSettings = settings.assessment
+    limits = settings.assessment
     if any(restart.status is Status.INTERRUPTED for restart in restarts):
         return Status.INTERRUPTED
     if status is not Status.CONVERGED:
         return status
     if khat > KHAT_LIMIT:
         return Status.KHAT_TOO_HIGH
-    if any(_is_rival(r, best, settings.optimization.rival_nats) for r in restarts):
+    if any(_is_rival(r, best_elbo, settings.optimization.rival_nats) for r in restarts):
         return Status.SEVERAL_MODES
     if smallest_count < limits.fewest_rows:
         return Status.COMPONENT_EMPTY
@@ -80,7 +84,7 @@ def decide_status(
     return Status.CONVERGED
 
 
-def _is_rival(restart: Restart, best: RunResult, rival_nats: float) -> bool:
+def _is_rival(restart: Restart, best_elbo: float, rival_nats: float) -> bool:
     """Return whether a restart converged to another solution of similar evidence."""
     is_other = restart.status is Status.CONVERGED and not restart.agrees
-    return is_other and best.elbo - restart.elbo < rival_nats
+    return is_other and best_elbo - restart.elbo < rival_nats

@@ -57,8 +57,8 @@ def mixture_prior(
     data whose columns have a mean near 0 and a standard deviation of about 1 to 3, and are not
     scaled to other data. `fit` without a prior uses `mean_loc=X.mean(axis=0)`,
     `mean_scale=2 * X.std(axis=0)`, `precision_concentration=1`,
-    `precision_rate=0.1 * K ** (-2 / D) * X.var(axis=0)` and `weight_concentration=2`: see
-    `weakly_informative_prior`.
+    `precision_rate=0.1 * K ** (-2 / D) * X.var(axis=0)` and `weight_concentration=2`:
+    `bgmm_jd.default_prior` returns that prior.
 
     Parameters
     ----------

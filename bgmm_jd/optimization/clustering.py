@@ -199,8 +199,9 @@ def _summarise(sample: ClusteringSample, label: np.ndarray, centres: np.ndarray)
     for k in range(K):
         share = member[:, k, None]
         covariance[k] = (share * deviation).T @ deviation / max(count[k], _TINY)
-        # Missing entries contribute zero deviations. Variances are divided by the observed count,
-        # covariances by the cluster size, which keeps the matrix diagonally dominated.
+        # Missing entries contribute zero deviations, so covariances are divided by the size of the
+        # cluster. Variances are divided by the smaller observed count, which only enlarges the
+        # diagonal: the matrix stays positive semi-definite.
         observed = np.maximum((share * sample.observed).sum(axis=0), _TINY)
         np.fill_diagonal(covariance[k], (share * deviation**2).sum(axis=0) / observed)
     return Clusters(count, mean, covariance)
@@ -258,7 +259,7 @@ def _scale_moments(
     precision = np.linalg.inv(covariance)
     lower = np.linalg.cholesky(covariance)
     length = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))[..., None]
-    # var[i, j] of a Wishart matrix with n degrees of freedom, as in `WishartFamily.moments`.
+    # var[i, j] of a Wishart matrix with n + 1 degrees of freedom, as in `WishartFamily.moments`.
     own = np.diagonal(precision, axis1=-2, axis2=-1)
     sd = np.sqrt((precision**2 + own[..., :, None] * own[..., None, :]) / 2.0)
     return {

@@ -41,7 +41,7 @@ class PassPlan(NamedTuple):
 class Pass(NamedTuple):
     """The result of a pass.
 
-    free : unconstrained parameters after a natural-gradient step.
+    unconstrained : parameters after a natural-gradient step.
     elbo : before it, float64.
     """
 
@@ -70,7 +70,7 @@ def rows_for_pass(rows: Rows, plan: PassPlan, covariance: str) -> Rows:
 
 @functools.lru_cache(maxsize=32)
 def pass_program(model: Model, plan: PassPlan) -> Callable[..., Pass]:
-    """Make the compiled pass: (free, rows, standardization, seed) -> `Pass`."""
+    """Make the compiled pass: (unconstrained, rows, standardization, seed) -> `Pass`."""
     draws = 2 * plan.slices
 
     def run(

@@ -5,8 +5,8 @@ there minibatches approach it only as fast as their noise averages out. Here the
 elbo is that of all rows: each slice of them under two draws of its own, which are antithetic, so
 that what is linear in the draws cancels within the slice. With the draws of a slice the same in
 every pass, a natural-gradient step is a smooth map, whose fixed point Anderson acceleration finds
-in some fifteen passes. A few more passes with other draws are averaged, which reduces the noise
-that the draws of a single pass leave in the scales.
+in 12 to 22 passes on the measured data sets. A few more passes with other draws are averaged, which
+reduces the noise that the draws of a single pass leave in the scales.
 """
 
 import functools

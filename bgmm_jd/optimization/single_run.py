@@ -130,7 +130,9 @@ def optimize(
             match = find_match(run.average())
             if match is not None:
                 return run.result(match.status)._replace(elbo=match.elbo, joined=True)
-            if run.has_converged(drift):
+            if run.statistics_are_inaccurate(drift):
+                run.continue_without_statistics()
+            elif run.has_converged(drift):
                 status = Status.CONVERGED
                 break
     except KeyboardInterrupt:
@@ -162,15 +164,19 @@ class _Run:
         """
         settings = self._problem.settings.optimization
         tolerance = settings.step_rounding / settings.rounding_margin
-        use = self.schedule.batches.count == 1 and surrogate_statistics_are_accurate(
-            self._problem, self._start, tolerance
+        self._use_statistics(
+            self.schedule.batches.count == 1
+            and surrogate_statistics_are_accurate(self._problem, self._start, tolerance)
         )
+
+    def _use_statistics(self, use: bool) -> None:
         self.schedule = self.schedule._replace(use_statistics=use)
+        self._program = svi.program(self._problem.model, self.schedule)
 
     def take_block(self, first: int) -> bool:
         """Take one block of steps; return False and keep nothing if it is not finite."""
         size = step_size(self._problem, self.schedule, len(self.blocks))
-        block = svi.program(self._problem.model, self.schedule).run(
+        block = self._program.run(
             self._problem.rows,
             self._problem.prior_standardization,
             self.params,
@@ -188,26 +194,31 @@ class _Run:
 
     def restart_without_statistics(self) -> None:
         """Begin again with differences before squares, which keep their digits."""
-        self.schedule = self.schedule._replace(use_statistics=False)
+        self._use_statistics(False)
         self.params, self.blocks, self._opt_state = self._start, [], ()
 
     def has_converged(self, drift: float) -> bool:
-        """Return whether the run has converged with an accurate likelihood.
+        """Return whether the halves of the run's second half agree."""
+        return drift < _tolerance(self._problem)
 
-        Where components have become too narrow for sufficient statistics, the run goes on from
-        here without them. That is checked from time to time too: a run that has lost its digits may
+    def statistics_are_inaccurate(self, drift: float) -> bool:
+        """Return whether components have become too narrow for sufficient statistics.
+
+        It is checked at convergence, and from time to time: a run that has lost its digits may
         never converge.
         """
-        converged = drift < _tolerance(self._problem)
         settings = self._problem.settings.optimization
-        check = converged or len(self.blocks) % settings.rounding_check_blocks == 0
-        if not (self.schedule.use_statistics and check):
-            return converged
-        if surrogate_statistics_are_accurate(self._problem, self.params, settings.step_rounding):
-            return converged
-        self.schedule = self.schedule._replace(use_statistics=False)
+        is_time = len(self.blocks) % settings.rounding_check_blocks == 0
+        if not (self.schedule.use_statistics and (is_time or self.has_converged(drift))):
+            return False
+        return not surrogate_statistics_are_accurate(
+            self._problem, self.params, settings.step_rounding
+        )
+
+    def continue_without_statistics(self) -> None:
+        """Go on from here with differences before squares; earlier blocks do not count."""
+        self._use_statistics(False)
         self.blocks = self.blocks[-1:]
-        return False
 
     def average(self) -> VariationalParameters:
         """Return the parameters at the mean of the run's second half."""

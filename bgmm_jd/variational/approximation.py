@@ -63,22 +63,17 @@ class Problem:
 
     @property
     def numbers_per_row(self) -> int:
-        """Return the entries that a row adds to the largest array of one draw's likelihood."""
-        return numbers_per_row(self.model, self.data.rows)
+        """Return the entries that a row adds to the largest array of one draw's likelihood.
+
+        K D, but K D^2 where missing entries of a row need a covariance matrix of their own.
+        """
+        D = self.data.shape[1]
+        by_pattern = self.data.rows.missing is not None and self.model.has_covariance_matrices
+        return self.model.K * (D * D if by_pattern else D)
 
     def on(self, data: Data) -> "Problem":
         """Return the same problem for other rows in the same units, such as a subsample."""
         return replace(self, data=data)
-
-
-def numbers_per_row(model: Model, rows: Rows) -> int:
-    """Return how many entries a row adds to the largest array of one draw's likelihood.
-
-    K D, but K D^2 where missing entries of a row need a covariance matrix of their own.
-    """
-    D = rows.values.shape[1]
-    by_pattern = rows.missing is not None and model.has_covariance_matrices
-    return model.K * (D * D if by_pattern else D)
 
 
 class Draws(NamedTuple):
@@ -110,7 +105,7 @@ class EmptyComponents(NamedTuple):
     informed : the places of all other coordinates, which the rows inform.
     beta [K - 1, 2] : parameters (a, b) of each break under the mean field.
     rows [M, D], probability [M] : rows onto which an empty component may be moved in a proposal,
-        see `relocation`. None if the mean field of the means is not normal.
+        see `relocation`. Empty if the mean field of the means is not normal.
     """
 
     components: np.ndarray
@@ -120,6 +115,11 @@ class EmptyComponents(NamedTuple):
     beta: np.ndarray
     rows: np.ndarray
     probability: np.ndarray
+
+
+def informed_coordinates(empty: EmptyComponents | None) -> slice | np.ndarray:
+    """Return the places, in a point [P], of the coordinates that the rows inform."""
+    return slice(None) if empty is None else empty.informed
 
 
 class Calibration(NamedTuple):
@@ -140,7 +140,7 @@ class Calibration(NamedTuple):
     @property
     def informed(self) -> slice | np.ndarray:
         """Return the places of the coordinates of `normal` in a point [P]."""
-        return slice(None) if self.empty is None else self.empty.informed
+        return informed_coordinates(self.empty)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -167,7 +167,10 @@ class Approximation:
 def draw_mean_field(problem: Problem, params: VariationalParameters, n: int, seed: int) -> Draws:
     """Draw from the mean-field surrogate."""
     theta, log_q = sample_mean_field(problem, params, n, seed)
-    return Draws(theta, flatten(problem.standardized_model, theta).numpy(), log_q)
+    # `tf.identity` defeats TFP's bijector cache, which in eager mode would return the points that
+    # the draws were made of instead of inverting the draws themselves.
+    draws_themselves = tf.nest.map_structure(tf.identity, theta)
+    return Draws(theta, flatten(problem.standardized_model, draws_themselves).numpy(), log_q)
 
 
 def sample_mean_field(

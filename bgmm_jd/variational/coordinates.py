@@ -50,7 +50,8 @@ def coordinate_map(site: Site) -> tfb.Bijector:
 
 def coordinate_shape(site: Site) -> tuple[int, ...]:
     """Return the shape that the coordinates of one draw of the variable have."""
-    return tuple(coordinate_map(site).inverse_event_shape(site.shape))
+    bijector = site.family.coordinates() if site.bijector is None else site.bijector
+    return tuple(bijector.inverse_event_shape(site.shape))
 
 
 def flatten(model: StandardizedModel, theta: Mapping[str, tf.Tensor]) -> tf.Tensor:

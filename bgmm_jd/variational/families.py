@@ -158,7 +158,7 @@ class GammaFamily(Family):
         return {"concentration": (mean / sd) ** 2, "mean": mean}
 
     def moments(self, p: Parameters) -> tuple[Any, Any]:
-        """Return sd = mean / sqrt(concentration)."""
+        """Return the mean, and the sd mean / sqrt(concentration)."""
         return p["mean"], p["mean"] / p["concentration"] ** 0.5
 
     def unstandardize(self, p: Parameters, to_data_units: AffineMap) -> Parameters:
@@ -201,7 +201,7 @@ class DirichletFamily(Family):
         return {"concentration": mean * tf.maximum(total, 1.0)}
 
     def moments(self, p: Parameters) -> tuple[Any, Any]:
-        """Return var[k] = mean[k] (1 - mean[k]) / (total + 1) as a standard deviation."""
+        """Return the mean and the sd, with var[k] = mean[k] (1 - mean[k]) / (total + 1)."""
         total = p["concentration"].sum(axis=-1, keepdims=True)
         mean = p["concentration"] / total
         return mean, (mean * (1.0 - mean) / (total + 1.0)) ** 0.5
@@ -300,7 +300,7 @@ class WishartFamily(Family):
         }
 
     def moments(self, p: Parameters) -> tuple[Any, Any]:
-        """Return the square root of var[i, j] = (mean[i, j]^2 + mean[i, i] mean[j, j]) / df."""
+        """Return mean and sd, with var[i, j] = (mean[i, j]^2 + mean[i, i] mean[j, j]) / df."""
         mean = p["mean_tril"] @ p["mean_tril"].swapaxes(-1, -2)
         diagonal = np.diagonal(mean, axis1=-2, axis2=-1)
         square = mean**2 + diagonal[..., :, np.newaxis] * diagonal[..., np.newaxis, :]
@@ -312,7 +312,7 @@ class WishartFamily(Family):
         return {**p, "mean_tril": diagonal[:, tf.newaxis] * p["mean_tril"]}
 
     def natural_gradient(self, p: Parameters, gradient: Parameters) -> Parameters:
-        """Call `wishart.wishart_natural_gradient`."""
+        """Use the Fisher information of a Wishart: see `wishart_natural_gradient`."""
         excess, tril = wishart.wishart_natural_gradient(
             self._degrees(p), p["mean_tril"], gradient["excess"], gradient["mean_tril"]
         )

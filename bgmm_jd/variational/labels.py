@@ -121,7 +121,7 @@ def prior_distinguishes_components(model: Model) -> bool:
 
 
 def order_preferred_by_prior(model: StandardizedModel, theta: Theta) -> np.ndarray:
-    """Return labels [K] in the order with the highest prior density that swaps lead to.
+    """Return labels [K] in the order with the highest prior density that greedy swaps find.
 
     A greedy search: repeatedly apply the swap of two components that increases the prior density
     most, beginning with the present order.

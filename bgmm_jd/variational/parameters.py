@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow_probability import bijectors as tfb
 
-from bgmm_jd.variational.coordinates import bijector_to_standardized
+from bgmm_jd.variational.coordinates import bijector_to_standardized, coordinate_shape
 from bgmm_jd.variational.families import Parameters
 from bgmm_jd.variational.structure import Site, StandardizedModel
 
@@ -90,7 +90,7 @@ def trainable_variables(sites: tuple[Site, ...], dtype: Any) -> VariationalParam
 def _parameter_shapes(site: Site) -> Mapping[str, tuple[int, ...]]:
     if site.bijector is None:
         return site.family.parameter_shapes(site.shape)
-    return site.family.parameter_shapes(tuple(site.bijector.inverse_event_shape(site.shape)))
+    return site.family.parameter_shapes(coordinate_shape(site))
 
 
 def to_unconstrained(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.backend.random import offset_seed
@@ -214,9 +215,7 @@ def _with_fixed_value(site: Site, parameters: Parameters) -> Parameters:
     return {"value": standardize_value(site.transformation, value, standardization)}
 
 
-def _transformed(
-    member: tfd.Distribution, bijector: tfd.Distribution, site: Site
-) -> tfd.Distribution:
+def _transformed(member: tfd.Distribution, bijector: tfb.Bijector, site: Site) -> tfd.Distribution:
     base = tfd.Independent(member, reinterpreted_batch_ndims=len(member.batch_shape))
     return tfd.TransformedDistribution(base, bijector, name=site.name)
 
