@@ -124,7 +124,7 @@ def test_extreme_words_give_finite_draws(dtype):
     assert np.all(x >= 0)
 
 
-def test_other_dtypes_are_refused():
+def test_random_numbers_of_other_dtypes_are_refused():
     with pytest.raises(TypeError, match="float32 or float64; got float16"):
         random.normal([2], SEED, tf.float16)
 

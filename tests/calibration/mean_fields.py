@@ -2,13 +2,13 @@
 
 import numpy as np
 import tensorflow as tf
+from builders import identity_tensors
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
 from bgmm_jd.calibration.empty_components import find_empty_components
 from bgmm_jd.data.standardize import standardize
-from bgmm_jd.data.units import as_standardization_tensors, identity_standardization
 from bgmm_jd.settings import Settings
 from bgmm_jd.variational.approximation import Approximation, Problem, draw_mean_field
 from bgmm_jd.variational.parameters import parameters_from_moments
@@ -56,9 +56,7 @@ def mean_field_for(prior, X, moments, covariance="diag"):
     data = standardize(X)
     problem = Problem(
         model=model_of(prior, covariance),
-        prior_standardization=as_standardization_tensors(
-            identity_standardization(X.shape[1]), X.dtype
-        ),
+        prior_standardization=identity_tensors(X.shape[1], X.dtype),
         data=data,
         execution="graph",
         settings=Settings(),

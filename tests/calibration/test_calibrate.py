@@ -96,16 +96,18 @@ def test_mean_field_is_kept_where_parameters_are_too_many(averaged):
 
 @pytest.mark.slow
 def test_curvature_of_a_subsample_is_close_to_that_of_all_rows(averaged):
-    """Half of the rows: twice their information, good to some 1 / sqrt(500) = 4.5 %.
+    """Half of the rows, with twice their information.
 
-    Five times that, and the sds have half of it.
+    The information of labelled rows would be good to 1 / sqrt(500) = 4.5 %, and the sds to half of
+    that. Labels are summed out of overlapping components, which amplifies the error: ten such
+    standard errors of a log sd are allowed.
     """
     all_rows = recalibrated(averaged, most_averaged_parameters=1)
     half = recalibrated(averaged, most_averaged_parameters=1, curvature_rows=500)
     normals = [fit.approximation.calibration.normal for fit in (all_rows, half)]
     widths = [np.sqrt(np.diag(n.factor @ n.factor.T)) for n in normals]
-    assert np.abs(np.log(widths[0] / widths[1])).max() < 5 * 500**-0.5
-    assert np.abs(widths[0] - widths[1]).max() > 0.0
+    assert np.abs(np.log(widths[0] / widths[1])).max() < 10 * 0.5 * 500**-0.5
+    assert np.abs(np.log(widths[0] / widths[1])).max() > 1e-3  # other rows were read
 
 
 def test_gradient_by_informed_coordinates_is_part_of_that_by_all():

@@ -110,11 +110,6 @@ def test_fewer_proposals_are_weighted_where_three_each_are_not_affordable(two_cl
     assert len(np.unique(drawn[:, 0])) < 1_000  # as weights repeat some
 
 
-@pytest.mark.parametrize("n", [1, 2, 7])
-def test_sample_returns_as_many_draws_as_requested_if_few(two_clusters_posterior, n):
-    assert len(two_clusters_posterior.sample(n)["weights"]) == n
-
-
 def test_khat_is_known_where_the_elbo_took_few_draws(calibrated):
     """As many more are drawn as the estimate needs."""
     few = draw_mean_field(calibrated.problem, calibrated.params, 32, seed=0)

@@ -178,7 +178,7 @@ def test_weights_of_one_are_no_weights(given):
 
 
 @pytest.mark.parametrize("given", [[0, 2, 1], np.array([0, 2, 1], ">i4"), np.float32([0, 2, 1])])
-def test_weights_become_float64(given):
+def test_row_weights_of_other_types_become_float64(given):
     found = validation.as_weights(given, 3, np.dtype("float64"))
     assert found.dtype == np.float64
     np.testing.assert_array_equal(found, [0.0, 2.0, 1.0])

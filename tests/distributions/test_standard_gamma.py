@@ -5,6 +5,7 @@ from decimal import Decimal, localcontext
 import numpy as np
 import pytest
 import tensorflow as tf
+from known_trigamma import TRIGAMMA_TRUNCATION, trigamma_excess_by_integral
 from numerical_checks import (
     DTYPES,
     ROUNDINGS,
@@ -15,9 +16,11 @@ from numerical_checks import (
     quantile_elasticity,
     tiny,
 )
-from scipy import integrate, stats
+from scipy import integrate, special, stats
 
 from bgmm_jd.distributions import standard_gamma
+
+FLOAT64_EPS = np.finfo(np.float64).eps
 
 
 @pytest.mark.parametrize("concentration", [10.0, 12.0, 1e3])
@@ -147,3 +150,43 @@ def test_log_density_at_mean_is_that_of_scipy(dtype):
     found = standard_gamma.log_density_at_mean(tf.constant(a, dtype))
     # Two terms below 5 each, and the remainder, whose eight terms are near 1.
     np.testing.assert_allclose(found, stats.gamma(a).logpdf(a), atol=3 * ROUNDINGS * eps(dtype))
+
+
+ARGUMENTS = [1e-4, 0.05, 0.7, 1.0, 2.5, 7.0, 7.999, 8.0, 8.001, 9.0, 30.0, 1e3, 1e6, 1e8]
+
+
+def test_reference_for_the_trigamma_excess_agrees_with_scipy():
+    for a in ARGUMENTS[:-2]:
+        # a^2 trigamma(a) - a is at least 1/2, and scipy's is off by some eps of a + 1.
+        expected = a**2 * special.polygamma(1, a) - a
+        np.testing.assert_allclose(
+            trigamma_excess_by_integral(a), expected, rtol=1e-10 + 10 * FLOAT64_EPS * a
+        )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("a", ARGUMENTS)
+def test_trigamma_excess_agrees_with_the_integral(a, dtype):
+    a = dtype(a)
+    # Below 8, a difference of terms of up to 9 with some 10 roundings leaves 1/2 or more.
+    tolerance = 100 * np.finfo(dtype).eps + 2 * TRIGAMMA_TRUNCATION
+    found = standard_gamma.trigamma_excess(tf.constant([a]))
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, [trigamma_excess_by_integral(float(a))], rtol=tolerance)
+
+
+@pytest.mark.parametrize("a", [0.3, 5.0, 7.99, 8.01, 100.0])
+def test_trigamma_excess_and_its_gradient_agree_with_scipy_under_xla(a):
+    @tf.function(jit_compile=True)
+    def value_and_slope(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = standard_gamma.trigamma_excess(x)
+        return value, tape.gradient(value, x)
+
+    value, slope = value_and_slope(tf.constant(a, tf.float64))
+    np.testing.assert_allclose(
+        value, trigamma_excess_by_integral(a), rtol=2 * TRIGAMMA_TRUNCATION + 100 * FLOAT64_EPS
+    )
+    expected = 2 * a * special.polygamma(1, a) + a**2 * special.polygamma(2, a) - 1
+    np.testing.assert_allclose(slope, expected, atol=100 * FLOAT64_EPS * (a + 1))

@@ -367,7 +367,7 @@ def log_remaining_sticks(pairs, n):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_draws_and_gradients_agree_in_every_mode(dtype):
+def test_stick_breaking_draws_and_gradients_agree_in_every_mode(dtype):
     def draw(pairs):
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(pairs)
@@ -394,7 +394,7 @@ def test_densities_agree_in_every_mode():
         np.testing.assert_allclose(other, eager, atol=1e-11)
 
 
-def test_graph_has_no_loops():
+def test_stick_breaking_graph_has_no_loops():
     @tf.function
     def draw(pairs):
         with tf.GradientTape() as tape:
@@ -618,7 +618,7 @@ def test_seed_determines_draws_unless_it_is_none(seed):
     assert not np.any(np.isclose(others[:, 0, 0], again[:, 0]))
 
 
-def test_deferred_parameters_receive_gradients():
+def test_deferred_parameters_of_stick_breaking_receive_gradients():
     concentration = tfp.util.TransformedVariable(MIXED, tfp.bijectors.Exp())
     distribution = StickBreaking(concentration)
     assert len(distribution.trainable_variables) == 1

@@ -166,7 +166,7 @@ def test_product_with_transpose_raises_the_diagonal_of_singular_matrices_only(dt
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_draws_and_gradients_agree_in_every_mode(dtype):
+def test_wishart_draws_and_gradients_agree_in_every_mode(dtype):
     C = mean_tril(3, (5,))
     scale = np.sqrt(np.sum(C**2, axis=-1))  # square roots of the M_ii
 
@@ -189,7 +189,7 @@ def test_draws_and_gradients_agree_in_every_mode(dtype):
         assert np.all(np.abs(by_df - other_by_df) <= tolerance * size / (df - 2))
 
 
-def test_graph_has_no_loops():
+def test_wishart_graph_has_no_loops():
     @tf.function
     def draw(df, C):
         with tf.GradientTape() as tape:
@@ -679,7 +679,7 @@ def test_integer_seed_determines_draws():
     assert not np.array_equal(distribution.sample(3, seed=9), distribution.sample(3, seed=10))
 
 
-def test_deferred_parameters_receive_gradients():
+def test_deferred_parameters_of_a_wishart_receive_gradients():
     df = tfp.util.TransformedVariable(
         [4.0, 500.0], tfp.bijectors.Chain([tfp.bijectors.Shift(1.0), tfp.bijectors.Exp()])
     )

@@ -1,10 +1,13 @@
-"""The elbo and the k-hat of a fitted surrogate, with and without calibration."""
+"""The elbo, the k-hat and the status of a fitted surrogate, with and without calibration."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from small_problems import two_groups
 
+import bgmm_jd
+from bgmm_jd.fitting import assess as assess_module
 from bgmm_jd.fitting.assess import assess, elbo_of_surrogate
 from bgmm_jd.fitting.search import SearchPlan
 from bgmm_jd.optimization.single_run import RunResult
@@ -58,13 +61,25 @@ def test_elbo_estimates_by_draws_and_by_passes_agree(surrogate):
     assert abs(elbo - by_passes) < 5 * np.hypot(error, other_error)
 
 
-def test_repr_of_a_posterior_states_its_assessment(two_clusters_posterior):
-    text = repr(two_clusters_posterior)
-    for part in (
-        "2 components",
-        "40 rows x 2 features",
-        "k-hat",
-        "4 of 4 starts agree",
-        "converged",
-    ):
-        assert part in text
+@pytest.mark.parametrize("function", ["elbo_of_surrogate", "calibrate_approximation"])
+def test_interrupt_after_the_last_step_keeps_the_converged_parameters(monkeypatch, function):
+    """What is not known is NaN."""
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(assess_module, function, interrupted)
+    with pytest.warns(RuntimeWarning, match="interrupted"):
+        posterior = bgmm_jd.fit(two_groups(64), 2)
+    assert posterior.status is bgmm_jd.Status.INTERRUPTED
+    assert np.isnan(posterior.khat)
+    assert np.isnan(posterior.elbo_se) == (function == "elbo_of_surrogate")
+    assert posterior.elbo == pytest.approx(posterior.elbo_trace[-20:].mean(), abs=1.0)
+    assert np.isfinite(posterior.sample(10)["means"]).all()
+
+
+def test_elbo_that_is_not_finite_is_a_divergence(monkeypatch):
+    monkeypatch.setattr(assess_module, "elbo_of_surrogate", lambda *arguments: (np.nan, np.nan))
+    with pytest.warns(RuntimeWarning, match="diverged"):
+        posterior = bgmm_jd.fit(two_groups(64), 2)
+    assert posterior.status is bgmm_jd.Status.DIVERGED

@@ -76,7 +76,7 @@ def with_value(value, row, column):
         "square out of range",
     ],
 )
-def test_bad_rows_are_refused(X, error, message):
+def test_bad_rows_for_fit_are_refused(X, error, message):
     with pytest.raises(error, match=message):
         bgmm_jd.fit(X, K)
 
@@ -90,7 +90,7 @@ def test_bad_rows_are_refused(X, error, message):
     ],
     ids=["inf", "a column of nan"],
 )
-def test_bad_rows_are_refused_where_nan_means_missing(X, message):
+def test_bad_rows_for_fit_are_refused_where_nan_means_missing(X, message):
     with pytest.raises(ValueError, match=message):
         bgmm_jd.fit(X, K, missing="marginalize")
 
@@ -169,7 +169,7 @@ def prior(**sizes):
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
 )
-def test_bad_arguments_are_refused(arguments, error, message):
+def test_bad_arguments_of_fit_are_refused(arguments, error, message):
     with pytest.raises(error, match=message):
         bgmm_jd.fit(GOOD, **{"K": K, **arguments})
 
@@ -338,7 +338,7 @@ def test_form_of_the_rows_does_not_change_the_posterior(two_clusters, two_cluste
 QUICK = {"execution": "graph", "restarts": 1, "max_steps": 60}
 
 
-def test_one_feature_is_fitted(two_clusters):
+def test_rows_of_one_feature_are_fitted(two_clusters):
     X = two_clusters[:, :1]
     assert_sound(fit(X, execution="graph", restarts=1), X, K)
 

@@ -1,10 +1,11 @@
-"""Problems, starts, and the search for the best of several starts."""
+"""Problems, and the search for the best of several starts."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from builders import problem_for, started
+from builders import RIGHT_FIRST, means_in_data_units, problem_for
+from small_problems import two_large_clusters
 
 import bgmm_jd
 from bgmm_jd.fitting.progress import Report
@@ -12,10 +13,10 @@ from bgmm_jd.fitting.search import (
     SearchPlan,
     find_optimum,
     output_order,
-    start_at,
     subsample_size,
     with_data_unit_elbos,
 )
+from bgmm_jd.optimization.initialization import start_at
 from bgmm_jd.optimization.restarts import component_means
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.settings import OptimizationSettings, Settings
@@ -23,19 +24,6 @@ from bgmm_jd.settings import OptimizationSettings, Settings
 PLAN = SearchPlan(
     batch_size=40, restarts=1, init=None, max_steps=20_000, optimizer="natural", seed=0
 )
-# Rows at -4 and 4 in the first feature, as `two_clusters` has them; the first is on the right.
-RIGHT_FIRST = np.array([[4.0, 0.0], [-4.0, 0.0]])
-
-
-def standardized_means(approximation):
-    """Return the means that a start has: [K, D]."""
-    sites = approximation.problem.model.sites
-    return np.asarray(component_means(sites, approximation.params)[0])
-
-
-def in_data_units(problem, means):
-    standardization = problem.data.standardization
-    return standardization.shift + standardization.scale * means
 
 
 # --- The problem ---------------------------------------------------------------------------------
@@ -55,76 +43,6 @@ def test_own_prior_is_in_the_units_of_the_rows(two_clusters):
     assert problem.model.prior is prior
     for own, other in zip(problem.prior_standardization, problem.data.standardization, strict=True):
         np.testing.assert_array_equal(own, other.astype(own.dtype.as_numpy_dtype))
-
-
-# --- Starts --------------------------------------------------------------------------------------
-
-
-def test_start_has_the_means_of_the_clusters(two_clusters):
-    """In ascending order of the first feature; within 0.5, as 20 rows are of sd 1."""
-    problem = problem_for(two_clusters, 2)
-    found = in_data_units(problem, standardized_means(started(problem)))
-    np.testing.assert_allclose(found, [[-4.0, 0.0], [4.0, 0.0]], atol=0.5)
-
-
-def test_start_from_given_means_keeps_their_order(two_clusters):
-    problem = problem_for(two_clusters, 2)
-    found = in_data_units(problem, standardized_means(started(problem, RIGHT_FIRST)))
-    np.testing.assert_allclose(found, RIGHT_FIRST, atol=0.5)
-
-
-def test_starts_are_equal_for_equal_seeds_and_numbers_only():
-    """Rows without clusters, so that each seeding of k-means++ finds other ones."""
-    problem = problem_for(np.random.default_rng(0).normal(size=(200, 2)), 5)
-    first = standardized_means(started(problem, start=1, seed=3))
-    np.testing.assert_array_equal(first, standardized_means(started(problem, start=1, seed=3)))
-    for start, seed in ((2, 3), (1, 4)):
-        other = standardized_means(started(problem, start=start, seed=seed))
-        assert np.abs(other - first).max() > 0.05
-
-
-def test_first_start_is_the_tightest_of_several_clusterings():
-    """Rows without clusters, of which k-means++ finds another clustering for each seed."""
-    X = np.random.default_rng(0).normal(size=(200, 2))
-    one, many = (
-        problem_for(
-            X,
-            6,
-            settings=Settings(optimization=OptimizationSettings(first_start_seedings=seedings)),
-        )
-        for seedings in (1, 16)
-    )
-
-    def spread(problem, seed):
-        means = standardized_means(started(problem, seed=seed))
-        rows = problem.data.rows.values
-        return ((rows[:, np.newaxis] - means) ** 2).sum(axis=-1).min(axis=1).sum()
-
-    of_one, of_many = ([spread(problem, seed) for seed in range(8)] for problem in (one, many))
-    assert max(of_many) < np.mean(of_one)
-
-
-@pytest.mark.parametrize(("extra", "occupied"), [(0, 2), (1, 3)])
-def test_start_under_stick_breaking_occupies_the_clusters_that_bic_selects(
-    two_clusters, extra, occupied
-):
-    """And as many more as the settings say; the first break starts at the largest cluster."""
-    settings = Settings(optimization=OptimizationSettings(extra_clusters=(extra,)))
-    prior = bgmm_jd.stick_breaking_prior(5, 2, dtype="float64")
-    problem = problem_for(two_clusters, 5, prior=prior, settings=settings)
-    rest, weights = 1.0, []
-    for a, b in np.asarray(started(problem).params["weights"]["concentration"]):
-        weights.append(rest * a / (a + b))
-        rest *= b / (a + b)
-    assert np.sum(np.array([*weights, rest]) > 0.05) == occupied
-
-
-def test_start_has_the_labels_that_the_prior_prefers(two_clusters):
-    """Its first component is expected on the right."""
-    prior = bgmm_jd.mixture_prior(2, 2, mean_loc=RIGHT_FIRST, dtype="float64")
-    problem = problem_for(two_clusters, 2, prior=prior)
-    found = in_data_units(problem, standardized_means(started(problem)))
-    np.testing.assert_allclose(found, RIGHT_FIRST, atol=0.5)
 
 
 # --- The search ----------------------------------------------------------------------------------
@@ -148,8 +66,7 @@ def test_search_reports_every_start_and_keeps_the_best(two_clusters):
 
 def test_search_without_a_batch_size_reads_a_subsample_and_then_all_rows():
     """400 rows in clusters 8 sds apart, of which the first phase reads 100."""
-    rng = np.random.default_rng(1)
-    X = np.repeat([[-4.0, 0.0], [4.0, 0.0]], 200, axis=0) + rng.standard_normal((400, 2))
+    X = two_large_clusters()
     small = OptimizationSettings(subsample_rows=100, subsample_rows_per_component=10)
     problem = problem_for(X, 2, execution="graph", settings=Settings(optimization=small))
     found = find_optimum(problem, replace(PLAN, batch_size=None, restarts=2), lambda report: None)
@@ -158,7 +75,7 @@ def test_search_without_a_batch_size_reads_a_subsample_and_then_all_rows():
     means, _ = component_means(problem.model.sites, found.best.params)
     expected = [X[:200].mean(axis=0), X[200:].mean(axis=0)]
     # An sd of a posterior mean is 1 / sqrt(200) = 0.07; the prior moves a mean by less than that.
-    np.testing.assert_allclose(in_data_units(problem, means), expected, atol=0.07)
+    np.testing.assert_allclose(means_in_data_units(problem, means), expected, atol=0.07)
 
 
 def test_search_ends_at_an_interrupted_start(two_clusters):

@@ -48,4 +48,4 @@ def test_select_finds_the_number_of_components(form):
 def test_select_finds_the_simplest_form_that_fits(form):
     """A form with more parameters has a lower evidence, because it spreads its prior over them."""
     found = bgmm_jd.select(rows_of(form), 4, FORMS, **SETTINGS)
-    assert (found.best.K, found.best.covariance) == (4, form)
+    assert found.best.covariance == form

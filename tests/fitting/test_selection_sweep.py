@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from changed_posteriors import with_data
+from builders import with_data
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
@@ -133,7 +133,9 @@ def fake_fit(selection, monkeypatch):
         ({"seed": "a"}, TypeError, "seed must be an integer"),
     ],
 )
-def test_bad_arguments_are_errors_before_the_first_fit(rows, fake_fit, arguments, error, message):
+def test_bad_arguments_of_select_are_refused_before_the_first_fit(
+    rows, fake_fit, arguments, error, message
+):
     fits = fake_fit()
     with pytest.raises(error, match=message):
         select(**{"X": rows, "K": (1, 2)} | arguments)
@@ -235,7 +237,7 @@ def test_progress_names_each_fit(rows, fake_fit, capsys):
     assert not capsys.readouterr().err
 
 
-def test_defaults_and_keyword_only_options():
+def test_select_has_its_defaults_and_keyword_only_options():
     parameters = inspect.signature(select).parameters
     assert parameters["K"].default == range(1, 9)
     assert parameters["covariance"].default == ("diag",)

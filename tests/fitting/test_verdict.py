@@ -7,7 +7,6 @@ import bgmm_jd
 from bgmm_jd.fitting.verdict import decide_status
 from bgmm_jd.model.prior_summaries import smallest_weight
 from bgmm_jd.optimization.restarts import Restart
-from bgmm_jd.optimization.single_run import RunResult
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.posterior import draw_standardized
 from bgmm_jd.posterior.prediction import expected_counts
@@ -22,10 +21,9 @@ RIVAL = (False, -101.0, GOOD)
 
 
 def decided(khat=0.1, smallest_count=50.0, status=GOOD, restarts=(BEST,) * 4):
-    best = RunResult({}, np.zeros(20), -100.0, status)
     order = np.arange(2)
     ends = tuple(Restart({}, order, elbo, 160, end, agrees) for agrees, elbo, end in restarts)
-    return decide_status(status, best, ends, khat, smallest_count, Settings())
+    return decide_status(status, -100.0, ends, khat, smallest_count, Settings())
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tensorflow as tf
-from builders import problem_for, started, with_settings
+from builders import identity_tensors, problem_for, started, with_settings
 from known_covariances import D, K, drawn, every_form, tensors
 from known_missing import PATTERNS, log_joint_label_of_observed, two_clusters_with_gaps
 from scipy import special
 
 import bgmm_jd
-from bgmm_jd.data import units
 from bgmm_jd.data.rows import as_row_tensors
 from bgmm_jd.data.standardize import as_standardized_rows, standardize
 from bgmm_jd.model import likelihood, priors
@@ -34,7 +33,7 @@ EMPTY = np.full((1, D), np.nan)
 @every_form
 def test_row_without_any_entry_adds_nothing_to_the_log_joint_density(form):
     X = two_clusters_with_gaps()
-    identity = units.as_standardization_tensors(units.identity_standardization(D), tf.float64)
+    identity = identity_tensors(D, tf.float64)
     model = model_of(priors.weakly_informative_prior(K, D, form, "float64"), form).standardized(
         identity
     )

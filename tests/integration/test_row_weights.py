@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pytest
 import tensorflow as tf
-from builders import problem_for, started
+from builders import identity_tensors, problem_for, started, two_groups_of_unlike_scale
 from scipy import special, stats
 
 import bgmm_jd
@@ -33,15 +33,7 @@ K, D = 2, 2
 every_form = pytest.mark.parametrize("form", FORMS)
 
 
-def two_groups(N=90, seed=3):
-    """Make two clusters far from zero, with columns of unlike scale."""
-    rng = np.random.default_rng(seed)
-    rows = rng.standard_normal((N, D)) @ [[1.0, 0.5], [0.0, 0.8]]
-    rows += np.where(rng.random((N, 1)) < 0.4, [6.0, 2.0], [-3.0, 0.0])
-    return np.array([50.0, -0.2]) + np.array([10.0, 0.03]) * rows
-
-
-X = two_groups()
+X = two_groups_of_unlike_scale()
 TIMES = np.random.default_rng(4).integers(0, 4, len(X)).astype(np.float64)
 REPEATED = np.repeat(X, TIMES.astype(int), axis=0)
 UNEVEN = np.random.default_rng(5).gamma(1.0, size=len(X)) * (TIMES > 0)
@@ -86,7 +78,7 @@ def test_integer_weights_give_the_units_prior_and_density_of_repeated_rows(form)
         )
         for site in model.sites
     }
-    identity = units.as_standardization_tensors(units.identity_standardization(D), tf.float64)
+    identity = identity_tensors(D, tf.float64)
     prior_densities, joint_densities = [], []
     for data in (found, expected):
         prior = priors.weakly_informative_prior(K, D, form, "float64", data.standardization)
@@ -220,7 +212,7 @@ def test_log_joint_density_raises_each_row_to_the_power_of_its_weight(form, dtyp
     """log joint = log prior + sum_n w[n] log p(x_n)."""
     eps = np.finfo(dtype.as_numpy_dtype).eps
     data = standardized(X.astype(dtype.as_numpy_dtype), UNEVEN, form)
-    identity = units.as_standardization_tensors(units.identity_standardization(D), dtype)
+    identity = identity_tensors(D, dtype)
     prior = priors.weakly_informative_prior(K, D, form, dtype.as_numpy_dtype)
     model = model_of(prior, form).standardized(identity)
     theta = {name: tf.cast(v, dtype) for name, v in random_theta(form).items()}

@@ -46,6 +46,7 @@ def test_prior_has_the_variables_shapes_and_dtype_of_its_arguments(dtype, form, 
     assert [v.dtype for v in draws] == [dtype] * 3
     assert [v.shape for v in draws] == [(5, K), (5, K, D), (5, *shape)]
     assert found.log_prob(draws).shape == [5]
+    assert found.log_prob(draws).dtype == dtype
     assert prior_checks.prior_covariance_form(found, K, D) == form
     assert prior_checks.prior_covariance_form(found, K, D, form) == form
 
@@ -220,7 +221,7 @@ def test_equal_arguments_of_other_types_give_the_same_object_and_unequal_ones_an
 
 
 @every_maker
-def test_options_are_keyword_only(maker):
+def test_options_of_prior_makers_are_keyword_only(maker):
     first, second, *options = inspect.signature(MAKERS[maker]).parameters.values()
     assert {first.kind, second.kind} == {inspect.Parameter.POSITIONAL_OR_KEYWORD}
     assert {option.kind for option in options} == {inspect.Parameter.KEYWORD_ONLY}

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from builders import two_groups_of_unlike_scale
+from emptying_priors import K_MAX, SIZES, D, four_clusters
 from known_missing import two_clusters_with_gaps
 
 from bgmm_jd.data.rows import Rows
@@ -18,15 +20,7 @@ SETTINGS = OptimizationSettings()
 INIT = np.array([[20.0, -0.2], [110.0, -0.14]])
 
 
-def two_groups(N=90, seed=3):
-    """Make two clusters far from zero, with columns of unlike scale."""
-    rng = np.random.default_rng(seed)
-    rows = rng.standard_normal((N, 2)) @ [[1.0, 0.5], [0.0, 0.8]]
-    rows += np.where(rng.random((N, 1)) < 0.4, [6.0, 2.0], [-3.0, 0.0])
-    return np.array([50.0, -0.2]) + np.array([10.0, 0.03]) * rows
-
-
-X = two_groups()
+X = two_groups_of_unlike_scale()
 HAS_WEIGHT = np.random.default_rng(4).integers(0, 4, len(X)) > 0
 UNEVEN = np.random.default_rng(5).gamma(1.0, size=len(X)) * HAS_WEIGHT
 
@@ -96,16 +90,6 @@ def test_start_has_positive_definite_covariances_however_few_entries_are_observe
 
 
 # --- As many clusters as needed -------------------------------------------------------------------
-
-K_MAX, D = 12, 2
-SIZES = np.array([200, 400, 600, 800])
-
-
-def four_clusters():
-    """Return rows [2000, 2] of clusters of sd 1, at least 8 sds apart."""
-    centres = np.array([[-6.0, 0.0], [0.0, 6.0], [6.0, 0.0], [0.0, -6.0]])
-    noise = np.random.default_rng(4).normal(size=(SIZES.sum(), D))
-    return (np.repeat(centres, SIZES, axis=0) + noise).astype(np.float32)
 
 
 def cluster_as_needed(rows, K, form, seed=0):

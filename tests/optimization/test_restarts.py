@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from small_problems import two_clusters
+from small_problems import two_large_clusters
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
@@ -157,7 +157,7 @@ def test_run_may_join_one_that_is_not_the_best():
 
 def test_starts_that_end_early_do_not_change_the_best():
     """The best is the first that converged there, and the others agree with it."""
-    X = two_clusters()
+    X = two_large_clusters()
     alone, several = (bgmm_jd.fit(X, 2, restarts=n) for n in (1, 4))
     moments = [
         parameter_moments(posterior.problem.model.sites, posterior.approximation.params)
@@ -175,7 +175,7 @@ def test_starts_that_end_early_do_not_change_the_best():
 
 @pytest.mark.parametrize("options", [{"batch_size": 100}, {"optimizer": "adam"}], ids=str)
 def test_starts_on_batches_and_by_adam_end_early_too(options):
-    posterior = bgmm_jd.fit(two_clusters(), 2, restarts=2, **options)
+    posterior = bgmm_jd.fit(two_large_clusters(), 2, restarts=2, **options)
     assert posterior.status is Status.CONVERGED
     first, second = posterior.restarts
     assert second.agrees
@@ -190,7 +190,7 @@ def test_starts_on_batches_and_by_adam_end_early_too(options):
 )
 def test_labels_of_all_starts_are_those_of_a_prior_that_distinguishes_components(arguments):
     """Its first component is the cluster on the right, which is the larger one."""
-    X = two_clusters()[:-100] * [-1.0, 1.0]  # 200 rows on the right, 100 on the left
+    X = two_large_clusters()[:-100] * [-1.0, 1.0]  # 200 rows on the right, 100 on the left
     posterior = bgmm_jd.fit(X, 2, prior=bgmm_jd.mixture_prior(2, 2, **arguments))
     assert posterior.status is Status.CONVERGED
     assert all(r.agrees for r in posterior.restarts)
@@ -210,7 +210,7 @@ def test_means_that_the_prior_fixes_determine_the_labels():
         gamma = tfd.Gamma(np.full((2, 2), 2.0, np.float32), 2.0)
         yield Root(tfd.Independent(gamma, 2, name="precisions"))
 
-    X = two_clusters()[:300]  # 200 rows of the second, 100 of the first
+    X = two_large_clusters()[:300]  # 200 rows of the second, 100 of the first
     posterior = bgmm_jd.fit(X, 2, prior=prior)
     assert posterior.status is Status.CONVERGED
     assert all(r.agrees for r in posterior.restarts)

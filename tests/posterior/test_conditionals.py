@@ -65,7 +65,7 @@ def test_given_values_are_copied(fitted):
         (None, TypeError, "a sequence of column numbers; got None"),
     ],
 )
-def test_bad_features_are_errors(fitted, features, error, message):
+def test_bad_features_of_marginal_are_refused(fitted, features, error, message):
     with pytest.raises(error, match=message):
         marginal(fitted, features)
 

@@ -158,7 +158,7 @@ def test_complete_rows_are_copied(fitted):
         ([["a", "b", "c"]], TypeError, "real numbers"),
     ],
 )
-def test_bad_rows_are_errors(fitted, X, error, message):
+def test_bad_rows_for_impute_are_refused(fitted, X, error, message):
     with pytest.raises(error, match=message):
         impute(fitted, X)
 

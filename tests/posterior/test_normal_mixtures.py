@@ -184,6 +184,7 @@ def test_sampled_rows_have_the_moments_of_the_mixture():
     np.testing.assert_allclose(np.cov(rows.T), covariance, rtol=0.05)
 
 
+@pytest.mark.contract
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_replicated_data_follow_the_mixture_of_their_own_draw(dtype):
     """Labels, means and sds of data sets under draws that have nothing in common."""
@@ -210,6 +211,7 @@ def test_replicated_data_follow_the_mixture_of_their_own_draw(dtype):
         assert stats.chi2_contingency(table).pvalue > FALSE_ALARM
 
 
+@pytest.mark.contract
 def test_replicated_data_have_the_covariances_of_their_cholesky_factors():
     rng = np.random.default_rng(2)
     weights = np.array([[0.3, 0.7], [0.5, 0.5]])

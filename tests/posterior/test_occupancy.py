@@ -8,7 +8,7 @@ import itertools
 
 import numpy as np
 import pytest
-from changed_posteriors import with_data
+from builders import with_data
 from scipy import stats
 
 from bgmm_jd.data.rows import Rows
@@ -130,7 +130,7 @@ def test_separate_clusters_are_all_occupied(two_clusters_posterior):
     np.testing.assert_array_equal(occupied_components(two_clusters_posterior, draws=50), [0, 0, 1])
 
 
-def test_bad_arguments_are_errors(two_clusters_posterior):
+def test_bad_arguments_of_occupied_components_are_refused(two_clusters_posterior):
     with pytest.raises(ValueError, match="draws must be at least 1"):
         occupied_components(two_clusters_posterior, draws=0)
     with pytest.raises(TypeError, match="draws must be an integer"):

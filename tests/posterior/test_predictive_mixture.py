@@ -387,7 +387,7 @@ def test_arrays_and_attributes_are_read_only():
         (lambda law: law.sample(5, seed=-1), ValueError, "seed must not be negative"),
     ],
 )
-def test_bad_arguments_are_errors(call, error, message):
+def test_bad_arguments_of_a_predictive_mixture_are_refused(call, error, message):
     law = conditional(make_components(S=4, K=2, D=3), [0], [[1.0], [2.0], [3.0]])
     with pytest.raises(error, match=message):
         call(law)

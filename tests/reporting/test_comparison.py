@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from changed_posteriors import with_data, with_problem
+from builders import with_data, with_problem
 from scipy import special, stats
 
 import bgmm_jd
@@ -211,7 +211,9 @@ def nothing_is_drawn(monkeypatch):
         ({"seed": -1}, ValueError, "seed"),
     ],
 )
-def test_bad_arguments_are_errors(calibrated, clustered_rows, arguments, error, message):
+def test_bad_arguments_of_compare_are_refused(
+    calibrated, clustered_rows, arguments, error, message
+):
     good = {"posteriors": {"two": calibrated(2)}, "X": clustered_rows}
     with pytest.raises(error, match=message):
         compare(**good | arguments)
@@ -232,7 +234,7 @@ def test_fits_with_different_weights_are_an_error(calibrated, clustered_rows):
         compare({"a": calibrated(2), "b": weighted}, clustered_rows)
 
 
-def test_options_are_keyword_only():
+def test_options_of_compare_are_keyword_only():
     parameters = inspect.signature(compare).parameters
     assert list(parameters) == ["posteriors", "X", "draws", "seed"]
     assert parameters["draws"].kind is parameters["seed"].kind is inspect.Parameter.KEYWORD_ONLY

@@ -130,7 +130,7 @@ def test_matplotlib_is_not_imported_with_the_package():
         (ValueError, {"draws": 0}, "draws"),
     ],
 )
-def test_bad_arguments_are_errors(space, error, arguments, message):
+def test_bad_arguments_of_plot_density_are_refused(space, error, arguments, message):
     with pytest.raises(error, match=message):
         plot_density(space, clusters(4), **arguments)
 

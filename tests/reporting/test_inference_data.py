@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 import xarray as xr
-from changed_posteriors import with_memory
+from builders import with_memory
 from scipy import special, stats
 
 import bgmm_jd
@@ -389,7 +389,7 @@ def test_groups_have_attributes_of_library_and_fit(posterior, idata):
     library = {
         "creation_library": "bgmm_jd",
         "inference_library": "bgmm_jd",
-        "inference_library_version": bgmm_jd._version.__version__,
+        "inference_library_version": bgmm_jd.__version__,
         "tensorflow_version": tf.__version__,
         "tensorflow_probability_version": importlib.metadata.version("tensorflow-probability"),
         "numpy_version": np.__version__,
@@ -461,12 +461,12 @@ def test_prior_and_posterior_draws_are_independent(idata):
         assert stats.pearsonr(prior[:, k, d], after[:, k, d]).pvalue > FALSE_ALARM
 
 
-def test_nothing_is_printed(posterior, rows, capfd):
+def test_to_inference_data_prints_nothing(posterior, rows, capfd):
     to_inference_data(posterior, rows, draws=100)
     assert capfd.readouterr() == ("", "")
 
 
-def test_bad_rows_are_errors(posterior, rows):
+def test_bad_rows_for_inference_data_are_refused(posterior, rows):
     with pytest.raises(ValueError, match="must have 2 columns"):
         to_inference_data(posterior, rows[:, :1])
     with pytest.raises(ValueError, match="finite"):
@@ -491,7 +491,7 @@ def test_a_variable_with_the_name_of_a_dimension_is_an_error():
 
 
 @pytest.mark.parametrize("draws", [1, 2, 10])
-def test_few_draws_are_enough(posterior, rows, draws):
+def test_inference_data_can_have_few_draws(posterior, rows, draws):
     idata = to_inference_data(posterior, rows, draws=draws)
     assert values(idata, "log_likelihood", "x").shape == (1, draws, 300)
     assert values(idata, "posterior_predictive", "x").shape == (1, draws, 300, 2)

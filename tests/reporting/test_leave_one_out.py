@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tensorflow as tf
-from changed_posteriors import with_data, with_memory
+from builders import with_data, with_memory
 from scipy import special, stats
 
 import bgmm_jd

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from builders import identity_tensors
 from known_priors import FORM_OF, STANDARDIZATION, standardized_model
 
 from bgmm_jd.data.units import (
     MATRIX_TRANSFORMATIONS,
     as_standardization_tensors,
-    identity_standardization,
 )
 from bgmm_jd.model.covariance_forms import FORMS, MATRIX_FORMS
 from bgmm_jd.model.priors import mixture_prior, stick_breaking_prior
@@ -41,7 +41,7 @@ def test_coordinates_of_each_variable_come_back(prior, prior_name, dtype):
 
 def unscaled_model(prior, form, dtype="float64"):
     """Return a model whose standardised units are those of the prior."""
-    standardization = as_standardization_tensors(identity_standardization(2), dtype)
+    standardization = identity_tensors(2, dtype)
     return standardized_model(prior, form, standardization)
 
 

@@ -48,7 +48,7 @@ def uses_statistics(problem, theta):
     return statistics_are_accurate(problem, theta, rounding_per_entry(problem))
 
 
-def with_memory(approximation, **budgets):
+def problem_with_memory(approximation, **budgets):
     return with_settings(approximation, memory=MemorySettings(**budgets)).problem
 
 
@@ -96,7 +96,7 @@ def test_statistics_beyond_the_memory_budget_are_not_made():
     problem, draws = approximation.problem, drawn(approximation, 20)
     assert statistics_fit_in_memory(problem)
     product = log_joint_of_draws(problem, draws)
-    small = with_memory(approximation, statistics=N)
+    small = problem_with_memory(approximation, statistics=N)
     assert not statistics_fit_in_memory(small)
     difference = log_joint_of_draws(small, draws)
     assert not np.array_equal(product, difference)
@@ -106,8 +106,10 @@ def test_statistics_beyond_the_memory_budget_are_not_made():
 def test_numbers_of_points_and_draws_follow_the_memory_budgets():
     """Two components of two features in 2,000 rows: 8,000 numbers per draw."""
     approximation = approximation_of(2, 0.8)
-    budget = with_memory(approximation, density=3 * 8_000, most_points=5, affordable=9 * 8_000 + 1)
+    budget = problem_with_memory(
+        approximation, density=3 * 8_000, most_points=5, affordable=9 * 8_000 + 1
+    )
     assert points_per_call(budget) == 3
     assert points_per_call(budget, use_statistics=True) == 5  # of 6, which have no feature axis
-    assert points_per_call(with_memory(approximation, density=1)) == 1
+    assert points_per_call(problem_with_memory(approximation, density=1)) == 1
     assert affordable_draws(budget) == 9

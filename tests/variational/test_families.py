@@ -4,17 +4,14 @@ The Fisher information is the second derivative of KL(q_v || q_u) by u at u = v.
 from tfd's divergences by automatic differentiation in float64, in the unconstrained parameters.
 """
 
-import itertools
-
 import numpy as np
 import pytest
 import tensorflow as tf
-from scipy import integrate, special
+from known_trigamma import TRIGAMMA_TRUNCATION
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.data.units import AffineMap, Standardization, Transformation, affine_map
 from bgmm_jd.distributions import stick_breaking, wishart
-from bgmm_jd.distributions.standard_gamma import trigamma_excess
 from bgmm_jd.variational.families import (
     DIRICHLET,
     FIXED,
@@ -93,10 +90,6 @@ def sizes_of_terms(name, free):
     return np.concatenate(terms)
 
 
-# Truncation error of the trigamma function, a series cut at B_10: less than the first term left
-# out, |B_12| / a^11 with a >= 8.
-TRUNCATION = 691 / 2730 / 8.0**11
-
 SIZES = [0.05, 0.3, 1.0, 7.9, 8.1, 50.0, 1e3, 1e5, 1e8]
 
 
@@ -111,7 +104,7 @@ def test_natural_gradient_is_the_inverse_fisher_information(name, size):
     # F by differentiation has an error of some eps of its terms, of which the logs reach 18 times
     # their factor; the error of the solution is then |F^-1| |error of F| |solution|.
     root = np.sqrt(sizes_of_terms(name, free))
-    error = 50 * EPS * np.outer(root, root) + (0 if name == "normal" else TRUNCATION)
+    error = 50 * EPS * np.outer(root, root) + (0 if name == "normal" else TRIGAMMA_TRUNCATION)
     allowed = np.abs(np.linalg.inv(F)) @ error @ np.abs(expected)
     assert np.all(allowed < 1e-4 * np.abs(expected).max())  # otherwise the test is empty
     assert np.all(np.abs(found - expected) <= allowed)
@@ -135,57 +128,6 @@ def test_natural_gradient_of_a_dirichlet_of_one_component_is_zero():
         "dirichlet", {"concentration": np.array([1.0])}, {"concentration": [0.0]}
     )
     np.testing.assert_array_equal(found["concentration"], [0.0])
-
-
-def excess(a):
-    """Compute a^2 trigamma(a) - a without cancellation, by Binet's second formula.
-
-    Differentiated twice it gives 1/2 + 4 a times the integral of
-    u / ((1 + u^2)^2 (exp(2 pi a u) - 1)) du from 0 to infinity.
-    """
-
-    def integrand(u):
-        return u / ((1 + u * u) ** 2 * np.expm1(min(2 * np.pi * a * u, 100.0)))
-
-    edges = np.array([0, 0.1, 0.5, 1, 3, 10]) / a if a > 1 else np.array([0, 0.5, 1, 5, 50, 1e4])
-    pieces = itertools.pairwise(edges)
-    return 0.5 + 4 * a * sum(integrate.quad(integrand, *p, epsrel=1e-12)[0] for p in pieces)
-
-
-ARGUMENTS = [1e-4, 0.05, 0.7, 1.0, 2.5, 7.0, 7.999, 8.0, 8.001, 9.0, 30.0, 1e3, 1e6, 1e8]
-
-
-def test_reference_for_the_trigamma_excess_agrees_with_scipy():
-    for a in ARGUMENTS[:-2]:
-        # a^2 trigamma(a) - a is at least 1/2, and scipy's is off by some eps of a + 1.
-        expected = a**2 * special.polygamma(1, a) - a
-        np.testing.assert_allclose(excess(a), expected, rtol=1e-10 + 10 * EPS * a)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("a", ARGUMENTS)
-def test_trigamma_excess_agrees_with_the_integral(a, dtype):
-    a = dtype(a)
-    # Below 8, a difference of terms of up to 9 with some 10 roundings leaves 1/2 or more.
-    tolerance = 100 * np.finfo(dtype).eps + 2 * TRUNCATION
-    found = trigamma_excess(tf.constant([a]))
-    assert found.dtype == dtype
-    np.testing.assert_allclose(found, [excess(float(a))], rtol=tolerance)
-
-
-@pytest.mark.parametrize("a", [0.3, 5.0, 7.99, 8.01, 100.0])
-def test_trigamma_excess_and_its_gradient_agree_with_scipy_under_xla(a):
-    @tf.function(jit_compile=True)
-    def value_and_slope(x):
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            value = trigamma_excess(x)
-        return value, tape.gradient(value, x)
-
-    value, slope = value_and_slope(tf.constant(a, tf.float64))
-    np.testing.assert_allclose(value, excess(a), rtol=2 * TRUNCATION + 100 * EPS)
-    expected = 2 * a * special.polygamma(1, a) + a**2 * special.polygamma(2, a) - 1
-    np.testing.assert_allclose(slope, expected, atol=100 * EPS * (a + 1))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -471,7 +413,7 @@ def test_natural_gradient_of_a_wishart_is_the_inverse_fisher_information(excess)
     found = np.concatenate([[natural["excess"]], natural["mean_tril"].numpy()[LOWER]])
     # F has errors of some roundings of terms as large as its diagonal times the logs.
     size = np.sqrt(np.diagonal(F)) + np.r_[np.sqrt(excess + 2), np.zeros(6)]
-    error = 200 * EPS * np.outer(size, size) + 2 * TRUNCATION * np.diag(np.eye(7)[0])
+    error = 200 * EPS * np.outer(size, size) + 2 * TRIGAMMA_TRUNCATION * np.diag(np.eye(7)[0])
     expected = np.linalg.solve(F, gradient)
     allowed = np.abs(np.linalg.inv(F)) @ error @ np.abs(expected)
     assert np.all(allowed < 1e-4 * np.abs(expected).max())  # otherwise the test is empty

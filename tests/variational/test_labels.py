@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
+from builders import identity_tensors
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
-from bgmm_jd.data.units import as_standardization_tensors, identity_standardization
 from bgmm_jd.model.covariance_forms import FORMS
 from bgmm_jd.variational.labels import (
     is_exchangeable,
@@ -78,7 +78,7 @@ def test_order_preferred_by_prior_has_the_highest_density_of_all_orders(distinct
         "precisions": {"precision_rate": [[30.0], [1.0], [5.0], [100.0]]},
     }
     arguments["all"] = arguments["means"] | arguments["weights"] | arguments["precisions"]
-    standardization = as_standardization_tensors(identity_standardization(2), "float32")
+    standardization = identity_tensors(2, "float32")
     prior = bgmm_jd.mixture_prior(4, 2, **arguments[distinct])
     model = model_of(prior).standardized(standardization)
     drawn = model.prior.sample(seed=(seed, 1))._asdict()
@@ -134,7 +134,7 @@ def test_permuting_components_moves_only_what_belongs_to_them():
 @pytest.mark.parametrize("form", FORMS)
 def test_permuted_parameters_are_the_surrogate_of_permuted_draws(form):
     prior = bgmm_jd.mixture_prior(2, 2, covariance=form, dtype="float64")
-    standardization = as_standardization_tensors(identity_standardization(2), "float64")
+    standardization = identity_tensors(2, "float64")
     model = model_of(prior, form).standardized(standardization)
     rng = np.random.default_rng(1)
     params = map_parameters(
@@ -159,39 +159,6 @@ def test_model_is_not_permutable_where_proportions_have_one_coordinate_fewer():
 
     assert not is_permutable(model_of(tfd.JointDistributionCoroutine(mixture)))
     assert is_permutable(model_of(bgmm_jd.mixture_prior(2, 1)))
-
-
-def test_relabel_moves_draws_predictions_and_surrogate(two_clusters, two_clusters_posterior):
-    posterior = two_clusters_posterior
-    turned = bgmm_jd.relabel(posterior, [1, 0])
-    for name, v in posterior.sample(50).items():
-        np.testing.assert_array_equal(turned.sample(50)[name], v[:, ::-1])
-    np.testing.assert_array_equal(
-        bgmm_jd.predict(turned, two_clusters), 1 - bgmm_jd.predict(posterior, two_clusters)
-    )
-    np.testing.assert_array_equal(
-        bgmm_jd.log_density(turned, two_clusters), bgmm_jd.log_density(posterior, two_clusters)
-    )
-    np.testing.assert_allclose(
-        turned.surrogate.sample_distributions(seed=(0, 0))[0].means.mean(),
-        posterior.surrogate.sample_distributions(seed=(0, 0))[0].means.mean()[::-1],
-    )
-    again = bgmm_jd.relabel(turned, [1, 0])
-    np.testing.assert_array_equal(again.sample(50)["means"], posterior.sample(50)["means"])
-
-
-def test_relabel_by_weights_puts_the_largest_component_first():
-    rng = np.random.default_rng(0)
-    X = np.concatenate([rng.normal(-5, 1, (10, 2)), rng.normal(5, 1, (30, 2))])
-    posterior = bgmm_jd.relabel(bgmm_jd.fit(X, 2, restarts=1), "weights")
-    weights = posterior.sample(200)["weights"].mean(axis=0)
-    assert weights[0] > weights[1]
-
-
-@pytest.mark.parametrize("order", [[0, 0], [0, 1, 2], "means", [1, 2]])
-def test_relabel_refuses_what_is_no_permutation(two_clusters_posterior, order):
-    with pytest.raises(ValueError, match="order must be"):
-        bgmm_jd.relabel(two_clusters_posterior, order)
 
 
 def test_order_of_a_fit_is_the_same_for_all_seeds(three_clusters):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from builders import identity_tensors
 from scipy import special, stats
 from tensorflow_probability import distributions as tfd
 
@@ -279,9 +280,7 @@ def test_order_of_rows_and_of_components_does_not_change_the_density(rows):
 
 def test_sum_over_many_float32_rows_can_be_accumulated_in_float64():
     """2^22 equal rows: in float32 alone their sum would be wrong in the fifth digit or so."""
-    standardization = as_standardization_tensors(
-        Standardization(np.zeros(1), np.ones(1)), tf.float32
-    )
+    standardization = identity_tensors(1, tf.float32)
     model = model_of(mixture_prior(1, 1)).standardized(standardization)
     theta = {
         "weights": tf.ones([1, 1]),

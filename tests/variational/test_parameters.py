@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from builders import identity_tensors
 from known_priors import D, K, prior_of, random_params, standardized_model
 from tensorflow_probability import distributions as tfd
 
@@ -11,7 +12,6 @@ from bgmm_jd.data.units import (
     Standardization,
     Transformation,
     as_standardization_tensors,
-    identity_standardization,
 )
 from bgmm_jd.variational.parameters import (
     from_unconstrained,
@@ -87,7 +87,7 @@ def test_starting_values_for_means_at_zero_are_finite(model):
     ids=["near the end of a support", "entries that never vary"],
 )
 def test_starting_values_at_the_edge_of_a_support_are_finite(distribution, mean, sd):
-    identity = as_standardization_tensors(identity_standardization(1), "float64")
+    identity = identity_tensors(1, "float64")
     model = standardized_model(prior_of(v=distribution), standardization=identity)
     found = parameters_from_moments(model, {"v": (mean, sd)})["v"]
     assert np.isfinite(found["loc"]).all()

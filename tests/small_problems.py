@@ -15,7 +15,7 @@ def two_groups(N):
     return rng.normal(size=(N, 2)) + np.where(rng.random((N, 1)) < 0.4, 6.0, -3.0)
 
 
-def two_clusters():
+def two_large_clusters():
     """Return two groups of 200 rows, 8 sds apart in the first feature: [400, 2], in float32."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((400, 2)) + np.repeat([[-4.0, 0.0], [4.0, 0.0]], 200, axis=0)

@@ -6,7 +6,6 @@ import tensorflow as tf
 from small_problems import two_groups
 
 import bgmm_jd
-from bgmm_jd.fitting import assess
 from bgmm_jd.optimization import svi
 
 
@@ -27,30 +26,6 @@ def test_interrupt_during_a_run_keeps_the_blocks_before_it(monkeypatch):
     assert posterior.status is bgmm_jd.Status.INTERRUPTED
     assert len(posterior.elbo_trace) == 40
     assert np.isfinite(posterior.sample(10)["means"]).all()
-
-
-@pytest.mark.parametrize("function", ["elbo_of_surrogate", "calibrate_approximation"])
-def test_interrupt_after_the_last_step_keeps_the_converged_parameters(monkeypatch, function):
-    """What is not known is NaN."""
-
-    def interrupted(*arguments):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(assess, function, interrupted)
-    with pytest.warns(RuntimeWarning, match="interrupted"):
-        posterior = bgmm_jd.fit(two_groups(64), 2)
-    assert posterior.status is bgmm_jd.Status.INTERRUPTED
-    assert np.isnan(posterior.khat)
-    assert np.isnan(posterior.elbo_se) == (function == "elbo_of_surrogate")
-    assert posterior.elbo == pytest.approx(posterior.elbo_trace[-20:].mean(), abs=1.0)
-    assert np.isfinite(posterior.sample(10)["means"]).all()
-
-
-def test_elbo_that_is_not_finite_is_a_divergence(monkeypatch):
-    monkeypatch.setattr(assess, "elbo_of_surrogate", lambda *arguments: (np.nan, np.nan))
-    with pytest.warns(RuntimeWarning, match="diverged"):
-        posterior = bgmm_jd.fit(two_groups(64), 2)
-    assert posterior.status is bgmm_jd.Status.DIVERGED
 
 
 def test_divergence_keeps_finite_parameters(monkeypatch):

@@ -1,0 +1,75 @@
+"""The starts of a fit: from clusters of the rows, given means, or the labels of the prior."""
+
+import numpy as np
+import pytest
+from builders import RIGHT_FIRST, means_in_data_units, problem_for, standardized_means, started
+
+import bgmm_jd
+from bgmm_jd.settings import OptimizationSettings, Settings
+
+
+def test_start_has_the_means_of_the_clusters(two_clusters):
+    """In ascending order of the first feature; within 0.5, as 20 rows are of sd 1."""
+    problem = problem_for(two_clusters, 2)
+    found = means_in_data_units(problem, standardized_means(started(problem)))
+    np.testing.assert_allclose(found, [[-4.0, 0.0], [4.0, 0.0]], atol=0.5)
+
+
+def test_start_from_given_means_keeps_their_order(two_clusters):
+    problem = problem_for(two_clusters, 2)
+    found = means_in_data_units(problem, standardized_means(started(problem, RIGHT_FIRST)))
+    np.testing.assert_allclose(found, RIGHT_FIRST, atol=0.5)
+
+
+def test_starts_are_equal_for_equal_seeds_and_numbers_only():
+    """Rows without clusters, so that each seeding of k-means++ finds other ones."""
+    problem = problem_for(np.random.default_rng(0).normal(size=(200, 2)), 5)
+    first = standardized_means(started(problem, start=1, seed=3))
+    np.testing.assert_array_equal(first, standardized_means(started(problem, start=1, seed=3)))
+    for start, seed in ((2, 3), (1, 4)):
+        other = standardized_means(started(problem, start=start, seed=seed))
+        assert np.abs(other - first).max() > 0.05
+
+
+def test_first_start_is_the_tightest_of_several_clusterings():
+    """Rows without clusters, of which k-means++ finds another clustering for each seed."""
+    X = np.random.default_rng(0).normal(size=(200, 2))
+    one, many = (
+        problem_for(
+            X,
+            6,
+            settings=Settings(optimization=OptimizationSettings(first_start_seedings=seedings)),
+        )
+        for seedings in (1, 16)
+    )
+
+    def spread(problem, seed):
+        means = standardized_means(started(problem, seed=seed))
+        rows = problem.data.rows.values
+        return ((rows[:, np.newaxis] - means) ** 2).sum(axis=-1).min(axis=1).sum()
+
+    of_one, of_many = ([spread(problem, seed) for seed in range(8)] for problem in (one, many))
+    assert max(of_many) < np.mean(of_one)
+
+
+@pytest.mark.parametrize(("extra", "occupied"), [(0, 2), (1, 3)])
+def test_start_under_stick_breaking_occupies_the_clusters_that_bic_selects(
+    two_clusters, extra, occupied
+):
+    """And as many more as the settings say; the first break starts at the largest cluster."""
+    settings = Settings(optimization=OptimizationSettings(extra_clusters=(extra,)))
+    prior = bgmm_jd.stick_breaking_prior(5, 2, dtype="float64")
+    problem = problem_for(two_clusters, 5, prior=prior, settings=settings)
+    rest, weights = 1.0, []
+    for a, b in np.asarray(started(problem).params["weights"]["concentration"]):
+        weights.append(rest * a / (a + b))
+        rest *= b / (a + b)
+    assert np.sum(np.array([*weights, rest]) > 0.05) == occupied
+
+
+def test_start_has_the_labels_that_the_prior_prefers(two_clusters):
+    """Its first component is expected on the right."""
+    prior = bgmm_jd.mixture_prior(2, 2, mean_loc=RIGHT_FIRST, dtype="float64")
+    problem = problem_for(two_clusters, 2, prior=prior)
+    found = means_in_data_units(problem, standardized_means(started(problem)))
+    np.testing.assert_allclose(found, RIGHT_FIRST, atol=0.5)
