@@ -12,6 +12,7 @@ from bgmm_jd.data.units import (
     identity_standardization,
 )
 from bgmm_jd.fitting.search import problem_of
+from bgmm_jd.model.covariance_forms import units_of_rows
 from bgmm_jd.optimization.initialization import start_at
 from bgmm_jd.optimization.restarts import component_means
 from bgmm_jd.posterior.posterior import Posterior
@@ -35,7 +36,7 @@ def problem_for(
     settings: Settings = ONE_SEEDING,
 ) -> Problem:
     """Standardise rows as `fit` does, and return the problem of fitting K components to them."""
-    data = standardize(X, weight, common=covariance == "spherical")
+    data = standardize(X, weight, units_of_rows(covariance))
     return problem_of(data, K, covariance, prior, execution, settings)
 
 

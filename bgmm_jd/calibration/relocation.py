@@ -43,16 +43,25 @@ class Relocations(NamedTuple):
 
 
 class MeanField(NamedTuple):
-    """The mean field of the means, N(loc, variance): [K, D] each, float64."""
+    """The mean field of the means, N(loc, S) with S^-1 = precision: float64 [K, D], [K, D, D].
+
+    log_det [K] : log |S|.
+    """
 
     loc: np.ndarray
-    variance: np.ndarray
+    precision: np.ndarray
+    log_det: np.ndarray
 
 
 def mean_field_of_means(means: Parameters) -> MeanField:
-    """Return the mean field of the means from its parameters `loc` and `scale`."""
-    loc, scale = (np.asarray(means[name], np.float64) for name in ("loc", "scale"))
-    return MeanField(loc, scale**2)
+    """Return the mean field of the means from the parameters of a normal family."""
+    loc = np.asarray(means["loc"], np.float64)
+    if "scale" in means:
+        scale = np.asarray(means["scale"], np.float64)
+        return MeanField(loc, diagonal_matrices(scale**-2), 2.0 * np.log(scale).sum(axis=-1))
+    inverse = np.linalg.inv(np.asarray(means["scale_tril"], np.float64))
+    diagonal = np.diagonal(inverse, axis1=-2, axis2=-1)
+    return MeanField(loc, inverse.swapaxes(-1, -2) @ inverse, -2.0 * np.log(diagonal).sum(axis=-1))
 
 
 def choose_relocations(
@@ -104,23 +113,28 @@ def relocate_means(
         precision = selected_precisions(theta, form, draws, components)
         z = rng.standard_normal(x[part].shape)
         found[draws, components] = _means_given_row(
-            x[part], precision, means.loc[components], means.variance[components], z
+            x[part], precision, means.loc[components], means.precision[components], z
         )
     return found
 
 
 def _means_given_row(
-    x: np.ndarray, precision: np.ndarray, loc: np.ndarray, variance: np.ndarray, z: np.ndarray
+    x: np.ndarray, precision: np.ndarray, loc: np.ndarray, prior: np.ndarray, z: np.ndarray
 ) -> np.ndarray:
-    """Draw means given a row x each [Q, D]: N(A^-1 (loc / S + P x), A^-1), A = 1 / S + P."""
-    A = precision + diagonal_matrices(1.0 / variance)
+    """Draw means given a row x each [Q, D]: N(A^-1 (S^-1 loc + P x), A^-1), A = S^-1 + P.
+
+    Parameters
+    ----------
+    prior : S^-1 [Q, D, D], of the mean field.
+    """
+    A = precision + prior
     # A draw out of the dtype's range has no density, and gets no weight wherever it is moved.
     A[~np.isfinite(A).all(axis=(1, 2))] = np.eye(x.shape[1])
     values, vectors = np.linalg.eigh(A)
-    # At least 1 / S, apart from the rounding errors of a narrow component.
-    values = np.maximum(values, (1.0 / variance).min(axis=1, keepdims=True))
+    # At least those of S^-1, apart from the rounding errors of a narrow component.
+    values = np.maximum(values, np.linalg.eigvalsh(prior)[:, :1])
     root = vectors / np.sqrt(values)[:, np.newaxis]
-    linear = loc / variance + _times(precision, x)
+    linear = _times(prior, loc) + _times(precision, x)
     return _times(root, _times(root.swapaxes(1, 2), linear) + z)
 
 
@@ -170,12 +184,12 @@ def _log_row_ratios(
     for part in blocks(len(draws), max(D**2, len(statistics)), budget):
         n, j, k = draws[part], which[part], labels[which[part]]
         precision = selected_precisions(theta, form, n, k)
-        A = precision + diagonal_matrices(1.0 / means.variance[k])
-        height = 0.5 * (np.linalg.slogdet(A)[1] + np.log(means.variance[k]).sum(axis=1))
+        A = precision + means.precision[k]
+        height = 0.5 * (np.linalg.slogdet(A)[1] + means.log_det[k])
         matters = log_weights[n, j] + height + 0.5 * farthest[k] > _LEAST_TERM
         n, j, k = n[matters], j[matters], k[matters]
         ratio = _ratio_coefficients(
-            precision[matters], A[matters], theta["means"][n, k], means.loc[k], means.variance[k]
+            precision[matters], A[matters], theta["means"][n, k], means.loc[k], means.precision[k]
         )
         ratio[:, -1] += height[matters]
         exponents = tf.matmul(ratio, statistics, transpose_b=True) + log_probability
@@ -189,19 +203,18 @@ def _farthest_candidate(empty: EmptyComponents, means: MeanField) -> np.ndarray:
     The ratio of the two densities is at most that of their heights times exp(distance / 2).
     """
     residual = empty.rows[:, np.newaxis] - means.loc
-    return (residual**2 / means.variance).sum(axis=-1).max(axis=0)
+    return np.einsum("mkd,kde,mke->mk", residual, means.precision, residual).max(axis=0)
 
 
 def _ratio_coefficients(
-    precision: np.ndarray, A: np.ndarray, mean: np.ndarray, loc: np.ndarray, variance: np.ndarray
+    precision: np.ndarray, A: np.ndarray, mean: np.ndarray, loc: np.ndarray, prior: np.ndarray
 ) -> np.ndarray:
     """Return the coefficients [Q, ...] of log N(x; mean, C) - log N(x; loc, S + C).
 
     Of the statistics of x, without the heights of the densities. The precision of S + C is
-    1 / S - 1 / S A^-1 1 / S.
+    S^-1 - S^-1 A^-1 S^-1, with `prior` for S^-1.
     """
-    S = variance[:, :, np.newaxis]
-    wide = diagonal_matrices(1.0 / variance) - np.linalg.inv(A) / (S * S.swapaxes(1, 2))
+    wide = prior - prior @ np.linalg.inv(A) @ prior
     near, far = _times(precision, mean), _times(wide, loc)
     constant = (mean * near).sum(axis=1) - (loc * far).sum(axis=1)
     flat = (precision - wide).reshape(len(mean), -1)

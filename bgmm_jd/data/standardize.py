@@ -1,19 +1,21 @@
 """Standardise and subsample rows, and compute the Jacobian of their change of units."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from bgmm_jd.data.missing import separate_missing
 from bgmm_jd.data.rows import Rows
-from bgmm_jd.data.units import Standardization
+from bgmm_jd.data.units import Standardization, whitening
+
+Units = Literal["columns", "common", "upper", "lower"]
 
 
 class Data(NamedTuple):
     """Rows ready for the fit, in standardised units.
 
     rows : arrays in the dtype of the fit.
-    standardization : the shift and scale of each column.
+    standardization : the change of units.
     sampling_fraction : fraction of all rows that a subsample contains; 1 otherwise.
     """
 
@@ -48,8 +50,8 @@ class Data(NamedTuple):
         return float(by_row.sum() if weight is None else by_row @ weight.astype(np.float64))
 
 
-def standardize(X: np.ndarray, weight: np.ndarray | None = None, common: bool = False) -> Data:
-    """Centre each column and divide it by its standard deviation, so that float32 suffices.
+def standardize(X: np.ndarray, weight: np.ndarray | None = None, units: Units = "columns") -> Data:
+    """Centre the rows and bring them to unit scale, so that float32 suffices.
 
     A sum over a million float32 rows loses the digits that matter if the data lie far from zero or
     are badly scaled; the moments are therefore computed in float64. A constant column is only
@@ -61,9 +63,10 @@ def standardize(X: np.ndarray, weight: np.ndarray | None = None, common: bool = 
         NaN is a missing entry, and does not count.
     weight : [N], optional
         The weight of each row in the moments, and the power of its likelihood.
-    common : bool
-        Whether all columns are divided by one number, the root mean square of their standard
-        deviations, as spherical covariances require.
+    units : {"columns", "common", "upper", "lower"}
+        Whether each column is divided by its own standard deviation; all of them by one number, the
+        root mean square of these, as spherical covariances require; or the rows are whitened by an
+        upper or a lower triangular matrix (see `Standardization`), for which X must be complete.
 
     Raises
     ------
@@ -73,6 +76,15 @@ def standardize(X: np.ndarray, weight: np.ndarray | None = None, common: bool = 
     """
     if weight is not None:
         X, weight = X[weight > 0], weight[weight > 0]
+    standardization = _standardization(X, weight, units)
+    rows = as_standardized_rows(X, standardization)
+    return Data(
+        rows if weight is None else rows._replace(weight=_as_dtype_weights(weight, X.dtype)),
+        standardization,
+    )
+
+
+def _standardization(X: np.ndarray, weight: np.ndarray | None, units: Units) -> Standardization:
     empty = np.isnan(X).all(axis=0)
     if empty.any():
         column = int(np.flatnonzero(empty)[0])
@@ -85,18 +97,25 @@ def standardize(X: np.ndarray, weight: np.ndarray | None = None, common: bool = 
         mean, sd = _mean_and_sd(relative, weight)
         scale = np.where(span > 0, step * sd, 1.0)
         shift = np.where(span > 0, low + step * mean, low)
-        if common and (span > 0).any():
+        if units == "common" and (span > 0).any():
             largest = scale[span > 0].max()
             square = np.mean((scale[span > 0] / largest) ** 2)
             scale = np.full_like(scale, largest * np.sqrt(square))
         precision = 1.0 / (scale * scale)
     _check_range(scale, precision, X.dtype)
-    standardization = Standardization(shift, scale)
-    rows = as_standardized_rows(X, standardization)
-    return Data(
-        rows if weight is None else rows._replace(weight=_as_dtype_weights(weight, X.dtype)),
-        standardization,
-    )
+    if units in ("columns", "common"):
+        return Standardization(shift, scale)
+    deviation = (relative - mean) / np.where(span > 0, sd, 1.0)
+    correlation = np.cov(deviation.T, bias=True, aweights=weight).reshape(len(sd), -1)
+    correlation += np.diag(np.where(span > 0, 1e-6, 1.0))
+    return whitening(shift, scale[:, np.newaxis] * _triangular_factor(correlation, units))
+
+
+def _triangular_factor(matrix: np.ndarray, units: Units) -> np.ndarray:
+    """Return the lower or the upper triangular F with F F^T = matrix."""
+    if units == "lower":
+        return np.linalg.cholesky(matrix)
+    return np.linalg.cholesky(matrix[::-1, ::-1])[::-1, ::-1]
 
 
 def _as_dtype_weights(weight: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -154,9 +173,10 @@ def standardize_values(X: np.ndarray, standardization: Standardization) -> np.nd
     Numbers too large for the dtype become infinite.
     """
     with np.errstate(over="ignore"):
-        return ((np.asarray(X, np.float64) - standardization.shift) / standardization.scale).astype(
-            X.dtype
-        )
+        centred = np.asarray(X, np.float64) - standardization.shift
+        if standardization.inverse is None:
+            return (centred / standardization.scale).astype(X.dtype)
+        return (centred @ standardization.inverse.T).astype(X.dtype)
 
 
 def as_standardized_rows(X: np.ndarray, standardization: Standardization) -> Rows:
@@ -168,9 +188,9 @@ def as_standardized_rows(X: np.ndarray, standardization: Standardization) -> Row
 def row_log_det_jacobian(rows: Rows, standardization: Standardization) -> np.ndarray:
     """Return log |d x / d z| of each row's observed entries, in nats: float64 [N].
 
-    x = shift + scale z is in the units of X, z in standardised units.
+    x is in the units of X, z in standardised units.
     """
-    logs = np.log(standardization.scale)
+    logs = standardization.log_column_scale
     if rows.missing is None:
         return np.full(len(rows.values), logs.sum())
     return (rows.missing.observed.astype(np.float64) @ logs)[rows.missing.pattern]

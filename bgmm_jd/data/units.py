@@ -6,17 +6,52 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from scipy.linalg import solve_triangular
+
+from bgmm_jd.data.affine_maps import AffineMap, Congruence, Elementwise, LinearMap, matrix_product
 
 
 class Standardization(NamedTuple):
-    """Shift and scale of the columns of X: `x = shift + scale * z` for standardised rows `z`.
+    """The change of units of rows: from standardised rows `z` to rows `x` in the units of X.
 
-    Both have shape [D], and `scale` is positive. They are float64 arrays outside compiled
-    functions, and tensors in the dtype of the fit inside them.
+    Either each column has a scale of its own, `x = shift + scale * z`, or rows are whitened,
+    `x = shift + scale @ z`. `whitening` makes the second kind.
+
+    shift [D]
+    scale : positive [D], or a triangular matrix [D, D] with a positive diagonal. It is upper
+        triangular, so that the lower Cholesky factors of precision matrices stay lower triangular,
+        unless the model has those of covariance matrices, for which it is lower triangular.
+    inverse : [D, D], of a matrix; None beside a scale of each column.
+
+    They are float64 arrays outside compiled functions, and tensors in the dtype of the fit inside
+    them.
     """
 
     shift: Any
     scale: Any
+    inverse: Any = None
+
+    @property
+    def column_scale(self) -> Any:
+        """Return the scale of each column of X [D]: of a matrix S, the roots of diag(S S^T)."""
+        if self.inverse is None:
+            return self.scale
+        return _sum(self.scale**2, axis=-1) ** 0.5
+
+    @property
+    def log_column_scale(self) -> Any:
+        """Return numbers [D] whose sum is log |dx / dz| of a row, and each that of its column.
+
+        A whitened column has one of its own only if it is uncorrelated with the others.
+        """
+        return _log(self.scale if self.inverse is None else _diagonal(self.scale))
+
+
+def whitening(shift: np.ndarray, scale: np.ndarray) -> Standardization:
+    """Return the standardisation `x = shift + scale @ z` with a triangular matrix."""
+    is_lower = not np.triu(scale, 1).any()
+    inverse = solve_triangular(scale, np.eye(len(scale)), lower=is_lower)
+    return Standardization(shift, scale, inverse)
 
 
 def identity_standardization(features: int) -> Standardization:
@@ -25,8 +60,12 @@ def identity_standardization(features: int) -> Standardization:
 
 
 def as_standardization_tensors(standardization: Standardization, dtype: Any) -> Standardization:
-    """Return shift and scale as tensors."""
-    return Standardization(*(tf.convert_to_tensor(np.asarray(v), dtype) for v in standardization))
+    """Return the numbers as tensors."""
+
+    def tensor(value: Any) -> Any:
+        return None if value is None else tf.convert_to_tensor(np.asarray(value), dtype)
+
+    return Standardization(*map(tensor, standardization))
 
 
 class Transformation(enum.Enum):
@@ -49,45 +88,67 @@ class Transformation(enum.Enum):
 MATRIX_TRANSFORMATIONS = (Transformation.SCALE_MATRIX, Transformation.PRECISION_MATRIX)
 
 
-class AffineMap(NamedTuple):
-    """How a variable changes from standardised units to those of X: `x = shift + factor * z`.
-
-    `shift` is None for variables without one, such as precisions. `log_det_jacobian` is
-    log |dx / dz| for the last axes of the variable: for a vector of features, for the single number
-    of a COMMON variable, or for the free entries of a matrix.
-    """
-
-    shift: Any
-    factor: Any
-    log_det_jacobian: Any
-
-
 def affine_map(
     transformation: Transformation, standardization: Standardization
 ) -> AffineMap | None:
-    """Return the change of units of a variable; None if it does not depend on the units of X."""
+    """Return the change of units of a variable; None if it does not depend on the units of X.
+
+    Raises
+    ------
+    ValueError
+        If rows are whitened, and the variable has one number for each feature or for all.
+    """
     if transformation is Transformation.NONE:
         return None
+    if standardization.inverse is not None:
+        return _map_of_whitened(transformation, standardization)
     scale = standardization.scale
-    features = scale.shape[0]
     logs = _log(scale)
     total = _sum(logs)
     if transformation is Transformation.LOCATION:
-        return AffineMap(standardization.shift, scale, total)
+        return Elementwise(standardization.shift, scale, total)
     if transformation is Transformation.SCALE:
-        return AffineMap(None, scale, total)
+        return Elementwise(None, scale, total)
     if transformation is Transformation.PRECISION:
-        return AffineMap(None, scale**-2, -2.0 * total)
+        return Elementwise(None, scale**-2, -2.0 * total)
     if transformation is Transformation.COMMON_SCALE:
-        return AffineMap(None, scale[:1], logs[0])
+        return Elementwise(None, scale[:1], logs[0])
     if transformation is Transformation.COMMON_PRECISION:
-        return AffineMap(None, scale[:1] ** -2, -2.0 * logs[0])
-    if transformation is Transformation.SCALE_MATRIX:  # row d has d + 1 free entries
-        free = np.arange(1, features + 1)
-        return AffineMap(None, scale[:, None], _sum(logs * free.astype(_dtype(scale))))
-    # A symmetric matrix: X -> F X F has the Jacobian |F|^(D + 1) (Muirhead 1982, theorem 2.1.6).
+        return Elementwise(None, scale[:1] ** -2, -2.0 * logs[0])
+    if transformation is Transformation.SCALE_MATRIX:
+        return Elementwise(None, scale[:, None], _jacobian_of_scale_matrix(logs), event_ndims=2)
     inverse = 1.0 / scale
-    return AffineMap(None, inverse[:, None] * inverse, -(features + 1.0) * total)
+    return Elementwise(
+        None, inverse[:, None] * inverse, _jacobian_of_precision_matrix(logs), event_ndims=2
+    )
+
+
+def _map_of_whitened(transformation: Transformation, standardization: Standardization) -> AffineMap:
+    shift, scale, inverse = standardization
+    logs = _log(_diagonal(scale))
+    if transformation is Transformation.LOCATION:
+        return LinearMap(shift, scale, inverse, _sum(logs))
+    if transformation is Transformation.SCALE_MATRIX:
+        return LinearMap(None, scale, inverse, _jacobian_of_scale_matrix(logs), event_ndims=2)
+    if transformation is Transformation.PRECISION_MATRIX:
+        jacobian = _jacobian_of_precision_matrix(logs)
+        return Congruence(_transpose(inverse), _transpose(scale), jacobian)
+    raise ValueError(f"A variable that {transformation.value} is not one of whitened rows.")
+
+
+def _jacobian_of_scale_matrix(logs: Any) -> Any:
+    """Return log |dx / dz| of a lower triangular matrix: row d has d + 1 free entries.
+
+    The same for a product with a lower triangular matrix, by which the entries of a column from
+    its diagonal on are multiplied.
+    """
+    free = np.arange(1, logs.shape[0] + 1)
+    return _sum(logs * free.astype(_dtype(logs)))
+
+
+def _jacobian_of_precision_matrix(logs: Any) -> Any:
+    """Return log |dx / dz|: X -> F X F^T has the Jacobian |F|^(D + 1) (Muirhead 1982, 2.1.6)."""
+    return -(logs.shape[0] + 1.0) * _sum(logs)
 
 
 def unstandardize(
@@ -95,10 +156,7 @@ def unstandardize(
 ) -> Any:
     """Convert values of a variable, such as draws, from standardised units to those of X."""
     change = affine_map(transformation, standardization)
-    if change is None:
-        return value
-    scaled = value * change.factor
-    return scaled if change.shift is None else scaled + change.shift
+    return value if change is None else change.forward(value)
 
 
 def unstandardize_cholesky(
@@ -106,14 +164,15 @@ def unstandardize_cholesky(
 ) -> Any:
     """Convert the lower Cholesky factor of a variable's matrix to the units of X.
 
-    `unstandardize` takes a precision matrix P to F P F with F = diag(1 / scale), and so the factor
-    of P is multiplied by F. A matrix that does not depend on the units of X keeps its factor.
+    `unstandardize` takes a precision matrix P to F P F^T with a lower triangular F, the transposed
+    inverse of the scale, and so the factor of P is multiplied by F. A matrix that does not depend
+    on the units of X keeps its factor.
     """
-    return (
-        root / standardization.scale[:, None]
-        if transformation is Transformation.PRECISION_MATRIX
-        else root
-    )
+    if transformation is not Transformation.PRECISION_MATRIX:
+        return root
+    if standardization.inverse is None:
+        return root / standardization.scale[:, None]
+    return matrix_product(_transpose(standardization.inverse), root)
 
 
 def standardize_value(
@@ -121,9 +180,7 @@ def standardize_value(
 ) -> Any:
     """Convert values of a variable from the units of X to standardised units."""
     change = affine_map(transformation, standardization)
-    if change is None:
-        return value
-    return (value if change.shift is None else value - change.shift) / change.factor
+    return value if change is None else change.inverse(value)
 
 
 def log_det_jacobian(
@@ -150,8 +207,16 @@ def _log(x: Any) -> Any:
     return tf.math.log(x) if tf.is_tensor(x) else np.log(x)
 
 
-def _sum(x: Any) -> Any:
-    return tf.reduce_sum(x) if tf.is_tensor(x) else x.sum()
+def _sum(x: Any, axis: int | None = None) -> Any:
+    return tf.reduce_sum(x, axis=axis) if tf.is_tensor(x) else x.sum(axis=axis)
+
+
+def _diagonal(x: Any) -> Any:
+    return tf.linalg.diag_part(x) if tf.is_tensor(x) else np.diagonal(x)
+
+
+def _transpose(x: Any) -> Any:
+    return tf.transpose(x) if tf.is_tensor(x) else x.T
 
 
 def _dtype(x: Any) -> Any:

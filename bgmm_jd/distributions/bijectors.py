@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
+from bgmm_jd.data.affine_maps import AffineMap
 from bgmm_jd.distributions import dirichlet
 
 
@@ -150,28 +151,28 @@ class InDtype(tfb.Bijector):
         return self._wrapped.inverse_event_shape(shape)
 
 
-class ScaleMatrix(tfb.Bijector):
-    """Multiply a symmetric or lower triangular matrix [D, D] elementwise by a constant factor.
+class ChangeOfUnits(tfb.Bijector):
+    """Apply an affine map of vectors, or of symmetric or lower triangular matrices [D, D].
 
-    `tfb.Scale` would count all D^2 entries as free in its log-det-Jacobian; here the caller gives
-    the log-det-Jacobian of the free entries.
+    TFP's own bijectors would count all D^2 entries of a matrix as free in the log-det-Jacobian;
+    the map knows that of the free entries.
     """
 
-    def __init__(self, factor: tf.Tensor, log_det_jacobian: tf.Tensor) -> None:
-        self._factor, self._log_det_jacobian = factor, log_det_jacobian
+    def __init__(self, change: AffineMap) -> None:
+        self._change = change
         super().__init__(
-            forward_min_event_ndims=2,
+            forward_min_event_ndims=change.event_ndims,
             is_constant_jacobian=True,
-            parameters={"factor": factor, "log_det_jacobian": log_det_jacobian},
+            parameters={"change": change},
             validate_args=False,
-            name="scale_matrix",
+            name="change_of_units",
         )
 
     def _forward(self, x: tf.Tensor) -> tf.Tensor:
-        return x * self._factor
+        return self._change.forward(x)
 
     def _inverse(self, y: tf.Tensor) -> tf.Tensor:
-        return y / self._factor
+        return self._change.inverse(y)
 
     def _forward_log_det_jacobian(self, x: tf.Tensor) -> tf.Tensor:
-        return self._log_det_jacobian
+        return self._change.log_det_jacobian

@@ -33,6 +33,7 @@ from tensorflow_probability import distributions as tfd
 from bgmm_jd.backend import random
 from bgmm_jd.backend.numerics import inverse_of_lower_triangular
 from bgmm_jd.distributions.bijectors import cholesky_coordinates, matrix_coordinates
+from bgmm_jd.distributions.cholesky_tangent import change_by_tangent, gradient_by_tangent
 from bgmm_jd.distributions.gamma import AntitheticGamma, Gamma
 from bgmm_jd.distributions.standard_gamma import trigamma_excess
 
@@ -233,15 +234,12 @@ def wishart_natural_gradient(
         The natural gradient in the same coordinates, with zeros above the diagonal.
     """
     D = mean_tril.shape[-1]
-    by_C = tf.linalg.band_part(gradient_tril, -1, 0)
-    by_C = tf.linalg.set_diag(by_C, tf.linalg.diag_part(by_C) / tf.linalg.diag_part(mean_tril))
-    by_T = tf.linalg.band_part(tf.matmul(mean_tril, by_C, transpose_a=True), -1, 0)
+    by_T = gradient_by_tangent(mean_tril, gradient_tril)
     information = df[..., tf.newaxis, tf.newaxis] * (1.0 + tf.eye(D, dtype=df.dtype))
     T = by_T / information
-    natural_C = tf.linalg.band_part(tf.matmul(mean_tril, T), -1, 0)
     return (
         gradient_log_excess / _information_of_log_excess(df, D),
-        tf.linalg.set_diag(natural_C, tf.linalg.diag_part(T)),
+        change_by_tangent(mean_tril, T),
     )
 
 

@@ -13,7 +13,7 @@ from bgmm_jd.data.validation import (
     as_weights,
     check_rows,
 )
-from bgmm_jd.model.covariance_forms import CovarianceForm, check_covariance
+from bgmm_jd.model.covariance_forms import CovarianceForm, check_covariance, units_of_rows
 from bgmm_jd.model.priors import weakly_informative_prior
 
 
@@ -48,11 +48,12 @@ def default_prior(
     ValueError, TypeError
         For bad input, as in `fit`.
     """
-    X = as_rows(X, missing=as_missing_flag(missing))
+    allow_missing = as_missing_flag(missing)
+    X = as_rows(X, missing=allow_missing)
     weight = as_weights(sample_weight, len(X), X.dtype)
     K = as_count(K, "K")
     check_covariance(covariance)
-    data = standardize(X, weight, common=covariance == "spherical")
+    data = standardize(X, weight, units_of_rows(covariance, complete=not allow_missing))
     check_rows(data.shape[0], K, weight is not None)
     D = X.shape[1]
     return weakly_informative_prior(K, D, covariance, X.dtype, data.standardization)

@@ -32,7 +32,12 @@ from bgmm_jd.fitting.search import (
     with_data_unit_elbos,
 )
 from bgmm_jd.fitting.verdict import with_verdict
-from bgmm_jd.model.covariance_forms import CovarianceForm, check_covariance
+from bgmm_jd.model.covariance_forms import (
+    CovarianceForm,
+    check_covariance,
+    scale_variable,
+    units_of_rows,
+)
 from bgmm_jd.model.prior_checks import prior_covariance_form
 from bgmm_jd.model.priors import weakly_informative_prior
 from bgmm_jd.optimization.optimizers import OPTIMIZERS, Optimizer
@@ -137,7 +142,8 @@ def fit(
     Ctrl-C ends the fit and keeps what it has reached, with `Status.INTERRUPTED`.
     """
     settings = _as_settings(settings)
-    X = as_rows(X, missing=as_missing_flag(missing))
+    allow_missing = as_missing_flag(missing)
+    X = as_rows(X, missing=allow_missing)
     weight = as_weights(sample_weight, len(X), X.dtype)
     N, D = len(X) if weight is None else int(np.count_nonzero(weight)), X.shape[1]
     K = as_count(K, "K")
@@ -154,7 +160,8 @@ def fit(
     )
     execution = _as_choice(execution, "execution", EXECUTIONS)
 
-    data = standardize(X, weight, common=form == "spherical")
+    variable = "precisions" if prior is None else scale_variable(prior.dtype._asdict())
+    data = standardize(X, weight, units_of_rows(form, variable, complete=not allow_missing))
     problem = problem_of(data, K, form, prior, execution, settings)
     with reporter(progress) as report:
         found = find_optimum(problem, plan, report)

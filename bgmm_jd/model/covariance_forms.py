@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from bgmm_jd.data.standardize import Units
 from bgmm_jd.data.units import Transformation
 
 CovarianceForm = Literal["diag", "full", "tied", "spherical"]
@@ -82,6 +83,20 @@ def transformation_of(name: str, form: str) -> Transformation:
     if name == "means":
         return Transformation.LOCATION
     return _TRANSFORMATIONS[name][form] if name in SCALE_VARIABLES else Transformation.NONE
+
+
+def units_of_rows(form: str, variable: str = "precisions", complete: bool = True) -> Units:
+    """Return the units in which rows are fitted under a form of covariance: see `standardize`.
+
+    Complete rows are whitened for a matrix form, in which every linear map of the features is
+    another mixture of the same form. The map is triangular such that it takes triangular factors of
+    `variable` to triangular ones. Rows with missing entries keep their columns apart.
+    """
+    if form == "spherical":
+        return "common"
+    if form in MATRIX_FORMS and complete:
+        return "upper" if variable == "precisions" else "lower"
+    return "columns"
 
 
 def has_component_axis(name: str, form: str) -> bool:

@@ -300,7 +300,9 @@ def weakly_informative_prior(
     tfd.JointDistributionCoroutine
         In the units of X; without `standardization`, in standardised units.
     """
-    shift, scale = (0.0, 1.0) if standardization is None else standardization
+    shift, scale = 0.0, 1.0
+    if standardization is not None:
+        shift, scale = standardization.shift, standardization.column_scale
     return mixture_prior(
         K,
         D,

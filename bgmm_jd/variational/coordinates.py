@@ -7,8 +7,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
-from bgmm_jd.data.units import MATRIX_TRANSFORMATIONS, AffineMap, standardize_value
-from bgmm_jd.distributions.bijectors import InDtype, ScaleMatrix
+from bgmm_jd.data.affine_maps import AffineMap, Elementwise
+from bgmm_jd.data.units import standardize_value
+from bgmm_jd.distributions.bijectors import ChangeOfUnits, InDtype
 from bgmm_jd.model.covariance_forms import SCALE_VARIABLES, cholesky_name
 from bgmm_jd.variational.structure import Site, StandardizedModel
 
@@ -18,7 +19,7 @@ def bijector_to_data_units(site: Site) -> tfb.Bijector:
     change = site.affine_map
     if change is None or not site.is_unrestricted:
         return _in_dtype_of_fit(site)
-    return _scaling(site, change)
+    return _to_prior_units(change)
 
 
 def bijector_to_standardized(site: Site) -> tfb.Bijector:
@@ -27,7 +28,7 @@ def bijector_to_standardized(site: Site) -> tfb.Bijector:
     bijector = _in_dtype_of_fit(site)
     if change is None or site.is_unrestricted:
         return bijector
-    return tfb.Chain([tfb.Invert(_scaling(site, change)), bijector])
+    return tfb.Chain([tfb.Invert(_to_prior_units(change)), bijector])
 
 
 def _in_dtype_of_fit(site: Site) -> tfb.Bijector:
@@ -35,10 +36,10 @@ def _in_dtype_of_fit(site: Site) -> tfb.Bijector:
     return site.bijector if site.dtype == dtype else InDtype(site.bijector, site.dtype)
 
 
-def _scaling(site: Site, change: AffineMap) -> tfb.Bijector:
+def _to_prior_units(change: AffineMap) -> tfb.Bijector:
     """Map standardised units to the prior's."""
-    if site.transformation in MATRIX_TRANSFORMATIONS:
-        return ScaleMatrix(change.factor, change.log_det_jacobian)
+    if not isinstance(change, Elementwise) or change.event_ndims > 0:
+        return ChangeOfUnits(change)
     scale = tfb.Scale(change.factor)
     return scale if change.shift is None else tfb.Chain([tfb.Shift(change.shift), scale])
 

@@ -21,11 +21,17 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.data.units import AffineMap, Transformation
+from bgmm_jd.data.affine_maps import AffineMap, Congruence, Elementwise, LinearMap
+from bgmm_jd.data.units import Transformation
 from bgmm_jd.distributions import bijectors, stick_breaking, wishart
 from bgmm_jd.distributions.bijectors import StickCoordinates
 from bgmm_jd.distributions.dirichlet import AntitheticDirichlet, Dirichlet
 from bgmm_jd.distributions.gamma import AntitheticGamma, Gamma
+from bgmm_jd.distributions.multivariate_normal import (
+    AntitheticMultivariateNormal,
+    MultivariateNormal,
+    multivariate_normal_natural_gradient,
+)
 from bgmm_jd.distributions.normal import AntitheticNormal, Normal
 from bgmm_jd.distributions.standard_gamma import trigamma_excess
 
@@ -120,13 +126,72 @@ class NormalFamily(Family):
 
     def unstandardize(self, p: Parameters, to_data_units: AffineMap) -> Parameters:
         """Apply the affine map to loc, and its factor to scale."""
-        loc = p["loc"] * to_data_units.factor
-        shifted = loc if to_data_units.shift is None else loc + to_data_units.shift
-        return {"loc": shifted, "scale": p["scale"] * to_data_units.factor}
+        factor = _as_elementwise(to_data_units).factor
+        return {"loc": to_data_units.forward(p["loc"]), "scale": p["scale"] * factor}
 
     def natural_gradient(self, p: Parameters, gradient: Parameters) -> Parameters:
         """Use the Fisher information of (loc, log scale), diag(1 / scale^2, 2)."""
         return {"loc": p["scale"] ** 2 * gradient["loc"], "scale": 0.5 * gradient["scale"]}
+
+
+class MultivariateNormalFamily(Family):
+    """Multivariate normal distributions over the last axis, by `loc` and `scale_tril`.
+
+    `scale_tril` is the lower Cholesky factor of the covariance matrix, trained in the log of its
+    diagonal.
+    """
+
+    constraints: ClassVar = {"loc": tfb.Identity(), "scale_tril": tfb.TransformDiagonal(tfb.Exp())}
+    transformations: ClassVar = (Transformation.NONE, Transformation.LOCATION)
+
+    def parameter_shapes(self, shape: Shape) -> Mapping[str, Shape]:
+        """Return the shapes: a matrix for each vector."""
+        return {"loc": shape, "scale_tril": (*shape, shape[-1])}
+
+    def coordinates(self) -> tfb.Bijector:
+        """Take the variable itself as its coordinates."""
+        return tfb.Identity()
+
+    def distribution(self, p: Parameters) -> tfd.Distribution:
+        """Make N(loc, scale_tril scale_tril^T)."""
+        return MultivariateNormal(p["loc"], p["scale_tril"])
+
+    def training_distribution(self, p: Parameters) -> tfd.Distribution:
+        """Make the same with draws in pairs that are symmetric about loc."""
+        return AntitheticMultivariateNormal(p["loc"], p["scale_tril"])
+
+    def from_moments(self, mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
+        """Return parameters of independent entries."""
+        return {"loc": mean, "scale_tril": tf.linalg.diag(sd)}
+
+    def moments(self, p: Parameters) -> tuple[Any, Any]:
+        """Return the mean and the sd of each entry, the length of its row of `scale_tril`."""
+        return p["loc"], (p["scale_tril"] ** 2).sum(axis=-1) ** 0.5
+
+    def unstandardize(self, p: Parameters, to_data_units: AffineMap) -> Parameters:
+        """Apply the affine map to loc, and its matrix to scale_tril."""
+        loc = to_data_units.forward(p["loc"])
+        if isinstance(to_data_units, LinearMap):
+            matrix = tf.matmul(to_data_units.matrix, p["scale_tril"])
+            return {"loc": loc, "scale_tril": _lower_factor(matrix)}
+        factor = _as_elementwise(to_data_units).factor
+        return {"loc": loc, "scale_tril": factor[:, tf.newaxis] * p["scale_tril"]}
+
+    def natural_gradient(self, p: Parameters, gradient: Parameters) -> Parameters:
+        """Use the Fisher information of a multivariate normal distribution."""
+        loc, tril = multivariate_normal_natural_gradient(
+            p["scale_tril"], gradient["loc"], gradient["scale_tril"]
+        )
+        return {"loc": loc, "scale_tril": tril}
+
+
+def _lower_factor(matrix: tf.Tensor) -> tf.Tensor:
+    """Return the lower triangular C with a positive diagonal and C C^T = matrix matrix^T.
+
+    By a QR decomposition, which keeps the digits that the product would lose.
+    """
+    _, upper = tf.linalg.qr(tf.linalg.matrix_transpose(matrix))
+    return tf.linalg.matrix_transpose(upper * tf.sign(tf.linalg.diag_part(upper))[..., tf.newaxis])
 
 
 class GammaFamily(Family):
@@ -163,7 +228,7 @@ class GammaFamily(Family):
 
     def unstandardize(self, p: Parameters, to_data_units: AffineMap) -> Parameters:
         """Scale the mean; the concentration has no unit."""
-        return {**p, "mean": p["mean"] * to_data_units.factor}
+        return {**p, "mean": to_data_units.forward(p["mean"])}
 
     def natural_gradient(self, p: Parameters, gradient: Parameters) -> Parameters:
         """Use the Fisher information of (log a, log mean), diag(a^2 trigamma(a) - a, a)."""
@@ -307,8 +372,11 @@ class WishartFamily(Family):
         return mean, (square / self._degrees(p)[..., np.newaxis, np.newaxis]) ** 0.5
 
     def unstandardize(self, p: Parameters, to_data_units: AffineMap) -> Parameters:
-        """Apply X -> F X F, F diagonal; `to_data_units.factor` holds the entries of F 1 1^T F."""
-        diagonal = tf.sqrt(tf.linalg.diag_part(to_data_units.factor))
+        """Apply X -> F X F^T, with F lower triangular, to the mean, and so F to its factor."""
+        if isinstance(to_data_units, Congruence):
+            return {**p, "mean_tril": tf.matmul(to_data_units.matrix, p["mean_tril"])}
+        # The factor has the entries of F 1 1^T F, with F diagonal.
+        diagonal = tf.sqrt(tf.linalg.diag_part(_as_elementwise(to_data_units).factor))
         return {**p, "mean_tril": diagonal[:, tf.newaxis] * p["mean_tril"]}
 
     def natural_gradient(self, p: Parameters, gradient: Parameters) -> Parameters:
@@ -350,15 +418,22 @@ class FixedFamily(Family):
 
     def unstandardize(self, p: Parameters, to_data_units: AffineMap) -> Parameters:
         """Convert the value to the units of X."""
-        value = p["value"] * to_data_units.factor
-        return {"value": value if to_data_units.shift is None else value + to_data_units.shift}
+        return {"value": to_data_units.forward(p["value"])}
 
     def natural_gradient(self, p: Parameters, gradient: Parameters) -> Parameters:
         """Return an empty mapping: there are no parameters."""
         return {}
 
 
+def _as_elementwise(change: AffineMap) -> Elementwise:
+    """Return a map that is elementwise, or raise: some families are closed under no other."""
+    if not isinstance(change, Elementwise):
+        raise TypeError(f"This family is not closed under a {type(change).__name__}.")
+    return change
+
+
 NORMAL = NormalFamily()
+MULTIVARIATE_NORMAL = MultivariateNormalFamily()
 GAMMA = GammaFamily()
 DIRICHLET = DirichletFamily()
 STICK_BREAKING = StickBreakingFamily()
@@ -369,6 +444,9 @@ FIXED = FixedFamily()
 # subclass may mean something else.
 MATCHING_FAMILY: dict[type, Family] = {
     tfd.Normal: NORMAL,
+    tfd.MultivariateNormalTriL: MULTIVARIATE_NORMAL,
+    tfd.MultivariateNormalFullCovariance: MULTIVARIATE_NORMAL,
+    tfd.MultivariateNormalLinearOperator: MULTIVARIATE_NORMAL,
     tfd.Gamma: GAMMA,
     tfd.Dirichlet: DIRICHLET,
     stick_breaking.StickBreaking: STICK_BREAKING,

@@ -62,10 +62,16 @@ def natural_step(
 
 def _longest(name: str, parameters: Parameters, size: StepSize) -> Any:
     if name == "loc":
-        return size.longest_loc * parameters["scale"]
-    if name == "mean_tril":
-        return size.longest_log * cholesky_step_scale(parameters["mean_tril"])
+        return size.longest_loc * _sd_of_location(parameters)
+    if name in ("mean_tril", "scale_tril"):
+        return size.longest_log * cholesky_step_scale(parameters[name])
     return size.longest_log
+
+
+def _sd_of_location(parameters: Parameters) -> Any:
+    if "scale" in parameters:
+        return parameters["scale"]
+    return tf.norm(parameters["scale_tril"], axis=-1)
 
 
 def cholesky_step_scale(tril: tf.Tensor) -> tf.Tensor:

@@ -14,13 +14,21 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.data.units import AffineMap, Standardization, Transformation, affine_map
+from bgmm_jd.data.affine_maps import AffineMap
+from bgmm_jd.data.units import Standardization, Transformation, affine_map
 from bgmm_jd.model.covariance_forms import (
     MATRIX_FORMS,
     has_component_axis,
     transformation_of,
 )
-from bgmm_jd.variational.families import FIXED, MATCHING_FAMILY, NORMAL, STICK_BREAKING, Family
+from bgmm_jd.variational.families import (
+    FIXED,
+    MATCHING_FAMILY,
+    MULTIVARIATE_NORMAL,
+    NORMAL,
+    STICK_BREAKING,
+    Family,
+)
 
 SHAPE_WRAPPERS = tfd.Independent | tfd.Sample  # they add axes to the distribution they wrap
 
@@ -81,7 +89,8 @@ class Site:
     @property
     def is_normal(self) -> bool:
         """Return whether the member is a normal distribution of the variable itself."""
-        return self.family is NORMAL and (self.bijector is None or self.is_unrestricted)
+        unrestricted = self.bijector is None or self.is_unrestricted
+        return self.family is MULTIVARIATE_NORMAL or (self.family is NORMAL and unrestricted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +191,7 @@ def sites_of(prior: tfd.JointDistributionCoroutine, covariance: str = "diag") ->
     distributions, draws = prior.sample_distributions(seed=(0, 0))
     found = []
     for name, distribution, draw in zip(distributions._fields, distributions, draws, strict=True):
-        site = _site(name, distribution, draw, transformation_of(name, covariance))
+        site = _site(name, distribution, draw, covariance)
         found.append(replace(site, has_component_axis=has_component_axis(name, covariance)))
     _check_fixed(prior, found)
     _check_supports(prior, found)
@@ -227,10 +236,9 @@ def _maps_into_support(one: tfb.Bijector, two: tfb.Bijector, site: Site) -> bool
     return all(np.isfinite(two.inverse(values)).all() for values in made)
 
 
-def _site(
-    name: str, distribution: tfd.Distribution, draw: tf.Tensor, transformation: Transformation
-) -> Site:
+def _site(name: str, distribution: tfd.Distribution, draw: tf.Tensor, covariance: str) -> Site:
     shape = tuple(distribution.event_shape)
+    transformation = transformation_of(name, covariance)
     kind = type(_unwrap(distribution))
     if kind in (tfd.Deterministic, tfd.VectorDeterministic):
         if distribution.variables:
@@ -242,6 +250,10 @@ def _site(
             name=name, shape=shape, family=FIXED, transformation=transformation, fixed=draw.numpy()
         )
     family = _matching_family(distribution, transformation)
+    if family is NORMAL and name == "means" and covariance in MATRIX_FORMS:
+        # Within a component with a covariance matrix the means of the features are correlated, and
+        # in whitened coordinates they are so even where the prior has them independent.
+        family = MULTIVARIATE_NORMAL
     if family is not None:
         return Site(name=name, shape=shape, family=family, transformation=transformation)
     bijector = distribution.experimental_default_event_space_bijector()

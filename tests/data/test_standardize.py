@@ -164,12 +164,12 @@ def test_integer_weights_standardize_as_repeated_rows_do():
     np.testing.assert_array_equal(found.rows.values, expected)
 
 
-@pytest.mark.parametrize("common", [False, True])
-def test_rows_of_weight_zero_are_left_out_to_the_last_bit_whatever_they_hold(common):
+@pytest.mark.parametrize("units", ["columns", "common"])
+def test_rows_of_weight_zero_are_left_out_to_the_last_bit_whatever_they_hold(units):
     weight = np.random.default_rng(5).gamma(1.0, size=len(NORMAL)) * (WEIGHT > 0)
     counts = weight > 0
-    found = standardize.standardize(np.where(counts[:, None], NORMAL, 1e9), weight, common)
-    expected = standardize.standardize(NORMAL[counts], weight[counts], common)
+    found = standardize.standardize(np.where(counts[:, None], NORMAL, 1e9), weight, units)
+    expected = standardize.standardize(NORMAL[counts], weight[counts], units)
     np.testing.assert_array_equal(found.rows.values, expected.rows.values)
     np.testing.assert_array_equal(found.rows.weight, expected.rows.weight)
     np.testing.assert_array_equal(found.standardization, expected.standardization)
@@ -255,7 +255,7 @@ def test_rows_without_missing_entries_have_no_pattern():
 def test_common_scale_is_the_root_mean_square_of_the_scales():
     X = UNEQUAL.shift + UNEQUAL.scale * NORMAL
     own = standardize.standardize(X).standardization
-    common = standardize.standardize(X, common=True).standardization
+    common = standardize.standardize(X, units="common").standardization
     np.testing.assert_array_equal(common.shift, own.shift)
     expected = np.sqrt(np.mean(own.scale**2))
     np.testing.assert_allclose(common.scale, [expected, expected], rtol=1e-14)
@@ -264,16 +264,16 @@ def test_common_scale_is_the_root_mean_square_of_the_scales():
 def test_common_scale_leaves_out_constant_columns():
     X = np.column_stack([NORMAL[:, :1], np.full(len(NORMAL), 5.0), 3 * NORMAL[:, 1:]])
     own = standardize.standardize(X).standardization
-    common = standardize.standardize(X, common=True).standardization
+    common = standardize.standardize(X, units="common").standardization
     expected = np.sqrt((own.scale[0] ** 2 + own.scale[2] ** 2) / 2)
     np.testing.assert_allclose(common.scale, np.full(3, expected), rtol=1e-14)
-    constant = standardize.standardize(np.full((4, 2), 7.0), common=True)
+    constant = standardize.standardize(np.full((4, 2), 7.0), units="common")
     np.testing.assert_array_equal(constant.standardization.scale, [1.0, 1.0])
 
 
 @pytest.mark.parametrize("size", [1e140, 1e-140])
 def test_common_scale_of_large_or_small_columns_does_not_overflow(size):
     """No square leaves the range on the way."""
-    found = standardize.standardize(size * NORMAL, common=True).standardization
-    expected = standardize.standardize(NORMAL, common=True).standardization
+    found = standardize.standardize(size * NORMAL, units="common").standardization
+    expected = standardize.standardize(NORMAL, units="common").standardization
     np.testing.assert_allclose(found.scale / size, expected.scale, rtol=1e-12)

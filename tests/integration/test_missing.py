@@ -15,6 +15,7 @@ import bgmm_jd
 from bgmm_jd.data.rows import as_row_tensors
 from bgmm_jd.data.standardize import as_standardized_rows, standardize
 from bgmm_jd.model import likelihood, priors
+from bgmm_jd.model.covariance_forms import units_of_rows
 from bgmm_jd.model.covariances import component_covariances
 from bgmm_jd.posterior.densities import log_densities, map_rows
 from bgmm_jd.posterior.posterior import draw_standardized, in_data_units
@@ -40,7 +41,7 @@ def test_row_without_any_entry_adds_nothing_to_the_log_joint_density(form):
     theta, _ = drawn(form, "precisions", (4,), seed=7)
     found = []
     for values in (X, np.concatenate([X[:30], EMPTY, X[30:], EMPTY])):
-        data = standardize(values, common=form == "spherical")
+        data = standardize(values, units_of_rows(form, complete=False))
         density = log_joint(model, tensors(theta), as_row_tensors(data.rows))
         found.append((density.numpy(), data.log_det_jacobian, *data.standardization))
     for mine, other in zip(*found, strict=True):

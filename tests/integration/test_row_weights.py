@@ -15,7 +15,7 @@ from bgmm_jd.data.minibatches import equal_batches
 from bgmm_jd.data.rows import as_row_tensors
 from bgmm_jd.data.standardize import standardize
 from bgmm_jd.model import priors
-from bgmm_jd.model.covariance_forms import FORMS, MATRIX_FORMS, scale_shape
+from bgmm_jd.model.covariance_forms import FORMS, MATRIX_FORMS, scale_shape, units_of_rows
 from bgmm_jd.model.likelihood import row_log_likelihood
 from bgmm_jd.optimization import single_run, svi
 from bgmm_jd.posterior.densities import log_densities
@@ -56,7 +56,7 @@ def random_theta(form, S=4):
 
 
 def standardized(rows, weight=None, form="diag"):
-    return standardize(rows, weight, common=form == "spherical")
+    return standardize(rows, weight, units_of_rows(form))
 
 
 # --- Weights that are counts ----------------------------------------------------------------------
