@@ -349,6 +349,79 @@ class MemorySettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RobustMomentsSettings:
+    """What counts as far from the other rows, and how much a covariance matrix may be regularised.
+
+    Attributes
+    ----------
+    fence_tails : tuple of float
+        Probabilities below and above the quantiles between which a column's middle part lies: the
+        quartiles, or, where ties make these equal, the next pair.
+    fence_ranges : float
+        An entry is far if it is further from the middle part than so many times its length. Tukey's
+        1.5 and 3 single out the tails of one skewed cluster; at 5, a normal column has a far entry
+        once in 1e13.
+    most_far : float
+        Fraction of the rows above which the far rows are not the exception, and count.
+    shrinkages : tuple of float
+        Values of delta that are compared. From 1e-8, because a smaller one leaves standard
+        deviations below the rounding of float32 rows; by steps of half a power of ten, as the
+        likelihood is flat.
+    """
+
+    fence_tails: tuple[float, ...] = (0.25, 0.1, 0.05, 0.025)
+    fence_ranges: float = 5.0
+    most_far: float = 0.5
+    shrinkages: tuple[float, ...] = tuple(10.0 ** (power / 2) for power in range(-16, 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefaultPriorSettings:
+    """The default prior, in units in which the scatter of the rows is the identity matrix.
+
+    The values were compared by held-out log density on some 30 real and simulated data sets.
+
+    Attributes
+    ----------
+    means_variance, shared_means_variance : float
+        Variance of the component means: of the form "full", and of the other forms. Means farther
+        than some scales of all rows are not expected. The form "full" predicted equally well with 4
+        and 16, and preferred fewer superfluous components with 16.
+    excess_df : float
+        Degrees of freedom of each precision matrix given the common scale matrix ("full"), less D.
+        4 (Malsiner-Walli et al. 2016) lets a component's shape differ freely from the common one,
+        and gives its covariance matrix a finite mean.
+    scale_mean : float
+        Expected scale matrix of the form "full": with D + 4 degrees of freedom, a component's
+        expected covariance is a third of it. Of 1, 2 and 4, this one predicted best.
+    floor : float
+        The density of the precision matrices of the form "full" has the factor
+        exp(-floor / 2 K^(-2/D) sum_k trace). Without it, a component on a few tied rows can
+        shrink without bound. A hundredth of the rows' own scatter costs nothing elsewhere.
+    tied_excess_df : float
+        Degrees of freedom of the form "tied", less D: 2 as in Fraley and Raftery (2007), so that
+        the expected covariance is the inverse scale matrix. All rows inform it; the strength did
+        not matter.
+    precision_concentration, precision_rate : float
+        Shape and rate / K^(-2/D) of the inverse variances of the forms "diag" and "spherical". The
+        rate allows for clusters several times narrower than K equal shares of the data.
+    weight_concentration : float
+        Concentration of the Dirichlet distribution of the weights. Above 1, so that a component
+        cannot be empty at no cost.
+    """
+
+    means_variance: float = 16.0
+    shared_means_variance: float = 4.0
+    excess_df: float = 4.0
+    scale_mean: float = 4.0
+    floor: float = 0.01
+    tied_excess_df: float = 2.0
+    precision_concentration: float = 1.5
+    precision_rate: float = 0.25
+    weight_concentration: float = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All numbers that steer a fit. The defaults suit nearly every data set.
 

@@ -1,0 +1,222 @@
+"""Location and scatter of the rows, from the rows that are not far away and with regularisation.
+
+They are the units of the default prior. A few sentinels (-9999, say) or a far cluster would inflate
+the plain covariance, and then every component would be judged by a covariance that none of them
+has. The plain covariance of few rows, or of nearly collinear columns, has eigenvalues near zero.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from bgmm_jd.settings import RobustMomentsSettings
+
+
+class RobustMoments(NamedTuple):
+    """Location and scatter of rows, in the units of X; arrays are float64.
+
+    location : [D], the mean of the rows that are not far.
+    scatter : [D, D], their regularised covariance matrix, positive definite. A constant column has
+        the variance 1 and no covariances.
+    far : bool [N], the rows with an entry outside a fence.
+    far_scatter : [D, D], the far rows' part of the second moment about `location`: the sum of
+        (x - m)(x - m)^T over far rows, divided by the number of all rows.
+    constant : bool [D], the columns in which all observed entries are equal.
+    shrinkage : the delta of `robust_moments`.
+    """
+
+    location: np.ndarray
+    scatter: np.ndarray
+    far: np.ndarray
+    far_scatter: np.ndarray
+    constant: np.ndarray
+    shrinkage: float
+
+
+def robust_moments(
+    X: np.ndarray,
+    weight: np.ndarray | None = None,
+    settings: RobustMomentsSettings | None = None,
+) -> RobustMoments:
+    """Return robust location and scatter of rows.
+
+    1. An entry is far if it is outside [q25 - 5 (q75 - q25), q75 + 5 (q75 - q25)] of its column,
+       and a row is far if it has such an entry. Where the quartiles are equal, quantiles nearer to
+       the ends replace them. If the far rows were more than half of all, or a column did not vary
+       without them, no row is far.
+    2. C is the covariance matrix of the other rows, and
+
+        scatter = (1 - delta) C + delta diag(C),
+
+       with the delta that maximises the leave-one-out normal likelihood: see `_best_shrinkage`.
+
+    The results are equivariant under shifts and under changes of scale of each column. Under other
+    affine maps of X, C is equivariant as long as no row is far, and the scatter as long as delta is
+    also near zero, which it is for many rows of columns that are not nearly collinear. The fences
+    and a larger delta depend on the columns.
+
+    A missing entry counts neither for the fences nor for C, whose elements are then estimated from
+    the rows in which both columns are observed. Such a matrix may have negative eigenvalues; they
+    are set to zero. If fewer than D + 1 of the rows are complete, delta is 1.
+
+    Parameters
+    ----------
+    X : [N, D]
+        NaN is a missing entry. Each column has an observed entry in a row of positive weight.
+    weight : [N], optional
+        How often each row counts, not negative; not all zero.
+    settings : RobustMomentsSettings, optional
+
+    Returns
+    -------
+    RobustMoments
+
+    References
+    ----------
+    J. P. Hoffbeck, D. A. Landgrebe (1996). Covariance matrix estimation and classification with
+        limited training data. IEEE Transactions on Pattern Analysis and Machine Intelligence 18(7).
+    """
+    settings = settings or RobustMomentsSettings()
+    weight = np.ones(len(X)) if weight is None else np.asarray(weight, np.float64)
+    columns = _columns(X, weight, settings)
+    far = _far_rows(X, weight, columns, settings)
+    relative = (np.asarray(X, np.float64) - columns.centre) / columns.unit
+    mean, covariance = _mean_and_covariance(relative, weight * ~far)
+    covariance[columns.constant, columns.constant] = 1.0
+    sd = np.sqrt(np.diag(covariance))
+    correlation = _as_correlation(covariance / np.outer(sd, sd))
+    deviation = np.where(np.isnan(relative), 0.0, relative - mean)
+    complete = ~np.isnan(relative).any(axis=1)
+    if complete.all() or (complete & ~far).sum() > len(sd):
+        used = complete & ~far & (weight > 0)
+        shrinkage = _best_shrinkage(correlation, deviation[used] / sd, weight[used], settings)
+    else:
+        shrinkage = 1.0
+    shrunk = (1.0 - shrinkage) * correlation + shrinkage * np.eye(len(sd))
+    scale = columns.unit * sd
+    far_deviation = deviation[far] * columns.unit
+    return RobustMoments(
+        location=columns.centre + columns.unit * mean,
+        scatter=scale[:, np.newaxis] * shrunk * scale,
+        far=far,
+        far_scatter=(weight[far] * far_deviation.T) @ far_deviation / weight.sum(),
+        constant=columns.constant,
+        shrinkage=shrinkage,
+    )
+
+
+class _Columns(NamedTuple):
+    """Order statistics of each column, [D], in the units of X.
+
+    In units of `unit` about `centre`, squares neither overflow nor underflow, and sentinels do not
+    take digits from the other entries.
+
+    centre : the median.
+    unit : the range between the first quantiles that differ, or else between the extremes.
+    low, high : the fences.
+    constant : bool.
+    """
+
+    centre: np.ndarray
+    unit: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    constant: np.ndarray
+
+
+def _columns(X: np.ndarray, weight: np.ndarray, settings: RobustMomentsSettings) -> _Columns:
+    tails = np.asarray(settings.fence_tails)
+    levels = np.concatenate([[0.0, 0.5, 1.0], tails, 1.0 - tails])
+    found = []
+    for column in X.T:
+        least, centre, greatest, *others = _weighted_quantiles(column, weight, levels).tolist()
+        below, above = others[: len(tails)], others[len(tails) :]
+        pairs = [pair for pair in zip(below, above, strict=True) if pair[0] < pair[1]]
+        if pairs:
+            low, high = pairs[0]
+            reach = settings.fence_ranges * (high - low)
+            found.append((centre, high - low, low - reach, high + reach, False))
+        else:
+            constant = least == greatest
+            found.append((centre, 1.0 if constant else greatest - least, -np.inf, np.inf, constant))
+    *numbers, constants = zip(*found, strict=True)
+    return _Columns(*map(np.array, numbers), constant=np.array(constants))
+
+
+def _weighted_quantiles(column: np.ndarray, weight: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Return quantiles of the observed entries by the inverse of their distribution function.
+
+    A weight of 2 counts as two equal rows.
+    """
+    counts = (weight > 0) & ~np.isnan(column)
+    order = np.argsort(column[counts], kind="stable")
+    ordered, cumulative = column[counts][order], np.cumsum(weight[counts][order])
+    # Less some roundings of the sum, so that a level that equals a step is reached by that step.
+    reached = levels * cumulative[-1] * (1.0 - 1e-12)
+    return ordered[np.searchsorted(cumulative, reached)].astype(np.float64)
+
+
+def _far_rows(
+    X: np.ndarray, weight: np.ndarray, columns: _Columns, settings: RobustMomentsSettings
+) -> np.ndarray:
+    """Return which rows [N] have an entry outside the fences, or none where that takes too much."""
+    far = ((columns.low > X) | (columns.high < X)).any(axis=1)
+    if weight[far].sum() > settings.most_far * weight.sum():
+        return np.zeros_like(far)
+    near = X[(weight > 0) & ~far]
+    varies = np.fmax.reduce(near, axis=0) > np.fmin.reduce(near, axis=0)
+    return far if (varies | columns.constant).all() else np.zeros_like(far)
+
+
+def _mean_and_covariance(relative: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return weighted mean and covariance, each element from the rows in which it is observed."""
+    share = ~np.isnan(relative) * weight[:, np.newaxis]
+    mean = np.where(share > 0, share * relative, 0.0).sum(axis=0) / share.sum(axis=0)
+    deviation = np.where(share > 0, relative - mean, 0.0)
+    pairs = share.T @ (share > 0).astype(np.float64)
+    products = (deviation * weight[:, np.newaxis]).T @ deviation
+    # Two columns that are never observed together have no known covariance.
+    return mean, products / np.where(pairs > 0, pairs, 1.0)
+
+
+def _as_correlation(matrix: np.ndarray) -> np.ndarray:
+    """Return a correlation matrix: negative eigenvalues are set to zero, then the diagonal to 1."""
+    values, vectors = np.linalg.eigh(matrix)
+    repaired = (vectors * np.maximum(values, 0.0)) @ vectors.T if values[0] < 0 else matrix
+    sd = np.sqrt(np.diag(repaired))
+    return repaired / np.outer(sd, sd)
+
+
+def _best_shrinkage(
+    correlation: np.ndarray, z: np.ndarray, weight: np.ndarray, settings: RobustMomentsSettings
+) -> float:
+    """Return the delta with the best leave-one-out normal likelihood of complete rows.
+
+    With R the correlation matrix of n rows, S = (1 - delta) R + delta I and q = z^T S^-1 z, leaving
+    the row z out of mean and covariance, but not out of the unit of each column, makes of z and S
+
+        n / (n - 1) z    and    n / (n - 1) (S - (1 - delta) / (n - 1) z z^T)
+
+    (Hoffbeck and Landgrebe 1996, section 3). Determinant and quadratic form follow from q, and one
+    eigendecomposition of R gives q for every delta.
+
+    Parameters
+    ----------
+    correlation : [D, D]
+    z : [n, D], deviations from the mean in units of the columns' standard deviations.
+    weight : [n]
+    """
+    eigenvalues, vectors = np.linalg.eigh(correlation)
+    squares = (z @ vectors) ** 2
+    n = max(float(weight.sum()), 2.0)  # weights may sum to less than the two rows that it takes
+
+    def loss(delta: float) -> float:
+        spectrum = (1.0 - delta) * np.maximum(eigenvalues, 0.0) + delta
+        q = squares @ (1.0 / spectrum)
+        left = 1.0 - (1.0 - delta) / (n - 1.0) * q
+        if (left <= 0).any():  # without one of the rows, the matrix is singular
+            return np.inf
+        by_row = np.log(left) + n / (n - 1.0) * q / left
+        return float(weight.sum() * np.log(spectrum).sum() + weight @ by_row)
+
+    return min(settings.shrinkages, key=loss)
