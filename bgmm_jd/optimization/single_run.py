@@ -65,11 +65,13 @@ def subsample_sd_ratio(problem: Problem) -> float:
 def step_size(problem: Problem, schedule: svi.Schedule, blocks: int) -> StepSize:
     """Return how far the steps of the next block go.
 
-    On all rows, a full natural-gradient step. On a batch, a quarter of the batch's share of one:
-    the progress of an epoch is then the same for any batch size, and the iterates of the last
-    epochs stay within a fraction of a posterior sd of their mean. A run that has not converged in
-    its first blocks is held up by noise, or by a posterior far from the surrogate's family; steps
-    then become shorter as 1 / time (Robbins and Monro 1951).
+    On all rows, a full natural-gradient step; of matrices, S / (S + D + 1) of one. With S draws the
+    gradient by a matrix of D features has a noise of sqrt(D / S) times the distance that is left,
+    so that full steps would lead away from the optimum where D > S. On a batch, a quarter of the
+    batch's share of one: the progress of an epoch is then the same for any batch size, and the
+    iterates of the last epochs stay within a fraction of a posterior sd of their mean. A run that
+    has not converged in its first blocks is held up by noise, or by a posterior far from the
+    surrogate's family; steps then become shorter as 1 / time (Robbins and Monro 1951).
 
     The first steps from a poor start overshoot: a location may move by 0.3 sds of its component's
     rows, which are some sqrt(N / K) posterior sds. Near the optimum a natural-gradient step is at
@@ -80,6 +82,8 @@ def step_size(problem: Problem, schedule: svi.Schedule, blocks: int) -> StepSize
     batches = schedule.batches.count
     share = 1.0 if batches == 1 or schedule.optimizer == "adam" else 0.25 / batches
     rate = share / max(1.0, blocks / settings.full_rate_blocks)
+    if problem.model.has_covariance_matrices and schedule.optimizer == "natural":
+        rate /= 1.0 + (problem.data.shape[1] + 1.0) / schedule.draws
     if blocks < settings.overshooting_blocks:
         component_sd = (problem.data.total_weight / problem.model.K) ** 0.5
         return StepSize(rate, max(1.0, 0.3 * component_sd), 0.3)

@@ -50,11 +50,14 @@ class Family(ABC):
         How its variables may change with the units of X; the family is closed under no others.
     has_cholesky : bool
         Whether its variables are positive definite matrices, whose Cholesky factors are drawn.
+    has_matrix_parameter : bool
+        Whether one of its parameters is the Cholesky factor of a matrix.
     """
 
     constraints: ClassVar[Mapping[str, tfb.Bijector]]
     transformations: ClassVar[tuple[Transformation, ...]]
     has_cholesky: ClassVar[bool] = False
+    has_matrix_parameter: ClassVar[bool] = False
 
     def parameter_shapes(self, shape: Shape) -> Mapping[str, Shape]:
         """Return the shape of each parameter for a variable of that shape."""
@@ -143,6 +146,7 @@ class MultivariateNormalFamily(Family):
 
     constraints: ClassVar = {"loc": tfb.Identity(), "scale_tril": tfb.TransformDiagonal(tfb.Exp())}
     transformations: ClassVar = (Transformation.NONE, Transformation.LOCATION)
+    has_matrix_parameter: ClassVar = True
 
     def parameter_shapes(self, shape: Shape) -> Mapping[str, Shape]:
         """Return the shapes: a matrix for each vector."""
@@ -332,6 +336,7 @@ class WishartFamily(Family):
     constraints: ClassVar = {"excess": tfb.Exp(), "mean_tril": tfb.TransformDiagonal(tfb.Exp())}
     transformations: ClassVar = (Transformation.NONE, Transformation.PRECISION_MATRIX)
     has_cholesky: ClassVar = True
+    has_matrix_parameter: ClassVar = True
 
     def parameter_shapes(self, shape: Shape) -> Mapping[str, Shape]:
         """Return the shapes: one number of degrees of freedom for each matrix."""

@@ -51,34 +51,41 @@ def natural_step(
     direction = natural_gradient(sites, params, gradient)
 
     def step(site: Site, name: str) -> tf.Tensor:
+        p, slope = params[site.name], gradient[site.name][name]
         wanted = -size.rate * direction[site.name][name]
         # A single draw outside the range of the prior's dtype must not end the run.
-        wanted = tf.where(tf.math.is_finite(wanted), wanted, 0.0)
-        longest = _longest(name, params[site.name], size)
+        is_finite = tf.math.is_finite(wanted)
+        wanted = tf.where(is_finite, wanted, 0.0)
+        if site.family.has_matrix_parameter:
+            slope = tf.where(is_finite, slope, 0.0)
+            return _shortened(name, p, wanted, -size.rate * slope * wanted, size)
+        longest = size.longest_loc * p["scale"] if name == "loc" else size.longest_log
         return tf.clip_by_value(wanted, -longest, longest)
 
     return {site.name: {name: step(site, name) for name in direction[site.name]} for site in sites}
 
 
-def _longest(name: str, parameters: Parameters, size: StepSize) -> Any:
-    if name == "loc":
-        return size.longest_loc * _sd_of_location(parameters)
-    if name in ("mean_tril", "scale_tril"):
-        return size.longest_log * cholesky_step_scale(parameters[name])
-    return size.longest_log
+def _shortened(
+    name: str, p: Parameters, step: tf.Tensor, products: tf.Tensor, size: StepSize
+) -> tf.Tensor:
+    """Return the step of a parameter of a matrix family, within limits and in its direction.
 
+    Limits of single entries would turn the step, and D^2 entries at their limits together are a
+    step of a length that grows with D. So the whole step is shortened to sqrt(D) times the limit of
+    a number. Its length is that of the Fisher information, in which the step times the gradient
+    that it was made of is a square: for a location in its posterior sds, for a Cholesky factor C
+    that of T in dC = C T.
 
-def _sd_of_location(parameters: Parameters) -> Any:
-    if "scale" in parameters:
-        return parameters["scale"]
-    return tf.norm(parameters["scale_tril"], axis=-1)
-
-
-def cholesky_step_scale(tril: tf.Tensor) -> tf.Tensor:
-    """Return the natural scale of a unit change of each entry of a Cholesky factor.
-
-    Its diagonal is parameterised by the logarithm, and has the scale 1. An entry below it has the
-    length of its row: a change by that much turns the row.
+    Parameters
+    ----------
+    products : step times gradient times rate, entry by entry.
     """
-    length = tf.norm(tril, axis=-1, keepdims=True) * tf.ones_like(tril)
-    return tf.linalg.set_diag(length, tf.ones_like(tf.linalg.diag_part(tril)))
+    if name == "excess":
+        return tf.clip_by_value(step, -size.longest_log, size.longest_log)
+    axes = [-1] if name == "loc" else [-2, -1]
+    squares = tf.reduce_sum(products, axis=axes, keepdims=True)
+    features = step.shape[-1]
+    if name == "mean_tril":
+        squares /= (p["excess"] + (features - 1.0))[..., tf.newaxis, tf.newaxis]
+    most = features**0.5 * (size.longest_loc if name == "loc" else size.longest_log)
+    return step * tf.minimum(most * tf.math.rsqrt(tf.maximum(squares, 1e-30)), 1.0)
