@@ -18,7 +18,6 @@ from bgmm_jd.data.units import (
 from bgmm_jd.fitting import search
 from bgmm_jd.fitting.search import problem_of
 from bgmm_jd.model.covariance_forms import FORMS, MATRIX_FORMS
-from bgmm_jd.model.priors import DEFAULT_PRECISION_CONCENTRATION, DEFAULT_PRECISION_RATE
 from bgmm_jd.optimization import svi
 from bgmm_jd.optimization.convergence import parameter_moments
 from bgmm_jd.optimization.data_pass import PassPlan
@@ -33,8 +32,6 @@ from bgmm_jd.variational.parameters import VariationalParameters, to_unconstrain
 from bgmm_jd.variational.surrogate import surrogate_in_data_units
 
 __all__ = [
-    "DEFAULT_PRECISION_CONCENTRATION",
-    "DEFAULT_PRECISION_RATE",
     "FORMS",
     "MATRIX_FORMS",
     "Approximation",

@@ -25,9 +25,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from _common import data_set_arguments, load, show, write_result
-from _inside import DEFAULT_PRECISION_CONCENTRATION, DEFAULT_PRECISION_RATE, FORMS
+from _inside import FORMS
 
 import bgmm_jd
+from bgmm_jd.settings import DefaultPriorSettings
 
 N, D, CLUSTERS = 2_000, 3, 4
 NUMBERS = range(2, 7)
@@ -119,15 +120,16 @@ def _parsed(name: str) -> tuple[int, str]:
 def priors_with_empty_components(X: np.ndarray) -> dict[str, Any]:
     """Return two priors that leave components empty, with means and precisions as in `fit`.
 
-    The sd of a mean is twice that of its column, and the prior of the precisions does not widen
-    clusters ten times narrower.
+    The sd of a mean is twice that of its column, and the prior of the precisions is that of the
+    form "diag".
     """
     scale = X.std(axis=0)
+    settings = DefaultPriorSettings()
     components = {
         "mean_loc": X.mean(axis=0),
         "mean_scale": 2.0 * scale,
-        "precision_concentration": DEFAULT_PRECISION_CONCENTRATION,
-        "precision_rate": DEFAULT_PRECISION_RATE * K_MAX ** (-2.0 / D) * scale**2,
+        "precision_concentration": settings.precision_concentration,
+        "precision_rate": settings.precision_rate * K_MAX ** (-2.0 / D) * scale**2,
     }
     return {
         "stick breaking": bgmm_jd.stick_breaking_prior(

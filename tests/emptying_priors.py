@@ -4,7 +4,7 @@ import numpy as np
 
 import bgmm_jd
 from bgmm_jd.data.standardize import standardize
-from bgmm_jd.model.priors import DEFAULT_PRECISION_CONCENTRATION, DEFAULT_PRECISION_RATE
+from bgmm_jd.settings import DefaultPriorSettings
 
 K_MAX, D = 12, 2
 CONCENTRATION = 0.1
@@ -23,11 +23,12 @@ def four_clusters():
 def default_components(X):
     """Return the arguments of the default prior of means and precisions, in the units of X."""
     shift, scale = standardize(X).standardization
+    settings = DefaultPriorSettings()
     return {
         "mean_loc": shift,
         "mean_scale": 2.0 * scale,
-        "precision_concentration": DEFAULT_PRECISION_CONCENTRATION,
-        "precision_rate": DEFAULT_PRECISION_RATE * K_MAX ** (-2.0 / D) * scale**2,
+        "precision_concentration": settings.precision_concentration,
+        "precision_rate": settings.precision_rate * K_MAX ** (-2.0 / D) * scale**2,
     }
 
 

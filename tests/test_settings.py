@@ -10,9 +10,11 @@ import bgmm_jd
 from bgmm_jd.settings import (
     AssessmentSettings,
     CalibrationSettings,
+    DefaultPriorSettings,
     FullDataSettings,
     MemorySettings,
     OptimizationSettings,
+    RobustMomentsSettings,
     Settings,
 )
 from bgmm_jd.variational.evaluation import points_per_call, statistics_fit_in_memory
@@ -23,6 +25,8 @@ GROUPS = [
     CalibrationSettings,
     AssessmentSettings,
     MemorySettings,
+    RobustMomentsSettings,
+    DefaultPriorSettings,
     Settings,
 ]
 QUICK = {"execution": "graph", "progress": False}

@@ -139,8 +139,7 @@ def _columns(X: np.ndarray, weight: np.ndarray, settings: RobustMomentsSettings)
         else:
             constant = least == greatest
             found.append((centre, 1.0 if constant else greatest - least, -np.inf, np.inf, constant))
-    *numbers, constants = zip(*found, strict=True)
-    return _Columns(*map(np.array, numbers), constant=np.array(constants))
+    return _Columns(*map(np.array, zip(*found, strict=True)))
 
 
 def _weighted_quantiles(column: np.ndarray, weight: np.ndarray, levels: np.ndarray) -> np.ndarray:
@@ -160,12 +159,14 @@ def _far_rows(
     X: np.ndarray, weight: np.ndarray, columns: _Columns, settings: RobustMomentsSettings
 ) -> np.ndarray:
     """Return which rows [N] have an entry outside the fences, or none where that takes too much."""
-    far = ((columns.low > X) | (columns.high < X)).any(axis=1)
+    far = np.any((columns.low > X) | (columns.high < X), axis=1)
     if weight[far].sum() > settings.most_far * weight.sum():
         return np.zeros_like(far)
     near = X[(weight > 0) & ~far]
     varies = np.fmax.reduce(near, axis=0) > np.fmin.reduce(near, axis=0)
-    return far if (varies | columns.constant).all() else np.zeros_like(far)
+    if not np.all(varies | columns.constant):
+        return np.zeros_like(far)
+    return far
 
 
 def _mean_and_covariance(relative: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ from tensorflow_probability import distributions as tfd
 from bgmm_jd.backend.startup_log import start_tensorflow
 from bgmm_jd.data.units import Standardization
 from bgmm_jd.data.validation import as_count
+from bgmm_jd.distributions.exchangeable_wishart import ExchangeableWishart
 from bgmm_jd.distributions.stick_breaking import StickBreaking, dirichlet_process
 from bgmm_jd.model.covariance_forms import (
     MATRIX_FORMS,
@@ -18,12 +19,7 @@ from bgmm_jd.model.covariance_forms import (
     scale_shape,
 )
 from bgmm_jd.model.covariances import diagonal_matrices
-
-# The default prior, in standardised units, where every column has mean 0 and sd 1.
-DEFAULT_MEAN_SCALE = 2.0
-DEFAULT_PRECISION_CONCENTRATION = 1.0
-DEFAULT_PRECISION_RATE = 0.1
-DEFAULT_WEIGHT_CONCENTRATION = 2.0
+from bgmm_jd.settings import DefaultPriorSettings
 
 
 def mixture_prior(
@@ -55,10 +51,10 @@ def mixture_prior(
 
     The default values are those of the published example from which this library grew. They suit
     data whose columns have a mean near 0 and a standard deviation of about 1 to 3, and are not
-    scaled to other data. `fit` without a prior uses `mean_loc=X.mean(axis=0)`,
-    `mean_scale=2 * X.std(axis=0)`, `precision_concentration=1`,
-    `precision_rate=0.1 * K ** (-2 / D) * X.var(axis=0)` and `weight_concentration=2`:
-    `bgmm_jd.default_prior` returns that prior.
+    scaled to other data. `fit` without a prior uses one that is, which for "diag" is that of
+    `mean_loc=X.mean(axis=0)`, `mean_scale=2 * X.std(axis=0)`, `precision_concentration=1.5`,
+    `precision_rate=0.25 * K ** (-2 / D) * X.var(axis=0)` and `weight_concentration=2`, with mean
+    and variance of the rows that are not far from the others: `bgmm_jd.default_prior` returns it.
 
     Parameters
     ----------
@@ -273,16 +269,31 @@ def weakly_informative_prior(
     covariance: CovarianceForm,
     dtype: Any,
     standardization: Standardization | None = None,
+    means_scatter: Any = None,
 ) -> tfd.JointDistributionCoroutine:
     """Make the prior of a fit that is given none: weakly informative, and scaled to the data.
 
-    Per column, with m and s its mean and standard deviation: component means lie within a few s
-    of m, and component variances near s^2 / K^(2/D), so that K clusters together have the volume
-    of the data. That scaling is the one of Fraley and Raftery (2007), *Bayesian regularization for
-    normal mixture estimation and model-based clustering*, section 3. The precision has an
-    exponential distribution with a tenth of the rate that this variance suggests, so that the prior
-    does not widen clusters ten times narrower. A shift or a change of scale of the data shifts or
-    scales every quantity.
+    With S the scatter of the rows, m their location and s[d]^2 the diagonal of S::
+
+        weights         ~ Dirichlet(2)
+        means[k]        ~ N(m, 16 S)                                   "full", 4 S in other forms
+        precisions      ~ ExchangeableWishart: see below               "full"
+                        ~ W(D + 2, inverse scale K^(-2/D) S)           "tied"
+        precisions[k,d] ~ Gamma(1.5, rate 0.25 K^(-2/D) s[d]^2)        "diag", "spherical"
+
+    K^(-2/D) S is the covariance of components that together have the volume of the data (Fraley and
+    Raftery 2007, *Bayesian regularization for normal mixture estimation and model-based
+    clustering*, section 3). How much thinner than that clusters are differs between data sets. The
+    form "full" therefore learns their common scale matrix B::
+
+        B ~ W(D, inverse scale D / 4 S^-1),    precisions[k] | B ~ W(D + 4, inverse scale B)
+
+    with B integrated out, times a factor that bounds the density for components on tied rows: see
+    `ExchangeableWishart`. For K = 1 it is a matrix beta distribution of the second kind, with
+    heavier tails than a Wishart of the same mean.
+
+    An affine change of the data changes every quantity with it, as far as S follows it. The values
+    are those of `DefaultPriorSettings`, with their reasons.
 
     Parameters
     ----------
@@ -292,31 +303,123 @@ def weakly_informative_prior(
         The form of the components' covariances.
     dtype : {"float32", "float64"}
     standardization : Standardization, optional
-        The mean (`shift`) and standard deviation (`scale`) of each column, as arrays [D]; for
-        "spherical" all scales are equal. By default 0 and 1, the prior for standardised data.
+        `shift` [D] is m. `scale` is s [D], or an upper triangular matrix [D, D] with a positive
+        diagonal and S = scale scale^T ("full" and "tied"); for "spherical" all scales are equal. By
+        default m = 0 and S = I, the prior for standardised data.
+    means_scatter : array [D, D] or [D], optional
+        M in standardised units, where S = I: the means have the covariance matrix 16 (or 4) times
+        scale M scale^T. A vector is the diagonal of M; a matrix is for "full" and "tied". By
+        default the identity matrix.
 
     Returns
     -------
     tfd.JointDistributionCoroutine
-        In the units of X; without `standardization`, in standardised units.
+        In the units of X; without `standardization`, in standardised units. Equal arguments give
+        the same object.
     """
     shift, scale = 0.0, 1.0
     if standardization is not None:
-        shift, scale = standardization.shift, standardization.column_scale
-    return mixture_prior(
+        shift, scale = standardization.shift, standardization.scale
+    scale = np.asarray(scale, np.float64)
+    if scale.ndim < 2:
+        scale = np.broadcast_to(scale, (D,))
+    scatter = np.ones(D) if means_scatter is None else np.asarray(means_scatter, np.float64)
+    return _cached_default_prior(
         K,
         D,
-        covariance=covariance,
-        mean_loc=shift,
-        mean_scale=DEFAULT_MEAN_SCALE * scale,
-        precision_concentration=DEFAULT_PRECISION_CONCENTRATION,
-        precision_rate=DEFAULT_PRECISION_RATE * K ** (-2.0 / D) * _squared_scale(scale, covariance),
-        weight_concentration=DEFAULT_WEIGHT_CONCENTRATION,
-        dtype=dtype,
+        covariance,
+        np.dtype(dtype).name,
+        np.broadcast_to(np.asarray(shift, np.float64), (D,)).tobytes(),
+        _diagonal_of(scale).tobytes(),
+        _diagonal_of(scatter).tobytes(),
     )
 
 
-def _squared_scale(scale: Any, covariance: str) -> Any:
-    """Return the squared scale for each entry of a rate; "spherical" has one for all features."""
-    square = np.square(scale)
-    return square[:1] if covariance == "spherical" and np.ndim(square) else square
+def _diagonal_of(matrix: np.ndarray) -> np.ndarray:
+    """Return the diagonal of a diagonal matrix, and any other array as it is."""
+    if matrix.ndim < 2:
+        return matrix
+    diagonal = np.diag(matrix)
+    return diagonal if np.array_equal(matrix, np.diag(diagonal)) else matrix
+
+
+@functools.lru_cache(maxsize=64)
+def _cached_default_prior(
+    K: int,
+    D: int,
+    covariance: CovarianceForm,
+    dtype: str,
+    shift: bytes,
+    scale: bytes,
+    scatter: bytes,
+) -> tfd.JointDistributionCoroutine:
+    start_tensorflow()
+    settings = DefaultPriorSettings()
+    factor, M = _vector_or_matrix(scale, D), _vector_or_matrix(scatter, D)
+    variance = settings.means_variance if covariance == "full" else settings.shared_means_variance
+    weights = _weights_prior(np.full(K, settings.weight_concentration, dtype), K)
+    means = _default_means(K, np.frombuffer(shift), factor, variance * M, dtype)
+    precisions = _default_precisions(K, D, covariance, factor, dtype, settings)
+    Root = tfd.JointDistributionCoroutine.Root
+
+    def mixture() -> Iterator[Any]:
+        yield Root(weights)
+        yield Root(means)
+        yield Root(precisions)
+
+    return tfd.JointDistributionCoroutine(mixture)
+
+
+def _vector_or_matrix(value: bytes, D: int) -> np.ndarray:
+    """Return the float64 array [D] or [D, D] that was made hashable."""
+    array = np.frombuffer(value)
+    return array if len(array) == D else array.reshape(D, D)
+
+
+def _default_means(
+    K: int, shift: np.ndarray, factor: np.ndarray, M: np.ndarray, dtype: str
+) -> tfd.Distribution:
+    """Make N(shift, F M F^T) for each component; F and M may be given by their diagonals."""
+    loc = np.broadcast_to(shift, (K, len(shift))).astype(dtype)
+    if factor.ndim == M.ndim == 1:
+        normal = tfd.Normal(loc, (factor * np.sqrt(M)).astype(dtype))
+        return tfd.Independent(normal, 2, name="means")
+    F = _as_matrix(factor)
+    cholesky = np.linalg.cholesky(F @ _as_matrix(M) @ F.T)
+    normal = tfd.MultivariateNormalTriL(loc, cholesky.astype(dtype))
+    return tfd.Independent(normal, 1, name="means")
+
+
+def _default_precisions(
+    K: int,
+    D: int,
+    covariance: CovarianceForm,
+    factor: np.ndarray,
+    dtype: str,
+    settings: DefaultPriorSettings,
+) -> tfd.Distribution:
+    """Make the default prior of the precisions in the units of S = F F^T."""
+    share = K ** (-2.0 / D)
+    if covariance == "full":
+        return ExchangeableWishart(
+            K,
+            _as_matrix(factor).astype(dtype),
+            df=D + settings.excess_df,
+            scale_df=D,
+            scale_mean=settings.scale_mean,
+            floor=settings.floor * share,
+            name="precisions",
+        )
+    if covariance == "tied":
+        # The scale matrix is (share F F^T)^-1, and F^-T is lower triangular as F is upper.
+        cholesky = np.linalg.inv(_as_matrix(factor)).T / np.sqrt(share)
+        df = np.asarray(D + settings.tied_excess_df, dtype)
+        return tfd.WishartTriL(df, cholesky.astype(dtype), name="precisions")
+    shape = scale_shape(covariance, K, D)
+    rate = np.broadcast_to(settings.precision_rate * share * factor[: shape[-1]] ** 2, shape)
+    concentration = np.full(shape, settings.precision_concentration, dtype)
+    return tfd.Independent(tfd.Gamma(concentration, rate.astype(dtype)), 2, name="precisions")
+
+
+def _as_matrix(factor: np.ndarray) -> np.ndarray:
+    return np.diag(factor) if factor.ndim == 1 else factor

@@ -26,6 +26,7 @@ from bgmm_jd.data.units import Transformation
 from bgmm_jd.distributions import bijectors, stick_breaking, wishart
 from bgmm_jd.distributions.bijectors import StickCoordinates
 from bgmm_jd.distributions.dirichlet import AntitheticDirichlet, Dirichlet
+from bgmm_jd.distributions.exchangeable_wishart import ExchangeableWishart
 from bgmm_jd.distributions.gamma import AntitheticGamma, Gamma
 from bgmm_jd.distributions.multivariate_normal import (
     AntitheticMultivariateNormal,
@@ -456,4 +457,5 @@ MATCHING_FAMILY: dict[type, Family] = {
     tfd.Dirichlet: DIRICHLET,
     stick_breaking.StickBreaking: STICK_BREAKING,
     tfd.WishartTriL: WISHART,
+    ExchangeableWishart: WISHART,
 }

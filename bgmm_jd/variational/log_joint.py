@@ -11,6 +11,7 @@ from bgmm_jd.data.units import (
     unstandardize,
     unstandardize_cholesky,
 )
+from bgmm_jd.distributions.exchangeable_wishart import ExchangeableWishart
 from bgmm_jd.distributions.wishart import WishartTriLOfCholesky
 from bgmm_jd.model import quadratic_likelihood
 from bgmm_jd.model.covariance_forms import cholesky_name
@@ -58,9 +59,11 @@ def _log_density(
 
 
 def _over_cholesky(member: tfd.Distribution) -> tfd.Distribution:
-    """Return a `tfd.WishartTriL`, wrapped or not, as a density evaluated at Cholesky factors."""
+    """Return a Wishart of the prior, wrapped or not, as a density evaluated at Cholesky factors."""
     if isinstance(member, SHAPE_WRAPPERS):
         return member.copy(distribution=_over_cholesky(member.distribution))
+    if isinstance(member, ExchangeableWishart):
+        return member.copy(input_output_cholesky=True)
     return WishartTriLOfCholesky(**{**member.parameters, "input_output_cholesky": True})
 
 

@@ -33,7 +33,7 @@ def test_step_is_minus_the_rate_times_the_natural_gradient_where_it_is_short(mod
 
 def test_long_steps_of_numbers_are_clipped_and_infinite_ones_not_taken():
     """Locations to sds, logs to a number."""
-    model = standardized_model(PRIORS["independent"], "diag")
+    model = standardized_model(PRIORS["published"], "diag")
     params = random_params(model)
     gradient = tf.nest.map_structure(lambda v: 1e9 * tf.ones_like(v), params)
     broken = np.full(params["weights"]["concentration"].shape, np.nan)
