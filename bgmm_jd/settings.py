@@ -444,6 +444,9 @@ class Settings:
         The final elbo and the status.
     memory : MemorySettings
         The size of the largest arrays.
+    robust_moments : RobustMomentsSettings
+        Location and scatter of the rows: the units in which they are fitted, and of the default
+        prior.
     """
 
     optimization: OptimizationSettings = field(default_factory=OptimizationSettings)
@@ -451,3 +454,4 @@ class Settings:
     calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
     assessment: AssessmentSettings = field(default_factory=AssessmentSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)
+    robust_moments: RobustMomentsSettings = field(default_factory=RobustMomentsSettings)

@@ -5,8 +5,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from bgmm_jd.data.missing import separate_missing
+from bgmm_jd.data.robust_moments import RobustMoments, robust_moments
 from bgmm_jd.data.rows import Rows
 from bgmm_jd.data.units import Standardization, whitening
+from bgmm_jd.settings import RobustMomentsSettings
 
 Units = Literal["columns", "common", "upper", "lower"]
 
@@ -17,11 +19,16 @@ class Data(NamedTuple):
     rows : arrays in the dtype of the fit.
     standardization : the change of units.
     sampling_fraction : fraction of all rows that a subsample contains; 1 otherwise.
+    far_scatter : [D, D], in standardised units, what far rows add to the scatter of the others, see
+        `RobustMoments`; None if no row is far.
+    unread : bool [D], columns that count as missing in every row; None if there are none.
     """
 
     rows: Rows
     standardization: Standardization
     sampling_fraction: float = 1.0
+    far_scatter: np.ndarray | None = None
+    unread: np.ndarray | None = None
 
     @property
     def dtype(self) -> np.dtype:
@@ -50,12 +57,19 @@ class Data(NamedTuple):
         return float(by_row.sum() if weight is None else by_row @ weight.astype(np.float64))
 
 
-def standardize(X: np.ndarray, weight: np.ndarray | None = None, units: Units = "columns") -> Data:
+def standardize(
+    X: np.ndarray,
+    weight: np.ndarray | None = None,
+    units: Units = "columns",
+    *,
+    read_constant_columns: bool = True,
+    settings: RobustMomentsSettings | None = None,
+) -> Data:
     """Centre the rows and bring them to unit scale, so that float32 suffices.
 
     A sum over a million float32 rows loses the digits that matter if the data lie far from zero or
-    are badly scaled; the moments are therefore computed in float64. A constant column is only
-    centred. Rows of weight 0 are left out.
+    are badly scaled; the moments are therefore computed in float64, without the few rows that are
+    far from all others. A constant column is only centred. Rows of weight 0 are left out.
 
     Parameters
     ----------
@@ -67,6 +81,10 @@ def standardize(X: np.ndarray, weight: np.ndarray | None = None, units: Units = 
         Whether each column is divided by its own standard deviation; all of them by one number, the
         root mean square of these, as spherical covariances require; or the rows are whitened by an
         upper or a lower triangular matrix (see `Standardization`), for which X must be complete.
+    read_constant_columns : bool
+        Whether the likelihood reads columns in which all entries are equal. Otherwise they count as
+        missing.
+    settings : RobustMomentsSettings, optional
 
     Raises
     ------
@@ -76,39 +94,42 @@ def standardize(X: np.ndarray, weight: np.ndarray | None = None, units: Units = 
     """
     if weight is not None:
         X, weight = X[weight > 0], weight[weight > 0]
-    standardization = _standardization(X, weight, units)
-    rows = as_standardized_rows(X, standardization)
-    return Data(
-        rows if weight is None else rows._replace(weight=_as_dtype_weights(weight, X.dtype)),
-        standardization,
-    )
-
-
-def _standardization(X: np.ndarray, weight: np.ndarray | None, units: Units) -> Standardization:
     empty = np.isnan(X).all(axis=0)
     if empty.any():
         column = int(np.flatnonzero(empty)[0])
         raise ValueError(f"X's column {column} has no value at all, only NaN. Drop the column.")
-    low, high = (np.asarray(f(X, axis=0), np.float64) for f in (np.nanmin, np.nanmax))
     with np.errstate(all="ignore"):
-        span = high - low
-        step = np.where(span > 0, span, 1.0)
-        relative = (np.asarray(X, np.float64) - low) / step  # in [0, 1]: no square overflows
-        mean, sd = _mean_and_sd(relative, weight)
-        scale = np.where(span > 0, step * sd, 1.0)
-        shift = np.where(span > 0, low + step * mean, low)
-        if units == "common" and (span > 0).any():
-            largest = scale[span > 0].max()
-            square = np.mean((scale[span > 0] / largest) ** 2)
-            scale = np.full_like(scale, largest * np.sqrt(square))
-        precision = 1.0 / (scale * scale)
-    _check_range(scale, precision, X.dtype)
+        moments = robust_moments(X, weight, settings)
+        standardization = _standardization(moments, units, X.dtype)
+    unread = moments.constant if moments.constant.any() and not read_constant_columns else None
+    rows = as_standardized_rows(X, standardization, unread)
+    return Data(
+        rows if weight is None else rows._replace(weight=_as_dtype_weights(weight, X.dtype)),
+        standardization,
+        far_scatter=_far_scatter(moments, standardization) if moments.far.any() else None,
+        unread=unread,
+    )
+
+
+def _standardization(moments: RobustMoments, units: Units, dtype: np.dtype) -> Standardization:
+    scale, varies = np.sqrt(np.diag(moments.scatter)), ~moments.constant
+    correlation = moments.scatter / np.outer(scale, scale)
+    if units == "common" and varies.any():
+        largest = scale[varies].max()
+        square = np.mean((scale[varies] / largest) ** 2)
+        scale = np.full_like(scale, largest * np.sqrt(square))
+    _check_range(scale, 1.0 / (scale * scale), dtype)
     if units in ("columns", "common"):
-        return Standardization(shift, scale)
-    deviation = (relative - mean) / np.where(span > 0, sd, 1.0)
-    correlation = np.cov(deviation.T, bias=True, aweights=weight).reshape(len(sd), -1)
-    correlation += np.diag(np.where(span > 0, 1e-6, 1.0))
-    return whitening(shift, scale[:, np.newaxis] * _triangular_factor(correlation, units))
+        return Standardization(moments.location, scale)
+    factor = _triangular_factor(correlation, units)
+    return whitening(moments.location, scale[:, np.newaxis] * factor)
+
+
+def _far_scatter(moments: RobustMoments, standardization: Standardization) -> np.ndarray:
+    """Return the far rows' part of the scatter in standardised units."""
+    if standardization.inverse is None:
+        return moments.far_scatter / np.outer(standardization.scale, standardization.scale)
+    return standardization.inverse @ moments.far_scatter @ standardization.inverse.T
 
 
 def _triangular_factor(matrix: np.ndarray, units: Units) -> np.ndarray:
@@ -143,18 +164,6 @@ def subsample(data: Data, most: int, rng: np.random.Generator) -> Data:
     )
 
 
-def _mean_and_sd(relative: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the weighted mean and sd of the observed entries of each column."""
-    if weight is None and not np.isnan(relative).any():
-        return relative.mean(axis=0), relative.std(axis=0)
-    there = ~np.isnan(relative)
-    share = there if weight is None else there * weight[:, np.newaxis]
-    count = share.sum(axis=0)
-    filled = np.where(there, relative, 0.0)
-    mean = (share * filled).sum(axis=0) / count
-    return mean, np.sqrt((share * np.where(there, filled - mean, 0.0) ** 2).sum(axis=0) / count)
-
-
 def _check_range(scale: np.ndarray, precision: np.ndarray, dtype: np.dtype) -> None:
     limits = np.finfo(dtype)
     # A margin of 1e6 for components whose sd is a thousandth of the whole column's.
@@ -179,10 +188,26 @@ def standardize_values(X: np.ndarray, standardization: Standardization) -> np.nd
         return (centred @ standardization.inverse.T).astype(X.dtype)
 
 
-def as_standardized_rows(X: np.ndarray, standardization: Standardization) -> Rows:
-    """Return X as standardised `Rows`, with NaN as missing entries."""
-    values, missing = separate_missing(standardize_values(X, standardization))
+def as_standardized_rows(
+    X: np.ndarray, standardization: Standardization, unread: np.ndarray | None = None
+) -> Rows:
+    """Return X as standardised `Rows`, with NaN as missing entries.
+
+    Parameters
+    ----------
+    unread : bool [D], optional
+        Columns that count as missing in every row.
+    """
+    values = standardize_values(X, standardization)
+    if unread is not None:
+        values = np.where(unread, values.dtype.type(np.nan), values)
+    values, missing = separate_missing(values)
     return Rows(values, missing=missing)
+
+
+def standardize_new_rows(X: np.ndarray, data: Data) -> Rows:
+    """Return other rows X in the units of the rows of a fit."""
+    return as_standardized_rows(X, data.standardization, data.unread)
 
 
 def row_log_det_jacobian(rows: Rows, standardization: Standardization) -> np.ndarray:

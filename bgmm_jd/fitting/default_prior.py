@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import numpy as np
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.data.standardize import standardize
+from bgmm_jd.data.standardize import Data, standardize
+from bgmm_jd.data.units import Standardization
 from bgmm_jd.data.validation import (
     MissingOption,
     as_count,
@@ -13,7 +15,12 @@ from bgmm_jd.data.validation import (
     as_weights,
     check_rows,
 )
-from bgmm_jd.model.covariance_forms import CovarianceForm, check_covariance, units_of_rows
+from bgmm_jd.model.covariance_forms import (
+    MATRIX_FORMS,
+    CovarianceForm,
+    check_covariance,
+    units_of_rows,
+)
 from bgmm_jd.model.priors import weakly_informative_prior
 
 
@@ -27,8 +34,8 @@ def default_prior(
 ) -> tfd.JointDistributionCoroutine:
     """Return the weakly informative prior that `fit` uses when none is given.
 
-    Its values come from the mean and the standard deviation of each column of X: see
-    `mixture_prior`.
+    Its values come from the location and the scatter of the rows that are not far from all others:
+    see `model.priors.weakly_informative_prior` for the formulas.
 
     Parameters
     ----------
@@ -53,7 +60,31 @@ def default_prior(
     weight = as_weights(sample_weight, len(X), X.dtype)
     K = as_count(K, "K")
     check_covariance(covariance)
-    data = standardize(X, weight, units_of_rows(covariance, complete=not allow_missing))
+    units = units_of_rows(covariance, complete=not allow_missing)
+    data = standardize(X, weight, units, read_constant_columns=False)
     check_rows(data.shape[0], K, weight is not None)
-    D = X.shape[1]
-    return weakly_informative_prior(K, D, covariance, X.dtype, data.standardization)
+    return prior_in_data_units(data, K, covariance)
+
+
+def prior_in_data_units(
+    data: Data, K: int, covariance: CovarianceForm
+) -> tfd.JointDistributionCoroutine:
+    """Return the default prior of standardised rows, in the units of X."""
+    return prior_of_standardized(data, K, covariance, data.standardization)
+
+
+def prior_of_standardized(
+    data: Data, K: int, covariance: CovarianceForm, units: Standardization | None = None
+) -> tfd.JointDistributionCoroutine:
+    """Return the default prior of standardised rows, in standardised units unless others are given.
+
+    For most data sets it is then the same for all of a shape, and so are compiled programs.
+    """
+    D = data.shape[1]
+    scatter = None
+    if data.far_scatter is not None:
+        # The means may lie as far as the rows do.
+        scatter = np.eye(D) + data.far_scatter
+        scatter = scatter if covariance in MATRIX_FORMS else np.diag(scatter)
+    informative = D if data.unread is None else int(np.count_nonzero(~data.unread))
+    return weakly_informative_prior(K, D, covariance, data.dtype, units, scatter, informative)

@@ -21,6 +21,7 @@ from bgmm_jd.data.validation import (
     check_rows,
 )
 from bgmm_jd.fitting.assess import Assessment, assess
+from bgmm_jd.fitting.default_prior import prior_in_data_units
 from bgmm_jd.fitting.progress import reporter
 from bgmm_jd.fitting.search import (
     SearchPlan,
@@ -39,7 +40,6 @@ from bgmm_jd.model.covariance_forms import (
     units_of_rows,
 )
 from bgmm_jd.model.prior_checks import prior_covariance_form
-from bgmm_jd.model.priors import weakly_informative_prior
 from bgmm_jd.optimization.optimizers import OPTIMIZERS, Optimizer
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.settings import OptimizationSettings, Settings
@@ -161,7 +161,13 @@ def fit(
     execution = _as_choice(execution, "execution", EXECUTIONS)
 
     variable = "precisions" if prior is None else scale_variable(prior.dtype._asdict())
-    data = standardize(X, weight, units_of_rows(form, variable, complete=not allow_missing))
+    data = standardize(
+        X,
+        weight,
+        units_of_rows(form, variable, complete=not allow_missing),
+        read_constant_columns=prior is not None,
+        settings=settings.robust_moments,
+    )
     problem = problem_of(data, K, form, prior, execution, settings)
     with reporter(progress) as report:
         found = find_optimum(problem, plan, report)
@@ -175,7 +181,7 @@ def fit(
             calibrate,
         )
     if prior is None:
-        prior = weakly_informative_prior(K, D, form, X.dtype, data.standardization)
+        prior = prior_in_data_units(data, K, form)
     return with_verdict(_posterior(prior, missing, approximation, found, assessment), found)
 
 

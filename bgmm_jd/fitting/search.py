@@ -11,9 +11,9 @@ from bgmm_jd.backend.random import fold_in, stateless_seed
 from bgmm_jd.data.minibatches import equal_batches
 from bgmm_jd.data.standardize import Data, subsample
 from bgmm_jd.data.units import as_standardization_tensors, identity_standardization
+from bgmm_jd.fitting.default_prior import prior_of_standardized
 from bgmm_jd.fitting.progress import Report
 from bgmm_jd.model.covariance_forms import CovarianceForm
-from bgmm_jd.model.priors import weakly_informative_prior
 from bgmm_jd.optimization.full_data import optimize_full_data
 from bgmm_jd.optimization.initialization import start_at
 from bgmm_jd.optimization.restarts import Restart, compare_runs, component_means, matching_run
@@ -90,7 +90,7 @@ def problem_of(
     # The default prior is a constant in standardised units: one program serves all data of a shape.
     if prior is None:
         prior, standardization = (
-            weakly_informative_prior(K, D, covariance, dtype),
+            prior_of_standardized(data, K, covariance),
             identity_standardization(D),
         )
     else:

@@ -8,7 +8,7 @@ import numpy as np
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.backend.startup_log import start_tensorflow
-from bgmm_jd.data.units import Standardization
+from bgmm_jd.data.units import Standardization, identity_standardization
 from bgmm_jd.data.validation import as_count
 from bgmm_jd.distributions.exchangeable_wishart import ExchangeableWishart
 from bgmm_jd.distributions.stick_breaking import StickBreaking, dirichlet_process
@@ -270,6 +270,7 @@ def weakly_informative_prior(
     dtype: Any,
     standardization: Standardization | None = None,
     means_scatter: Any = None,
+    informative: int | None = None,
 ) -> tfd.JointDistributionCoroutine:
     """Make the prior of a fit that is given none: weakly informative, and scaled to the data.
 
@@ -310,6 +311,8 @@ def weakly_informative_prior(
         M in standardised units, where S = I: the means have the covariance matrix 16 (or 4) times
         scale M scale^T. A vector is the diagonal of M; a matrix is for "full" and "tied". By
         default the identity matrix.
+    informative : int, optional
+        Number of features that are not constant, the D of K^(-2/D); by default all.
 
     Returns
     -------
@@ -317,21 +320,17 @@ def weakly_informative_prior(
         In the units of X; without `standardization`, in standardised units. Equal arguments give
         the same object.
     """
-    shift, scale = 0.0, 1.0
-    if standardization is not None:
-        shift, scale = standardization.shift, standardization.scale
-    scale = np.asarray(scale, np.float64)
-    if scale.ndim < 2:
-        scale = np.broadcast_to(scale, (D,))
+    shift, scale, _ = identity_standardization(D) if standardization is None else standardization
     scatter = np.ones(D) if means_scatter is None else np.asarray(means_scatter, np.float64)
     return _cached_default_prior(
         K,
         D,
         covariance,
         np.dtype(dtype).name,
-        np.broadcast_to(np.asarray(shift, np.float64), (D,)).tobytes(),
-        _diagonal_of(scale).tobytes(),
+        np.asarray(shift, np.float64).tobytes(),
+        _diagonal_of(np.asarray(scale, np.float64)).tobytes(),
         _diagonal_of(scatter).tobytes(),
+        K ** (-2.0 / max(1, D if informative is None else informative)),
     )
 
 
@@ -352,6 +351,7 @@ def _cached_default_prior(
     shift: bytes,
     scale: bytes,
     scatter: bytes,
+    share: float,
 ) -> tfd.JointDistributionCoroutine:
     start_tensorflow()
     settings = DefaultPriorSettings()
@@ -359,7 +359,7 @@ def _cached_default_prior(
     variance = settings.means_variance if covariance == "full" else settings.shared_means_variance
     weights = _weights_prior(np.full(K, settings.weight_concentration, dtype), K)
     means = _default_means(K, np.frombuffer(shift), factor, variance * M, dtype)
-    precisions = _default_precisions(K, D, covariance, factor, dtype, settings)
+    precisions = _default_precisions(K, D, covariance, factor, share, dtype, settings)
     Root = tfd.JointDistributionCoroutine.Root
 
     def mixture() -> Iterator[Any]:
@@ -395,11 +395,16 @@ def _default_precisions(
     D: int,
     covariance: CovarianceForm,
     factor: np.ndarray,
+    share: float,
     dtype: str,
     settings: DefaultPriorSettings,
 ) -> tfd.Distribution:
-    """Make the default prior of the precisions in the units of S = F F^T."""
-    share = K ** (-2.0 / D)
+    """Make the default prior of the precisions in the units of S = F F^T.
+
+    Parameters
+    ----------
+    share : K^(-2/D), the scale of components that together have the volume of the data.
+    """
     if covariance == "full":
         return ExchangeableWishart(
             K,

@@ -11,7 +11,7 @@ from bgmm_jd.backend.execution import with_own_identity
 from bgmm_jd.backend.numerics import blocks
 from bgmm_jd.data.missing import Missing
 from bgmm_jd.data.rows import Rows
-from bgmm_jd.data.standardize import as_standardized_rows, row_log_det_jacobian
+from bgmm_jd.data.standardize import row_log_det_jacobian, standardize_new_rows
 from bgmm_jd.data.units import log_det_jacobian
 from bgmm_jd.model import likelihood
 from bgmm_jd.model.likelihood import Theta
@@ -55,9 +55,9 @@ def likelihood_blocks(
 
     It is -inf for a row whose squared distance from a component overflows.
     """
-    standardization = posterior.problem.data.standardization
-    rows = as_standardized_rows(X, standardization)
-    of_rows = row_log_det_jacobian(rows, standardization).astype(posterior.dtype)
+    data = posterior.problem.data
+    rows = standardize_new_rows(X, data)
+    of_rows = row_log_det_jacobian(rows, data.standardization).astype(posterior.dtype)
     for part, block in map_rows(posterior, likelihood.row_log_likelihood, draws.theta, rows):
         # Beyond the dtype's range infinities may have cancelled to NaN.
         yield part, np.where(np.isnan(block), -np.inf, block) - of_rows[part]

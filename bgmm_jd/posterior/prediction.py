@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from bgmm_jd.data.rows import row_weights
-from bgmm_jd.data.standardize import as_standardized_rows
+from bgmm_jd.data.standardize import standardize_new_rows
 from bgmm_jd.data.validation import as_count, as_missing_flag, as_rows
 from bgmm_jd.model import likelihood
 from bgmm_jd.model.covariances import covariance_factors
@@ -79,7 +79,7 @@ def predict_proba(
         logarithm: beyond some 1e19 sds in float32.
     """
     X = as_new_rows(posterior, X)
-    rows = as_standardized_rows(X, posterior.problem.data.standardization)
+    rows = standardize_new_rows(X, posterior.problem.data)
     theta = draw_standardized(posterior, as_count(draws, "draws"), seed).theta
     result = np.empty((len(X), posterior.K), posterior.dtype)
     for part, block in map_rows(posterior, likelihood.responsibilities, theta, rows):

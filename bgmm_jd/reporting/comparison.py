@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bgmm_jd.calibration.psis import KHAT_LIMIT
-from bgmm_jd.data.standardize import as_standardized_rows
+from bgmm_jd.data.standardize import standardize_new_rows
 from bgmm_jd.data.validation import as_count, as_seed
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.prediction import as_new_rows
@@ -181,7 +181,7 @@ def _as_rows_of_fit(name: Any, posterior: Posterior, X: Any) -> np.ndarray:
             f"posteriors[{name!r}] was fitted to {data.shape[0]} rows; X has {len(rows)}. Pass the "
             "rows of the fits, without those of weight 0, and compare fits of the same rows only."
         )
-    standardized = as_standardized_rows(rows, data.standardization)
+    standardized = standardize_new_rows(rows, data)
     differences = np.abs(standardized.values - data.rows.values).max(axis=1)
     if differences.max() > _SAME_ROWS:
         raise ValueError(
