@@ -304,7 +304,7 @@ def pass_task(shape: Shape, seed: int, pass_calls: int) -> Pass:
         floor=floor_seconds(plan, shape, pass_calls),
         use_statistics=plan.use_statistics,
         slices=plan.slices,
-        slice_rows=plan.size,
+        slice_rows=plan.parts * plan.size,
     )
 
 
@@ -315,10 +315,10 @@ def floor_seconds(plan: PassPlan, shape: Shape, calls: int) -> float:
     def small(*size: int) -> tf.Tensor:  # so that no exp overflows
         return tf.constant(0.1 * rng.standard_normal(size) / shape.columns, shape.dtype)
 
-    # All slices share one slice's columns: a pass makes those of each slice, and finds them in the
+    # All parts of slices share one part's columns: a pass makes those of each, and finds them in the
     # processor's cache.
     columns = small(plan.size, shape.columns)
-    coefficients = small(plan.slices, DRAWS * shape.K, shape.columns)
+    coefficients = small(plan.parts * plan.slices, DRAWS * shape.K, shape.columns)
 
     @tf.function(jit_compile=True, autograph=False)
     def run(coefficients: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:

@@ -107,10 +107,11 @@ class FullDataSettings:
     Attributes
     ----------
     slices : int
-        The rows are cut into at least so many slices, each with two draws of its own: together
-        these draws determine the scales.
-    longest_slice : int
-        Rows: what a slice takes stays in the processor's cache.
+        Number of pairs of draws of a pass, which together determine the scales. Row n is read under
+        the pair n mod `slices`. A prime number, so that rows that alternate, or repeat with another
+        period, see all draws too.
+    longest_part : int
+        Rows of a slice that are read at a time: what they take stays in the processor's cache.
     history : int
         Evaluations that Anderson acceleration combines.
     tolerance : float
@@ -129,8 +130,8 @@ class FullDataSettings:
         Numbers in the sufficient statistics of all rows up to which they are kept between passes.
     """
 
-    slices: int = 128
-    longest_slice: int = 8_192
+    slices: int = 127
+    longest_part: int = 8_192
     history: int = 8
     tolerance: float = 0.03
     shortest_step: float = 1 / 16

@@ -1,5 +1,6 @@
 """Rows as the likelihood reads them: values, weights and missing entries."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,20 +46,63 @@ def row_weights(rows: Rows) -> np.ndarray:
 
 def pad_to_slices(rows: Rows, slices: int, size: int) -> Rows:
     """Cut rows, given as arrays, into slices [slices, size, ...], padded with rows of weight 0."""
-    padding = slices * size - len(rows.values)
+
+    def cut(padded: np.ndarray) -> np.ndarray:
+        return padded.reshape(slices, size, *padded.shape[1:])
+
+    return _map_rows(cut, _padded(rows, slices * size))
+
+
+def deal_to_slices(rows: Rows, slices: int, parts: int, size: int) -> Rows:
+    """Deal rows, given as arrays, to slices in turn: row n goes to slice n mod `slices`.
+
+    Each slice is a systematic sample of the rows, even where these are sorted.
+
+    Parameters
+    ----------
+    rows : Rows
+        At most slices * parts * size. Rows of weight 0 fill the places that are left.
+    slices : int
+        Number of slices.
+    parts : int
+        Number of parts that each slice is cut into.
+    size : int
+        Number of rows of a part.
+
+    Returns
+    -------
+    Rows [parts * slices, size, ...]
+        The first part of each slice, then the second part of each, and so on: entry i is a part of
+        slice i mod `slices`.
+    """
+
+    def deal(padded: np.ndarray) -> np.ndarray:
+        turns = padded.reshape(parts, size, slices, *padded.shape[1:]).swapaxes(1, 2)
+        return turns.reshape(parts * slices, size, *padded.shape[1:])
+
+    return _map_rows(deal, _padded(rows, slices * parts * size))
+
+
+def _padded(rows: Rows, length: int) -> Rows:
+    """Return that many rows, with weights: rows of weight 0 follow those given."""
     weight = rows.weight
     if weight is None:
         weight = np.ones(len(rows.values), np.asarray(rows.values).dtype)
 
-    def cut(array: Any) -> np.ndarray:
+    def pad(array: Any) -> np.ndarray:
         array = np.asarray(array)
-        padded = np.concatenate([array, np.zeros((padding, *array.shape[1:]), array.dtype)])
-        return padded.reshape(slices, size, *array.shape[1:])
+        padding = np.zeros((length - len(array), *array.shape[1:]), array.dtype)
+        return np.concatenate([array, padding])
 
+    return _map_rows(pad, rows._replace(weight=weight))
+
+
+def _map_rows(function: Callable[[Any], Any], rows: Rows) -> Rows:
+    """Apply a function to every array that has an entry for each row."""
     missing = rows.missing
     if missing is not None:
-        missing = missing._replace(pattern=cut(missing.pattern))
-    return Rows(cut(rows.values), cut(weight), missing)
+        missing = missing._replace(pattern=function(missing.pattern))
+    return Rows(function(rows.values), function(rows.weight), missing)
 
 
 def observed_mask(rows: Rows) -> Any:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from bgmm_jd.backend.execution import compiled
 from bgmm_jd.data.missing import Missing
-from bgmm_jd.data.rows import Rows
+from bgmm_jd.data.rows import Rows, deal_to_slices
 from bgmm_jd.data.units import Standardization
 from bgmm_jd.model import quadratic_likelihood
 from bgmm_jd.model.likelihood import log_joint_label
@@ -26,12 +26,14 @@ _STEP_SIZE = StepSize(rate=1.0, longest_loc=np.inf, longest_log=0.3)
 class PassPlan(NamedTuple):
     """What a pass is compiled for.
 
-    slices, size : number of slices, and the rows of each.
+    slices : number of slices, each of which has a pair of draws.
+    parts, size : number of parts of a slice, and the rows of each, which are read at a time.
     use_statistics : whether the likelihood is a matrix product: see `quadratic_likelihood`.
     keep_statistics : whether the sufficient statistics are kept from pass to pass.
     """
 
     slices: int
+    parts: int
     size: int
     use_statistics: bool
     keep_statistics: bool
@@ -50,22 +52,26 @@ class Pass(NamedTuple):
 
 
 def rows_for_pass(rows: Rows, plan: PassPlan, covariance: str) -> Rows:
-    """Return rows in slices as a pass reads them, as arrays.
+    """Return rows as a pass reads them, as arrays with one entry for each part of a slice.
 
-    For a matrix product their values are transposed, [slices, D, size]; where sufficient statistics
-    are kept, these take the place of the values, [slices, F, size].
+    Rows are dealt to the slices in turn. If slices were consecutive rows, a small cluster of sorted
+    rows would see only the draws of a few slices, and its scales would have their noise.
+
+    For a matrix product the values are transposed, [parts slices, D, size]; where sufficient
+    statistics are kept, these take the place of the values, [parts slices, F, size].
     """
+    dealt = deal_to_slices(rows, plan.slices, plan.parts, plan.size)
     if not plan.use_statistics:
-        return rows
-    transposed = rows.values.swapaxes(1, 2)
+        return dealt
+    transposed = dealt.values.swapaxes(1, 2)
     if not plan.keep_statistics:
-        return rows._replace(values=transposed)
-    slices, D, size = transposed.shape
+        return dealt._replace(values=transposed)
+    count, D, size = transposed.shape
     F = quadratic_likelihood.number_of_statistics(D, covariance)
-    statistics = np.empty((slices, F, size), transposed.dtype)
+    statistics = np.empty((count, F, size), transposed.dtype)
     for own, features in zip(statistics, transposed, strict=True):
         own[:] = quadratic_likelihood.sufficient_statistics(features, covariance)
-    return rows._replace(values=statistics)
+    return dealt._replace(values=statistics)
 
 
 @functools.lru_cache(maxsize=32)
@@ -106,17 +112,17 @@ def pass_program(model: Model, plan: PassPlan) -> Callable[..., Pass]:
 
 
 def _by_slice(model: Model, plan: PassPlan, draws: Any, rows: Rows) -> tuple[tf.Tensor, Any]:
-    """Return the log likelihood [slices, 2] of each slice under its two draws, and its slope.
+    """Return the log likelihood [parts slices, 2] of each part under its two draws, and its slope.
 
     Parameters
     ----------
     draws : as `_log_joint_label` reads them, of leading axis 2 slices; the second half are the
         antithetic partners of the first.
-    rows : in slices, from `rows_for_pass`.
+    rows : in parts of slices, from `rows_for_pass`.
     """
 
-    def of_slice(parts: Any) -> Any:
-        pair, values, weight, *pattern = parts
+    def of_part(part: Any) -> Any:
+        pair, values, weight, *pattern = part
         missing = None if rows.missing is None else Missing(rows.missing.observed, *pattern)
         with tf.GradientTape() as tape:
             tape.watch(pair)
@@ -132,13 +138,23 @@ def _by_slice(model: Model, plan: PassPlan, draws: Any, rows: Rows) -> tuple[tf.
     signature = tf.nest.map_structure(lambda v: tf.TensorSpec(v.shape[1:], v.dtype), pairs)
     pattern = [] if rows.missing is None else [rows.missing.pattern]
     likelihood, slope = tf.map_fn(
-        of_slice,
-        (pairs, rows.values, rows.weight, *pattern),
+        of_part,
+        (_for_each_part(plan, pairs), rows.values, rows.weight, *pattern),
         fn_output_signature=(tf.TensorSpec([2], tf.float64), signature),
     )
-    return likelihood, tf.nest.map_structure(
-        lambda v: tf.concat(tf.unstack(v, num=2, axis=1), axis=0), slope
-    )
+
+    def of_draws(by_part: tf.Tensor) -> tf.Tensor:
+        by_slice = tf.reduce_sum(tf.reshape(by_part, [-1, half, *by_part.shape[1:]]), axis=0)
+        return tf.concat(tf.unstack(by_slice, num=2, axis=1), axis=0)
+
+    return likelihood, tf.nest.map_structure(of_draws, slope)
+
+
+def _for_each_part(plan: PassPlan, pairs: Any) -> Any:
+    """Repeat what each slice has for each of its parts, in the order of `deal_to_slices`."""
+    if plan.parts == 1:
+        return pairs
+    return tf.nest.map_structure(lambda v: tf.concat([v] * plan.parts, axis=0), pairs)
 
 
 def _log_joint_label(model: Model, plan: PassPlan, draws: Any, rows: Rows) -> tf.Tensor:

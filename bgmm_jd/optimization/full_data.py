@@ -11,6 +11,7 @@ reduces the noise that the draws of a single pass leave in the scales.
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from bgmm_jd.backend.random import fold_in
-from bgmm_jd.data.rows import as_row_tensors, pad_to_slices
+from bgmm_jd.data.rows import as_row_tensors
 from bgmm_jd.model import quadratic_likelihood
 from bgmm_jd.optimization import anderson, convergence
 from bgmm_jd.optimization.data_pass import PassPlan, pass_program, rows_for_pass
@@ -199,8 +200,7 @@ def pass_evaluator(problem: Problem, params: VariationalParameters, seed: tf.Ten
     """
     plan, covariance = plan_passes(problem, params), problem.model.covariance
     program = pass_program(problem.model, plan)
-    sliced = pad_to_slices(problem.data.rows, plan.slices, plan.size)
-    rows = as_row_tensors(rows_for_pass(sliced, plan, covariance))
+    rows = as_row_tensors(rows_for_pass(problem.data.rows, plan, covariance))
 
     def evaluate(unconstrained: VariationalParameters, number: int) -> tuple[Any, float]:
         fresh = tf.nest.map_structure(
@@ -213,11 +213,13 @@ def pass_evaluator(problem: Problem, params: VariationalParameters, seed: tf.Ten
 
 
 def plan_passes(problem: Problem, params: VariationalParameters) -> PassPlan:
-    """Choose how the rows are cut into slices, and whether their statistics are kept."""
+    """Choose how the rows are dealt to slices, and whether their statistics are kept."""
     N, D = problem.data.shape
     settings = problem.settings.full_data
-    size = min(settings.longest_slice, -(-N // settings.slices))
+    slices = min(settings.slices, N)
+    parts = math.ceil(N / (slices * settings.longest_part))
+    size = math.ceil(N / (slices * parts))
     use_statistics = surrogate_statistics_are_accurate(problem, params)
     numbers = N * quadratic_likelihood.number_of_statistics(D, problem.model.covariance)
     keep = use_statistics and numbers <= settings.kept_statistics
-    return PassPlan(-(-N // size), size, use_statistics, keep, problem.execution)
+    return PassPlan(slices, parts, size, use_statistics, keep, problem.execution)

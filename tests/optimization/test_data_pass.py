@@ -39,7 +39,7 @@ def pass_by_table(approximation, plan):
     """Return what a pass does, from all rows under all draws and a table of which count."""
     problem = approximation.problem
     model, rows, N = problem.standardized_model, problem.rows, problem.data.shape[0]
-    own = np.arange(N) // plan.size == np.arange(plan.slices)[:, np.newaxis]
+    own = np.arange(N) % plan.slices == np.arange(plan.slices)[:, np.newaxis]
     counts = np.concatenate([own, own]) * (1.0 if rows.weight is None else rows.weight.numpy())
     free = unconstrained(approximation)
     with tf.GradientTape() as tape:
@@ -72,7 +72,8 @@ def test_pass_is_the_natural_gradient_step_at_its_draws(case):
     approximation = overlapping_start(**case, settings=SEVEN_SLICES)
     rows = approximation.problem.data.shape[0]
     plan = plan_passes(approximation.problem, approximation.params)
-    assert (plan.slices - 1) * plan.size < rows < plan.slices * plan.size
+    assert (plan.slices, plan.parts) == (7, 1)
+    assert (plan.size - 1) * plan.slices < rows < plan.slices * plan.size
     # Complete rows are read by their sufficient statistics, unlike in the table.
     assert plan.use_statistics != case.get("missing", False)
     image, elbo = pass_of(approximation)
@@ -96,6 +97,23 @@ def test_statistics_kept_between_passes_do_not_change_the_step(form):
         assert plan.keep_statistics == keeps
         found.append(pass_of(approximation)[0])
     assert_same(*found, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_parts_of_a_slice_do_not_change_the_step(missing):
+    """Of 20 rows at most: three parts of 15 rows of each slice, under the draws of the slice."""
+    found = []
+    for longest, parts in ((8_192, 1), (20, 3)):
+        full_data = FullDataSettings(slices=7, longest_part=longest)
+        approximation = overlapping_start(
+            missing=missing, settings=replace(ONE_SEEDING, full_data=full_data)
+        )
+        plan = plan_passes(approximation.problem, approximation.params)
+        assert (plan.slices, plan.parts) == (7, parts)
+        found.append(pass_of(approximation))
+    (image, elbo), (image_by_part, elbo_by_part) = found
+    assert_same(image, image_by_part, rtol=1e-8, atol=1e-9)
+    assert elbo == pytest.approx(elbo_by_part, rel=1e-11)
 
 
 def test_all_executions_of_a_pass_give_one_step():
