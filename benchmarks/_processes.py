@@ -315,8 +315,8 @@ def floor_seconds(plan: PassPlan, shape: Shape, calls: int) -> float:
     def small(*size: int) -> tf.Tensor:  # so that no exp overflows
         return tf.constant(0.1 * rng.standard_normal(size) / shape.columns, shape.dtype)
 
-    # All parts of slices share one part's columns: a pass makes those of each, and finds them in the
-    # processor's cache.
+    # All parts of slices share one part's columns: a pass makes those of each, and finds them in
+    # the processor's cache.
     columns = small(plan.size, shape.columns)
     coefficients = small(plan.parts * plan.slices, DRAWS * shape.K, shape.columns)
 
