@@ -101,7 +101,7 @@ def fit(
     init : array-like [K, D], optional
         Means to start from, in the units of X; components keep their order. Without it,
         k-means++ on a subsample; components are then in ascending order of the feature that
-        separates them best.
+        separates them best, or of their variances or weights if no feature's means do.
     restarts : int, optional
         Number of starts, of which the one with the best elbo is kept; a later one ends where an
         earlier one has converged. By default 4, but 1 with `init` or a `batch_size` below N.

@@ -16,7 +16,7 @@ from bgmm_jd.fitting.progress import Report
 from bgmm_jd.model.covariance_forms import CovarianceForm
 from bgmm_jd.optimization.full_data import optimize_full_data
 from bgmm_jd.optimization.initialization import start_at
-from bgmm_jd.optimization.restarts import Restart, compare_runs, component_means, matching_run
+from bgmm_jd.optimization.restarts import Restart, compare_runs, matching_run
 from bgmm_jd.optimization.single_run import (
     RunProgress,
     RunResult,
@@ -28,10 +28,8 @@ from bgmm_jd.optimization.status import Status
 from bgmm_jd.optimization.svi import Schedule
 from bgmm_jd.settings import OptimizationSettings, Settings
 from bgmm_jd.variational.approximation import Problem
-from bgmm_jd.variational.labels import (
-    labels_are_free,
-    order_by_separation,
-)
+from bgmm_jd.variational.component_order import component_summaries, order_components
+from bgmm_jd.variational.labels import labels_are_free
 from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.structure import model_of
 
@@ -210,13 +208,13 @@ def _continue(problem: Problem, run: RunResult, plan: SearchPlan, report: Report
 def output_order(problem: Problem, params: VariationalParameters, has_init: bool) -> np.ndarray:
     """Return the fitted labels [K] in the order of output.
 
-    By `order_by_separation` where all orders are equally good. Means to start from, or a prior that
+    By `order_components` where all orders are equally good. Means to start from, or a prior that
     distinguishes the components, have given them their order already.
     """
     if has_init or not labels_are_free(problem.model):
         return np.arange(problem.model.K)
-    means, _ = component_means(problem.model.sites, params)
-    return order_by_separation(means)
+    units = problem.data.standardization
+    return order_components(component_summaries(problem.model.sites, params, units))
 
 
 def with_data_unit_elbos(problem: Problem, restarts: tuple[Restart, ...]) -> tuple[Restart, ...]:

@@ -1,4 +1,4 @@
-"""The labels of the components: their order, and how they match between fits.
+"""The labels of the components: what permutes them, and how they match between fits.
 
 Labels are permuted only at output; internal parameters keep the order in which they were fitted.
 """
@@ -20,22 +20,6 @@ from bgmm_jd.variational.structure import Model, Site, StandardizedModel
 
 _EXCHANGE_DRAWS = 8
 _LEAST_GAIN = 0.01  # nats of log prior: more than rounding
-
-
-def order_by_separation(means: np.ndarray) -> np.ndarray:
-    """Return labels [K] in ascending order of the feature that separates the components best.
-
-    That is the feature whose closest two components are furthest apart, so that no two of them
-    change places from one fit to the next.
-
-    Parameters
-    ----------
-    means : [K, D], in units in which the features can be compared.
-    """
-    if len(means) == 1:
-        return np.zeros(1, int)
-    gaps = np.diff(np.sort(means, axis=0), axis=0).min(axis=0)
-    return np.argsort(means[:, gaps.argmax()], kind="stable")
 
 
 def match_labels(

@@ -113,6 +113,20 @@ def test_output_order_is_ascending_where_labels_are_free(two_clusters):
     np.testing.assert_array_equal(output_order(problem, params, has_init=True), [0, 1])
 
 
+@pytest.mark.slow
+def test_output_order_of_two_widths_at_one_centre_is_the_same_for_ten_seeds():
+    """300 rows: the narrow component comes first, although neither mean is above the other."""
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(300, 2)) * np.repeat([1.0, 8.0], 150)[:, np.newaxis]
+    problem = problem_for(X, 2, execution="graph")
+    for seed in range(10):
+        plan = replace(PLAN, batch_size=300, seed=seed)
+        params = find_optimum(problem, plan, lambda report: None).best.params
+        order = output_order(problem, params, has_init=False)
+        first, second = np.asarray(params["precisions"]["mean"])[order]
+        assert (first > 10 * second).all()
+
+
 def test_output_order_is_that_of_a_prior_that_distinguishes_components(two_clusters):
     prior = bgmm_jd.mixture_prior(2, 2, mean_loc=RIGHT_FIRST, dtype="float64")
     problem = problem_for(two_clusters, 2, prior=prior)

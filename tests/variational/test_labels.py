@@ -1,4 +1,4 @@
-"""The labels of the components: their order, their matching, and what permuting them moves."""
+"""The labels of the components: their matching, and what permuting them moves."""
 
 import itertools
 
@@ -14,7 +14,6 @@ from bgmm_jd.variational.labels import (
     is_exchangeable,
     is_permutable,
     match_labels,
-    order_by_separation,
     order_preferred_by_prior,
     permute_components,
     permute_parameters,
@@ -23,20 +22,6 @@ from bgmm_jd.variational.log_joint import log_prior
 from bgmm_jd.variational.parameters import map_parameters, trainable_variables
 from bgmm_jd.variational.structure import model_of
 from bgmm_jd.variational.surrogate import surrogate_in_data_units
-
-
-def test_order_by_separation_uses_the_feature_with_the_largest_smallest_gap():
-    """The first feature has two means 0.01 apart, the second none closer than 4."""
-    means = np.array([[-2.00, 4.0], [2.0, 0.0], [-2.01, -4.0]])
-    np.testing.assert_array_equal(order_by_separation(means), [2, 1, 0])
-
-
-def test_order_by_separation_does_not_depend_on_the_order_given():
-    means = np.random.default_rng(0).normal(size=(4, 3))
-    sorted_means = means[order_by_separation(means)]
-    for order in itertools.permutations(range(4)):
-        shuffled = means[list(order)]
-        np.testing.assert_array_equal(shuffled[order_by_separation(shuffled)], sorted_means)
 
 
 def test_matching_has_the_least_distance_of_all_permutations():
