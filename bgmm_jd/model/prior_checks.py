@@ -57,12 +57,26 @@ def _check_coroutine(prior: Any) -> None:
             f"batch_ndims={prior.batch_ndims}. Yield the same distributions in a plain "
             "tfd.JointDistributionCoroutine, with Root around those that depend on no others."
         )
-    for name, batch_shape in prior.batch_shape._asdict().items():
+    for name, batch_shape in _batch_shapes(prior).items():
         if batch_shape != []:
             raise ValueError(
                 f"prior's variable '{name}' must have batch shape []; got {batch_shape}. "
                 "Wrap its distribution in tfd.Independent or tfd.Sample."
             )
+
+
+def _batch_shapes(prior: tfd.JointDistributionCoroutine) -> dict[str, tf.TensorShape]:
+    """Return the batch shape of each variable, or raise if a graph cannot have their names."""
+    try:
+        return prior.batch_shape._asdict()
+    except ValueError as error:
+        if "scope name" not in str(error):
+            raise
+        raise ValueError(
+            "prior's distributions must have names of unaccented letters, digits, '_', '.' and '-' "
+            "that do not begin with '_' or '-', because TensorFlow accepts no others in a graph. "
+            f"Spell out Greek letters, as in 'alpha'. TensorFlow says: {error}"
+        ) from error
 
 
 def _check_variables(shapes: dict[str, tuple[int, ...]], K: int, D: int) -> None:
@@ -132,6 +146,8 @@ def _several_draws(prior: tfd.JointDistributionCoroutine) -> dict[str, np.ndarra
 
 
 def variable_shapes(prior: tfd.JointDistributionCoroutine) -> dict[str, tuple[int, ...]]:
-    """Return the event shape of each variable, by name, in the coroutine's order."""
-    shapes = prior.event_shape_tensor()._asdict()
-    return {name: tuple(int(n) for n in tf.get_static_value(s)) for name, s in shapes.items()}
+    """Return the shape of a draw of each variable, by name, in the coroutine's order.
+
+    The event shape of a distribution that is reshaped by `tfb.Reshape([-1, 1])` has -1 in it.
+    """
+    return {name: tuple(v.shape) for name, v in prior.sample(seed=(0, 0))._asdict().items()}

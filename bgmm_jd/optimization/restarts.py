@@ -103,13 +103,13 @@ def _as_restart(model: Model, best: RunResult, run: RunResult, limit: float) -> 
         prior_distinguishes_components(model) or model.site("means").fixed is not None
     )
     if has_prior_labels:
-        order, compared = np.arange(model.K), sites
+        order, compared, params = np.arange(model.K), sites, run.params
     else:
         order = _matched_labels(sites, best, run.params)
         # Broken sticks cannot be permuted with the components: compare the other variables.
         compared = tuple(site for site in sites if has_own_parameters(site))
-    here = parameter_moments(compared, best.params)
-    there = parameter_moments(compared, permute_parameters(compared, run.params, order))
+        params = permute_parameters(compared, run.params, order)
+    here, there = (parameter_moments(compared, p) for p in (best.params, params))
     apart = np.max(np.abs(here[0] - there[0]) / here[1], initial=0.0)
     return Restart(run.params, order, run.elbo, len(run.elbos), run.status, bool(apart < limit))
 

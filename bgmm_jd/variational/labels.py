@@ -73,10 +73,13 @@ def has_own_parameters(site: Site) -> bool:
     """Return whether each component has parameters of its own in a variable with a component axis.
 
     Proportions in any family but a Dirichlet have not, because they have one coordinate fewer than
-    components. Nor have variables that the prior fixes.
+    components. Nor have variables that the prior fixes, nor those whose coordinates link
+    components, such as ascending means.
     """
     if not site.has_component_axis:
         return True
+    if site.links_components:
+        return False
     return site.fixed is None and (site.name != "weights" or site.family is DIRICHLET)
 
 
@@ -100,7 +103,13 @@ def labels_are_free(model: Model) -> bool:
 
 
 def prior_distinguishes_components(model: Model) -> bool:
-    """Return whether components could be permuted in the surrogate, but not under the prior."""
+    """Return whether the prior gives each component its place, in which a fit has to start.
+
+    Components could then be permuted in the surrogate, but not under the prior, or else their order
+    is that of a variable's support, such as that of ascending means.
+    """
+    if any(site.links_components for site in model.sites):
+        return True
     return is_permutable(model) and not is_exchangeable(model)
 
 
@@ -108,18 +117,23 @@ def order_preferred_by_prior(model: StandardizedModel, theta: Theta) -> np.ndarr
     """Return labels [K] in the order with the highest prior density that greedy swaps find.
 
     A greedy search: repeatedly apply the swap of two components that increases the prior density
-    most, beginning with the present order.
+    most, beginning with the present order. The orders in which the means of a feature ascend or
+    descend are tried too, because under ascending means a swap may be between two orders that both
+    have no density.
 
     Parameters
     ----------
     theta : one draw in standardised units, as arrays of the variables' shapes.
     """
     order = np.arange(model.K)
+    ascending = np.argsort(np.transpose(theta["means"]), axis=1)
+    by_feature = np.concatenate([ascending, ascending[:, ::-1]])
     pairs = list(itertools.combinations(order, 2))
     while pairs:
         tried = np.tile(order, (1 + len(pairs), 1))
         for row, (k, j) in zip(tried[1:], pairs, strict=True):
             row[[k, j]] = row[[j, k]]
+        tried = np.concatenate([tried, by_feature])
         density = log_prior(model, _under_each_order(model, theta, tried)).numpy()
         density = np.where(np.isfinite(density), density, -np.inf)
         best = int(density.argmax())

@@ -57,6 +57,8 @@ class Site:
     standardization : Standardization, optional
         Between standardised units and those of the prior, as tensors in the dtype of the fit; None
         until `Model.standardized` binds it.
+    links_components : bool
+        Whether a coordinate of one component moves others too, as those of ascending means do.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Site:
     dtype: tf.DType | None = None
     fixed: np.ndarray | None = None
     standardization: Standardization | None = None
+    links_components: bool = False
 
     @property
     def bound_standardization(self) -> Standardization:
@@ -192,7 +195,9 @@ def sites_of(prior: tfd.JointDistributionCoroutine, covariance: str = "diag") ->
     found = []
     for name, distribution, draw in zip(distributions._fields, distributions, draws, strict=True):
         site = _site(name, distribution, draw, covariance)
-        found.append(replace(site, has_component_axis=has_component_axis(name, covariance)))
+        has_axis = has_component_axis(name, covariance)
+        links = has_axis and _links_components(site)
+        found.append(replace(site, has_component_axis=has_axis, links_components=links))
     _check_fixed(prior, found)
     _check_supports(prior, found)
     return tuple(found)
@@ -215,11 +220,11 @@ def _check_supports(prior: tfd.JointDistributionCoroutine, sites: list[Site]) ->
     if all(site.bijector is None for site in sites):
         return
     for seed in ((0, 1), (0, 2)):
-        distributions, _ = prior.sample_distributions(seed=seed)
-        for site, distribution in zip(sites, distributions, strict=True):
+        distributions, draws = prior.sample_distributions(seed=seed)
+        for site, distribution, draw in zip(sites, distributions, draws, strict=True):
             if site.bijector is None or type(_unwrap(distribution)) in MATCHING_FAMILY:
                 continue
-            other = distribution.experimental_default_event_space_bijector()
+            other = _event_space_bijector(distribution, draw)
             for one, two in ((site.bijector, other), (other, site.bijector)):
                 if not _maps_into_support(one, two, site):
                     raise ValueError(
@@ -237,7 +242,7 @@ def _maps_into_support(one: tfb.Bijector, two: tfb.Bijector, site: Site) -> bool
 
 
 def _site(name: str, distribution: tfd.Distribution, draw: tf.Tensor, covariance: str) -> Site:
-    shape = tuple(distribution.event_shape)
+    shape = tuple(draw.shape)  # the static event shape of a reshaped distribution may be unknown
     transformation = transformation_of(name, covariance)
     kind = type(_unwrap(distribution))
     if kind in (tfd.Deterministic, tfd.VectorDeterministic):
@@ -256,7 +261,7 @@ def _site(name: str, distribution: tfd.Distribution, draw: tf.Tensor, covariance
         family = MULTIVARIATE_NORMAL
     if family is not None:
         return Site(name=name, shape=shape, family=family, transformation=transformation)
-    bijector = distribution.experimental_default_event_space_bijector()
+    bijector = _event_space_bijector(distribution, draw)
     if bijector is None:
         raise ValueError(
             f"prior's variable '{name}' ({type(distribution).__name__}) has no map from the real "
@@ -285,6 +290,36 @@ def _matching_family(
         return None
     # A Wishart distribution may be one of Cholesky factors instead of matrices.
     return None if getattr(innermost, "input_output_cholesky", False) else family
+
+
+def _event_space_bijector(distribution: tfd.Distribution, draw: tf.Tensor) -> tfb.Bijector | None:
+    """Return the map from the real line to the support, with static shapes; None if there is none.
+
+    A `tfb.Reshape` without `event_shape_in` knows the shape of its own values only.
+    """
+    bijector = distribution.experimental_default_event_space_bijector()
+    if bijector is None or bijector.inverse_event_shape(draw.shape).is_fully_defined():
+        return bijector
+    shape = bijector.inverse(draw).shape
+    return tfb.Chain([bijector, tfb.Reshape(shape, event_shape_in=shape)])
+
+
+def _links_components(site: Site) -> bool:
+    """Return whether a coordinate of one component moves other components of a variable too.
+
+    Weights are left out: their sum links them in any coordinates.
+    """
+    if site.bijector is None or site.name == "weights":
+        return False
+    K, shape = site.shape[0], tuple(site.bijector.inverse_event_shape(site.shape))
+    if shape[:1] != (K,):
+        return True
+    points = np.zeros((K + 1, *shape))
+    points[np.arange(K), np.arange(K)] = 1.0  # row k moves component k, and the last row none
+    values = site.bijector.forward(tf.constant(points, site.dtype)).numpy()
+    others = ~np.eye(K, dtype=bool)
+    unmoved = np.broadcast_to(values[-1], values[:-1].shape)
+    return not np.allclose(values[:-1][others], unmoved[others], rtol=1e-3, atol=0.0)
 
 
 def _is_identity(bijector: tfb.Bijector, shape: tuple[int, ...], dtype: tf.DType) -> bool:
