@@ -11,6 +11,7 @@ from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.backend.execution import EXECUTIONS, Execution
 from bgmm_jd.data.standardize import standardize
+from bgmm_jd.data.ties import warn_of_ties
 from bgmm_jd.data.validation import (
     MissingOption,
     as_count,
@@ -136,6 +137,9 @@ def fit(
     -----
     RuntimeWarning
         If the fit ended with any status but CONVERGED; `posterior.status` has advice.
+    UserWarning
+        If a column has only 2 to 12 distinct values, each in 10 rows on average: a component may
+        sit on equal values, where its density says nothing of the data.
 
     Notes
     -----
@@ -159,6 +163,8 @@ def fit(
         seed=as_seed(seed),
     )
     execution = _as_choice(execution, "execution", EXECUTIONS)
+    if K > 1:
+        warn_of_ties(X if weight is None else X[weight > 0], stacklevel=2)
 
     variable = "precisions" if prior is None else scale_variable(prior.dtype._asdict())
     data = standardize(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tensorflow_probability import distributions as tfd
 
+from bgmm_jd.data.ties import FewValuesWarning, warn_of_ties
 from bgmm_jd.data.validation import (
     as_count,
     as_missing_flag,
@@ -116,6 +117,8 @@ def select(
     RuntimeWarning
         If the best fit ended with any status but CONVERGED; the column `status` has those of the
         others. Also if Ctrl-C ended the sweep: the complete fits are kept.
+    UserWarning
+        If a column has very few distinct values: see `fit`.
 
     Notes
     -----
@@ -136,6 +139,8 @@ def select(
     combinations = list(product(numbers, _as_forms(covariance)))
     priors = _make_priors(prior, combinations, X.shape[1])
     _check_options(options, combinations)
+    if max(numbers) > 1:
+        warn_of_ties(weighted_rows, stacklevel=2)
     options["seed"], draws = as_seed(seed), as_draw_count(draws)
 
     found = _sweep(X, weighted_rows, priors, draws, progress, options)
@@ -257,6 +262,7 @@ def _fit_one(
     K, form = key
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", _ANY_STATUS, RuntimeWarning)
+        warnings.simplefilter("ignore", FewValuesWarning)  # `select` has warned once
         posterior = fit(X, K, covariance=form, prior=prior, progress=False, **options)
     if posterior.status is Status.INTERRUPTED:  # `fit` has caught Ctrl-C
         raise KeyboardInterrupt

@@ -1,5 +1,6 @@
 """Checks that a prior describes K components in D dimensions, and in which form of covariance."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ def _batch_shapes(prior: tfd.JointDistributionCoroutine) -> dict[str, tf.TensorS
     try:
         return prior.batch_shape._asdict()
     except ValueError as error:
-        if "scope name" not in str(error):
+        if not re.search("valid (root )?(scope|module) name", str(error)):
             raise
         raise ValueError(
             "prior's distributions must have names of unaccented letters, digits, '_', '.' and '-' "

@@ -222,3 +222,16 @@ def test_prior_of_another_k_or_d_is_refused():
         prior_covariance_form(found, K + 1, D)
     with pytest.raises(ValueError, match=r"'means' must have shape \[2, 5\].*5 columns"):
         prior_covariance_form(found, K, 5)
+
+
+@pytest.mark.parametrize("family", [tfd.Gamma, tfd.Normal])
+def test_names_that_no_graph_accepts_are_refused(family):
+    """TensorFlow names modules and scopes after distributions, and accepts no Greek letters."""
+
+    @tfd.JointDistributionCoroutine
+    def own():
+        alpha = family(np.float64(3.0), 1.0, name="\N{GREEK SMALL LETTER ALPHA}")
+        yield tfd.JointDistributionCoroutine.Root(alpha)
+
+    with pytest.raises(ValueError, match=r"Spell out Greek letters, as in 'alpha'"):
+        prior_covariance_form(own, 2, 2)

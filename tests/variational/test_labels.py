@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from builders import identity_tensors
+from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
@@ -159,3 +160,30 @@ def test_components_of_a_fit_keep_the_order_of_init(three_clusters):
     prior = bgmm_jd.mixture_prior(3, 2)
     means = bgmm_jd.fit(three_clusters.X, 3, prior=prior, init=init).sample(100)["means"]
     np.testing.assert_allclose(means.mean(axis=0), init, atol=0.3)
+
+
+def test_order_preferred_by_ascending_means_is_found_where_no_swap_reaches_it():
+    """From [2, 3, 0, 1] no swap of two components makes the means ascend."""
+    means = tfd.TransformedDistribution(
+        tfd.Sample(tfd.Normal(np.float64(0.0), 3.0), [1, 4]),
+        tfb.Chain([tfb.Transpose([1, 0]), tfb.Ascending()]),
+        name="means",
+    )
+
+    @tfd.JointDistributionCoroutine
+    def prior():
+        Root = tfd.JointDistributionCoroutine.Root
+        yield Root(tfd.Dirichlet(np.full(4, 2.0), name="weights"))
+        yield Root(means)
+        yield Root(tfd.Independent(tfd.Gamma(np.full((4, 1), 5.0), 5.0), 2, name="precisions"))
+
+    model = model_of(prior)
+    assert model.site("means").links_components
+    assert not is_permutable(model)
+    theta = {
+        "weights": np.full(4, 0.25),
+        "means": np.array([[3.0], [4.0], [1.0], [2.0]]),
+        "precisions": np.ones((4, 1)),
+    }
+    standardized = model.standardized(identity_tensors(1, tf.float64))
+    np.testing.assert_array_equal(order_preferred_by_prior(standardized, theta), [2, 3, 0, 1])
