@@ -8,11 +8,13 @@ import numpy as np
 from bgmm_jd.data.standardize import Data, standardize
 from bgmm_jd.data.units import (
     Standardization,
+    Transformation,
     as_standardization_tensors,
     identity_standardization,
+    unstandardize,
 )
 from bgmm_jd.fitting.search import problem_of
-from bgmm_jd.model.covariance_forms import units_of_rows
+from bgmm_jd.model.covariance_forms import scale_variable, units_of_rows
 from bgmm_jd.optimization.initialization import start_at
 from bgmm_jd.optimization.restarts import component_means
 from bgmm_jd.posterior.posterior import Posterior
@@ -36,7 +38,9 @@ def problem_for(
     settings: Settings = ONE_SEEDING,
 ) -> Problem:
     """Standardise rows as `fit` does, and return the problem of fitting K components to them."""
-    data = standardize(X, weight, units_of_rows(covariance))
+    variable = "precisions" if prior is None else scale_variable(prior.dtype._asdict())
+    complete = not np.isnan(X).any()
+    data = standardize(X, weight, units_of_rows(covariance, variable, complete))
     return problem_of(data, K, covariance, prior, execution, settings)
 
 
@@ -82,7 +86,7 @@ def standardized_means(approximation: Approximation) -> np.ndarray:
 def means_in_data_units(problem: Problem, means: np.ndarray) -> np.ndarray:
     """Return standardised means in the units of the rows."""
     standardization = problem.data.standardization
-    return standardization.shift + standardization.scale * means
+    return unstandardize(Transformation.LOCATION, means, standardization)
 
 
 def identity_tensors(D: int, dtype: Any) -> Standardization:

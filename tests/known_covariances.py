@@ -10,6 +10,7 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.data import units
+from bgmm_jd.data.affine_maps import Elementwise
 from bgmm_jd.data.rows import Rows
 from bgmm_jd.distributions import bijectors
 from bgmm_jd.model import likelihood, priors
@@ -181,9 +182,10 @@ def prior_of(form, name, components=K, features=D, shift=0.0, scale=1.0):
     if form in MATRIX_FORMS:
         numbers = np.zeros((*shape[:-2], features * (features + 1) // 2))
         # Scaled by row, as a factor of a covariance is.
-        rows = np.broadcast_to(np.asarray(scale, np.float64), (features,))[:, np.newaxis]
-        scaled = bijectors.ScaleMatrix(
-            tf.constant(rows), tf.reduce_sum(np.log(rows[:, 0]) * np.arange(1, features + 1))
+        rows = np.broadcast_to(np.asarray(scale, np.float64), (features,))
+        log_det = np.log(rows) @ np.arange(1, features + 1)
+        scaled = bijectors.ChangeOfUnits(
+            Elementwise(None, tf.constant(rows[:, np.newaxis]), log_det, event_ndims=2)
         )
         scales = tfd.TransformedDistribution(
             tfd.Independent(tfd.Normal(numbers, 0.5), 1),

@@ -120,7 +120,8 @@ def test_constant_column_is_only_centred(value, dtype):
 def test_single_row_is_only_centred():
     found = standardize.standardize(np.array([[3.0, -7.0]]))
     np.testing.assert_array_equal(found.rows.values, [[0.0, 0.0]])
-    np.testing.assert_array_equal(found.standardization, [[3.0, -7.0], [1.0, 1.0]])
+    np.testing.assert_array_equal(found.standardization.shift, [3.0, -7.0])
+    np.testing.assert_array_equal(found.standardization.scale, [1.0, 1.0])
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,7 @@ def test_integer_weights_standardize_as_repeated_rows_do():
     np.testing.assert_array_equal(found.rows.values, expected)
 
 
-@pytest.mark.parametrize("units", ["columns", "common"])
+@pytest.mark.parametrize("units", ["columns", "common", "upper", "lower"])
 def test_rows_of_weight_zero_are_left_out_to_the_last_bit_whatever_they_hold(units):
     weight = np.random.default_rng(5).gamma(1.0, size=len(NORMAL)) * (WEIGHT > 0)
     counts = weight > 0
@@ -172,7 +173,7 @@ def test_rows_of_weight_zero_are_left_out_to_the_last_bit_whatever_they_hold(uni
     expected = standardize.standardize(NORMAL[counts], weight[counts], units)
     np.testing.assert_array_equal(found.rows.values, expected.rows.values)
     np.testing.assert_array_equal(found.rows.weight, expected.rows.weight)
-    np.testing.assert_array_equal(found.standardization, expected.standardization)
+    np.testing.assert_equal(tuple(found.standardization), tuple(expected.standardization))
 
 
 def test_rows_and_weights_have_the_dtype_of_x():
@@ -277,3 +278,96 @@ def test_common_scale_of_large_or_small_columns_does_not_overflow(size):
     found = standardize.standardize(size * NORMAL, units="common").standardization
     expected = standardize.standardize(NORMAL, units="common").standardization
     np.testing.assert_allclose(found.scale / size, expected.scale, rtol=1e-12)
+
+
+# --- Whitened rows ----------------------------------------------------------------------------
+
+either_triangle = pytest.mark.parametrize("units", ["upper", "lower"])
+SKEWED = NORMAL @ [[1.0, 0.6], [0.0, 0.8]]
+
+
+def triangle_of(units):
+    return np.triu if units == "upper" else np.tril
+
+
+@either_triangle
+@pytest.mark.parametrize(
+    ("size", "dtype"),
+    [
+        ([1.0, 1.0], np.float64),
+        ([1e30, 1e-30], np.float64),
+        ([1e-30, 1e30], np.float64),
+        ([1e140, 1e-140], np.float64),
+        ([1.0, 1.0], np.float32),
+        ([1e12, 1e-12], np.float32),
+    ],
+)
+def test_whitened_rows_have_mean_zero_and_the_identity_as_covariance(units, size, dtype):
+    X = (SKEWED * size).astype(dtype)
+    found = standardize.standardize(X, units=units)
+    scale, values = found.standardization.scale, found.rows.values.astype(np.float64)
+    np.testing.assert_array_equal(scale, triangle_of(units)(scale))
+    assert (np.diagonal(scale) > 0).all()
+    assert found.dtype == dtype
+    # A sum of N numbers of at most some sds, each rounded to the dtype.
+    N, eps = len(X), np.finfo(dtype).eps
+    np.testing.assert_allclose(values.mean(axis=0), 0, atol=10 * (eps + N * EPS))
+    # 1e-6 on the diagonal of the correlation matrix, whose smallest eigenvalue is 0.4.
+    np.testing.assert_allclose(np.cov(values.T, bias=True), np.eye(2), atol=1e-6 / 0.4 + 20 * eps)
+
+
+@either_triangle
+def test_whitened_rows_come_back_by_the_matrix(units):
+    found = standardize.standardize(1e3 + SKEWED * [10.0, 0.2], units=units)
+    shift, scale, inverse = found.standardization
+    # Numbers of 1e3 in units of 0.2.
+    np.testing.assert_allclose(
+        shift + found.rows.values @ scale.T, 1e3 + SKEWED * [10.0, 0.2], rtol=1e-13
+    )
+    np.testing.assert_allclose(scale @ inverse, np.eye(2), atol=1e-14)
+    expected = len(SKEWED) * np.linalg.slogdet(scale)[1]
+    np.testing.assert_allclose(found.log_det_jacobian, expected, rtol=1e-13)
+
+
+@either_triangle
+def test_shift_and_column_scale_of_whitened_rows_are_the_mean_and_sd_of_each_column(units):
+    X = UNEQUAL.shift + UNEQUAL.scale * SKEWED
+    own = standardize.standardize(X).standardization
+    found = standardize.standardize(X, units=units).standardization
+    np.testing.assert_array_equal(found.shift, own.shift)
+    # The diagonal of the correlation matrix is 1 + 1e-6, of which the root is taken.
+    np.testing.assert_allclose(found.column_scale, own.scale, rtol=1e-6)
+
+
+@either_triangle
+def test_integer_weights_whiten_as_repeated_rows_do(units):
+    found = standardize.standardize(SKEWED, WEIGHT.astype(np.float64), units)
+    repeated = standardize.standardize(np.repeat(SKEWED, WEIGHT, axis=0), units=units)
+    # Sums of a few hundred numbers.
+    for mine, other in zip(found.standardization, repeated.standardization, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found.log_det_jacobian, repeated.log_det_jacobian, rtol=1e-11)
+
+
+@either_triangle
+def test_constant_and_repeated_columns_are_whitened_to_finite_rows(units):
+    """A constant column keeps its scale of 1; a repeated one is left with what 1e-6 adds."""
+    X = np.column_stack([SKEWED, np.full(len(SKEWED), 5.0), SKEWED[:, 0]])
+    found = standardize.standardize(X, units=units)
+    scale = found.standardization.scale
+    np.testing.assert_array_equal(found.rows.values[:, 2], 0)
+    np.testing.assert_array_equal(scale[2], [0.0, 0.0, 1.0, 0.0])
+    assert np.isfinite(found.standardization.inverse).all()
+    # The repeated columns have the correlation matrix [[1, 1], [1, 1]] + 1e-6 I: rows scatter by
+    # less than one sd along both axes.
+    assert np.linalg.norm(np.cov(found.rows.values.T, bias=True), 2) < 1 + 1e-9
+
+
+@either_triangle
+def test_single_row_and_a_single_column_are_whitened(units):
+    single = standardize.standardize(np.array([[3.0, -7.0]]), units=units)
+    np.testing.assert_array_equal(single.rows.values, [[0.0, 0.0]])
+    np.testing.assert_array_equal(single.standardization.scale, np.eye(2))
+    column = standardize.standardize(SKEWED[:, :1], units=units)
+    own = standardize.standardize(SKEWED[:, :1])
+    np.testing.assert_allclose(column.rows.values, own.rows.values, rtol=1e-6)

@@ -10,13 +10,26 @@ from scipy import special, stats
 from bgmm_jd.data import units
 from bgmm_jd.data.standardize import standardize_values
 from bgmm_jd.data.units import Transformation
-from bgmm_jd.model.covariance_forms import FORMS, scale_shape, transformation_of
+from bgmm_jd.model.covariance_forms import (
+    FORMS,
+    MATRIX_FORMS,
+    SCALE_VARIABLES,
+    scale_shape,
+    transformation_of,
+)
 from bgmm_jd.model.covariances import component_covariances
 
 K, D = 3, 2
 WHERE = units.Standardization(np.array([5000.0, -0.2]), np.array([1000.0, 0.03]))
 # A covariance that is the same in all directions needs columns of one scale.
 COMMON = units.Standardization(np.array([150.0, -0.2]), np.array([30.0, 30.0]))
+# Whitened rows: the matrix keeps triangular factors of `precisions`, or of `scales`, triangular.
+UPPER = np.array([[1000.0, 400.0], [0.0, 0.03]])
+LOWER = np.array([[1000.0, 0.0], [-0.02, 0.03]])
+WHITENED = {
+    "precisions": units.whitening(WHERE.shift, UPPER),
+    "scales": units.whitening(WHERE.shift, LOWER),
+}
 # The transformation and the shape of each variable.
 VARIABLES = {
     "weights": (Transformation.NONE, (K,)),
@@ -48,8 +61,22 @@ def scale_values(name, form):
     return lower if name == "scales" else lower @ lower.swapaxes(-1, -2)
 
 
-def where_of(form):
-    return COMMON if form == "spherical" else WHERE
+def changes():
+    """Return each scale variable and form with a change of units that it may have."""
+    for name in SCALE_VARIABLES:
+        for form in FORMS:
+            where = COMMON if form == "spherical" else WHERE
+            yield pytest.param(name, form, where, id=f"{name}-{form}")
+        for form in MATRIX_FORMS:
+            yield pytest.param(name, form, WHITENED[name], id=f"{name}-{form}-whitened")
+
+
+every_change = pytest.mark.parametrize(("name", "form", "where"), list(changes()))
+
+
+def scale_matrix(where):
+    """Return the matrix of the change of units of a row."""
+    return where.scale if where.scale.ndim == 2 else np.diag(where.scale)
 
 
 def moved_by(theta, form, where):
@@ -76,14 +103,12 @@ def test_rows_are_recovered_by_shift_and_scale(theta):
     np.testing.assert_allclose(back, WHERE.shift + WHERE.scale * theta["means"], rtol=1e-15)
 
 
-@either_scale_variable
-@every_form
-def test_density_of_rows_is_that_of_standardised_rows_over_the_scales(theta, name, form):
-    """x = shift + scale z: p(x) = p(z) / prod(scale), with `precisions` and with `scales`."""
-    where = where_of(form)
+@every_change
+def test_density_of_rows_is_that_of_standardised_rows_over_the_scales(theta, name, form, where):
+    """x = shift + scale z: p(x) = p(z) / |scale|, with `precisions` and with `scales`."""
     theta = {"means": theta["means"], name: scale_values(name, form)}
     z = np.random.default_rng(1).normal(size=(5, D))
-    x = where.shift + where.scale * z
+    x = where.shift + z @ scale_matrix(where).T
 
     def density(value, theta):
         factors = np.linalg.cholesky(covariance_matrices(name, theta[name], form))
@@ -94,7 +119,7 @@ def test_density_of_rows_is_that_of_standardised_rows_over_the_scales(theta, nam
         )
 
     moved = moved_by(theta, form, where)
-    expected = density(z, theta) - np.log(where.scale).sum()
+    expected = density(z, theta) - np.linalg.slogdet(scale_matrix(where))[1]
     # x - mean loses 5000 / 1000 sds' worth of digits: a few eps times that, squared sds times.
     np.testing.assert_allclose(density(x, moved), expected, rtol=1e-12)
 
@@ -132,10 +157,8 @@ def test_variables_without_units_of_x_are_unchanged(theta, name):
         assert units.standardize_value(unit, value, WHERE) is value
 
 
-@either_scale_variable
-@every_form
-def test_standardize_value_is_the_inverse_of_unstandardize(theta, name, form):
-    where = where_of(form)
+@every_change
+def test_standardize_value_is_the_inverse_of_unstandardize(theta, name, form, where):
     theta = {**theta, name: scale_values(name, form)}
     for variable in ("weights", "means", name, "hyper"):
         unit, value = transformation_of(variable, form), theta[variable]
@@ -162,11 +185,9 @@ def filled(unit, free, mask):
     return value
 
 
-@either_scale_variable
-@every_form
-def test_log_det_jacobian_is_that_of_the_numerical_derivative(theta, name, form):
+@every_change
+def test_log_det_jacobian_is_that_of_the_numerical_derivative(theta, name, form, where):
     """By the determinant of the change's derivative, one unit step in each free entry."""
-    where = where_of(form)
     theta = {**theta, name: scale_values(name, form)}
     variables = {
         variable: (transformation_of(variable, form), theta[variable].shape)
@@ -240,6 +261,95 @@ def test_identity_standardization_changes_nothing():
 
 
 def test_standardization_tensors_have_the_dtype_asked_for():
-    for value in units.as_standardization_tensors(WHERE, tf.float32):
-        assert value.dtype == tf.float32
-        assert value.shape == [D]
+    columns = units.as_standardization_tensors(WHERE, tf.float32)
+    assert columns.shift.dtype == columns.scale.dtype == tf.float32
+    assert columns.shift.shape == columns.scale.shape == [D]
+    assert columns.inverse is None
+    whitened = units.as_standardization_tensors(WHITENED["scales"], tf.float32)
+    assert {value.dtype for value in whitened} == {tf.float32}
+    assert [value.shape for value in whitened] == [[D], [D, D], [D, D]]
+
+
+# --- Whitened rows ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [UPPER, LOWER], ids=["upper", "lower"])
+def test_whitened_rows_come_back_and_have_the_columns_scales(scale):
+    where = units.whitening(WHERE.shift, scale)
+    z = np.random.default_rng(1).normal(size=(5, D))
+    x = where.shift + z @ scale.T
+    # Digits of the shift, 5000 / 1000 or 0.2 / 0.03 sds.
+    np.testing.assert_allclose(standardize_values(x, where), z, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(where.inverse @ scale, np.eye(D), atol=1e-14)
+    np.testing.assert_array_equal(where.inverse, np.where(scale == 0, 0, where.inverse))
+    np.testing.assert_allclose(where.column_scale, np.sqrt(np.diag(scale @ scale.T)), rtol=1e-14)
+    expected = np.linalg.slogdet(scale)[1]
+    np.testing.assert_allclose(where.log_column_scale.sum(), expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("form", MATRIX_FORMS)
+@either_scale_variable
+def test_whitening_keeps_triangular_factors_triangular(name, form):
+    """Of precision matrices under an upper triangular matrix, of `scales` under a lower one."""
+    where, unit = WHITENED[name], transformation_of(name, form)
+    value = scale_values(name, form)
+    factor = np.linalg.cholesky(value) if name == "precisions" else value
+    moved = units.unstandardize(unit, value, where)
+    if name == "scales":
+        np.testing.assert_array_equal(moved, np.tril(moved))
+        return
+    found = units.unstandardize_cholesky(unit, factor, where)
+    np.testing.assert_array_equal(found, np.tril(found))
+    assert (np.diagonal(found, axis1=-2, axis2=-1) > 0).all()
+    # Entries of the product are sums of two terms as large as the diagonal's.
+    size = np.sqrt(np.diagonal(moved, axis1=-2, axis2=-1))
+    size = size[..., :, np.newaxis] * size[..., np.newaxis, :]
+    np.testing.assert_allclose(found @ found.swapaxes(-1, -2) / size, moved / size, atol=1e-13)
+
+
+@pytest.mark.parametrize("where", [WHERE, WHITENED["precisions"]], ids=["columns", "whitened"])
+def test_cholesky_factor_in_the_units_of_x_is_the_factor_of_the_matrix(where):
+    precision = scale_values("precisions", "full")
+    unit = Transformation.PRECISION_MATRIX
+    found = units.unstandardize_cholesky(unit, np.linalg.cholesky(precision), where)
+    expected = np.linalg.cholesky(units.unstandardize(unit, precision, where))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    inside = units.as_standardization_tensors(where, tf.float64)
+    root = tf.linalg.cholesky(tf.constant(precision))
+    np.testing.assert_allclose(units.unstandardize_cholesky(unit, root, inside), found, rtol=1e-13)
+    # The matrix of a hyperparameter has no units of X.
+    assert units.unstandardize_cholesky(Transformation.NONE, root, inside) is root
+
+
+@pytest.mark.parametrize("unit", [Transformation.LOCATION, *units.MATRIX_TRANSFORMATIONS])
+@either_scale_variable
+def test_tensors_of_whitened_units_change_as_arrays_do(unit, name):
+    value = np.random.default_rng(3).normal(size=(K, D, D))
+    where = WHITENED[name]
+    inside = units.as_standardization_tensors(where, tf.float64)
+    for change in (units.unstandardize, units.standardize_value):
+        found, expected = change(unit, tf.constant(value), inside), change(unit, value, where)
+        # Sums of up to four products, which may cancel.
+        np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-13 * np.abs(expected).max())
+    shape = (K, D, D)
+    np.testing.assert_allclose(
+        units.log_det_jacobian([(unit, shape)], inside),
+        units.log_det_jacobian([(unit, shape)], where),
+        rtol=1e-14,
+    )
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        Transformation.SCALE,
+        Transformation.PRECISION,
+        Transformation.COMMON_SCALE,
+        Transformation.COMMON_PRECISION,
+    ],
+)
+def test_variables_by_column_are_refused_for_whitened_rows(unit):
+    """A diagonal covariance in the units of X is not diagonal in whitened units."""
+    with pytest.raises(ValueError, match="not one of whitened rows"):
+        units.affine_map(unit, WHITENED["precisions"])
+    assert units.affine_map(Transformation.NONE, WHITENED["precisions"]) is None

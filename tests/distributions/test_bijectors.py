@@ -7,9 +7,10 @@ import tensorflow_probability as tfp
 from numerical_checks import DTYPES, ROUNDINGS, break_sticks, eps, tiny
 from scipy import special
 
+from bgmm_jd.data.affine_maps import Congruence, Elementwise, LinearMap
 from bgmm_jd.distributions.bijectors import (
+    ChangeOfUnits,
     InDtype,
-    ScaleMatrix,
     StickCoordinates,
     cholesky_coordinates,
     log_sticks_from_weights,
@@ -155,16 +156,54 @@ def test_bijector_in_dtype_has_the_event_shapes_of_the_wrapped_one():
     assert outer.forward_min_event_ndims == 1
 
 
-def test_scale_matrix_multiplies_elementwise_and_has_the_given_log_det_jacobian():
+def test_change_of_units_of_a_matrix_has_the_log_det_jacobian_of_its_map():
     x = tf.constant([[4.0, 1.0], [1.0, 9.0]], tf.float64)
     scale = tf.constant([2.0, 5.0], tf.float64)
     factor = scale[:, tf.newaxis] * scale
     # Of the three free elements of a symmetric matrix: scaled by 4, 10 and 25.
-    bijector = ScaleMatrix(factor, tf.math.log(tf.constant(4.0 * 10.0 * 25.0, tf.float64)))
+    log_det = tf.math.log(tf.constant(4.0 * 10.0 * 25.0, tf.float64))
+    bijector = ChangeOfUnits(Elementwise(None, factor, log_det, event_ndims=2))
     y = bijector.forward(x)
     np.testing.assert_array_equal(y, [[16.0, 10.0], [10.0, 225.0]])
     np.testing.assert_array_equal(bijector.inverse(tf.identity(y)), x)
     found = bijector.forward_log_det_jacobian(x, event_ndims=2)
     np.testing.assert_allclose(found, np.log(1_000.0), rtol=1e-15)
-    copy = bijector.copy(factor=tf.ones_like(factor))
+    copy = bijector.copy(change=Elementwise(None, tf.ones_like(factor), 0.0, event_ndims=2))
     np.testing.assert_array_equal(copy.forward(x), x)
+
+
+MATRIX = np.array([[2.0, 0.3], [0.0, 0.5]])
+
+
+@pytest.mark.parametrize(
+    ("change", "x"),
+    [
+        (
+            LinearMap(np.array([7.0, -1.0]), MATRIX, np.linalg.inv(MATRIX), 0.25),
+            [[1.0, 2.0], [3.0, -4.0], [0.0, 0.5]],
+        ),
+        (
+            LinearMap(None, MATRIX.T, np.linalg.inv(MATRIX).T, 0.25, event_ndims=2),
+            [[[1.0, 0.0], [3.0, 4.0]], [[0.5, 0.0], [-3.0, 0.1]]],
+        ),
+        (
+            Congruence(MATRIX, np.linalg.inv(MATRIX), 0.25),
+            [[[4.0, 1.0], [1.0, 9.0]], [[1.0, 0.0], [0.0, 1.0]]],
+        ),
+    ],
+    ids=["vectors", "triangular matrices", "symmetric matrices"],
+)
+def test_change_of_units_counts_its_log_det_jacobian_once_for_each_event(change, x):
+    """TFP sums it over the axes before those that are mapped together."""
+    change = tf.nest.map_structure(
+        lambda v: tf.constant(v, tf.float64) if isinstance(v, float | np.ndarray) else v, change
+    )
+    x = tf.constant(x, tf.float64)
+    bijector = ChangeOfUnits(change)
+    y = bijector.forward(x)
+    np.testing.assert_array_equal(y, change.forward(x))
+    np.testing.assert_allclose(ChangeOfUnits(change).inverse(tf.identity(y)), x, atol=1e-14)
+    found = bijector.forward_log_det_jacobian(x, event_ndims=x.shape.rank)
+    np.testing.assert_allclose(found, 0.25 * len(x), rtol=1e-15)
+    back = bijector.inverse_log_det_jacobian(tf.identity(y), event_ndims=x.shape.rank)
+    np.testing.assert_allclose(back, -0.25 * len(x), rtol=1e-15)

@@ -10,7 +10,8 @@ import tensorflow as tf
 from known_trigamma import TRIGAMMA_TRUNCATION
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.data.units import AffineMap, Standardization, Transformation, affine_map
+from bgmm_jd.data.affine_maps import Elementwise
+from bgmm_jd.data.units import Standardization, Transformation, affine_map
 from bgmm_jd.distributions import stick_breaking, wishart
 from bgmm_jd.variational.families import (
     DIRICHLET,
@@ -177,9 +178,9 @@ def test_dirichlet_from_impossible_sds_is_a_distribution():
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("normal", AffineMap(np.array([5000.0, -0.3]), np.array([1000.0, 0.02]), np.log(20.0))),
-        ("normal", AffineMap(None, np.array([1000.0, 0.02]), np.log(20.0))),
-        ("gamma", AffineMap(None, np.array([1e-6, 2500.0]), np.log(2.5e-3))),
+        ("normal", Elementwise(np.array([5000.0, -0.3]), np.array([1000.0, 0.02]), np.log(20.0))),
+        ("normal", Elementwise(None, np.array([1000.0, 0.02]), np.log(20.0))),
+        ("gamma", Elementwise(None, np.array([1e-6, 2500.0]), np.log(2.5e-3))),
     ],
 )
 def test_change_of_units_is_a_push_forward(name, change):
@@ -247,7 +248,7 @@ def test_fixed_family_is_a_point_mass_without_parameters():
     np.testing.assert_array_equal(point.log_prob(value), [0.0, 0.0])
     assert FIXED.constraints == FIXED.parameter_shapes((2,)) == {}
     assert FIXED.natural_gradient({}, {}) == FIXED.from_moments(value, value) == {}
-    moved = FIXED.unstandardize({"value": value}, AffineMap(np.array([1.0, 2.0]), 10.0, None))
+    moved = FIXED.unstandardize({"value": value}, Elementwise(np.array([1.0, 2.0]), 10.0, None))
     np.testing.assert_array_equal(moved["value"], [21.0, -28.0])
 
 
@@ -297,7 +298,7 @@ def test_each_break_is_a_dirichlet_of_two():
     stock = tfd.Dirichlet(PAIRS)
     np.testing.assert_allclose([mean, sd], [stock.mean(), stock.stddev()], rtol=1e-14)
     with pytest.raises(NotImplementedError, match="without units of X"):
-        STICK_BREAKING.unstandardize(params, AffineMap(None, 1.0, 0.0))
+        STICK_BREAKING.unstandardize(params, Elementwise(None, 1.0, 0.0))
 
 
 def test_breaks_from_the_moments_of_a_dirichlet_are_its_own():
