@@ -73,22 +73,28 @@ class MultivariateNormal(tfd.Distribution):
         return tfb.Identity()
 
     def _mean(self) -> tf.Tensor:
-        return tf.broadcast_to(self.loc, tf.shape(self.scale_tril)[:-1])
+        return tf.broadcast_to(self.loc, self._shape_of_draw())
 
     def _covariance(self) -> tf.Tensor:
-        return tf.matmul(self.scale_tril, self.scale_tril, transpose_b=True)
+        product = tf.matmul(self.scale_tril, self.scale_tril, transpose_b=True)
+        shape = tf.concat([self._shape_of_draw(), self.event_shape_tensor()], axis=0)
+        return tf.broadcast_to(product, shape)
 
     def _variance(self) -> tf.Tensor:
-        return tf.reduce_sum(self.scale_tril**2, axis=-1)
+        return tf.broadcast_to(tf.reduce_sum(self.scale_tril**2, axis=-1), self._shape_of_draw())
 
     def _stddev(self) -> tf.Tensor:
         return tf.sqrt(self._variance())
 
     def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
-        shape = tf.concat([[n], tf.shape(self.scale_tril)[:-1]], axis=0)
+        shape = tf.concat([[n], self._shape_of_draw()], axis=0)
         seed = stateless_seed(seed, salt="MultivariateNormal")
         z = normal(shape, seed, self.dtype, self._antithetic)
         return self.loc + tf.linalg.matvec(self.scale_tril, z)
+
+    def _shape_of_draw(self) -> tf.Tensor:
+        # loc may have more batch axes than the factor, whose draws must not be shared along them.
+        return tf.concat([self.batch_shape_tensor(), self.event_shape_tensor()], axis=0)
 
     def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
         residual = x - self.loc
