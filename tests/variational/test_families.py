@@ -10,14 +10,22 @@ import tensorflow as tf
 from known_trigamma import TRIGAMMA_TRUNCATION
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.data.affine_maps import Elementwise
-from bgmm_jd.data.units import Standardization, Transformation, affine_map
+from bgmm_jd.data.affine_maps import Elementwise, LinearMap
+from bgmm_jd.data.units import (
+    Standardization,
+    Transformation,
+    affine_map,
+    as_standardization_tensors,
+    whitening,
+)
 from bgmm_jd.distributions import stick_breaking, wishart
+from bgmm_jd.distributions.multivariate_normal import MultivariateNormal
 from bgmm_jd.variational.families import (
     DIRICHLET,
     FIXED,
     GAMMA,
     MATCHING_FAMILY,
+    MULTIVARIATE_NORMAL,
     NORMAL,
     STICK_BREAKING,
     WISHART,
@@ -200,12 +208,16 @@ def test_change_of_units_is_a_push_forward(name, change):
 def test_matching_families_make_distributions_of_the_priors_type():
     assert {
         tfd.Normal: NORMAL,
+        tfd.MultivariateNormalTriL: MULTIVARIATE_NORMAL,
+        tfd.MultivariateNormalFullCovariance: MULTIVARIATE_NORMAL,
+        tfd.MultivariateNormalLinearOperator: MULTIVARIATE_NORMAL,
         tfd.Gamma: GAMMA,
         tfd.Dirichlet: DIRICHLET,
         stick_breaking.StickBreaking: STICK_BREAKING,
         tfd.WishartTriL: WISHART,
     } == MATCHING_FAMILY
-    # The Wishart by its mean is not a subclass of TFP's.
+    # The Wishart by its mean is not a subclass of TFP's, nor is the multivariate normal.
+    assert isinstance(MULTIVARIATE_NORMAL.distribution(normal_vectors()), MultivariateNormal)
     assert isinstance(WISHART.distribution(wishart_at(3.0)), wishart.Wishart)
     assert isinstance(STICK_BREAKING.distribution(pairs()), stick_breaking.StickBreaking)
     for stock in (tfd.Normal, tfd.Gamma, tfd.Dirichlet):
@@ -260,11 +272,14 @@ def test_parameter_shapes_are_those_of_parameters_from_moments(name):
     assert {k: tuple(v.shape) for k, v in start.items()} == family.parameter_shapes((4, 3))
 
 
-@pytest.mark.parametrize("name", ["normal", "gamma", "dirichlet", "sticks", "wishart"])
+@pytest.mark.parametrize(
+    "name", ["normal", "gamma", "dirichlet", "sticks", "wishart", "multivariate normal"]
+)
 def test_training_distribution_has_the_density_of_the_plain_one(name):
     family, parameters = {
         "sticks": (STICK_BREAKING, pairs()),
         "wishart": (WISHART, wishart_at(3.0)),
+        "multivariate normal": (MULTIVARIATE_NORMAL, normal_vectors()),
     }.get(name) or (FAMILIES[name], constrained(FAMILIES[name], free_parameters(name, 3.0)))
     moving, still = family.training_distribution(parameters), family.distribution(parameters)
     assert type(moving) is not type(still)
@@ -272,6 +287,132 @@ def test_training_distribution_has_the_density_of_the_plain_one(name):
         still = still.copy(input_output_cholesky=True)
     draws = moving.sample(8, seed=(0, 1))
     np.testing.assert_allclose(moving.log_prob(draws), still.log_prob(draws), rtol=1e-13)
+
+
+def assert_is_push_forward(family, parameters, change):
+    """Compare q(x) with q(z) / |dx / dz| at draws z, and the draws by equal seeds.
+
+    `change` is a map of float64 tensors. What is compared has a condition of up to some 1e4.
+    """
+    standardized = family.distribution(parameters)
+    moved = family.distribution(family.unstandardize(parameters, change))
+    z = standardized.sample(7, seed=(0, 1))
+    x = change.forward(z)
+    expected = standardized.log_prob(z) - change.log_det_jacobian
+    np.testing.assert_allclose(moved.log_prob(x), expected, rtol=0, atol=1e-8)
+    return moved.sample(7, seed=(0, 1)), x
+
+
+# --- Multivariate normal ----------------------------------------------------------------------
+
+SHIFT = np.array([5000.0, -0.2, 1.0])
+UPPER = np.array([[1000.0, 400.0, -50.0], [0.0, 0.03, 0.01], [0.0, 0.0, 2.0]])
+LOWER_MATRIX = np.array([[1000.0, 0.0, 0.0], [0.01, 0.03, 0.0], [-5.0, 2.0, 2.0]])
+UNITS = {
+    "columns": Standardization(SHIFT, np.array([1000.0, 0.03, 2.0])),
+    "upper": whitening(SHIFT, UPPER),
+    "lower": whitening(SHIFT, LOWER_MATRIX),
+}
+
+
+def normal_vectors():
+    """Return parameters of two vectors of three features."""
+    loc = np.array([[3.0, -1.0, 0.5], [0.0, 0.2, -2.0]])
+    tril = np.array([[0.2, 0.0, 0.0], [0.7, 0.3, 0.0], [-2.0, 1.0, 0.3]])
+    return {"loc": tf.constant(loc), "scale_tril": tf.constant(np.stack([tril, 0.1 * tril]))}
+
+
+def units_of(name):
+    return as_standardization_tensors(UNITS[name], tf.float64)
+
+
+@pytest.mark.parametrize("units", UNITS)
+def test_change_of_units_of_a_multivariate_normal_is_a_push_forward(units):
+    change = affine_map(Transformation.LOCATION, units_of(units))
+    parameters = normal_vectors()
+    assert_is_push_forward(MULTIVARIATE_NORMAL, parameters, change)
+    moved = MULTIVARIATE_NORMAL.unstandardize(parameters, change)
+    matrix = UNITS[units].scale if UNITS[units].scale.ndim == 2 else np.diag(UNITS[units].scale)
+    tril = moved["scale_tril"].numpy()
+    # Some roundings of the largest entry of each row.
+    size = np.linalg.norm(tril, axis=-1, keepdims=True)
+    np.testing.assert_allclose(tril / size, np.tril(tril) / size, atol=1e-14)
+    assert (np.diagonal(tril, axis1=-2, axis2=-1) > 0).all()
+    found = tril @ tril.swapaxes(-1, -2)
+    product = matrix @ parameters["scale_tril"].numpy()
+    expected = product @ product.swapaxes(-1, -2)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14 * np.abs(expected).max())
+    np.testing.assert_allclose(
+        moved["loc"], SHIFT + parameters["loc"].numpy() @ matrix.T, rtol=1e-13
+    )
+
+
+@pytest.mark.parametrize("units", ["columns", "lower"])
+def test_draws_of_a_multivariate_normal_move_with_it_under_lower_triangular_maps(units):
+    """The factor of the moved distribution is the product, and so draws by equal seeds move."""
+    change = affine_map(Transformation.LOCATION, units_of(units))
+    found, expected = assert_is_push_forward(MULTIVARIATE_NORMAL, normal_vectors(), change)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_multivariate_normal_from_moments_has_these_moments_and_no_correlation():
+    rng = np.random.default_rng(1)
+    mean, sd = rng.normal(size=(4, 3)), rng.gamma(5.0, size=(4, 3))
+    start = MULTIVARIATE_NORMAL.from_moments(tf.constant(mean), tf.constant(sd))
+    shapes = {name: tuple(v.shape) for name, v in start.items()}
+    assert shapes == MULTIVARIATE_NORMAL.parameter_shapes((4, 3))
+    assert set(shapes) == set(MULTIVARIATE_NORMAL.constraints)
+    found = MULTIVARIATE_NORMAL.moments({k: v.numpy() for k, v in start.items()})
+    np.testing.assert_allclose(found, [mean, sd], rtol=1e-14)
+    covariance = MULTIVARIATE_NORMAL.distribution(start).covariance()
+    np.testing.assert_allclose(covariance, sd[..., None] ** 2 * np.eye(3), rtol=1e-14)
+
+
+def test_moments_and_density_of_a_multivariate_normal_agree_with_tfd():
+    parameters = normal_vectors()
+    stock = tfd.MultivariateNormalTriL(parameters["loc"], parameters["scale_tril"])
+    mean, sd = MULTIVARIATE_NORMAL.moments({k: v.numpy() for k, v in parameters.items()})
+    np.testing.assert_allclose(mean, stock.mean(), rtol=1e-14)
+    np.testing.assert_allclose(sd, stock.stddev(), rtol=1e-14)
+    draws = stock.sample(7, seed=(0, 1))
+    mine = MULTIVARIATE_NORMAL.distribution(parameters)
+    # The factors have a condition of some 100.
+    np.testing.assert_allclose(mine.log_prob(draws), stock.log_prob(draws), rtol=1e-11)
+    assert mine.reparameterization_type == tfd.FULLY_REPARAMETERIZED
+
+
+def test_constraints_of_a_multivariate_normal_are_the_log_of_the_diagonal():
+    free = np.array([[0.1, 0.0], [-3.0, 0.7]])
+    found = MULTIVARIATE_NORMAL.constraints["scale_tril"].forward(tf.constant(free))
+    expected = [[np.exp(0.1), 0.0], [-3.0, np.exp(0.7)]]
+    np.testing.assert_allclose(found, expected, rtol=1e-15)
+
+
+def test_multivariate_normal_of_independent_features_has_the_natural_gradient_of_normals():
+    """Off the diagonal it has derivatives of its own: the natural gradient itself is tested in
+    tests/distributions/test_multivariate_normal.py.
+    """
+    rng = np.random.default_rng(4)
+    sd, slope = rng.gamma(3.0, size=(4, 3)), rng.normal(size=(2, 4, 3))
+    loc = tf.zeros([4, 3], tf.float64)
+    found = MULTIVARIATE_NORMAL.natural_gradient(
+        {"loc": loc, "scale_tril": tf.linalg.diag(sd)},
+        {"loc": tf.constant(slope[0]), "scale_tril": tf.linalg.diag(slope[1])},
+    )
+    expected = NORMAL.natural_gradient(
+        {"loc": loc, "scale": sd}, {"loc": slope[0], "scale": slope[1]}
+    )
+    np.testing.assert_allclose(found["loc"], expected["loc"], rtol=1e-13)
+    np.testing.assert_allclose(found["scale_tril"], tf.linalg.diag(expected["scale"]), rtol=1e-13)
+
+
+def test_families_by_column_refuse_a_map_that_mixes_columns():
+    """Normal means of a matrix form are multivariate for this reason."""
+    change = affine_map(Transformation.LOCATION, units_of("upper"))
+    assert isinstance(change, LinearMap)
+    parameters = {"loc": tf.zeros([2, 3], tf.float64), "scale": tf.ones([2, 3], tf.float64)}
+    with pytest.raises(TypeError, match="not closed under a LinearMap"):
+        NORMAL.unstandardize(parameters, change)
 
 
 # --- Stick-breaking ---------------------------------------------------------------------------
@@ -457,20 +598,14 @@ def test_wishart_from_impossible_sds_is_a_distribution():
     assert start["excess"] > 0
 
 
-def test_change_of_units_of_a_wishart_is_a_push_forward():
-    standardization = Standardization(
-        *(tf.constant(v, tf.float64) for v in ([5.0, 1.0, 0.0], [1000.0, 0.02, 3.0]))
-    )
-    change = affine_map(Transformation.PRECISION_MATRIX, standardization)
-    parameters = wishart_at(3.0)
-    standardized = WISHART.distribution(parameters)
-    z = standardized.sample(7, seed=(0, 1))
-    moved = WISHART.distribution(WISHART.unstandardize(parameters, change))
-    inverse = np.diag(1 / standardization.scale.numpy())
-    expected = standardized.log_prob(z) - change.log_det_jacobian
-    found = moved.log_prob(inverse @ z.numpy() @ inverse)
-    # The draws have a condition of (30 / 0.3)^2 or more.
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8)
+@pytest.mark.parametrize("units", ["columns", "upper"])
+def test_change_of_units_of_a_wishart_is_a_push_forward(units):
+    """And its draws by equal seeds move with it: their Cholesky factors stay triangular."""
+    change = affine_map(Transformation.PRECISION_MATRIX, units_of(units))
+    found, expected = assert_is_push_forward(WISHART, wishart_at(3.0), change)
+    size = np.sqrt(np.diagonal(expected, axis1=-2, axis2=-1))
+    size = size[..., :, np.newaxis] * size[..., np.newaxis, :]
+    np.testing.assert_allclose(found / size, expected / size, atol=1e-12)
 
 
 def test_coordinates_of_matrices_and_of_proportions_by_breaks_come_back():

@@ -10,7 +10,15 @@ from tensorflow_probability import distributions as tfd
 from bgmm_jd import mixture_prior
 from bgmm_jd.data.units import Transformation
 from bgmm_jd.model.covariance_forms import FORMS, transformation_of
-from bgmm_jd.variational.families import DIRICHLET, FIXED, GAMMA, NORMAL, STICK_BREAKING, WISHART
+from bgmm_jd.variational.families import (
+    DIRICHLET,
+    FIXED,
+    GAMMA,
+    MULTIVARIATE_NORMAL,
+    NORMAL,
+    STICK_BREAKING,
+    WISHART,
+)
 from bgmm_jd.variational.structure import model_of, sites_of
 
 # --- Sites ------------------------------------------------------------------------------------
@@ -33,10 +41,11 @@ def test_published_prior_keeps_its_families():
 
 @pytest.mark.parametrize("form", FORMS)
 def test_form_determines_family_transformation_and_component_axis_of_precisions(form):
-    """Matrices have a Wishart; a tied covariance belongs to no component."""
+    """Matrices have a Wishart, and correlated means; a tied covariance belongs to no component."""
     sites = sites_of(mixture_prior(K, D, covariance=form), form)
     matrices = form in ("full", "tied")
-    assert [s.family for s in sites] == [DIRICHLET, NORMAL, WISHART if matrices else GAMMA]
+    of_means, of_scales = (MULTIVARIATE_NORMAL, WISHART) if matrices else (NORMAL, GAMMA)
+    assert [s.family for s in sites] == [DIRICHLET, of_means, of_scales]
     of_precisions = transformation_of("precisions", form)
     assert [s.transformation for s in sites] == [
         Transformation.NONE,
@@ -45,6 +54,54 @@ def test_form_determines_family_transformation_and_component_axis_of_precisions(
     ]
     assert [s.has_component_axis for s in sites] == [True, True, form != "tied"]
     assert all(s.bijector is None and s.fixed is None for s in sites)
+
+
+MATRIX = np.array([[2.0, 0.3], [0.3, 0.5]])
+MULTIVARIATE = {
+    "by a factor": tfd.MultivariateNormalTriL([1.0, 2.0], np.linalg.cholesky(MATRIX)),
+    "by a covariance": tfd.MultivariateNormalFullCovariance(np.zeros(2), MATRIX),
+    "by an operator": tfd.MultivariateNormalLinearOperator(
+        np.zeros(2), tf.linalg.LinearOperatorLowerTriangular(np.linalg.cholesky(MATRIX))
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", MULTIVARIATE)
+def test_multivariate_normal_means_keep_their_family_in_every_form(kind, form):
+    (site,) = sites_of(prior_of(means=tfd.Sample(MULTIVARIATE[kind], K)), form)
+    assert site.family is MULTIVARIATE_NORMAL
+    assert site.bijector is None
+    assert site.shape == (K, D)
+    assert site.is_normal
+
+
+def test_multivariate_normal_hyperparameter_keeps_its_family():
+    (site,) = sites_of(prior_of(hyper=MULTIVARIATE["by a factor"]))
+    assert site.family is MULTIVARIATE_NORMAL
+    assert site.transformation is Transformation.NONE
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_normal_means_are_multivariate_in_the_matrix_forms_alone(form):
+    means, other = sites_of(
+        prior_of(means=tfd.Normal(0 * ONE, ONE), other=tfd.Normal(ONE, 1)), form
+    )
+    matrices = form in ("full", "tied")
+    assert means.family is (MULTIVARIATE_NORMAL if matrices else NORMAL)
+    assert other.family is NORMAL
+    assert means.is_normal
+
+
+def test_subclass_of_a_multivariate_normal_gets_a_bijector():
+    """It may mean something else than its family."""
+
+    class Other(tfd.MultivariateNormalTriL):
+        pass
+
+    (site,) = sites_of(prior_of(hyper=Other(np.zeros(2), np.eye(2))))
+    assert site.family is NORMAL
+    assert site.bijector is not None
 
 
 def test_stick_breaking_prior_keeps_stick_breaking_weights():
