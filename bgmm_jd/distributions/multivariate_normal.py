@@ -27,14 +27,16 @@ class MultivariateNormal(tfd.Distribution):
     ----------
     loc : tensor or variable [..., D]
     scale_tril : tensor or variable [..., D, D]
-        C, the lower Cholesky factor of the covariance matrix, with a positive diagonal.
+        C, the lower Cholesky factor of the covariance matrix, with a positive diagonal. Elements
+        above the diagonal are ignored, and have no gradient.
     """
 
     _antithetic = False
 
     def __init__(self, loc: Any, scale_tril: Any, name: str = "MultivariateNormal") -> None:
         parameters = dict(locals())
-        self._loc, self._scale_tril = tf.convert_to_tensor(loc), tf.convert_to_tensor(scale_tril)
+        self._loc = tf.convert_to_tensor(loc)
+        self._scale_tril = tf.linalg.band_part(tf.convert_to_tensor(scale_tril), -1, 0)
         super().__init__(
             dtype=self._loc.dtype,
             reparameterization_type=tfd.FULLY_REPARAMETERIZED,
