@@ -1,7 +1,13 @@
 """Fixtures that repeat a test for each prior of `known_priors`."""
 
 import pytest
-from known_priors import FORM_OF, PRIORS, standardized_model
+from known_priors import (
+    FORM_OF,
+    PRIORS,
+    STANDARDIZATION,
+    STANDARDIZATION_OF,
+    standardized_model,
+)
 
 
 @pytest.fixture(params=PRIORS)
@@ -16,5 +22,6 @@ def prior(prior_name):
 
 @pytest.fixture
 def model(prior, prior_name):
-    """The prior's model, bound to `STANDARDIZATION`."""
-    return standardized_model(prior, FORM_OF.get(prior_name, "diag"))
+    """The prior's model, bound to `STANDARDIZATION` or to whitened units."""
+    standardization = STANDARDIZATION_OF.get(prior_name, STANDARDIZATION)
+    return standardized_model(prior, FORM_OF.get(prior_name, "diag"), standardization)

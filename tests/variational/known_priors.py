@@ -6,7 +6,7 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd import mixture_prior
-from bgmm_jd.data.units import Standardization, as_standardization_tensors
+from bgmm_jd.data.units import Standardization, as_standardization_tensors, whitening
 from bgmm_jd.model.priors import stick_breaking_prior
 from bgmm_jd.variational.parameters import map_parameters, trainable_variables
 from bgmm_jd.variational.structure import model_of
@@ -15,6 +15,11 @@ K, D = 3, 2
 Root = tfd.JointDistributionCoroutine.Root
 STANDARDIZATION = as_standardization_tensors(
     Standardization(np.array([50.0, 3.0]), np.array([10.0, 0.2])), tf.float64
+)
+# Whitened rows, by an upper triangular matrix for `precisions` and by a lower one for `scales`.
+UPPER, LOWER = (
+    as_standardization_tensors(whitening(np.array([50.0, 3.0]), np.array(scale)), tf.float64)
+    for scale in ([[10.0, -4.0], [0.0, 0.2]], [[10.0, 0.0], [0.1, 0.2]])
 )
 ONE = np.ones((K, D))
 
@@ -103,6 +108,33 @@ FORM_OF = {
     "precisions of another family": "tied",
     "one scale for all features": "spherical",
 }
+STANDARDIZATION_OF = {}
+
+
+def add_whitened(name, standardization, prior=None, form=None):
+    """Add the prior of that name, or another one, for rows that are whitened."""
+    PRIORS[f"{name}, whitened"] = PRIORS[name] if prior is None else prior
+    FORM_OF[f"{name}, whitened"] = form or FORM_OF[name]
+    STANDARDIZATION_OF[f"{name}, whitened"] = standardization
+
+
+def wishart_prior_with(means):
+    """Make a prior with these means and a precision matrix for each component."""
+    precisions = tfd.Sample(tfd.WishartTriL(np.float64(5.0), np.eye(D)), K)
+    return prior_of(weights=tfd.Dirichlet(ONE[:, 0]), means=means, precisions=precisions)
+
+
+add_whitened("full", UPPER)
+add_whitened("tied", UPPER)
+add_whitened("scales that are matrices", LOWER)
+add_whitened("precisions of another family", UPPER)
+add_whitened(
+    "means of another family",
+    UPPER,
+    wishart_prior_with(tfd.StudentT(5.0 * ONE, 0.0 * ONE, ONE)),
+    "full",
+)
+add_whitened("bounded means", UPPER, wishart_prior_with(tfd.Uniform(-200 * ONE, 200 * ONE)), "full")
 
 
 def standardized_model(prior, form="diag", standardization=STANDARDIZATION):

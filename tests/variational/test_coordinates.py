@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from builders import identity_tensors
-from known_priors import FORM_OF, STANDARDIZATION, standardized_model
+from known_priors import FORM_OF, STANDARDIZATION, STANDARDIZATION_OF, standardized_model
 
 from bgmm_jd.data.units import (
     MATRIX_TRANSFORMATIONS,
@@ -23,7 +23,8 @@ from bgmm_jd.variational.coordinates import (
 
 @pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
 def test_coordinates_of_each_variable_come_back(prior, prior_name, dtype):
-    standardization = as_standardization_tensors(STANDARDIZATION, dtype)
+    standardization = STANDARDIZATION_OF.get(prior_name, STANDARDIZATION)
+    standardization = as_standardization_tensors(standardization, dtype)
     model = standardized_model(prior, FORM_OF.get(prior_name, "diag"), standardization)
     for site in model.free_sites:
         if dtype == tf.float32 and site.bijector is not None:

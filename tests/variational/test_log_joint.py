@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from builders import identity_tensors
 from scipy import special, stats
+from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd import mixture_prior
@@ -16,6 +17,7 @@ from bgmm_jd.data.units import (
     log_det_jacobian,
     standardize_value,
     unstandardize,
+    whitening,
 )
 from bgmm_jd.model import likelihood as likelihood_module
 from bgmm_jd.model.covariance_forms import cholesky_name, transformation_of
@@ -186,6 +188,94 @@ def test_log_prior_by_cholesky_factors_is_that_of_the_matrices(name):
     np.testing.assert_allclose(log_prior(model, theta), expected, rtol=1e-12)
     theta["precisions"] *= np.nan  # the matrix is not read
     np.testing.assert_allclose(log_prior(model, theta), expected, rtol=1e-12)
+
+
+# --- Whitened rows ------------------------------------------------------------------------------
+
+UPPER = np.array([[10.0, -4.0], [0.0, 0.2]])
+LOWER = np.array([[10.0, 0.0], [0.1, 0.2]])
+COVARIANCE_OF_MEANS = np.array([[400.0, 3.0], [3.0, 0.25]])
+
+
+def matrix_prior(name, form):
+    """Make a prior with correlated means, and scale matrices in the units of X."""
+    batch = (K,) if form == "full" else ()
+    precisions = tfd.WishartTriL(np.float64(5.0), np.linalg.inv(LOWER))
+    factors = tfd.Sample(tfd.Normal(np.float64(0.0), 0.5), (*batch, 3))
+    # Row by row: the diagonal, of which the logs are normal, and the element below it.
+    factors = tfd.TransformedDistribution(factors, tfb.FillScaleTriL(tfb.Exp(), diag_shift=None))
+
+    @tfd.JointDistributionCoroutine
+    def prior():
+        yield Root(tfd.Dirichlet(np.full(K, 2.0), name="weights"))
+        means = tfd.MultivariateNormalTriL(SHIFT, np.linalg.cholesky(COVARIANCE_OF_MEANS))
+        yield Root(tfd.Sample(means, K, name="means"))
+        if name == "precisions":
+            yield Root(tfd.Sample(precisions, batch, name=name))
+        else:
+            yield Root(tfd.Independent(factors, 0, name=name))
+
+    return prior
+
+
+def log_prior_of_matrices(name, theta):
+    """Return the log density in the units of X, by scipy, [S]."""
+    found = stats.dirichlet(np.full(K, 2.0)).logpdf(theta["weights"].T)
+    means = stats.multivariate_normal(SHIFT, COVARIANCE_OF_MEANS)
+    found = found + means.logpdf(theta["means"]).sum(axis=1)
+    matrices = theta[name].reshape(S, -1, D, D)
+    if name == "precisions":
+        root = np.linalg.inv(LOWER)
+        law = stats.wishart(5, root @ root.T)
+        return found + np.array([sum(law.logpdf(matrix) for matrix in each) for each in matrices])
+    diagonal = np.log(np.diagonal(matrices, axis1=-2, axis2=-1))
+    free = np.concatenate([diagonal, matrices[..., 1, :1]], axis=-1)
+    densities = stats.norm(0.0, 0.5).logpdf(free).sum(axis=-1) - diagonal.sum(axis=-1)
+    return found + densities.sum(axis=1)
+
+
+def jacobian_of_matrices(name, form):
+    """Return log |dx / dz| of the means and of the free entries of the matrices, by hand.
+
+    A mean is multiplied by the matrix. The entries a, b, c of a lower triangular matrix become
+    LOWER_11 a, LOWER_21 a + LOWER_22 b and LOWER_22 c; and a symmetric matrix P, in the order P_11,
+    P_21, P_22, has the Jacobian |F|^3 under F P F^T.
+    """
+    count = K if form == "full" else 1
+    if name == "precisions":
+        return K * np.log(10.0 * 0.2) - 3 * count * np.log(10.0 * 0.2)
+    return K * np.log(10.0 * 0.2) + count * np.log(10.0 * 0.2 * 0.2)
+
+
+@pytest.mark.parametrize("form", ["full", "tied"])
+@pytest.mark.parametrize("name", ["precisions", "scales"])
+def test_log_prior_of_whitened_variables_is_the_density_in_data_units_and_the_jacobian(name, form):
+    prior = matrix_prior(name, form)
+    where = whitening(SHIFT, UPPER if name == "precisions" else LOWER)
+    model = model_of(prior, form).standardized(as_standardization_tensors(where, tf.float64))
+    rng = np.random.default_rng(0)
+    shape = (S, K, D, D) if form == "full" else (S, D, D)
+    lower = np.tril(rng.uniform(-0.7, 0.7, shape), -1) + rng.uniform(0.5, 2.0, shape) * np.eye(D)
+    z = {
+        "weights": rng.dirichlet(np.ones(K), S),
+        "means": rng.normal(size=(S, K, D)),
+        name: lower if name == "scales" else lower @ lower.swapaxes(-1, -2),
+    }
+    matrix = where.scale
+    inverse = np.linalg.inv(matrix)
+    theta = {
+        "weights": z["weights"],
+        "means": SHIFT + z["means"] @ matrix.T,
+        name: matrix @ z[name] if name == "scales" else inverse.T @ z[name] @ inverse,
+    }
+    expected = log_prior_of_matrices(name, theta) + jacobian_of_matrices(name, form)
+    found = log_prior(model, {v: tf.constant(value) for v, value in z.items()})
+    # Matrices have entries that differ by a factor of 1e4: their determinants lose as much.
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+    if name == "precisions":
+        factor = {cholesky_name(name): tf.constant(lower)}
+        found = log_prior(model, {v: tf.constant(value) for v, value in z.items()} | factor)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", CASES)
