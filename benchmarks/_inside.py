@@ -17,7 +17,7 @@ from bgmm_jd.data.units import (
 )
 from bgmm_jd.fitting import search
 from bgmm_jd.fitting.search import problem_of
-from bgmm_jd.model.covariance_forms import FORMS, MATRIX_FORMS
+from bgmm_jd.model.covariance_forms import FORMS, MATRIX_FORMS, units_of_rows
 from bgmm_jd.optimization import svi
 from bgmm_jd.optimization.convergence import parameter_moments
 from bgmm_jd.optimization.data_pass import PassPlan
@@ -62,5 +62,6 @@ __all__ = [
     "surrogate_khat",
     "svi",
     "to_unconstrained",
+    "units_of_rows",
     "unstandardize",
 ]

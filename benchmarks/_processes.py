@@ -33,11 +33,11 @@ from _inside import (
     start_at,
     stateless_seed,
     to_unconstrained,
+    units_of_rows,
     unstandardize,
 )
 
 import bgmm_jd
-from bgmm_jd.model.covariance_forms import units_of_rows
 from bgmm_jd.settings import FullDataSettings, OptimizationSettings, Settings
 
 K, D = 10, 8
