@@ -11,6 +11,21 @@ PRIOR_DRAWS = 200  # a median is then known to a tenth of the sd
 
 
 @cached_per_prior
+def _summaries(
+    prior: tfd.JointDistributionCoroutine,
+) -> tuple[dict[str, tuple[Any, Any]], float]:
+    """Return `prior_moments` and `smallest_weight` of the same draws.
+
+    Draws are made once, because a prior may have to run a Gibbs sampler for them.
+    """
+    draws = prior.sample(PRIOR_DRAWS, seed=(0, 0))._asdict()
+    moments = {}
+    for name, values in draws.items():
+        lower, median, upper = np.quantile(values.numpy(), (0.25, 0.5, 0.75), axis=0)
+        moments[name] = (median, 0.1 * (upper - lower) / 1.349)
+    return moments, float(np.median(draws["weights"].numpy().min(axis=-1)))
+
+
 def prior_moments(prior: tfd.JointDistributionCoroutine) -> dict[str, tuple[Any, Any]]:
     """Return an initial location and scale for each variable, by name, from the prior alone.
 
@@ -19,16 +34,9 @@ def prior_moments(prior: tfd.JointDistributionCoroutine) -> dict[str, tuple[Any,
     scaled interquartile range: a narrow start widens within a few steps, while a wide one may reach
     values of next to no density.
     """
-    draws = prior.sample(PRIOR_DRAWS, seed=(0, 0))._asdict()
-    moments = {}
-    for name, values in draws.items():
-        lower, median, upper = np.quantile(values.numpy(), (0.25, 0.5, 0.75), axis=0)
-        moments[name] = (median, 0.1 * (upper - lower) / 1.349)
-    return moments
+    return _summaries(prior)[0]
 
 
-@cached_per_prior
 def smallest_weight(prior: tfd.JointDistributionCoroutine) -> float:
     """Return the prior median of the smallest weight: how empty the prior lets a component be."""
-    weights = prior.sample(PRIOR_DRAWS, seed=(0, 0)).weights.numpy()
-    return float(np.median(weights.min(axis=-1)))
+    return _summaries(prior)[1]

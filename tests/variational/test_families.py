@@ -19,6 +19,7 @@ from bgmm_jd.data.units import (
     whitening,
 )
 from bgmm_jd.distributions import stick_breaking, wishart
+from bgmm_jd.distributions.exchangeable_wishart import ExchangeableWishart
 from bgmm_jd.distributions.multivariate_normal import MultivariateNormal
 from bgmm_jd.variational.families import (
     DIRICHLET,
@@ -215,6 +216,7 @@ def test_matching_families_make_distributions_of_the_priors_type():
         tfd.Dirichlet: DIRICHLET,
         stick_breaking.StickBreaking: STICK_BREAKING,
         tfd.WishartTriL: WISHART,
+        ExchangeableWishart: WISHART,
     } == MATCHING_FAMILY
     # The Wishart by its mean is not a subclass of TFP's, nor is the multivariate normal.
     assert isinstance(MULTIVARIATE_NORMAL.distribution(normal_vectors()), MultivariateNormal)

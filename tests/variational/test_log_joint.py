@@ -19,6 +19,7 @@ from bgmm_jd.data.units import (
     unstandardize,
     whitening,
 )
+from bgmm_jd.distributions.exchangeable_wishart import ExchangeableWishart
 from bgmm_jd.model import likelihood as likelihood_module
 from bgmm_jd.model.covariance_forms import cholesky_name, transformation_of
 from bgmm_jd.variational.log_joint import log_joint, log_prior
@@ -158,6 +159,9 @@ WISHARTS = {
         lambda: Root(
             tfd.Independent(tfd.WishartTriL(np.array([3.0, 5.0, 9.0]), TRIL), 1, name="precisions")
         )
+    ),
+    "exchangeable": lambda: with_precisions(
+        lambda: Root(ExchangeableWishart(K, TRIL, 6.0, 2.0, 4.0, 0.01, name="precisions"))
     ),
     "tied": lambda: with_precisions(
         lambda: Root(tfd.WishartTriL(np.float64(5), TRIL, name="precisions"))
