@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.backend.execution import cached_per_prior
@@ -13,8 +14,8 @@ PRIOR_DRAWS = 200  # a median is then known to a tenth of the sd
 @cached_per_prior
 def _summaries(
     prior: tfd.JointDistributionCoroutine,
-) -> tuple[dict[str, tuple[Any, Any]], float]:
-    """Return `prior_moments` and `smallest_weight` of the same draws.
+) -> tuple[dict[str, tuple[Any, Any]], tf.Tensor | None]:
+    """Return `prior_moments` and the draws of the weights, if the prior has weights.
 
     Draws are made once, because a prior may have to run a Gibbs sampler for them.
     """
@@ -23,7 +24,7 @@ def _summaries(
     for name, values in draws.items():
         lower, median, upper = np.quantile(values.numpy(), (0.25, 0.5, 0.75), axis=0)
         moments[name] = (median, 0.1 * (upper - lower) / 1.349)
-    return moments, float(np.median(draws["weights"].numpy().min(axis=-1)))
+    return moments, draws.get("weights")
 
 
 def prior_moments(prior: tfd.JointDistributionCoroutine) -> dict[str, tuple[Any, Any]]:
@@ -39,4 +40,5 @@ def prior_moments(prior: tfd.JointDistributionCoroutine) -> dict[str, tuple[Any,
 
 def smallest_weight(prior: tfd.JointDistributionCoroutine) -> float:
     """Return the prior median of the smallest weight: how empty the prior lets a component be."""
-    return _summaries(prior)[1]
+    _, weights = _summaries(prior)
+    return float(np.median(np.min(weights, axis=-1)))
