@@ -1,5 +1,7 @@
 """Mean fields under several priors, and empty components in them."""
 
+from dataclasses import replace
+
 import numpy as np
 import tensorflow as tf
 from builders import identity_tensors
@@ -74,6 +76,14 @@ def mean_field_near(name):
     moments = {key: (m, np.where(sd > 0.0, sd, sd.max())) for key, (m, sd) in moments.items()}
     X = np.random.default_rng(0).normal(size=(50, D))
     return mean_field_for(prior, X, moments, COVARIANCES.get(name, "diag"))
+
+
+def with_correlated_means(approximation):
+    """Return the mean field with a correlation of 0.8 between the features of each mean."""
+    means = approximation.params["means"]
+    tril = tf.matmul(means["scale_tril"], tf.constant([[1.0, 0.0], [0.8, 0.6]], tf.float64))
+    params = {**approximation.params, "means": {**means, "scale_tril": tril}}
+    return replace(approximation, params=params)
 
 
 def empty_in(approximation, weights=SECOND_AND_FOURTH_EMPTY):
