@@ -101,6 +101,37 @@ class OptimizationSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StartSettings:
+    """x."""
+
+    kmeans_starts: int = 3
+    kmeans_iterations: int = 25
+    random_row_starts: int = 3
+    random_row_starts_of_many: int = 0
+    kmeans_starts_of_many: int = 2
+    short_iterations_of_many: int = 4
+    runs_to_converge_of_many: int = 2
+    least_change_of_many: float = 0.05
+    random_partition_starts: int = 2
+    ward_rows: int = 1_500
+    short_iterations: int = 20
+    plain_iterations: int = 3
+    same_short_run: float = 0.02
+    runs_to_converge: int = 4
+    most_iterations: int = 300
+    least_change: float = 3e-3
+    same_optimum: float = 0.3
+    swap_iterations: int = 10
+    swap_gain: float = 0.1
+    swaps_to_converge: int = 3
+    most_swap_rounds: int = 4
+    all_pairs_components: int = 8
+    swaps_of_many: int = 24
+    most_swap_rounds_of_many: int = 30
+    fewest_swaps: int = 8
+
+
+@dataclass(frozen=True, kw_only=True)
 class FullDataSettings:
     """Anderson-accelerated passes over all rows, the second phase of a large fit.
 

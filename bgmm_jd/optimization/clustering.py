@@ -65,15 +65,15 @@ def cluster_rows(
     if init is None:
         centres = min(
             (
-                _lloyd(sample, _kmeans_plus_plus(sample, K, rng), settings.lloyd_iterations)
+                lloyd(sample, kmeans_plus_plus(sample, K, rng), settings.lloyd_iterations)
                 for _ in range(seedings)
             ),
-            key=lambda centres: sample.weight @ _squared_distances(sample, centres).min(axis=1),
+            key=lambda centres: sample.weight @ squared_distances(sample, centres).min(axis=1),
         )
         centres = centres[np.lexsort(centres.T[::-1])]
     else:
         centres = init.astype(np.float64)
-    label = _squared_distances(sample, centres).argmin(axis=1)
+    label = squared_distances(sample, centres).argmin(axis=1)
     found = _summarise(sample, label, centres)
     total = _clustering_weights(rows).sum()
     return replace(found, count=found.count * (total / sample.weight.sum()))
@@ -144,7 +144,7 @@ def _clustering_weights(rows: Rows) -> np.ndarray:
     return row_weights(rows) * rows.missing.observed.any(axis=1)[rows.missing.pattern]
 
 
-def _squared_distances(sample: ClusteringSample, centres: np.ndarray) -> np.ndarray:
+def squared_distances(sample: ClusteringSample, centres: np.ndarray) -> np.ndarray:
     """Return squared distances [n, K], expanded: rounding does not matter for a start."""
     values, observed, _ = sample  # a missing value is 0
     cross = values @ centres.T
@@ -152,24 +152,25 @@ def _squared_distances(sample: ClusteringSample, centres: np.ndarray) -> np.ndar
     return np.maximum(squares, 0.0)
 
 
-def _kmeans_plus_plus(sample: ClusteringSample, K: int, rng: np.random.Generator) -> np.ndarray:
+def kmeans_plus_plus(sample: ClusteringSample, K: int, rng: np.random.Generator) -> np.ndarray:
     """Draw seeds [K, D] by squared distance (Arthur and Vassilvitskii 2007)."""
     weight = sample.weight / sample.weight.sum()
     chosen = [int(rng.choice(len(weight), p=weight))]
-    nearest = _squared_distances(sample, sample.values[chosen])[:, 0]
+    nearest = squared_distances(sample, sample.values[chosen])[:, 0]
     for _ in range(1, K):
         share = weight * nearest
         # Fewer distinct rows than K: the remaining seeds fall on any row.
         p = share / share.sum() if share.sum() > 0 else weight
         chosen.append(int(rng.choice(len(weight), p=p)))
-        nearest = np.minimum(nearest, _squared_distances(sample, sample.values[chosen[-1:]])[:, 0])
+        nearest = np.minimum(nearest, squared_distances(sample, sample.values[chosen[-1:]])[:, 0])
     return sample.values[chosen]
 
 
-def _lloyd(sample: ClusteringSample, centres: np.ndarray, iterations: int) -> np.ndarray:
+def lloyd(sample: ClusteringSample, centres: np.ndarray, iterations: int) -> np.ndarray:
+    """Return the centres [K, D] after at most so many iterations of k-means."""
     label = None
     for _ in range(iterations):
-        previous, label = label, _squared_distances(sample, centres).argmin(axis=1)
+        previous, label = label, squared_distances(sample, centres).argmin(axis=1)
         if previous is not None and (label == previous).all():
             break
         centres = _means(sample, _member(sample, label, len(centres)), centres)

@@ -1,0 +1,106 @@
+"""Short and long runs of variational EM, and which of their ends are distinct."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from bgmm_jd.optimization.conjugate_em import (
+    FeatureRows,
+    Mixtures,
+    bound,
+    concatenate,
+    expect,
+    expect_without_own_row,
+    maximise,
+    take,
+)
+from bgmm_jd.optimization.conjugate_prior import ConjugatePrior
+from bgmm_jd.settings import StartSettings
+
+# Numbers in the responsibilities of the mixtures that are updated at a time: 32 MB in float64.
+_NUMBERS_AT_A_TIME = 2**22
+
+
+def short_runs(
+    rows: FeatureRows,
+    prior: ConjugatePrior,
+    shares: Callable[[int], np.ndarray],
+    starts: int,
+    settings: StartSettings,
+    iterations: int,
+    is_plain: np.ndarray,
+) -> tuple[Mixtures, np.ndarray]:
+    """Run EM briefly from several partitions; return the mixtures and their bounds [S].
+
+    Parameters
+    ----------
+    shares : function of the number of a start
+        Responsibilities [K, n].
+    iterations : int
+        Without the row's own share, where that is available and the start is not plain.
+    is_plain : [S]
+    """
+    leaves_out = rows.form in ("full", "tied")
+    n, found = len(rows.values), []
+    K = len(shares(0))
+    for chunk, plain in _chunks(starts, K * n, is_plain | (not leaves_out)):
+        share = np.stack([shares(s) for s in chunk])
+        mixtures = maximise(rows, prior, share)
+        for _ in range(iterations):
+            share = (
+                expect(rows, mixtures)[0]
+                if plain
+                else expect_without_own_row(rows, prior, mixtures)
+            )
+            mixtures = maximise(rows, prior, share, mixtures)
+        for _ in range(settings.plain_iterations):
+            mixtures = maximise(rows, prior, expect(rows, mixtures)[0], mixtures)
+        found.append((chunk, mixtures, bound(rows, prior, mixtures, expect(rows, mixtures)[1])))
+    order = np.argsort(np.concatenate([chunk for chunk, _, _ in found]))
+    mixtures = take(concatenate([part for _, part, _ in found]), order)
+    return mixtures, np.concatenate([bounds for _, _, bounds in found])[order]
+
+
+def _chunks(starts: int, numbers: int, is_plain: np.ndarray) -> list[tuple[np.ndarray, bool]]:
+    """Return groups of starts that are run alike and fit into memory."""
+    size = max(1, _NUMBERS_AT_A_TIME // numbers)
+    chunks = []
+    for plain in (False, True):
+        group = np.flatnonzero(is_plain == plain)
+        chunks += [(group[i : i + size], plain) for i in range(0, len(group), size)]
+    return chunks
+
+
+def converge(
+    rows: FeatureRows, prior: ConjugatePrior, mixtures: Mixtures, settings: StartSettings
+) -> tuple[Mixtures, np.ndarray]:
+    """Run EM until the bound of each mixture stands still; return the mixtures and bounds [S]."""
+    ends = [_converge_one(rows, prior, take(mixtures, [s]), settings) for s in range(len(mixtures.count))]
+    return concatenate([end for end, _ in ends]), np.array([value for _, value in ends])
+
+
+def _converge_one(
+    rows: FeatureRows, prior: ConjugatePrior, mixture: Mixtures, settings: StartSettings
+) -> tuple[Mixtures, float]:
+    share, log_sums = expect(rows, mixture)
+    value = float(bound(rows, prior, mixture, log_sums)[0])
+    for _ in range(settings.most_iterations):
+        mixture = maximise(rows, prior, share, mixture)
+        share, log_sums = expect(rows, mixture)
+        before, value = value, float(bound(rows, prior, mixture, log_sums)[0])
+        few = mixture.count.shape[1] <= settings.all_pairs_components
+        if value - before < (settings.least_change if few else settings.least_change_of_many):
+            break
+    return mixture, value
+
+
+def distinct(bounds: np.ndarray, nats: float) -> list[np.ndarray]:
+    """Return groups of equal bounds, best group first, and in each the best first."""
+    order = np.argsort(-bounds, kind="stable")
+    groups: list[list[int]] = []
+    for s in order:
+        if groups and bounds[groups[-1][0]] - bounds[s] < nats:
+            groups[-1].append(int(s))
+        else:
+            groups.append([int(s)])
+    return [np.array(group) for group in groups]
