@@ -14,7 +14,8 @@ class OptimizationSettings:
     Attributes
     ----------
     restarts : int
-        Number of starts, where all rows are read in each step.
+        Largest number of candidates that are refined, where all rows are read in each step. Under a
+        stick-breaking prior, the number of starts.
     full_batch_rows, full_batch_numbers : int
         Up to so many rows, and rows x components x features, a step reads all rows: it then costs
         about what a step on a few hundred rows costs, and has no noise from the choice of rows
@@ -101,34 +102,134 @@ class OptimizationSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StartSettings:
-    """x."""
+class StageSettings:
+    """How long starts are run, and how many go on: one set for few components, one for many.
 
-    kmeans_starts: int = 3
+    Attributes
+    ----------
+    kmeans_starts, random_row_starts : int
+        Starts of each kind in each of two metrics.
+    random_partition_starts : int
+        Starts from labels at random.
+    short_iterations, plain_iterations : int
+        Iterations of all starts, and plain ones after them, before they are compared.
+    runs_to_converge : int
+        Starts that go on to convergence.
+    swap_iterations : int
+        The same as `short_iterations`, after a swap.
+    swaps_to_converge : int
+        Best swaps of a round that go on.
+    swap_change : float
+        Swaps are compared when their bounds rise by less than so many nats in an iteration.
+    most_swap_iterations : int
+        Limit of these iterations.
+    most_swap_rounds : int
+        Rounds in which a swap has raised the bound.
+    most_searches : int
+        Sets of starts with their swaps. No more are made once two have ended at the same best
+        optimum, which is the evidence that it is the best. With many components two searches
+        hardly ever end alike, because there are many optima within a few nats.
+    """
+
+    kmeans_starts: int
+    random_row_starts: int
+    random_partition_starts: int
+    short_iterations: int
+    plain_iterations: int
+    runs_to_converge: int
+    swap_iterations: int
+    swaps_to_converge: int
+    swap_change: float
+    most_swap_iterations: int
+    most_swap_rounds: int
+    most_searches: int
+
+
+# With few components good starts decide; with many no start is good in all places, and swaps do.
+FEW_COMPONENTS = StageSettings(
+    kmeans_starts=3,
+    random_row_starts=3,
+    random_partition_starts=2,
+    short_iterations=20,
+    plain_iterations=3,
+    runs_to_converge=4,
+    swap_iterations=10,
+    swaps_to_converge=3,
+    swap_change=0.01,
+    most_swap_iterations=300,
+    most_swap_rounds=4,
+    most_searches=3,
+)
+MANY_COMPONENTS = StageSettings(
+    kmeans_starts=2,
+    random_row_starts=0,
+    random_partition_starts=0,
+    short_iterations=2,
+    plain_iterations=2,
+    runs_to_converge=1,
+    swap_iterations=3,
+    swaps_to_converge=1,
+    swap_change=0.3,
+    most_swap_iterations=25,
+    most_swap_rounds=25,
+    most_searches=1,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartSettings:
+    """The search for starts by variational EM, before any run of the optimiser.
+
+    Attributes
+    ----------
+    few, many : StageSettings
+        Used up to `most_of_few` components, and beyond.
+    most_of_few : int
+        Components up to which every swap is tried, K (K - 1) of them.
+    rows, rows_per_component : int
+        Rows that EM reads: the larger of the first number and K times the second. Its only aim is
+        to tell optima apart.
+    kmeans_iterations : int
+        Limit of k-means iterations.
+    ward_rows : int
+        Rows of Ward's method, whose cost and memory are quadratic: 0.1 s.
+    same_short_run : float
+        Starts whose bounds differ by less (nats) after the short runs are taken for one.
+    least_change, most_iterations : float, int
+        EM has converged when the bound rises by less in an iteration (nats), or at the limit.
+    same_optimum : float
+        Converged runs whose bounds differ by less are at one optimum: what EM leaves of a slow
+        climb, and far less than what tells optima apart.
+    swap_gain : float
+        Nats by which a swap has to raise the bound.
+    fewest_swaps : int
+        Swaps of a round where there are few pairs: each is tried with other random cuts.
+    most_swaps : int
+        Swaps tried one by one in a round, where there are too many pairs.
+    candidate_nats : float
+        Optima whose bounds are lower than the best by more are not refined: the bound differs from
+        the elbo of the optimiser, which sums labels out, by a few nats.
+    """
+
+    few: StageSettings = FEW_COMPONENTS
+    many: StageSettings = MANY_COMPONENTS
+    most_of_few: int = 8
+    rows: int = 2_000
+    rows_per_component: int = 100
     kmeans_iterations: int = 25
-    random_row_starts: int = 3
-    random_row_starts_of_many: int = 0
-    kmeans_starts_of_many: int = 2
-    short_iterations_of_many: int = 4
-    runs_to_converge_of_many: int = 2
-    least_change_of_many: float = 0.05
-    random_partition_starts: int = 2
     ward_rows: int = 1_500
-    short_iterations: int = 20
-    plain_iterations: int = 3
     same_short_run: float = 0.02
-    runs_to_converge: int = 4
-    most_iterations: int = 300
     least_change: float = 3e-3
+    most_iterations: int = 300
     same_optimum: float = 0.3
-    swap_iterations: int = 10
     swap_gain: float = 0.1
-    swaps_to_converge: int = 3
-    most_swap_rounds: int = 4
-    all_pairs_components: int = 8
-    swaps_of_many: int = 24
-    most_swap_rounds_of_many: int = 30
     fewest_swaps: int = 8
+    most_swaps: int = 16
+    candidate_nats: float = 10.0
+
+    def stages(self, K: int) -> StageSettings:
+        """Return the settings of a mixture of K components."""
+        return self.few if self.most_of_few >= K else self.many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,8 +417,9 @@ class AssessmentSettings:
     empty_by_prior : float
         A prior under which the smallest weight has a median worth fewer rows than this is taken to
         allow empty components: a twentieth of `fewest_rows`.
-    fewest_restarts : int
-        Restarts below which a best one that stands alone says nothing.
+    fewest_searches : int
+        Independent searches for starts below which a best optimum that a single start has reached
+        says nothing.
     """
 
     elbo_numbers: int = 2**23
@@ -327,7 +429,7 @@ class AssessmentSettings:
     weight_draws: int = 500
     fewest_rows: float = 1.0
     empty_by_prior: float = 0.05
-    fewest_restarts: int = 3
+    fewest_searches: int = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -466,8 +568,10 @@ class Settings:
 
     Attributes
     ----------
+    starts : StartSettings
+        The search for starts.
     optimization : OptimizationSettings
-        Starts, restarts and natural-gradient steps.
+        Restarts and natural-gradient steps.
     full_data : FullDataSettings
         Passes over all rows of a large data set.
     calibration : CalibrationSettings
@@ -481,6 +585,7 @@ class Settings:
         prior.
     """
 
+    starts: StartSettings = field(default_factory=StartSettings)
     optimization: OptimizationSettings = field(default_factory=OptimizationSettings)
     full_data: FullDataSettings = field(default_factory=FullDataSettings)
     calibration: CalibrationSettings = field(default_factory=CalibrationSettings)

@@ -100,12 +100,15 @@ def fit(
         How the loop runs. All three follow the same path to float tolerance; "eager" is for
         inspecting it with a debugger.
     init : array-like [K, D], optional
-        Means to start from, in the units of X; components keep their order. Without it,
-        k-means++ on a subsample; components are then in ascending order of the feature that
-        separates them best, or of their variances or weights if no feature's means do.
+        Means to start from, in the units of X; components keep their order. Without it, the best
+        optima of variational EM from many starts, on at most 2,000 rows or 100 K; components are
+        then in ascending order of the feature that separates them best, or of their variances or
+        weights if no feature's means do.
     restarts : int, optional
-        Number of starts, of which the one with the best elbo is kept; a later one ends where an
-        earlier one has converged. By default 4, but 1 with `init` or a `batch_size` below N.
+        Largest number of optimiser runs, of which the one with the best elbo is kept; a later one
+        ends where an earlier one has converged. There is one run for each distinct optimum of
+        variational EM that may be the best. With `init` or a stick-breaking prior, exactly so many
+        runs. By default 4, but 1 with `init` or a `batch_size` below N.
     max_steps : int
         Maximum number of optimiser steps per start, rounded up to whole epochs. The number of
         full-data passes is limited to max(200, max_steps // 100).

@@ -15,7 +15,7 @@ from bgmm_jd.fitting.default_prior import prior_of_standardized
 from bgmm_jd.fitting.progress import Report
 from bgmm_jd.model.covariance_forms import CovarianceForm
 from bgmm_jd.optimization.full_data import optimize_full_data
-from bgmm_jd.optimization.initialization import start_at
+from bgmm_jd.optimization.initialization import Start, all_starts
 from bgmm_jd.optimization.restarts import Restart, compare_runs, matching_run
 from bgmm_jd.optimization.single_run import (
     RunProgress,
@@ -45,7 +45,7 @@ class SearchPlan:
     batch_size : int, optional
         Rows of a step; None to fit a subsample first and then all rows in a few passes.
     restarts : int
-        Number of starts.
+        Largest number of runs.
     init : array [K, D], optional
         Means to start from, in the units of X.
     max_steps : int
@@ -66,12 +66,14 @@ class SearchResult(NamedTuple):
     """What the search has found.
 
     best : the run with the best optimum.
-    restarts : how each start ended.
+    restarts : how each run ended.
+    searches : number of independent searches for starts.
     batch_size : the largest number of rows that a step read.
     """
 
     best: RunResult
     restarts: tuple[Restart, ...]
+    searches: int
     batch_size: int
 
 
@@ -111,12 +113,18 @@ def find_optimum(problem: Problem, plan: SearchPlan, report: Reporter) -> Search
         searched = problem.on(subsample(problem.data, rows, rng))
     N = searched.data.shape[0]
     batches = equal_batches(N, plan.batch_size or N)
-    runs = _run_all_starts(searched, plan, schedule_for(searched, batches, plan.optimizer), report)
+    starts = all_starts(searched, plan.init, plan.restarts, plan.seed)
+    schedule = schedule_for(searched, batches, plan.optimizer)
+    runs = _run_all_starts(searched, starts.runs, plan, schedule, report)
     if plan.batch_size is None:
         sd_ratio = subsample_sd_ratio(searched)
         runs = _continue_on_all_rows(problem, runs, sd_ratio, plan, report)
     best, restarts = compare_runs(problem.model, runs, problem.settings.optimization)
-    return SearchResult(best, restarts, batches.size)
+    restarts = tuple(
+        restart._replace(starts=start.starts)
+        for restart, start in zip(restarts, starts.runs, strict=False)  # Ctrl-C leaves some out
+    )
+    return SearchResult(best, restarts, starts.searches, batches.size)
 
 
 def subsample_size(K: int, settings: OptimizationSettings) -> int:
@@ -125,7 +133,11 @@ def subsample_size(K: int, settings: OptimizationSettings) -> int:
 
 
 def _run_all_starts(
-    problem: Problem, plan: SearchPlan, schedule: Schedule, report: Reporter
+    problem: Problem,
+    starts: tuple[Start, ...],
+    plan: SearchPlan,
+    schedule: Schedule,
+    report: Reporter,
 ) -> list[RunResult]:
     """Run each start in turn; Ctrl-C ends the present one, and the others do not begin."""
     settings = problem.settings.optimization
@@ -134,11 +146,12 @@ def _run_all_starts(
     def find_match(params: VariationalParameters) -> RunResult | None:
         return matching_run(problem.model, runs, params, settings, subsample_sd_ratio(problem))
 
-    for number in range(plan.restarts):
-        progress = _progress_reporter(problem, plan, report, number + 1, plan.restarts)
-        params = start_at(problem, plan.init, number, plan.seed)
+    for number, start in enumerate(starts):
+        progress = _progress_reporter(problem, plan, report, number + 1, len(starts))
         seed = fold_in(stateless_seed(plan.seed), number)
-        runs.append(optimize(problem, params, schedule, seed, plan.max_steps, progress, find_match))
+        runs.append(
+            optimize(problem, start.params, schedule, seed, plan.max_steps, progress, find_match)
+        )
         if runs[-1].status is Status.INTERRUPTED:
             break
     return runs

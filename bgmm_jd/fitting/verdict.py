@@ -24,6 +24,7 @@ def with_verdict(posterior: Posterior, found: SearchResult) -> Posterior:
         posterior.status,
         found.best.elbo,
         found.restarts,
+        found.searches,
         posterior.khat,
         smallest,
         posterior.settings,
@@ -55,6 +56,7 @@ def decide_status(
     status: Status,
     best_elbo: float,
     restarts: tuple[Restart, ...],
+    searches: int,
     khat: float,
     smallest_count: float,
     settings: Settings,
@@ -65,6 +67,7 @@ def decide_status(
     ----------
     status : how optimisation and calibration ended.
     best_elbo, restarts : in the same units.
+    searches : number of independent searches for starts.
     khat : NaN where it is not known.
     smallest_count : expected number of rows of the smallest component.
     """
@@ -79,7 +82,7 @@ def decide_status(
         return Status.SEVERAL_MODES
     if smallest_count < limits.fewest_rows:
         return Status.COMPONENT_EMPTY
-    if len(restarts) >= limits.fewest_restarts and sum(r.agrees for r in restarts) == 1:
+    if searches >= limits.fewest_searches and sum(r.starts for r in restarts if r.agrees) == 1:
         return Status.RESTARTS_DISAGREE
     return Status.CONVERGED
 

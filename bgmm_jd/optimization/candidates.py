@@ -4,12 +4,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bgmm_jd.model.covariance_forms import MATRIX_FORMS, CovarianceForm
+from bgmm_jd.data.rows import Rows
+from bgmm_jd.model.covariance_forms import MATRIX_FORMS
+from bgmm_jd.optimization.clustering import Clusters
+from bgmm_jd.optimization.complete_sample import (
+    LinearUnits,
+    complete_sample,
+    units_and_metrics,
+)
 from bgmm_jd.optimization.conjugate_em import (
     FeatureRows,
     Mixtures,
     concatenate,
-    expect,
     feature_rows,
     take,
 )
@@ -25,6 +31,31 @@ from bgmm_jd.optimization.swaps import improve_by_swaps
 from bgmm_jd.settings import StartSettings
 
 
+class Candidate(NamedTuple):
+    """A local optimum to start from, in standardised units.
+
+    clusters : soft clusters; counts add up to the weight of all rows, and covariances are the
+        inverses of the expected precisions.
+    bound : of variational EM, in nats, on the rows that it read.
+    starts : number of starts that led to it.
+    """
+
+    clusters: Clusters
+    bound: float
+    starts: int
+
+
+class Found(NamedTuple):
+    """The result of `find_starts`.
+
+    candidates : distinct optima, best first.
+    searches : number of sets of starts that were tried.
+    """
+
+    candidates: tuple[Candidate, ...]
+    searches: int
+
+
 class Optima(NamedTuple):
     """Local optima of the bound, best first.
 
@@ -36,6 +67,99 @@ class Optima(NamedTuple):
     mixtures: Mixtures
     bounds: np.ndarray
     starts: np.ndarray
+
+
+def find_starts(
+    rows: Rows,
+    K: int,
+    form: str,
+    *,
+    seed: int,
+    settings: StartSettings,
+    restarts: int = 4,
+    prior: ConjugatePrior | None = None,
+    columns: np.ndarray | None = None,
+) -> Found:
+    """Find the best optima of variational EM from many starts, the best of them at least.
+
+    Searches are repeated until two have ended at the same best optimum, or to a limit.
+
+    Parameters
+    ----------
+    rows : Rows
+        N of them, as arrays in standardised units.
+    K : int
+    form : {"diag", "full", "tied", "spherical"}
+    seed : int
+        Equal seeds give equal results.
+    settings : StartSettings
+    restarts : int
+        Largest number of candidates.
+    prior : ConjugatePrior, optional
+        By default that of `default_conjugate_prior`.
+    columns : [D, D] or [D], optional
+        The linear map z @ columns, or z * columns, of standardised rows z to the other metric, of
+        columns that are merely scaled. With it the rows are taken as they are; without it, rows of
+        a matrix form are whitened here, for these starts only.
+
+    Returns
+    -------
+    Found
+    """
+    if prior is None:
+        prior = default_conjugate_prior(K, rows.values.shape[1], form)
+    rng = np.random.default_rng(seed)
+    sample = complete_sample(rows, max(settings.rows, settings.rows_per_component * K), rng)
+    units, metrics = units_and_metrics(sample, form, columns)
+    whole = feature_rows(metrics[0], sample.weight, form)
+    optima: Optima | None = None
+    searches = agreeing = 0
+    most = settings.stages(K).most_searches if K > 1 else 1
+    while searches < most and agreeing < 2:
+        found = search(whole, prior, metrics, K, rng, settings, has_ward=searches == 0)
+        searches += 1
+        best = -np.inf if optima is None else optima.bounds[0]
+        if found.bounds[0] > best + settings.same_optimum:
+            agreeing = 1
+        elif found.bounds[0] > best - settings.same_optimum:
+            agreeing += 1
+        parts = [found] if optima is None else [optima, found]
+        optima = merged(
+            concatenate([part.mixtures for part in parts]),
+            np.concatenate([part.bounds for part in parts]),
+            np.concatenate([part.starts for part in parts]),
+            settings,
+        )
+    assert optima is not None
+    close = np.flatnonzero(optima.bounds > optima.bounds[0] - settings.candidate_nats)[:restarts]
+    scale = sample.total / sample.weight.sum()
+    return Found(
+        tuple(
+            Candidate(
+                _as_clusters(take(optima.mixtures, np.array([s])), form, units, scale),
+                float(optima.bounds[s]),
+                int(optima.starts[s]),
+            )
+            for s in close
+        ),
+        searches,
+    )
+
+
+def _as_clusters(mixture: Mixtures, form: str, units: LinearUnits, scale: float) -> Clusters:
+    """Return the components of one mixture in the order of their means' first entries."""
+    count, mean = mixture.counts[0] * scale, mixture.mean[0]
+    K, D = mean.shape
+    df = mixture.df[0]
+    if form in MATRIX_FORMS:
+        covariance = mixture.inverse_scale[0] / df[:, None, None]
+        covariance = np.broadcast_to(covariance, (K, D, D))
+    else:
+        covariance = (mixture.inverse_scale[0] / df[:, None])[..., None] * np.eye(D)
+    mean = units.shift + mean @ units.factor
+    covariance = units.factor.T @ covariance @ units.factor
+    order = np.lexsort(mean.T[::-1])
+    return Clusters(count[order], mean[order], covariance[order])
 
 
 def partitions(
@@ -50,15 +174,15 @@ def partitions(
     n = len(weight)
     labels: list[np.ndarray] = []
     plain: list[bool] = []
-    few = K <= settings.all_pairs_components
+    stages = settings.stages(K)
     for values in metrics:
-        for number in range(settings.kmeans_starts if few else settings.kmeans_starts_of_many):
+        for number in range(stages.kmeans_starts):
             labels.append(kmeans_partition(values, weight, K, rng, settings.kmeans_iterations))
             plain.append(number == 0)
-        for _ in range(settings.random_row_starts if few else 0):
+        for _ in range(stages.random_row_starts):
             labels.append(nearest_of_random_rows(values, weight, K, rng))
             plain.append(False)
-    for _ in range(settings.random_partition_starts if few else 0):
+    for _ in range(stages.random_partition_starts):
         labels.append(rng.integers(K, size=n))
         plain.append(True)
     if has_ward:
@@ -86,28 +210,40 @@ def search(
     """Return the optima that one set of starts leads to, the best of them improved by swaps."""
     labels, is_plain = partitions(metrics, rows.weight, K, rng, settings, has_ward)
     components = np.arange(K)[:, None]
-    few = K <= settings.all_pairs_components
+    stages = settings.stages(K)
     runs, bounds = short_runs(
         rows,
         prior,
         lambda s: (labels[s] == components).astype(float),
         len(labels),
-        settings,
-        settings.short_iterations if few else settings.short_iterations_of_many,
-        is_plain | (not few),
+        stages.short_iterations,
+        stages.plain_iterations,
+        is_plain | (settings.most_of_few < K),
     )
-    most = settings.runs_to_converge if few else settings.runs_to_converge_of_many
-    groups = distinct(bounds, settings.same_short_run)[:most]
-    mixtures, values = converge(rows, prior, take(runs, [g[0] for g in groups]), settings)
+    groups = distinct(bounds, settings.same_short_run)[: stages.runs_to_converge]
+    limits = (
+        (settings.least_change, settings.most_iterations)
+        if settings.most_of_few >= K
+        else (stages.swap_change, stages.most_swap_iterations)
+    )
+    chosen = take(runs, np.array([group[0] for group in groups]))
+    mixtures, values = converge(rows, prior, chosen, *limits)
     counts = np.array([len(g) for g in groups])
     best = int(values.argmax())
-    swapped, value = improve_by_swaps(rows, prior, take(mixtures, [best]), values[best], rng, settings)
-    if value > values[best]:
-        swapped, last = converge(rows, prior, swapped, settings)
-        value = float(last[0])
-        mixtures = concatenate([swapped, mixtures])
-        values, counts = np.append(value, values), np.append(1, counts)
-    return merged(mixtures, values, counts, settings)
+    swapped, value = improve_by_swaps(
+        rows, prior, take(mixtures, np.array([best])), float(values[best]), rng, settings
+    )
+    ends, end_values = converge(
+        rows, prior, swapped, settings.least_change, settings.most_iterations
+    )
+    if value > values[best]:  # the start that swaps have improved still counts for where it ended
+        ends, end_values = concatenate([ends, mixtures]), np.append(end_values, values)
+        counts = np.append(1, counts)
+    else:
+        ends = concatenate([ends, take(mixtures, np.delete(np.arange(len(values)), best))])
+        end_values = np.append(end_values, np.delete(values, best))
+        counts = np.append(counts[best], np.delete(counts, best))
+    return merged(ends, end_values, counts, settings)
 
 
 def merged(
@@ -117,5 +253,5 @@ def merged(
     groups = distinct(values, settings.same_optimum)
     first = [group[0] for group in groups]
     return Optima(
-        take(mixtures, first), values[first], np.array([counts[g].sum() for g in groups])
+        take(mixtures, np.array(first)), values[first], np.array([counts[g].sum() for g in groups])
     )

@@ -208,7 +208,9 @@ def _summarise(sample: ClusteringSample, label: np.ndarray, centres: np.ndarray)
     return Clusters(count, mean, covariance)
 
 
-def moments_from_clusters(clusters: Clusters, form: str) -> dict[str, MeanAndSd]:
+def moments_from_clusters(
+    clusters: Clusters, form: str, *, is_optimum: bool = False
+) -> dict[str, MeanAndSd]:
     """Return the mean and the standard deviation of each variable, in standardised units.
 
     A conjugate update with a prior that counts as one row: without rows of its own a component has
@@ -219,30 +221,50 @@ def moments_from_clusters(clusters: Clusters, form: str) -> dict[str, MeanAndSd]
     ----------
     form : str
         Of the covariance.
+    is_optimum : bool
+        Whether the covariances already contain a prior, as those of variational EM do.
     """
     K, D = clusters.mean.shape
     n = clusters.count
     total = n.sum() + K
     weights = (n + 1.0) / total
     prior = K ** (-2.0 / D) * np.eye(D)
-    covariance = _shrunk(n[:, None, None], clusters.covariance, prior)
+    if is_optimum:
+        covariance = clusters.covariance
+    else:
+        covariance = _shrunk(n[:, None, None], clusters.covariance, prior)
+    if form == "tied":
+        covariance = _tied(clusters, prior, is_optimum)
     sd = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
     return {
         "weights": (weights, np.sqrt(weights * (1.0 - weights) / (total + 1.0))),
         "means": (clusters.mean, sd / np.sqrt(n + 1.0)[:, None]),
-        **_scale_moments(clusters, covariance, prior, form),
+        **_scale_moments(n, covariance, form),
     }
+
+
+def _tied(clusters: Clusters, prior: np.ndarray, is_optimum: bool) -> np.ndarray:
+    """Return the common covariance of all clusters: [1, D, D]."""
+    if is_optimum:  # all are the same
+        return clusters.covariance[:1]
+    n = clusters.count
+    pooled = (n[:, None, None] * clusters.covariance).sum(axis=0) / max(n.sum(), _TINY)
+    return _shrunk(n.sum(), pooled, prior)[None]
 
 
 def _shrunk(n: np.ndarray, covariance: np.ndarray, prior: np.ndarray) -> np.ndarray:
     return (n * covariance + prior) / (n + 1.0)
 
 
-def _scale_moments(
-    clusters: Clusters, covariance: np.ndarray, prior: np.ndarray, form: str
-) -> dict[str, MeanAndSd]:
-    """Return the moments of `precisions` and of `scales`, of which the prior has one."""
-    D, n = clusters.mean.shape[1], clusters.count
+def _scale_moments(n: np.ndarray, covariance: np.ndarray, form: str) -> dict[str, MeanAndSd]:
+    """Return the moments of `precisions` and of `scales`, of which the prior has one.
+
+    Parameters
+    ----------
+    n : [K]
+    covariance : [K, D, D], or [1, D, D] in the form "tied"
+    """
+    D = covariance.shape[-1]
     if form in ("diag", "spherical"):
         variance = np.diagonal(covariance, axis1=1, axis2=2)
         rows = n[:, None]
@@ -254,8 +276,7 @@ def _scale_moments(
             "scales": (sd, relative * sd),
         }
     if form == "tied":
-        pooled = (n[:, None, None] * clusters.covariance).sum(axis=0) / max(n.sum(), _TINY)
-        covariance, n = _shrunk(n.sum(), pooled, prior), n.sum()
+        covariance, n = covariance[0], n.sum()
     relative = _relative_sd(n)[..., None, None]
     precision = np.linalg.inv(covariance)
     lower = np.linalg.cholesky(covariance)

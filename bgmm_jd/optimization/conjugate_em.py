@@ -14,11 +14,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import digamma, gammaln, multigammaln
 
-from bgmm_jd.model.covariance_forms import MATRIX_FORMS, CovarianceForm
+from bgmm_jd.model.covariance_forms import MATRIX_FORMS
+from bgmm_jd.optimization.block_algebra import Algebra, algebra_of, expected_log_det
 from bgmm_jd.optimization.conjugate_prior import ConjugatePrior
 
-_LOG_2 = np.log(2.0)
-_LOG_2_PI = np.log(2.0 * np.pi)
+_LOG_2 = float(np.log(2.0))
+_LOG_2_PI = float(np.log(2.0 * np.pi))
 _FEWEST_ROWS = 1e-3  # left in a component that a row is taken out of
 
 
@@ -33,13 +34,13 @@ class FeatureRows(NamedTuple):
     values: np.ndarray
     weight: np.ndarray
     features: np.ndarray
-    form: CovarianceForm
+    form: str
 
 
 class Mixtures(NamedTuple):
     """The approximate posteriors of S mixtures; G is K, or 1 in the form "tied".
 
-    count [S, K] : expected weight of the rows of each component.
+    counts [S, K] : expected weight of the rows of each component.
     concentration [S, K] : of the Dirichlet distribution of the weights.
     mean [S, K, D]
     mean_covariance [S, K, D, D], or variances [S, K, D] in the forms "diag" and "spherical".
@@ -49,7 +50,7 @@ class Mixtures(NamedTuple):
     shared [S, 1, ...] : the inverse scale of q(B); 0 without B.
     """
 
-    count: np.ndarray
+    counts: np.ndarray
     concentration: np.ndarray
     mean: np.ndarray
     mean_covariance: np.ndarray
@@ -58,7 +59,7 @@ class Mixtures(NamedTuple):
     shared: np.ndarray
 
 
-def feature_rows(values: np.ndarray, weight: np.ndarray, form: CovarianceForm) -> FeatureRows:
+def feature_rows(values: np.ndarray, weight: np.ndarray, form: str) -> FeatureRows:
     """Return rows with the features that their sufficient statistics are sums of."""
     i, j = _pairs(values.shape[1], form)
     features = np.concatenate([values[:, i] * values[:, j], values, np.ones((len(values), 1))], 1)
@@ -91,7 +92,7 @@ def maximise(
         From the iteration before, for the precisions that the update of the means needs. Without
         it, the means are those of the rows alone.
     """
-    algebra = _algebra(rows.form)
+    algebra = algebra_of(rows.form)
     (S, K, n), D = share.shape, rows.values.shape[1]
     sums = (share.reshape(S * K, n) @ (rows.features * rows.weight).T).reshape(S, K, -1)
     count, first, second = sums[..., -1], sums[..., -1 - D : -1], sums[..., : -1 - D]
@@ -123,9 +124,7 @@ def maximise(
         expected = algebra.widen(df) * algebra.inverse(inverse_scale)
         size = expected.shape[-1]
         shared = prior.shared_scale * algebra.identity(size) + expected.sum(axis=1, keepdims=True)
-    return Mixtures(
-        count, prior.weights + count, mean, mean_covariance, df, inverse_scale, shared
-    )
+    return Mixtures(count, prior.weights + count, mean, mean_covariance, df, inverse_scale, shared)
 
 
 def expect(rows: FeatureRows, mixtures: Mixtures) -> tuple[np.ndarray, np.ndarray]:
@@ -135,7 +134,7 @@ def expect(rows: FeatureRows, mixtures: Mixtures) -> tuple[np.ndarray, np.ndarra
 
 def log_shares(rows: FeatureRows, mixtures: Mixtures) -> np.ndarray:
     """Return the logs of the responsibilities before they are normalised: [S, K, n]."""
-    algebra = _algebra(rows.form)
+    algebra = algebra_of(rows.form)
     D = rows.values.shape[1]
     precision = algebra.inverse(mixtures.inverse_scale)
     weight = digamma(mixtures.concentration)
@@ -169,7 +168,7 @@ def expect_without_own_row(
     D = rows.values.shape[1]
     share, _ = expect(rows, mixtures)
     own = share * np.minimum(rows.weight, 1.0)  # a row of weight w stands for w equal rows
-    others = np.maximum(mixtures.count[..., None] - own, _FEWEST_ROWS)
+    others = np.maximum(mixtures.counts[..., None] - own, _FEWEST_ROWS)
     ratio = (others + own) / others
     precision = np.linalg.inv(mixtures.inverse_scale)
     q = squared_distances(rows, mixtures.mean, precision)
@@ -198,8 +197,8 @@ def bound(
     log_sums : [S, n]
         From `expect`, at these mixtures.
     """
-    algebra = _algebra(rows.form)
-    (S, K), D = mixtures.count.shape, rows.values.shape[1]
+    algebra = algebra_of(rows.form)
+    K, D = mixtures.mean.shape[1:]
     concentration = mixtures.concentration
     log_weight = digamma(concentration) - digamma(concentration.sum(axis=1, keepdims=True))
     of_weights = (
@@ -215,7 +214,8 @@ def bound(
         square / prior.mean_variance - D - log_det + D * np.log(prior.mean_variance)
     ).sum(axis=1)
     of_precisions = _divergence_of_precisions(prior, algebra, mixtures)
-    return log_sums @ rows.weight - of_weights - of_means - of_precisions
+    total: np.ndarray = log_sums @ rows.weight - of_weights - of_means - of_precisions
+    return total
 
 
 def squared_distances(rows: FeatureRows, mean: np.ndarray, precision: np.ndarray) -> np.ndarray:
@@ -226,7 +226,7 @@ def squared_distances(rows: FeatureRows, mean: np.ndarray, precision: np.ndarray
     mean : [S, K, D]
     precision : [S, G, D, D], [S, K, D] or [S, K, 1]
     """
-    algebra = _algebra(rows.form)
+    algebra = algebra_of(rows.form)
     (S, K, D), n = mean.shape, len(rows.values)
     moved = algebra.apply(precision, mean)
     i, j = _pairs(D, rows.form)
@@ -257,7 +257,7 @@ def _log_gamma_ratio(df: np.ndarray, D: int) -> np.ndarray:
 
 
 def _prior_inverse_scale(
-    prior: ConjugatePrior, algebra: "_Matrices | _Diagonals", shared: np.ndarray, G: int
+    prior: ConjugatePrior, algebra: Algebra, shared: np.ndarray, G: int
 ) -> np.ndarray:
     """Return E[B] + scale I: [S, 1, ...]."""
     identity = algebra.identity(shared.shape[-1])
@@ -268,7 +268,7 @@ def _prior_inverse_scale(
 
 
 def _divergence_of_precisions(
-    prior: ConjugatePrior, algebra: "_Matrices | _Diagonals", mixtures: Mixtures
+    prior: ConjugatePrior, algebra: Algebra, mixtures: Mixtures
 ) -> np.ndarray:
     """Return KL(q || p) of the precisions and of B: [S]."""
     scale, G = mixtures.inverse_scale, mixtures.inverse_scale.shape[1]
@@ -276,13 +276,13 @@ def _divergence_of_precisions(
     p = algebra.size(scale)
     expected = algebra.widen(mixtures.df) * algebra.inverse(scale)
     log_det = algebra.block_log_det(scale)
-    expected_log_det = _expected_log_det(df, log_det, p)
+    mean_log_det = expected_log_det(df, log_det, p)
     before = _prior_inverse_scale(prior, algebra, mixtures.shared, G)
     divergence = (
         0.5 * df * log_det
         - _log_constant(df, p)
         + _log_constant(prior.df, p)
-        + 0.5 * (df - prior.df) * expected_log_det
+        + 0.5 * (df - prior.df) * mean_log_det
         - 0.5 * (df * p - algebra.block_trace(before, expected))
     )
     if not prior.shared_df:
@@ -290,7 +290,7 @@ def _divergence_of_precisions(
         return algebra.sum_blocks(divergence - 0.5 * prior.df * log_det_before)
     shared_df = prior.shared_df + G * prior.df
     shared_log_det = algebra.block_log_det(mixtures.shared)
-    expected_shared = _expected_log_det(shared_df, shared_log_det, p)
+    expected_shared = expected_log_det(shared_df, shared_log_det, p)
     of_shared = (
         0.5 * shared_df * shared_log_det
         - _log_constant(shared_df, p)
@@ -307,170 +307,12 @@ def _divergence_of_precisions(
     )
 
 
-def _expected_log_det(df: np.ndarray | float, log_det: np.ndarray, p: int) -> np.ndarray:
-    """Return E[log |Lambda|] under a Wishart distribution of p x p matrices."""
-    steps = np.arange(p)
-    return digamma((np.asarray(df)[..., None] - steps) / 2.0).sum(axis=-1) + p * _LOG_2 - log_det
-
-
 def _log_constant(df: np.ndarray | float, p: int) -> np.ndarray:
     """Return the log normalising constant of a Wishart density, but for its scale matrix."""
     return 0.5 * np.asarray(df) * p * _LOG_2 + multigammaln(0.5 * np.asarray(df), p)
 
 
-def _pairs(D: int, form: CovarianceForm) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(D: int, form: str) -> tuple[np.ndarray, np.ndarray]:
     if form in MATRIX_FORMS:
         return np.triu_indices(D)
     return np.arange(D), np.arange(D)
-
-
-class _Matrices:
-    """Linear algebra of batches of matrices [..., D, D], one block of size D each."""
-
-    inverse = staticmethod(np.linalg.inv)
-
-    @staticmethod
-    def identity(D: int) -> np.ndarray:
-        return np.eye(D)
-
-    @staticmethod
-    def scale_shape(D: int, form: CovarianceForm) -> tuple[int, ...]:
-        return (D, D)
-
-    @staticmethod
-    def widen(numbers: np.ndarray) -> np.ndarray:
-        return numbers[..., None, None]
-
-    @staticmethod
-    def beside(df: np.ndarray) -> np.ndarray:
-        return df
-
-    @staticmethod
-    def size(scale: np.ndarray) -> int:
-        return scale.shape[-1]
-
-    @staticmethod
-    def apply(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
-        return (matrix @ vector[..., None])[..., 0]
-
-    @staticmethod
-    def packed(matrix: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        return matrix[..., i, j] * np.where(i == j, 1.0, 2.0)
-
-    @staticmethod
-    def scatter(
-        count: np.ndarray, first: np.ndarray, second: np.ndarray, mean: np.ndarray
-    ) -> np.ndarray:
-        D = mean.shape[-1]
-        position = np.zeros((D, D), int)
-        i, j = np.triu_indices(D)
-        position[i, j] = position[j, i] = np.arange(len(i))
-        cross = first[..., :, None] * mean[..., None, :]
-        square = mean[..., :, None] * mean[..., None, :]
-        return (
-            second[..., position]
-            - cross
-            - cross.swapaxes(-1, -2)
-            + count[..., None, None] * square
-        )
-
-    @staticmethod
-    def trace(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return (a * b).sum(axis=(-2, -1))
-
-    block_trace = trace
-
-    @staticmethod
-    def total(matrix: np.ndarray) -> np.ndarray:
-        return np.trace(matrix, axis1=-2, axis2=-1)
-
-    block_sum = total
-
-    @staticmethod
-    def log_det(matrix: np.ndarray) -> np.ndarray:
-        return np.linalg.slogdet(matrix)[1]
-
-    block_log_det = log_det
-
-    @staticmethod
-    def expected_log_det(df: np.ndarray, scale: np.ndarray, D: int) -> np.ndarray:
-        return _expected_log_det(df, np.linalg.slogdet(scale)[1], D)
-
-    @staticmethod
-    def sum_blocks(values: np.ndarray) -> np.ndarray:
-        return values.sum(axis=1)
-
-
-class _Diagonals:
-    """The same of diagonal matrices [..., D], D blocks of size 1; [..., 1] stands for all D."""
-
-    @staticmethod
-    def inverse(diagonal: np.ndarray) -> np.ndarray:
-        return 1.0 / diagonal
-
-    @staticmethod
-    def identity(D: int) -> np.ndarray:
-        return np.ones(D)
-
-    @staticmethod
-    def scale_shape(D: int, form: CovarianceForm) -> tuple[int, ...]:
-        return (1,) if form == "spherical" else (D,)
-
-    @staticmethod
-    def widen(numbers: np.ndarray) -> np.ndarray:
-        return numbers[..., None]
-
-    beside = widen
-
-    @staticmethod
-    def size(scale: np.ndarray) -> int:
-        return 1
-
-    @staticmethod
-    def apply(diagonal: np.ndarray, vector: np.ndarray) -> np.ndarray:
-        return diagonal * vector
-
-    @staticmethod
-    def packed(diagonal: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(diagonal, (*diagonal.shape[:-1], len(i)))
-
-    @staticmethod
-    def scatter(
-        count: np.ndarray, first: np.ndarray, second: np.ndarray, mean: np.ndarray
-    ) -> np.ndarray:
-        return second - 2.0 * first * mean + count[..., None] * mean**2
-
-    @staticmethod
-    def trace(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return (a * b).sum(axis=-1)
-
-    @staticmethod
-    def block_trace(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return a * b
-
-    @staticmethod
-    def total(diagonal: np.ndarray) -> np.ndarray:
-        return diagonal.sum(axis=-1)
-
-    @staticmethod
-    def block_sum(diagonal: np.ndarray) -> np.ndarray:
-        return diagonal
-
-    @staticmethod
-    def log_det(diagonal: np.ndarray) -> np.ndarray:
-        return np.log(diagonal).sum(axis=-1)
-
-    block_log_det = staticmethod(np.log)
-
-    @staticmethod
-    def expected_log_det(df: np.ndarray, scale: np.ndarray, D: int) -> np.ndarray:
-        each = _expected_log_det(df[..., None], np.log(scale), 1)
-        return np.broadcast_to(each, (*scale.shape[:-1], D)).sum(axis=-1)
-
-    @staticmethod
-    def sum_blocks(values: np.ndarray) -> np.ndarray:
-        return values.sum(axis=(1, 2))
-
-
-def _algebra(form: CovarianceForm) -> type[_Matrices] | type[_Diagonals]:
-    return _Matrices if form in MATRIX_FORMS else _Diagonals

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from bgmm_jd.model.covariance_forms import CovarianceForm
-
 
 @dataclass(frozen=True, kw_only=True)
 class ConjugatePrior:
@@ -41,7 +39,7 @@ class ConjugatePrior:
     shared_scale: float = 0.0
 
 
-def default_conjugate_prior(K: int, D: int, form: CovarianceForm) -> ConjugatePrior:
+def default_conjugate_prior(K: int, D: int, form: str) -> ConjugatePrior:
     """Return the prior of starts for K components of D features.
 
     K^(-2/D) is the variance of K clusters that together have the volume of the rows (Fraley and

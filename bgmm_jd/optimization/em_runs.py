@@ -15,7 +15,6 @@ from bgmm_jd.optimization.conjugate_em import (
     take,
 )
 from bgmm_jd.optimization.conjugate_prior import ConjugatePrior
-from bgmm_jd.settings import StartSettings
 
 # Numbers in the responsibilities of the mixtures that are updated at a time: 32 MB in float64.
 _NUMBERS_AT_A_TIME = 2**22
@@ -26,8 +25,8 @@ def short_runs(
     prior: ConjugatePrior,
     shares: Callable[[int], np.ndarray],
     starts: int,
-    settings: StartSettings,
     iterations: int,
+    plain_iterations: int,
     is_plain: np.ndarray,
 ) -> tuple[Mixtures, np.ndarray]:
     """Run EM briefly from several partitions; return the mixtures and their bounds [S].
@@ -37,7 +36,8 @@ def short_runs(
     shares : function of the number of a start
         Responsibilities [K, n].
     iterations : int
-        Without the row's own share, where that is available and the start is not plain.
+        Without the row's own share, where that is available and the start is not plain;
+        `plain_iterations` of EM follow.
     is_plain : [S]
     """
     leaves_out = rows.form in ("full", "tied")
@@ -53,7 +53,7 @@ def short_runs(
                 else expect_without_own_row(rows, prior, mixtures)
             )
             mixtures = maximise(rows, prior, share, mixtures)
-        for _ in range(settings.plain_iterations):
+        for _ in range(plain_iterations):
             mixtures = maximise(rows, prior, expect(rows, mixtures)[0], mixtures)
         found.append((chunk, mixtures, bound(rows, prior, mixtures, expect(rows, mixtures)[1])))
     order = np.argsort(np.concatenate([chunk for chunk, _, _ in found]))
@@ -72,24 +72,39 @@ def _chunks(starts: int, numbers: int, is_plain: np.ndarray) -> list[tuple[np.nd
 
 
 def converge(
-    rows: FeatureRows, prior: ConjugatePrior, mixtures: Mixtures, settings: StartSettings
+    rows: FeatureRows,
+    prior: ConjugatePrior,
+    mixtures: Mixtures,
+    least_change: float,
+    most_iterations: int,
 ) -> tuple[Mixtures, np.ndarray]:
-    """Run EM until the bound of each mixture stands still; return the mixtures and bounds [S]."""
-    ends = [_converge_one(rows, prior, take(mixtures, [s]), settings) for s in range(len(mixtures.count))]
+    """Run EM until each bound rises by less than `least_change` nats in an iteration.
+
+    Returns
+    -------
+    Mixtures, and their bounds [S].
+    """
+    ends = [
+        _converge_one(rows, prior, take(mixtures, np.array([s])), least_change, most_iterations)
+        for s in range(len(mixtures.counts))
+    ]
     return concatenate([end for end, _ in ends]), np.array([value for _, value in ends])
 
 
 def _converge_one(
-    rows: FeatureRows, prior: ConjugatePrior, mixture: Mixtures, settings: StartSettings
+    rows: FeatureRows,
+    prior: ConjugatePrior,
+    mixture: Mixtures,
+    least_change: float,
+    most_iterations: int,
 ) -> tuple[Mixtures, float]:
     share, log_sums = expect(rows, mixture)
     value = float(bound(rows, prior, mixture, log_sums)[0])
-    for _ in range(settings.most_iterations):
+    for _ in range(most_iterations):
         mixture = maximise(rows, prior, share, mixture)
         share, log_sums = expect(rows, mixture)
         before, value = value, float(bound(rows, prior, mixture, log_sums)[0])
-        few = mixture.count.shape[1] <= settings.all_pairs_components
-        if value - before < (settings.least_change if few else settings.least_change_of_many):
+        if value - before < least_change:
             break
     return mixture, value
 

@@ -1,14 +1,19 @@
-"""The starts of a fit: k-means++ on a subsample, then a conjugate update of each component.
+"""The starts of a fit: optima of variational EM, or clusters after a conjugate update.
 
-The update makes the surrogate's concentrations right to a few per cent from the first step. The
+Either makes the surrogate's concentrations right to a few per cent from the first step. The
 published example began at the prior and did not converge, because the concentrations have to grow
 with the number of rows.
 """
 
+from dataclasses import replace
+from typing import NamedTuple
+
 import numpy as np
 
+from bgmm_jd.data.rows import row_weights
 from bgmm_jd.data.standardize import standardize_values
 from bgmm_jd.model.prior_summaries import prior_moments
+from bgmm_jd.optimization.candidates import find_starts
 from bgmm_jd.optimization.clustering import (
     MeanAndSd,
     cluster_as_needed,
@@ -20,10 +25,65 @@ from bgmm_jd.variational.labels import order_preferred_by_prior, prior_distingui
 from bgmm_jd.variational.parameters import VariationalParameters, parameters_from_moments
 
 
+class Start(NamedTuple):
+    """Parameters to begin a run at, and the number of starts of EM that led there."""
+
+    params: VariationalParameters
+    starts: int
+
+
+class Starts(NamedTuple):
+    """What a fit begins at.
+
+    runs : the best first.
+    searches : number of independent searches in which they were found.
+    """
+
+    runs: tuple[Start, ...]
+    searches: int
+
+
+def all_starts(problem: Problem, init: np.ndarray | None, restarts: int, seed: int) -> Starts:
+    """Return where the runs of a fit begin, `restarts` of them or fewer.
+
+    Given means, and a stick-breaking prior, whose number of clusters is chosen first, have a start
+    for each run by k-means. Otherwise the starts are the distinct optima of variational EM.
+
+    Parameters
+    ----------
+    init : [K, D], optional
+        Means to start from, in the units of X.
+    restarts : int
+    seed : int
+    """
+    model, data = problem.standardized_model, problem.data
+    if init is not None or model.is_stick_breaking:
+        by_kmeans = tuple(Start(start_at(problem, init, i, seed), 1) for i in range(restarts))
+        return Starts(by_kmeans, restarts)
+    # A subsample's rows stand for more: EM reads them at their own weight.
+    natural = data.rows._replace(weight=row_weights(data.rows) * data.sampling_fraction)
+    found = find_starts(
+        natural,
+        model.K,
+        model.covariance,
+        seed=seed,
+        settings=problem.settings.starts,
+        restarts=restarts,
+    )
+    runs = []
+    for candidate in found.candidates:
+        count = candidate.clusters.count / data.sampling_fraction
+        moments = moments_from_clusters(
+            replace(candidate.clusters, count=count), model.covariance, is_optimum=True
+        )
+        runs.append(Start(_parameters(problem, moments, has_labels=False), candidate.starts))
+    return Starts(tuple(runs), found.searches)
+
+
 def start_at(
     problem: Problem, init: np.ndarray | None, number: int, seed: int
 ) -> VariationalParameters:
-    """Return the parameters of one start.
+    """Return the parameters of one start by k-means.
 
     Parameters
     ----------
@@ -44,10 +104,17 @@ def start_at(
         seedings = settings.first_start_seedings if number == 0 else 1
         clusters = cluster_rows(data.rows, model.K, rng, settings, centres, seedings)
     informed = moments_from_clusters(clusters, model.covariance)
-    moments = prior_moments(model.prior) | informed
-    if centres is None and prior_distinguishes_components(problem.model):
+    return _parameters(problem, informed, has_labels=centres is not None)
+
+
+def _parameters(
+    problem: Problem, informed: dict[str, MeanAndSd], has_labels: bool
+) -> VariationalParameters:
+    """Return parameters with these moments, and the prior's where there are none."""
+    moments = prior_moments(problem.standardized_model.prior) | informed
+    if not has_labels and prior_distinguishes_components(problem.model):
         moments = _in_preferred_order(problem, moments)
-    return parameters_from_moments(model, moments)
+    return parameters_from_moments(problem.standardized_model, moments)
 
 
 def _in_preferred_order(problem: Problem, moments: dict[str, MeanAndSd]) -> dict[str, MeanAndSd]:

@@ -36,9 +36,7 @@ def nearest_of_random_rows(
     return squared_distances(_sample(values, weight), centres).argmin(axis=1)
 
 
-def ward_partition(
-    values: np.ndarray, weight: np.ndarray, K: int, rows: np.ndarray
-) -> np.ndarray:
+def ward_partition(values: np.ndarray, weight: np.ndarray, K: int, rows: np.ndarray) -> np.ndarray:
     """Return the clusters of Ward's method on some rows; others join the nearest mean: labels [n].
 
     Parameters

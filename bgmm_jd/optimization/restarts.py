@@ -34,6 +34,8 @@ class Restart(NamedTuple):
     steps : number of steps taken.
     status : of the start's own run, or of the run that it joined.
     agrees : whether it is at the optimum of the best start.
+    starts : number of starts of variational EM that led to where the run began; 1 where each run
+        had a start of its own.
     """
 
     params: VariationalParameters
@@ -42,6 +44,7 @@ class Restart(NamedTuple):
     steps: int
     status: Status
     agrees: bool
+    starts: int = 1
 
 
 def compare_runs(

@@ -25,8 +25,8 @@ class Status(enum.Enum):
         "and look at to_inference_data(..., chains='restarts')."
     )
     RESTARTS_DISAGREE = (
-        "Only one of the restarts reached the best solution; there may be a better one. "
-        "Use more restarts with restarts=, or a smaller K."
+        "Only one of all starts reached the best solution; there may be a better one. "
+        "Fit again with other values of seed=, or use a smaller K."
     )
     KHAT_TOO_HIGH = (
         "The approximation differs too much from the posterior (k-hat above 0.7): intervals may be "

@@ -51,14 +51,13 @@ def improve_by_swaps(
     mixture : with S = 1.
     value : its bound.
     """
-    K = mixture.count.shape[1]
+    K = mixture.counts.shape[1]
     if K == 1:
         return mixture, value
-    few = K <= settings.all_pairs_components
-    for _ in range(settings.most_swap_rounds if few else settings.most_swap_rounds_of_many):
+    for _ in range(settings.stages(K).most_swap_rounds):
         log_share = log_shares(rows, mixture)[0]
         half = _halves(rows, mixture, log_share, rng)
-        if few:
+        if settings.most_of_few >= K:
             pairs = [Swap((j,), (k,)) for j in range(K) for k in range(K) if j != k]
             trials = [pairs * max(1, settings.fewest_swaps // len(pairs))]
         else:
@@ -70,7 +69,7 @@ def improve_by_swaps(
         else:
             break
         best = int(values.argmax())
-        mixture, value = take(found, [best]), float(values[best])
+        mixture, value = take(found, np.array([best])), float(values[best])
     return mixture, value
 
 
@@ -84,17 +83,19 @@ def _best_swaps(
 ) -> tuple[Mixtures, np.ndarray]:
     """Return the converged ends of the best of some swaps, and their bounds."""
     K = len(log_share)
+    stages = settings.stages(K)
     runs, values = short_runs(
         rows,
         prior,
         lambda s: _swapped(log_share, half, swaps[s]),
         len(swaps),
-        settings,
-        settings.swap_iterations,
-        np.full(len(swaps), K > settings.all_pairs_components),
+        stages.swap_iterations,
+        stages.plain_iterations,
+        np.full(len(swaps), settings.most_of_few < K),
     )
-    chosen = [group[0] for group in distinct(values, settings.same_short_run)]
-    return converge(rows, prior, take(runs, chosen[: settings.swaps_to_converge]), settings)
+    groups = distinct(values, settings.same_short_run)[: stages.swaps_to_converge]
+    chosen = take(runs, np.array([group[0] for group in groups]))
+    return converge(rows, prior, chosen, stages.swap_change, stages.most_swap_iterations)
 
 
 def _trials_of_many(
@@ -124,13 +125,14 @@ def _trials_of_many(
         for size in sizes
         if size > 1
     ]
-    alone = [Swap((j,), (k,)) for j, k in _varied(ranked, settings.swaps_of_many)]
+    alone = [Swap((j,), (k,)) for j, k in _varied(ranked, settings.most_swaps)]
     return [*([several + alone[:1]] if several else []), alone[:4], alone[4:]]
 
 
 def _varied(ranked: list[tuple[int, int]], most: int) -> list[tuple[int, int]]:
     """Return the first pairs, of which no component is deleted or split in more than a quarter."""
-    limit, kept = max(1, most // 4), []
+    limit = max(1, most // 4)
+    kept: list[tuple[int, int]] = []
     deleted: dict[int, int] = {}
     split: dict[int, int] = {}
     for j, k in ranked:
@@ -175,9 +177,7 @@ def _halves(
         if len(own) < 2 or not rows.weight[own].sum() > 0:
             half[k] = projected[:, 0] > 0.0
             continue
-        sample = ClusteringSample(
-            projected[own], np.ones_like(projected[own]), rows.weight[own]
-        )
+        sample = ClusteringSample(projected[own], np.ones_like(projected[own]), rows.weight[own])
         centres = lloyd(sample, kmeans_plus_plus(sample, 2, rng), 10)
         everywhere = ClusteringSample(projected, np.ones_like(projected), rows.weight)
         half[k] = squared_distances_to_centres(everywhere, centres).argmin(axis=1) == 1
