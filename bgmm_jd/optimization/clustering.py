@@ -233,9 +233,9 @@ def moments_from_clusters(
         covariance = clusters.covariance
     else:
         covariance = _shrunk(n[:, None, None], clusters.covariance, prior)
+    sd = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
     if form == "tied":
         covariance = _tied(clusters, prior, is_optimum)
-    sd = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
     return {
         "weights": (weights, np.sqrt(weights * (1.0 - weights) / (total + 1.0))),
         "means": (clusters.mean, sd / np.sqrt(n + 1.0)[:, None]),

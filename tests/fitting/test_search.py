@@ -49,11 +49,14 @@ def test_own_prior_is_in_the_units_of_the_rows(two_clusters):
 
 
 def test_search_reports_every_start_and_keeps_the_best(two_clusters):
+    """Given means make one run each, here all from the same ones."""
     problem = problem_for(two_clusters, 2, execution="graph")
     reports = []
-    found = find_optimum(problem, replace(PLAN, restarts=3), reports.append)
+    plan = replace(PLAN, restarts=3, init=RIGHT_FIRST)
+    found = find_optimum(problem, plan, reports.append)
     assert found.best.status is Status.CONVERGED
     assert found.batch_size == 40
+    assert found.searches == 3
     assert [restart.agrees for restart in found.restarts] == [True] * 3
     assert found.best.elbo == max(restart.elbo for restart in found.restarts)
     assert all(isinstance(report, Report) and report.runs == 3 for report in reports)
@@ -62,6 +65,19 @@ def test_search_reports_every_start_and_keeps_the_best(two_clusters):
     last_of_first = [report for report in reports if report.run == 1][-1]
     jacobian = problem.data.log_det_jacobian
     assert last_of_first.elbo == pytest.approx(found.restarts[0].elbo - jacobian, abs=1.0)
+
+
+def test_search_makes_one_run_where_all_starts_lead_to_one_optimum(two_clusters):
+    """Clusters 8 sds apart: both searches end there, and most of their starts."""
+    found = find_optimum(
+        problem_for(two_clusters, 2, execution="graph"),
+        replace(PLAN, restarts=4),
+        lambda report: None,
+    )
+    (restart,) = found.restarts
+    assert restart.agrees
+    assert found.searches == 2
+    assert restart.starts > 2
 
 
 def test_search_without_a_batch_size_reads_a_subsample_and_then_all_rows():
@@ -86,7 +102,7 @@ def test_search_ends_at_an_interrupted_start(two_clusters):
         if report.run == 2:
             raise KeyboardInterrupt
 
-    found = find_optimum(problem, replace(PLAN, restarts=3), interrupt_second)
+    found = find_optimum(problem, replace(PLAN, restarts=3, init=RIGHT_FIRST), interrupt_second)
     assert [restart.status for restart in found.restarts] == [
         Status.CONVERGED,
         Status.INTERRUPTED,

@@ -20,10 +20,12 @@ FAR_BELOW = (False, -120.0, GOOD)
 RIVAL = (False, -101.0, GOOD)
 
 
-def decided(khat=0.1, smallest_count=50.0, status=GOOD, restarts=(BEST,) * 4):
+def decided(khat=0.1, smallest_count=50.0, status=GOOD, restarts=(BEST,) * 4, searches=3, starts=1):
     order = np.arange(2)
-    ends = tuple(Restart({}, order, elbo, 160, end, agrees) for agrees, elbo, end in restarts)
-    return decide_status(status, -100.0, ends, khat, smallest_count, Settings())
+    ends = tuple(
+        Restart({}, order, elbo, 160, end, agrees, starts) for agrees, elbo, end in restarts
+    )
+    return decide_status(status, -100.0, ends, searches, khat, smallest_count, Settings())
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,11 @@ def decided(khat=0.1, smallest_count=50.0, status=GOOD, restarts=(BEST,) * 4):
         ({"status": Status.DIVERGED, "khat": 0.9}, Status.DIVERGED),
         ({"restarts": (BEST, RIVAL)}, Status.SEVERAL_MODES),
         ({"restarts": (BEST, FAR_BELOW, FAR_BELOW)}, Status.RESTARTS_DISAGREE),
-        ({"restarts": (BEST, FAR_BELOW)}, Status.CONVERGED),
+        ({"restarts": (BEST, FAR_BELOW), "searches": 2}, Status.CONVERGED),
+        # Two starts of one run agree, and so does one search that had no second to compare with.
+        ({"restarts": (BEST, FAR_BELOW), "starts": 2}, Status.CONVERGED),
+        ({"restarts": (BEST,), "starts": 1}, Status.RESTARTS_DISAGREE),
+        ({"restarts": (BEST,), "searches": 1}, Status.CONVERGED),
         ({"restarts": (BEST, BEST, FAR_BELOW)}, Status.CONVERGED),
         ({"restarts": (BEST, (False, -101.0, Status.INTERRUPTED))}, Status.INTERRUPTED),
         ({"khat": 0.8, "smallest_count": 0.1}, Status.KHAT_TOO_HIGH),

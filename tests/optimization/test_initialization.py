@@ -5,6 +5,8 @@ import pytest
 from builders import RIGHT_FIRST, means_in_data_units, problem_for, standardized_means, started
 
 import bgmm_jd
+from bgmm_jd.optimization.initialization import all_starts
+from bgmm_jd.optimization.restarts import component_means
 from bgmm_jd.settings import OptimizationSettings, Settings
 
 
@@ -73,3 +75,47 @@ def test_start_has_the_labels_that_the_prior_prefers(two_clusters):
     problem = problem_for(two_clusters, 2, prior=prior)
     found = means_in_data_units(problem, standardized_means(started(problem)))
     np.testing.assert_allclose(found, RIGHT_FIRST, atol=0.5)
+
+
+# --- Starts by variational EM ---------------------------------------------------------------------
+
+
+def component_moments(problem, start):
+    """Return means and sds of the components' means in standardised units."""
+    return component_means(problem.model.sites, start.params)
+
+
+def test_all_starts_of_clusters_that_are_apart_are_one(two_clusters):
+    found = all_starts(problem_for(two_clusters, 2), None, 4, 0)
+    (start,) = found.runs
+    assert start.starts >= found.searches == 2
+
+
+def test_given_means_and_stick_breaking_have_a_start_for_each_run(two_clusters):
+    sticks = bgmm_jd.stick_breaking_prior(3, 2, dtype="float64")
+    for problem, init in (
+        (problem_for(two_clusters, 2), RIGHT_FIRST),
+        (problem_for(two_clusters, 3, prior=sticks), None),
+    ):
+        found = all_starts(problem, init, 3, 0)
+        assert [start.starts for start in found.runs] == [1, 1, 1]
+        assert found.searches == 3
+
+
+def test_starts_by_em_have_the_labels_that_the_prior_prefers(two_clusters):
+    prior = bgmm_jd.mixture_prior(2, 2, mean_loc=RIGHT_FIRST, dtype="float64")
+    problem = problem_for(two_clusters, 2, prior=prior)
+    (start,) = all_starts(problem, None, 4, 0).runs
+    means, _ = component_moments(problem, start)
+    np.testing.assert_allclose(means_in_data_units(problem, means), RIGHT_FIRST, atol=0.5)
+
+
+def test_start_on_a_subsample_has_the_sds_of_all_rows(two_clusters):
+    """Rows that stand for four rows each: half the sd, but for the prior's weight of one row."""
+    problem = problem_for(two_clusters, 2)
+    weight = np.full(len(two_clusters), 4.0)
+    data = problem_for(two_clusters, 2, weight=weight).data._replace(sampling_fraction=0.25)
+    (_, own), (_, stands_for_more) = (
+        component_moments(p, all_starts(p, None, 4, 0).runs[0]) for p in (problem, problem.on(data))
+    )
+    np.testing.assert_allclose(stands_for_more, own * np.sqrt(21 / 81), rtol=1e-6)
