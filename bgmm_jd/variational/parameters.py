@@ -52,15 +52,25 @@ def _unconstrained_moments(
     """Return location and scale on the real line; a finite difference suffices for a start."""
     loc = bijector.inverse(mean)
     if loc.shape == mean.shape:
-        above, below = (tf.abs(bijector.inverse(mean + sign * sd) - loc) for sign in (1.0, -1.0))
-        # Where the support ends within an sd, use the other side, and 1 if both sides end.
-        one_side = tf.where(tf.math.is_finite(above), above, below)
-        return loc, tf.where(tf.math.is_finite(one_side), one_side, 1.0)
+        if bijector.forward_min_event_ndims == 0:
+            return loc, _change_by(bijector, loc, mean, sd)
+        # Features that are mapped together are moved one by one: moved at once they may cancel.
+        each = tf.unstack(tf.eye(mean.shape[-1], dtype=mean.dtype))
+        changes = [_change_by(bijector, loc, mean, sd * one) for one in each]
+        return loc, tf.norm(tf.stack(changes), axis=0)
     # One scale for all coordinates of a vector, such that the volume stays that of the entries.
     log_det = bijector.inverse_log_det_jacobian(mean, event_ndims=len(mean.shape))
     size = tf.cast(tf.size(loc), mean.dtype)
     log_sd = tf.reduce_mean(tf.math.log(sd[sd > 0.0]))
     return loc, tf.exp(log_sd + log_det / size) * tf.ones_like(loc)
+
+
+def _change_by(bijector: tfb.Bijector, loc: tf.Tensor, mean: tf.Tensor, sd: tf.Tensor) -> tf.Tensor:
+    """Return how far coordinates move from loc if the variable moves by an sd from its mean."""
+    above, below = (tf.abs(bijector.inverse(mean + sign * sd) - loc) for sign in (1.0, -1.0))
+    # Where the support ends within an sd, use the other side, and 1 if both sides end.
+    one_side = tf.where(tf.math.is_finite(above), above, below)
+    return tf.where(tf.math.is_finite(one_side), one_side, 1.0)
 
 
 def map_parameters(
