@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from builders import identity_tensors
-from known_priors import D, K, prior_of, random_params, standardized_model
+from known_priors import UPPER, D, K, prior_of, random_params, standardized_model
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.data.units import (
@@ -13,6 +13,7 @@ from bgmm_jd.data.units import (
     Transformation,
     as_standardization_tensors,
 )
+from bgmm_jd.variational.coordinates import coordinate_map
 from bgmm_jd.variational.parameters import (
     from_unconstrained,
     parameters_from_moments,
@@ -59,7 +60,8 @@ def test_starting_values_have_the_moments_asked_for(model):
         # over an sd of a hundredth makes a few per cent of an sd: 1 / 10 and 1 / 10 are ample.
         assert np.all(np.abs(np.mean(draw, axis=0) - mean) < sd / 10), site.name
         # Through a bijector of whole vectors one scale may serve all entries: within a factor 3.
-        many = site.bijector is not None and site.bijector.forward_min_event_ndims > 0
+        # So may the scales of features in the units of X, which whitened features mix.
+        many = site.bijector is not None and coordinate_map(site).forward_min_event_ndims > 0
         if many and site.transformation in MATRIX_TRANSFORMATIONS:
             # Columns differ in scale: the volume that they span is kept.
             volume = 0.5 * np.linalg.slogdet(np.cov(draw, rowvar=False))[1]
@@ -93,6 +95,21 @@ def test_starting_values_at_the_edge_of_a_support_are_finite(distribution, mean,
     assert np.isfinite(found["loc"]).all()
     assert np.isfinite(found["scale"]).all()
     assert np.all(found["scale"] > 0.0)
+
+
+def test_starting_scales_of_features_that_whitening_mixes_add_up_by_squares():
+    """The first column of X is 10 z_1 - 4 z_2: with sds of 0.4 and 1 a common step would cancel.
+
+    A uniform distribution of that width has a slope that does not change within them.
+    """
+    model = standardized_model(
+        prior_of(means=tfd.Uniform(-1e6 * np.ones((K, D)), 1e6)), "full", UPPER
+    )
+    sd = np.tile([0.4, 1.0], (K, 1))
+    params = parameters_from_moments(model, {"means": (np.zeros((K, D)), sd)})
+    # At the middle of its range the logit has the slope 4 / range, 2e-6 here.
+    expected = 2e-6 * np.array([np.hypot(10 * 0.4, 4 * 1.0), 0.2])
+    np.testing.assert_allclose(params["means"]["scale"], np.tile(expected, (K, 1)), rtol=1e-4)
 
 
 @pytest.mark.parametrize("family", ["normal", "student", "vector"])
