@@ -95,36 +95,52 @@ def maximise(
     algebra = algebra_of(rows.form)
     (S, K, n), D = share.shape, rows.values.shape[1]
     sums = (share.reshape(S * K, n) @ (rows.features * rows.weight).T).reshape(S, K, -1)
-    count, first, second = sums[..., -1], sums[..., -1 - D : -1], sums[..., : -1 - D]
+    counts, first, second = sums[..., -1], sums[..., -1 - D : -1], sums[..., : -1 - D]
     if before is None:
-        mean = first / np.maximum(count, _FEWEST_ROWS)[..., None]
-        mean_covariance = algebra.identity(D) / algebra.widen(count + 1.0 / prior.mean_variance)
-        shared = np.zeros((S, 1, *algebra.scale_shape(D, rows.form)))
-        if prior.shared_df:  # as if every component had the covariance of all rows
-            shared = shared + algebra.identity(shared.shape[-1]) * (
-                prior.shared_scale + K * prior.df
-            )
+        mean = first / np.maximum(counts, _FEWEST_ROWS)[..., None]
+        mean_covariance = algebra.identity(D) / algebra.widen(counts + 1.0 / prior.mean_variance)
+        shared = _first_shared(prior, algebra, S, K, algebra.scale_shape(D, rows.form))
     else:
         precision = algebra.widen(before.df) * algebra.inverse(before.inverse_scale)
         mean_covariance = algebra.inverse(
-            algebra.identity(D) / prior.mean_variance + algebra.widen(count) * precision
+            algebra.identity(D) / prior.mean_variance + algebra.widen(counts) * precision
         )
         mean = algebra.apply(mean_covariance, algebra.apply(precision, first))
         shared = before.shared
-    scatter = algebra.scatter(count, first, second, mean)
-    scatter = scatter + algebra.widen(count) * mean_covariance
-    df = count
-    if rows.form == "tied":
-        scatter, df = scatter.sum(axis=1, keepdims=True), count.sum(axis=1, keepdims=True)
-    elif rows.form == "spherical":
-        scatter, df = scatter.sum(axis=2, keepdims=True), D * count
-    df = df + prior.df
+    scatter = algebra.scatter(counts, first, second, mean)
+    scatter = scatter + algebra.widen(counts) * mean_covariance
+    scatter, numbers = _pooled(scatter, counts, rows.form)
+    df = prior.df + numbers
     inverse_scale = scatter + _prior_inverse_scale(prior, algebra, shared, df.shape[1])
     if prior.shared_df:
         expected = algebra.widen(df) * algebra.inverse(inverse_scale)
-        size = expected.shape[-1]
-        shared = prior.shared_scale * algebra.identity(size) + expected.sum(axis=1, keepdims=True)
-    return Mixtures(count, prior.weights + count, mean, mean_covariance, df, inverse_scale, shared)
+        identity = algebra.identity(expected.shape[-1])
+        shared = prior.shared_scale * identity + expected.sum(axis=1, keepdims=True)
+    concentration = prior.weights + counts
+    return Mixtures(counts, concentration, mean, mean_covariance, df, inverse_scale, shared)
+
+
+def _first_shared(
+    prior: ConjugatePrior, algebra: Algebra, S: int, K: int, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Return the inverse scale of q(B) of a start, with E[B] near I: [S, 1, ...].
+
+    The first covariances are then those of the clusters, with about one row of the covariance of
+    all rows. The prior's mean of B would widen them all.
+    """
+    zero = np.zeros((S, 1, *shape))
+    if not prior.shared_df:
+        return zero
+    return zero + (prior.shared_scale + K * prior.df) * algebra.identity(shape[-1])
+
+
+def _pooled(scatter: np.ndarray, counts: np.ndarray, form: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return sums of squares over what shares a precision, and how many of them there are."""
+    if form == "tied":
+        return scatter.sum(axis=1, keepdims=True), counts.sum(axis=1, keepdims=True)
+    if form == "spherical":
+        return scatter.sum(axis=2, keepdims=True), scatter.shape[-1] * counts
+    return scatter, counts
 
 
 def expect(rows: FeatureRows, mixtures: Mixtures) -> tuple[np.ndarray, np.ndarray]:

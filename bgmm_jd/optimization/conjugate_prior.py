@@ -25,10 +25,13 @@ class ConjugatePrior:
     Attributes
     ----------
     weights : float
+        Concentration of the Dirichlet distribution, the same for all components.
     mean_variance : float
-    df : float
-    scale : float
+        Variance of each entry of the means.
+    df, scale : float
+        Degrees of freedom and inverse scale of the precisions.
     shared_df, shared_scale : float
+        The same of B.
     """
 
     weights: float = 2.0
@@ -45,11 +48,11 @@ def default_conjugate_prior(K: int, D: int, form: str) -> ConjugatePrior:
     K^(-2/D) is the variance of K clusters that together have the volume of the rows (Fraley and
     Raftery 2007, *Bayesian regularization for normal mixture estimation*, section 3).
 
-    full : the hierarchical prior of Richardson and Green (1997) and Stephens (1997) in its matrix
-        form, with E[Sigma] = D / (c (nu - D - 1)) B-scale, c = 4, nu = D + 4; the floor is a
-        hundredth of K^(-2/D).
-    tied : Fraley and Raftery's Wishart(D + 2).
-    diag, spherical : Gamma(1.5, K^(-2/D) / 4), with mode at the precision 2 K^(2/D).
+    full : the prior of Stephens (1997), the matrix form of that of Richardson and Green (1997),
+        which learns how thin the clusters are. B has the mean 4 I, so that a covariance has the
+        prior mean 4 / 3 I; the floor is a hundredth of K^(-2/D).
+    tied : Fraley and Raftery's Wishart(D + 2), with their scale.
+    diag, spherical : Gamma(1.5, K^(-2/D) / 4), whose mode is the precision 2 K^(2/D).
     """
     volume = K ** (-2.0 / D)
     if form == "full":
