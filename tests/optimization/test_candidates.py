@@ -30,7 +30,7 @@ def three_clusters(n=150, D=2, seed=0):
 
 def crabs():
     """Return the crabs of Campbell and Mahon (1974), centred, and their species and sex."""
-    path = Path(__file__).parent / "known_rows" / "crabs.csv"
+    path = Path(__file__).parents[1] / "real" / "crabs.csv"
     text = np.loadtxt(path, delimiter=",", skiprows=1, dtype=str)
     X = text[:, :5].astype(float)
     X = X - X.mean(axis=0)

@@ -1,0 +1,255 @@
+"""The optimum that fits of real and simulated data sets reach, from every seed.
+
+Each data set is fitted with the numbers of components around that of its classes, in each form of
+covariance, under the default prior and settings, from several seeds. All searches for starts
+together have tried some hundreds of starts, so the best elbo of all seeds stands for the optimum.
+
+    reached   fits whose elbo is within 0.5 nats of the best, and three standard errors of both
+    below     nats by which the worst fit is below the best
+    ARI       adjusted Rand index of the labels and the classes: of the worst and of the best fit
+    sklearn   ARI and seconds of scikit-learn's GaussianMixture with ten starts, where it is
+              installed
+    steps     most steps of a fit, all runs together
+    seconds   of the first fit, which compiles, and the median of the others
+    status    every status but CONVERGED, with the number of fits
+
+Run it:  python benchmarks/real_data.py [--seeds 10] [--sets crabs wine ...] [--forms full ...]
+It needs scikit-learn for the larger data sets. It prints the table, and writes all results to
+benchmarks/results/real_data.json.
+"""
+
+import argparse
+import collections
+import importlib
+import time
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from _common import HERE, installed, show, write_result
+from _inside import FORMS
+from scipy.special import comb
+
+import bgmm_jd
+
+REAL = HERE.parent / "tests" / "real"
+ENOUGH = 0.5  # nats below the best that no reader would notice
+ROWS = 1_000  # of a simulated data set
+HEADER = (
+    *("set", "form", "K", "reached", "below", "ARI", "sklearn"),
+    *("steps", "seconds", "status"),
+)
+
+
+class DataSet(NamedTuple):
+    """Rows X [N, D], the class of each row (None if unknown), and the numbers of components."""
+
+    X: np.ndarray
+    classes: np.ndarray | None
+    numbers: tuple[int, ...]
+
+
+class Fit(NamedTuple):
+    """One fit: its elbo with standard error, ARI, steps of all runs, status and seconds."""
+
+    elbo: float
+    elbo_se: float
+    ari: float
+    steps: int
+    status: str
+    seconds: float
+
+
+# The data.
+
+
+def from_file(name: str, classes: int) -> DataSet:
+    """Read `tests/real/NAME.csv`."""
+    table = np.genfromtxt(REAL / f"{name}.csv", delimiter=",", skip_header=1, dtype=str)
+    X = table[:, :-1].astype(float)
+    labels = None if (table[:, -1] == "").all() else table[:, -1]
+    return DataSet(X, labels, around(classes))
+
+
+def from_sklearn(name: str) -> DataSet:
+    """Load a data set that scikit-learn ships."""
+    found = getattr(importlib.import_module("sklearn.datasets"), f"load_{name}")()
+    classes = len(np.unique(found.target))
+    if classes > 20:  # a regression
+        return DataSet(found.data, None, (1, 2, 3))
+    return DataSet(found.data, found.target, around(classes))
+
+
+def digits_in_components(features: int) -> DataSet:
+    """Return the first principal components of scikit-learn's handwritten digits 0 to 4."""
+    found = importlib.import_module("sklearn.datasets").load_digits(n_class=5)
+    centred = found.data - found.data.mean(axis=0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    return DataSet(centred @ axes[:features].T, found.target, (5,))
+
+
+def around(classes: int) -> tuple[int, ...]:
+    """Return the number of classes, one fewer and one more."""
+    return tuple(K for K in (classes - 1, classes, classes + 1) if K > 1)
+
+
+def correlated(K: int, D: int, seed: int, distance: float = 2.0) -> DataSet:
+    """Draw clusters with means `distance` times standard normal and Wishart covariances."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(K, ROWS, p=rng.dirichlet(np.full(K, 5.0)))
+    means = distance * rng.standard_normal((K, D))
+    roots = rng.standard_normal((K, D, D + 2)) / (D + 2) ** 0.5
+    noise = np.einsum("nde,ne->nd", roots[labels], rng.standard_normal((ROWS, D + 2)))
+    mixing = rng.standard_normal((D, D))
+    return DataSet((means[labels] + noise) @ mixing, labels, around(K))
+
+
+def heavy_tailed(K: int, D: int, seed: int) -> DataSet:
+    """Draw clusters of Student's t distributions with four degrees of freedom."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(K, ROWS)
+    means = 4.0 * rng.standard_normal((K, D))
+    return DataSet(means[labels] + rng.standard_t(4.0, (ROWS, D)), labels, around(K))
+
+
+def noise(D: int, seed: int) -> DataSet:
+    """Draw rows of one normal distribution."""
+    return DataSet(np.random.default_rng(seed).standard_normal((ROWS, D)), None, (2, 3))
+
+
+SETS: dict[str, Callable[[], DataSet]] = {
+    "crabs": lambda: from_file("crabs", 4),
+    "diabetes": lambda: from_file("diabetes", 3),
+    "geyser": lambda: from_file("geyser", 3),
+    "iris": lambda: from_file("iris", 3),
+    "faithful": lambda: DataSet(bgmm_jd.datasets.old_faithful().X, None, (2, 3, 4)),
+    "wine": lambda: from_sklearn("wine"),
+    "breast_cancer": lambda: from_sklearn("breast_cancer"),
+    "linnerud": lambda: DataSet(
+        importlib.import_module("sklearn.datasets").load_linnerud().data, None, (1, 2)
+    ),
+    "diabetes progression": lambda: from_sklearn("diabetes"),
+    "digits 12": lambda: digits_in_components(12),
+    "three clusters": lambda: DataSet(bgmm_jd.datasets.three_clusters().X, None, (2, 3, 4)),
+    "correlated 3 x 2": lambda: correlated(3, 2, seed=1),
+    "correlated 4 x 6": lambda: correlated(4, 6, seed=2),
+    "correlated 3 x 12": lambda: correlated(3, 12, seed=3),
+    "correlated 4 x 15": lambda: correlated(4, 15, seed=4, distance=1.0),
+    "overlapping 3 x 3": lambda: correlated(3, 3, seed=5, distance=0.8),
+    "heavy tails 3 x 4": lambda: heavy_tailed(3, 4, seed=6),
+    "noise 3": lambda: noise(3, seed=7),
+}
+NEED_SKLEARN = {"wine", "breast_cancer", "linnerud", "diabetes progression", "digits 12"}
+
+
+# The fits.
+
+
+def fit_once(data: DataSet, K: int, form: str, seed: int) -> Fit:
+    begun = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        posterior = bgmm_jd.fit(data.X, K, covariance=form, seed=seed, progress=False)
+    seconds = time.perf_counter() - begun
+    ari = np.nan
+    if data.classes is not None:
+        ari = adjusted_rand_index(data.classes, bgmm_jd.predict(posterior, data.X))
+    steps = sum(restart.steps for restart in posterior.restarts)
+    return Fit(
+        posterior.elbo, posterior.elbo_se, ari, steps, posterior.status.name, round(seconds, 2)
+    )
+
+
+def adjusted_rand_index(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the index of Hubert and Arabie (1985): 1 for equal partitions, 0 by chance."""
+    _, a = np.unique(a, return_inverse=True)
+    _, b = np.unique(b, return_inverse=True)
+    counts = np.zeros((a.max() + 1, b.max() + 1))
+    np.add.at(counts, (a, b), 1)
+    together = comb(counts, 2).sum()
+    rows, columns = comb(counts.sum(axis=1), 2).sum(), comb(counts.sum(axis=0), 2).sum()
+    expected = rows * columns / comb(len(a), 2)
+    return float((together - expected) / (0.5 * (rows + columns) - expected))
+
+
+def reached(fits: list[Fit]) -> list[bool]:
+    """Return which fits are at the best elbo of all."""
+    best = max(fits, key=lambda fit: fit.elbo)
+    return [
+        best.elbo - fit.elbo < ENOUGH + 3.0 * np.hypot(best.elbo_se, fit.elbo_se) for fit in fits
+    ]
+
+
+def by_sklearn(data: DataSet, K: int, form: str) -> tuple[float, float]:
+    """Return ARI and seconds of scikit-learn's EM with ten starts."""
+    mixture = importlib.import_module("sklearn.mixture")
+    begun = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        labels = mixture.GaussianMixture(K, covariance_type=form, n_init=10).fit_predict(data.X)
+    seconds = time.perf_counter() - begun
+    ari = np.nan if data.classes is None else adjusted_rand_index(data.classes, labels)
+    return ari, seconds
+
+
+def row_of(name: str, form: str, K: int, fits: list[Fit], other: tuple[float, float]) -> list[str]:
+    best = max(fit.elbo for fit in fits)
+    aris = [fit.ari for fit in fits]
+    statuses = collections.Counter(fit.status for fit in fits if fit.status != "CONVERGED")
+    return [
+        name,
+        form,
+        str(K),
+        f"{sum(reached(fits))}/{len(fits)}",
+        f"{best - min(fit.elbo for fit in fits):.2f}",
+        f"{min(aris):.2f} {max(aris):.2f}",
+        f"{other[0]:.2f}, {other[1]:.1f} s",
+        str(max(fit.steps for fit in fits)),
+        f"{fits[0].seconds:.1f}, {np.median([fit.seconds for fit in fits[1:] or fits]):.1f}",
+        ", ".join(f"{status} {count}" for status, count in statuses.items()),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
+    parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=list(FORMS))
+    arguments = parser.parse_args()
+    has_sklearn = installed("sklearn")
+    rows, results = [], []
+    for name in arguments.sets:
+        if name in NEED_SKLEARN and not has_sklearn:
+            print(f"{name} is left out: it needs scikit-learn.")
+            continue
+        data = SETS[name]()
+        for form in arguments.forms:
+            for K in data.numbers:
+                fits = [fit_once(data, K, form, seed) for seed in range(arguments.seeds)]
+                other = by_sklearn(data, K, form) if has_sklearn else (np.nan, np.nan)
+                rows.append(row_of(name, form, K, fits, other))
+                print("  ".join(rows[-1]), flush=True)
+                result = {"set": name, "form": form, "K": K, "sklearn": other}
+                results.append({**result, "fits": [fit._asdict() for fit in fits]})
+    header = [
+        "set",
+        "form",
+        "K",
+        "reached",
+        "below",
+        "ARI",
+        "sklearn",
+        "steps",
+        "seconds",
+        "status",
+    ]
+    show("Optima reached", header, rows)
+    count = sum(sum(reached([Fit(**fit) for fit in r["fits"]])) for r in results)
+    total = sum(len(r["fits"]) for r in results)
+    print(f"{count} of {total} fits reached the best optimum, {count / max(total, 1):.1%}.")
+    write_result("real_data", {"seeds": arguments.seeds, "cases": results})
+
+
+if __name__ == "__main__":
+    main()
