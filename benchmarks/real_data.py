@@ -27,7 +27,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from _common import HERE, installed, show, write_result
+from _common import HERE, REFERENCES, installed, show, write_result
 from _inside import FORMS
 from scipy.special import comb
 
@@ -70,6 +70,11 @@ def from_file(name: str, classes: int) -> DataSet:
     X = table[:, :-1].astype(float)
     labels = None if (table[:, -1] == "").all() else table[:, -1]
     return DataSet(X, labels, around(classes))
+
+
+def reference_rows(name: str) -> np.ndarray:
+    """Read the rows of `tests/reference/NAME.csv`."""
+    return np.loadtxt(REFERENCES / f"{name}.csv", delimiter=",", ndmin=2)
 
 
 def from_sklearn(name: str) -> DataSet:
@@ -123,7 +128,7 @@ SETS: dict[str, Callable[[], DataSet]] = {
     "diabetes": lambda: from_file("diabetes", 3),
     "geyser": lambda: from_file("geyser", 3),
     "iris": lambda: from_file("iris", 3),
-    "faithful": lambda: DataSet(bgmm_jd.datasets.old_faithful().X, None, (2, 3, 4)),
+    "faithful": lambda: DataSet(reference_rows("faithful_raw"), None, (2, 3, 4)),
     "wine": lambda: from_sklearn("wine"),
     "breast_cancer": lambda: from_sklearn("breast_cancer"),
     "linnerud": lambda: DataSet(
@@ -131,7 +136,7 @@ SETS: dict[str, Callable[[], DataSet]] = {
     ),
     "diabetes progression": lambda: from_sklearn("diabetes"),
     "digits 12": lambda: digits_in_components(12),
-    "three clusters": lambda: DataSet(bgmm_jd.datasets.three_clusters().X, None, (2, 3, 4)),
+    "three clusters": lambda: DataSet(reference_rows("three_clusters"), None, (2, 3, 4)),
     "correlated 3 x 2": lambda: correlated(3, 2, seed=1),
     "correlated 4 x 6": lambda: correlated(4, 6, seed=2),
     "correlated 3 x 12": lambda: correlated(3, 12, seed=3),
