@@ -63,9 +63,10 @@ class Posterior:
     batch_size : int
         The largest number of rows that a step read.
     restarts : tuple of Restart
-        How each start ended; `agrees` says which reached the solution that was kept. A later one
-        ends as soon as it is at the optimum of an earlier one, whose elbo it is given. Elbos are in
-        the units of X, from the noisy ones of steps; parameters are in standardised units.
+        How each run ended; `agrees` says which reached the solution that was kept, and `starts` how
+        many starts of variational EM led to where it began. A later run ends as soon as it is at
+        the optimum of an earlier one, whose elbo it is given. Elbos are in the units of X, from the
+        noisy ones of steps; parameters are in standardised units.
     approximation : Approximation
         The problem, the surrogate's parameters and the calibration, in standardised units. Not a
         part of the public interface: it may change in any version.
@@ -162,7 +163,7 @@ class Posterior:
             f"{rows:,} rows x {self.D} features, "
             f"elbo {self.elbo:.2f} +/- {self.elbo_se:.2f} nats, "
             f"{self.calibration}, k-hat {self.khat:.2f}, "
-            f"{agreeing} of {len(self.restarts)} starts agree; {self.status}>"
+            f"{agreeing} of {len(self.restarts)} runs agree; {self.status}>"
         )
 
 

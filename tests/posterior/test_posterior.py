@@ -12,7 +12,7 @@ def test_repr_of_a_posterior_states_its_assessment(two_clusters_posterior):
         "2 components",
         "40 rows x 2 features",
         "k-hat",
-        "4 of 4 starts agree",
+        "1 of 1 runs agree",
         "converged",
     ):
         assert part in text
