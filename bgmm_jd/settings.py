@@ -9,13 +9,17 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizationSettings:
-    """Starts, restarts and natural-gradient steps.
+    """Restarts and natural-gradient steps, and starts by k-means.
+
+    k-means is where a run starts from given means, or under a stick-breaking prior; all other
+    starts are those of `StartSettings`.
 
     Attributes
     ----------
     restarts : int
-        Largest number of candidates that are refined, where all rows are read in each step. Under a
-        stick-breaking prior, the number of starts.
+        Largest number of runs, each from a distinct optimum of the search for starts; under a
+        stick-breaking prior, their exact number. With `init`, or a `batch_size` below N, there is
+        one run by default.
     full_batch_rows, full_batch_numbers : int
         Up to so many rows, and rows x components x features, a step reads all rows: it then costs
         about what a step on a few hundred rows costs, and has no noise from the choice of rows
@@ -58,8 +62,9 @@ class OptimizationSettings:
     rival_nats : float
         A mode whose elbo is lower than the best by more holds less than a twentieth of its mass.
     first_start_seedings : int
-        k-means++ seedings of the first start, of which the tightest clustering is kept. The other
-        starts take one each, so that they differ.
+        k-means++ seedings of the first start by k-means that is given neither means nor a number of
+        clusters, of which the tightest clustering is kept. `fit` makes no such start; benchmarks
+        and tests do.
     extra_clusters : tuple of int
         Under a stick-breaking prior, restarts begin in turn with so many clusters more than BIC
         selects: the optimiser can empty a superfluous component, but not split one.

@@ -1,8 +1,9 @@
 """Location and scatter of the rows, from the rows that are not far away and with regularisation.
 
-They are the units of the default prior. A few sentinels (-9999, say) or a far cluster would inflate
-the plain covariance, and then every component would be judged by a covariance that none of them
-has. The plain covariance of few rows, or of nearly collinear columns, has eigenvalues near zero.
+They are the units in which rows are fitted, and those of the default prior. A few sentinels
+(-9999, say) or a far cluster would inflate the plain covariance, and then every component would be
+judged by a covariance that none of them has. The plain covariance of few rows, or of nearly
+collinear columns, has eigenvalues near zero.
 """
 
 from typing import NamedTuple

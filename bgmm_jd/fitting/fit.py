@@ -83,7 +83,8 @@ def fit(
         [D, D] (tied) or [K, 1] (spherical); where two forms have that shape, its values decide.
         `precisions` are inverse variances or matrices, `scales` standard deviations or the lower
         Cholesky factors of covariance matrices. Without it, weakly informative values in the
-        data's own units (`bgmm_jd.default_prior`).
+        data's own units (`bgmm_jd.default_prior`), and columns in which all entries are equal are
+        not read: they enter neither the elbo nor densities.
     sample_weight : array-like [N], optional
         The power of each row's likelihood, zero or more: 2 counts a row twice, 0 leaves it out.
     batch_size : int or "auto"
@@ -140,7 +141,7 @@ def fit(
     -----
     RuntimeWarning
         If the fit ended with any status but CONVERGED; `posterior.status` has advice.
-    UserWarning
+    FewValuesWarning, a UserWarning
         If a column has only 2 to 12 distinct values, each in 10 rows on average: a component may
         sit on equal values, where its density says nothing of the data.
 

@@ -27,9 +27,10 @@ class ClusteringSample(NamedTuple):
 
 @dataclass(frozen=True)
 class Clusters:
-    """A hard clustering, in standardised units.
+    """Hard clusters, or soft ones of variational EM, in standardised units.
 
-    count [K] : rows in each cluster, scaled up from the subsample to all of X.
+    count [K] : rows in each cluster, or their expected number, scaled up from the subsample to all
+        of X.
     mean [K, D]
     covariance [K, D, D]
     """

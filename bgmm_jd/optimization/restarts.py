@@ -1,4 +1,4 @@
-"""Several starts: select the best restart, and report which others reached the same optimum."""
+"""Several runs: select the best, and report which others reached the same optimum."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -25,15 +25,15 @@ _TOLERANCES_OF_A_MATCH = 3.0
 
 
 class Restart(NamedTuple):
-    """How one start ended.
+    """How one run of the optimiser ended.
 
     params : the parameters it ended at, in standardised units.
-    order : its labels [K], in the order that matches them to the best start's.
+    order : its labels [K], in the order that matches them to the best run's.
     elbo : in nats; in standardised units inside, in those of X in a `Posterior`. It is that of the
-        run at whose optimum the start ended, if it ended there: see `matching_run`.
+        earlier run at whose optimum this one ended, if it ended there: see `matching_run`.
     steps : number of steps taken.
-    status : of the start's own run, or of the run that it joined.
-    agrees : whether it is at the optimum of the best start.
+    status : its own, or that of the run that it joined.
+    agrees : whether it is at the optimum of the best run.
     starts : number of starts of variational EM that led to where the run began; 1 where each run
         had a start of its own.
     """

@@ -104,8 +104,8 @@ def to_inference_data(
     chains : {"one", "restarts"}
         "one" returns all draws as one chain. "restarts" returns each restart of the fit that
         converged as a chain of its own, with its components matched to those of the best. R-hat
-        then says whether the restarts agree. It is NaN if only one of them converged, or for a fit
-        with `init` or a `batch_size`, which has a single start.
+        then says whether the restarts agree. It is NaN if only one of them converged, as where the
+        search for starts has found a single optimum, and for a fit with `init` or a `batch_size`.
 
     Returns
     -------
