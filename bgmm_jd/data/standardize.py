@@ -83,7 +83,7 @@ def standardize(
         upper or a lower triangular matrix (see `Standardization`), for which X must be complete.
     read_constant_columns : bool
         Whether the likelihood reads columns in which all entries are equal. Otherwise they count as
-        missing.
+        missing, unless there is no other column.
     settings : RobustMomentsSettings, optional
 
     Raises
@@ -101,8 +101,11 @@ def standardize(
     with np.errstate(all="ignore"):
         moments = robust_moments(X, weight, settings)
         standardization = _standardization(moments, units, X.dtype)
-    unread = moments.constant if moments.constant.any() and not read_constant_columns else None
+    unread = None
+    if not read_constant_columns and moments.constant.any() and not moments.constant.all():
+        unread = moments.constant
     rows = as_standardized_rows(X, standardization, unread)
+    _check_range_of_rows(X, rows)
     return Data(
         rows if weight is None else rows._replace(weight=_as_dtype_weights(weight, X.dtype)),
         standardization,
@@ -176,6 +179,22 @@ def _check_range(scale: np.ndarray, precision: np.ndarray, dtype: np.dtype) -> N
         )
 
 
+def _check_range_of_rows(X: np.ndarray, rows: Rows) -> None:
+    """Raise if a row is so far from the others that its squared distance leaves the dtype's range.
+
+    With the margin of `_check_range`.
+    """
+    most = np.sqrt(np.finfo(X.dtype).max / 1e6)
+    too_far = ~(np.abs(rows.values) < most)
+    if too_far.any():
+        row, column = (int(places[0]) for places in np.nonzero(too_far))
+        raise ValueError(
+            f"X's column {column} has {X[row, column]:.3g} in row {row}, so far from the other "
+            f"rows that its squared distance is outside the range of {X.dtype}. Rescale the "
+            "column, or drop or correct such rows."
+        )
+
+
 def standardize_values(X: np.ndarray, standardization: Standardization) -> np.ndarray:
     """Centre and scale rows by the shift and scale of a fit, and keep the dtype of X.
 
@@ -198,8 +217,11 @@ def as_standardized_rows(
     unread : bool [D], optional
         Columns that count as missing in every row.
     """
-    values = standardize_values(X, standardization)
-    if unread is not None:
+    if unread is None:
+        values = standardize_values(X, standardization)
+    else:  # whatever they hold: such a column is not mixed with others
+        readable = np.where(unread, standardization.shift.astype(X.dtype), X)
+        values = standardize_values(readable, standardization)
         values = np.where(unread, values.dtype.type(np.nan), values)
     values, missing = separate_missing(values)
     return Rows(values, missing=missing)

@@ -188,7 +188,7 @@ def partitions(
     if has_ward:
         positive = np.flatnonzero(weight > 0)
         chosen = rng.permutation(positive)[: settings.ward_rows]
-        if len(chosen) >= K:
+        if len(chosen) >= max(K, 2):
             for values in metrics:
                 labels.append(ward_partition(values, weight, K, chosen))
                 plain.append(False)

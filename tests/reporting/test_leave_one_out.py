@@ -48,7 +48,7 @@ def log_evidence_of_feature(x, shift, scale):
     log_det = -n * log_tau + np.log1p(n * s2 * tau)
     square = tau * ((r**2).sum() - s2 * tau * r.sum() ** 2 / (1.0 + n * s2 * tau))
     likelihood = -0.5 * (n * np.log(2 * np.pi) + log_det + square)
-    prior = stats.gamma.logpdf(tau, 1.0, scale=1.0 / (0.1 * scale**2)) + log_tau
+    prior = stats.gamma.logpdf(tau, 1.5, scale=1.0 / (0.25 * scale**2)) + log_tau
     return special.logsumexp(likelihood + prior) + np.log(log_tau[1] - log_tau[0])
 
 
