@@ -295,7 +295,7 @@ def median_seconds(call: Callable[[], Any], calls: int) -> float:
 
 def pass_task(shape: Shape, seed: int, pass_calls: int) -> Pass:
     """Time a pass at the start of a fit, and the lower limit of its arithmetic."""
-    data = standardize(rows_of(shape), units_of_rows(shape.covariance))
+    data = standardize(rows_of(shape), units=units_of_rows(shape.covariance))
     problem = problem_of(data, shape.K, shape.covariance, None, "xla", ONE_SEEDING)
     params = start_at(problem, None, 0, seed)
     plan = plan_passes(problem, params)

@@ -10,6 +10,7 @@ import numpy as np
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.backend.execution import EXECUTIONS, Execution
+from bgmm_jd.data.far_rows import warn_of_very_far_rows
 from bgmm_jd.data.standardize import standardize
 from bgmm_jd.data.ties import warn_of_ties
 from bgmm_jd.data.validation import (
@@ -102,7 +103,7 @@ def fit(
         inspecting it with a debugger.
     init : array-like [K, D], optional
         Means to start from, in the units of X; components keep their order. Without it, the best
-        optima of variational EM from many starts, on at most 2,000 rows or 100 K; components are
+        optima of variational EM from many starts, on at most 4,096 rows or 100 K; components are
         then in ascending order of the feature that separates them best, or of their variances or
         weights if no feature's means do.
     restarts : int, optional
@@ -141,6 +142,8 @@ def fit(
     -----
     RuntimeWarning
         If the fit ended with any status but CONVERGED; `posterior.status` has advice.
+    FarRowsWarning, a UserWarning
+        If rows are more than 100 standard deviations from all others: they may be codes.
     FewValuesWarning, a UserWarning
         If a column has only 2 to 12 distinct values, each in 10 rows on average: a component may
         sit on equal values, where its density says nothing of the data.
@@ -178,6 +181,7 @@ def fit(
         read_constant_columns=prior is not None,
         settings=settings.robust_moments,
     )
+    warn_of_very_far_rows(data, settings.robust_moments.very_far, stacklevel=2)
     problem = problem_of(data, K, form, prior, execution, settings)
     with reporter(progress) as report:
         found = find_optimum(problem, plan, report)

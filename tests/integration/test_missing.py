@@ -41,9 +41,9 @@ def test_row_without_any_entry_adds_nothing_to_the_log_joint_density(form):
     theta, _ = drawn(form, "precisions", (4,), seed=7)
     found = []
     for values in (X, np.concatenate([X[:30], EMPTY, X[30:], EMPTY])):
-        data = standardize(values, units_of_rows(form, complete=False))
+        data = standardize(values, units=units_of_rows(form, complete=False))
         density = log_joint(model, tensors(theta), as_row_tensors(data.rows))
-        found.append((density.numpy(), data.log_det_jacobian, *data.standardization))
+        found.append((density.numpy(), data.log_det_jacobian, *data.standardization[:2]))
     for mine, other in zip(*found, strict=True):
         np.testing.assert_allclose(other, mine, rtol=1e-13)
 
