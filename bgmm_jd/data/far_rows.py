@@ -38,8 +38,8 @@ def warn_of_very_far_rows(data: Data, limit: float, stacklevel: int) -> None:
     warnings.warn(
         f"{len(rows)} of {len(deviation)} rows{counted} are more than {limit:.0f} standard "
         f"deviations from the others: {shown} (row {row} has {value:.6g} in column {column}). They "
-        "will take components of their own. If such entries are codes for missing values, drop the rows, or "
-        "make the entries NaN and pass missing='marginalize'.",
+        "will take components of their own. If such entries are codes for missing values, drop the "
+        "rows, or make the entries NaN and pass missing='marginalize'.",
         FarRowsWarning,
         stacklevel=stacklevel + 1,
     )
