@@ -3,8 +3,6 @@
 import numpy as np
 
 import bgmm_jd
-from bgmm_jd.data.standardize import standardize
-from bgmm_jd.settings import DefaultPriorSettings
 
 K_MAX, D = 12, 2
 CONCENTRATION = 0.1
@@ -20,21 +18,24 @@ def four_clusters():
     return X.astype(np.float32)
 
 
-def default_components(X):
-    """Return the arguments of the default prior of means and precisions, in the units of X."""
-    shift, scale = standardize(X).standardization
-    settings = DefaultPriorSettings()
+def components_in_units_of(X):
+    """Return arguments for the prior of means and precisions: vague in the units of X.
+
+    Probabilities of occupied components depend on them: the numbers that tests compare with were
+    made under these.
+    """
+    shift, scale = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
     return {
         "mean_loc": shift,
         "mean_scale": 2.0 * scale,
-        "precision_concentration": settings.precision_concentration,
-        "precision_rate": settings.precision_rate * K_MAX ** (-2.0 / D) * scale**2,
+        "precision_concentration": 1.0,
+        "precision_rate": 0.1 * K_MAX ** (-2.0 / D) * scale**2,
     }
 
 
 def emptying_prior(name):
     """Return the prior "sticks" or "sparse", which fits of `four_clusters` under it share."""
-    components = default_components(four_clusters())
+    components = components_in_units_of(four_clusters())
     if name == "sticks":
         return bgmm_jd.stick_breaking_prior(K_MAX, D, concentration=CONCENTRATION, **components)
     return bgmm_jd.mixture_prior(K_MAX, D, weight_concentration=0.01, **components)
