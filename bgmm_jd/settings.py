@@ -504,6 +504,9 @@ class RobustMomentsSettings:
         once in 1e13.
     most_far : float
         Fraction of the rows above which the far rows are not the exception, and count.
+    shrinkage_rows : int
+        Rows, evenly spaced, whose likelihood decides on delta: where there are more, it is near
+        zero whichever are read.
     very_far : float
         Standard deviations beyond which `fit` warns of a row. A Student t with three degrees of
         freedom is further away once in a million.
@@ -516,6 +519,7 @@ class RobustMomentsSettings:
     fence_tails: tuple[float, ...] = (0.25, 0.1, 0.05, 0.025)
     fence_ranges: float = 5.0
     most_far: float = 0.5
+    shrinkage_rows: int = 20_000
     very_far: float = 100.0
     shrinkages: tuple[float, ...] = tuple(10.0 ** (power / 2) for power in range(-16, 1))
 

@@ -89,8 +89,11 @@ def robust_moments(
     deviation = np.where(np.isnan(relative), 0.0, relative - mean)
     complete = ~np.isnan(relative).any(axis=1)
     if complete.all() or (complete & ~far).sum() > len(sd):
-        used = complete & ~far & (weight > 0)
-        shrinkage = _best_shrinkage(correlation, deviation[used] / sd, weight[used], settings)
+        used = np.flatnonzero(complete & ~far & (weight > 0))
+        total = float(weight[used].sum())
+        used = used[:: -(-len(used) // settings.shrinkage_rows)]
+        z, share = deviation[used] / sd, weight[used]
+        shrinkage = _best_shrinkage(correlation, z, share * (total / share.sum()), settings)
     else:
         shrinkage = 1.0
     shrunk = (1.0 - shrinkage) * correlation + shrinkage * np.eye(len(sd))
@@ -149,10 +152,15 @@ def _weighted_quantiles(column: np.ndarray, weight: np.ndarray, levels: np.ndarr
     A weight of 2 counts as two equal rows.
     """
     counts = (weight > 0) & ~np.isnan(column)
-    order = np.argsort(column[counts], kind="stable")
-    ordered, cumulative = column[counts][order], np.cumsum(weight[counts][order])
+    values, weight = column[counts], weight[counts]
     # Less some roundings of the sum, so that a level that equals a step is reached by that step.
-    reached = levels * cumulative[-1] * (1.0 - 1e-12)
+    levels = levels * (1.0 - 1e-12)
+    if (weight == weight[0]).all():  # without sorting, 0.4 s for each column of a million rows
+        places = np.maximum(np.ceil(levels * len(values)).astype(int) - 1, 0)
+        return np.partition(values, np.unique(places))[places].astype(np.float64)
+    order = np.argsort(values, kind="stable")
+    ordered, cumulative = values[order], np.cumsum(weight[order])
+    reached = levels * cumulative[-1]
     return ordered[np.searchsorted(cumulative, reached)].astype(np.float64)
 
 

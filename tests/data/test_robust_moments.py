@@ -277,3 +277,27 @@ def test_indefinite_pairwise_covariances_are_repaired():
     found = robust_moments(np.vstack([*blocks, complete]), settings=settings)
     assert found.shrinkage == 1e-3
     assert np.linalg.eigvalsh(found.scatter)[0] > 0
+
+
+def test_quantiles_of_equal_weights_are_those_of_the_weighted_rule():
+    """By selection where weights are equal, by sorting where one differs by a rounding."""
+    rng = np.random.default_rng(11)
+    for n in (1, 2, 7, 40, 401):
+        X = rng.integers(0, 30, size=(n, 2)).astype(float)
+        weight = np.ones(n)
+        nearly = weight.copy()
+        nearly[0] += 1e-15 if n > 1 else 0.0
+        found, expected = robust_moments(X, weight), robust_moments(X, nearly)
+        np.testing.assert_array_equal(found.far, expected.far)
+        np.testing.assert_allclose(found.scatter, expected.scatter, rtol=1e-12)
+
+
+def test_delta_by_some_of_many_rows_is_near_zero_as_by_all():
+    """Leaving out one of N rows changes a covariance matrix of D features by the fraction D / N."""
+    rng = np.random.default_rng(12)
+    N, D = 3_000, 4
+    X = rng.normal(size=(N, D)) @ rng.normal(size=(D, D))
+    few = RobustMomentsSettings(shrinkage_rows=1_000)
+    found, expected = robust_moments(X, settings=few), robust_moments(X)
+    assert max(found.shrinkage, expected.shrinkage) < D / N
+    np.testing.assert_array_equal(found.location, expected.location)
