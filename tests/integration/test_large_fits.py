@@ -65,8 +65,9 @@ def test_interrupted_start_of_a_large_fit_is_reported(monkeypatch):
         return starts[-1]._replace(status=Status.INTERRUPTED) if len(starts) == 2 else starts[-1]
 
     monkeypatch.setattr(search, "optimize", second_is_interrupted)
+    options = {"init": CENTRES, "restarts": 4, "progress": False, "execution": "graph"}
     with pytest.warns(RuntimeWarning, match="interrupted"):
-        posterior = bgmm_jd.fit(large_rows(), 3, progress=False, execution="graph")
+        posterior = bgmm_jd.fit(large_rows(), 3, **options)
     assert posterior.status is Status.INTERRUPTED
     assert len(posterior.restarts) == 2
 
