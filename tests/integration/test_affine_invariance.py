@@ -92,9 +92,8 @@ def assert_equal_moments(one, other):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", MATRIX_FORMS)
-@pytest.mark.parametrize(("condition", "seed"), [(1.0, 1), (30.0, 2), (1e4, 3)])
-def test_fit_moves_with_the_rows_and_the_prior(form, condition, seed):
+@pytest.mark.parametrize(("condition", "seed", "form"), [(30.0, 2, "tied"), (1e4, 3, "full")])
+def test_fit_moves_with_the_rows_and_the_prior(condition, seed, form):
     """The bound on the elbo is 0.05 nats of the fits' tolerance, and 5 standard errors."""
     A, b = random_map(condition, seed)
     plain, moved = fitted(np.eye(D), np.zeros(D), form), fitted(A, b, form)
