@@ -21,7 +21,7 @@ from bgmm_jd.model.covariance_forms import (
     check_covariance,
     units_of_rows,
 )
-from bgmm_jd.model.priors import weakly_informative_prior
+from bgmm_jd.model.weakly_informative_prior import weakly_informative_prior
 
 
 def default_prior(
@@ -35,7 +35,7 @@ def default_prior(
     """Return the weakly informative prior that `fit` uses when none is given.
 
     Its values come from the location and the scatter of the rows that are not far from all others:
-    see `model.priors.weakly_informative_prior` for the formulas.
+    see `model.weakly_informative_prior` for the formulas.
 
     Parameters
     ----------

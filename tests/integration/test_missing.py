@@ -14,9 +14,10 @@ from scipy import special
 import bgmm_jd
 from bgmm_jd.data.rows import as_row_tensors
 from bgmm_jd.data.standardize import as_standardized_rows, standardize
-from bgmm_jd.model import likelihood, priors
+from bgmm_jd.model import likelihood
 from bgmm_jd.model.covariance_forms import units_of_rows
 from bgmm_jd.model.covariances import component_covariances
+from bgmm_jd.model.weakly_informative_prior import weakly_informative_prior
 from bgmm_jd.posterior.densities import log_densities, map_rows
 from bgmm_jd.posterior.posterior import draw_standardized, in_data_units
 from bgmm_jd.settings import MemorySettings
@@ -35,9 +36,7 @@ EMPTY = np.full((1, D), np.nan)
 def test_row_without_any_entry_adds_nothing_to_the_log_joint_density(form):
     X = two_clusters_with_gaps()
     identity = identity_tensors(D, tf.float64)
-    model = model_of(priors.weakly_informative_prior(K, D, form, "float64"), form).standardized(
-        identity
-    )
+    model = model_of(weakly_informative_prior(K, D, form, "float64"), form).standardized(identity)
     theta, _ = drawn(form, "precisions", (4,), seed=7)
     found = []
     for values in (X, np.concatenate([X[:30], EMPTY, X[30:], EMPTY])):

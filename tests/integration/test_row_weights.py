@@ -14,9 +14,9 @@ from bgmm_jd.data import units
 from bgmm_jd.data.minibatches import equal_batches
 from bgmm_jd.data.rows import as_row_tensors
 from bgmm_jd.data.standardize import standardize
-from bgmm_jd.model import priors
 from bgmm_jd.model.covariance_forms import FORMS, MATRIX_FORMS, scale_shape, units_of_rows
 from bgmm_jd.model.likelihood import row_log_likelihood
+from bgmm_jd.model.weakly_informative_prior import weakly_informative_prior
 from bgmm_jd.optimization import single_run, svi
 from bgmm_jd.posterior.densities import log_densities
 from bgmm_jd.posterior.posterior import draw_standardized, in_data_units
@@ -72,7 +72,7 @@ def test_integer_weights_give_the_units_prior_and_density_of_repeated_rows(form)
     assert found.total_weight == expected.total_weight == len(REPEATED)
 
     theta = random_theta(form)
-    model = model_of(priors.weakly_informative_prior(K, D, form, "float64"), form)
+    model = model_of(weakly_informative_prior(K, D, form, "float64"), form)
     theta_in_data_units = {
         site.name: units.unstandardize(
             site.transformation, theta[site.name].numpy(), found.standardization
@@ -82,7 +82,7 @@ def test_integer_weights_give_the_units_prior_and_density_of_repeated_rows(form)
     identity = identity_tensors(D, tf.float64)
     prior_densities, joint_densities = [], []
     for data in (found, expected):
-        prior = priors.weakly_informative_prior(K, D, form, "float64", data.standardization)
+        prior = weakly_informative_prior(K, D, form, "float64", data.standardization)
         prior_densities.append(prior.log_prob(*theta_in_data_units.values()))
         rows = as_row_tensors(data.rows)
         joint_densities.append(log_joint(model.standardized(identity), theta, rows))
@@ -214,7 +214,7 @@ def test_log_joint_density_raises_each_row_to_the_power_of_its_weight(form, dtyp
     eps = np.finfo(dtype.as_numpy_dtype).eps
     data = standardized(X.astype(dtype.as_numpy_dtype), UNEVEN, form)
     identity = identity_tensors(D, dtype)
-    prior = priors.weakly_informative_prior(K, D, form, dtype.as_numpy_dtype)
+    prior = weakly_informative_prior(K, D, form, dtype.as_numpy_dtype)
     model = model_of(prior, form).standardized(identity)
     theta = {name: tf.cast(v, dtype) for name, v in random_theta(form).items()}
     rows = as_row_tensors(data.rows)
