@@ -595,6 +595,8 @@ class Settings:
         The final elbo and the status.
     memory : MemorySettings
         The size of the largest arrays.
+    default_prior : DefaultPriorSettings
+        The prior of a fit that is given none. The search for starts keeps to the defaults.
     robust_moments : RobustMomentsSettings
         Location and scatter of the rows: the units in which they are fitted, and of the default
         prior.
@@ -606,4 +608,5 @@ class Settings:
     calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
     assessment: AssessmentSettings = field(default_factory=AssessmentSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)
+    default_prior: DefaultPriorSettings = field(default_factory=DefaultPriorSettings)
     robust_moments: RobustMomentsSettings = field(default_factory=RobustMomentsSettings)

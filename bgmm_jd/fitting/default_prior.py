@@ -22,6 +22,7 @@ from bgmm_jd.model.covariance_forms import (
     units_of_rows,
 )
 from bgmm_jd.model.weakly_informative_prior import weakly_informative_prior
+from bgmm_jd.settings import DefaultPriorSettings
 
 
 def default_prior(
@@ -63,18 +64,22 @@ def default_prior(
     units = units_of_rows(covariance, complete=not allow_missing)
     data = standardize(X, weight, units, read_constant_columns=False)
     check_rows(data.shape[0], K, weight is not None)
-    return prior_in_data_units(data, K, covariance)
+    return prior_in_data_units(data, K, covariance, DefaultPriorSettings())
 
 
 def prior_in_data_units(
-    data: Data, K: int, covariance: CovarianceForm
+    data: Data, K: int, covariance: CovarianceForm, settings: DefaultPriorSettings
 ) -> tfd.JointDistributionCoroutine:
     """Return the default prior of standardised rows, in the units of X."""
-    return prior_of_standardized(data, K, covariance, data.standardization)
+    return prior_of_standardized(data, K, covariance, settings, data.standardization)
 
 
 def prior_of_standardized(
-    data: Data, K: int, covariance: CovarianceForm, units: Standardization | None = None
+    data: Data,
+    K: int,
+    covariance: CovarianceForm,
+    settings: DefaultPriorSettings,
+    units: Standardization | None = None,
 ) -> tfd.JointDistributionCoroutine:
     """Return the default prior of standardised rows, in standardised units unless others are given.
 
@@ -87,4 +92,6 @@ def prior_of_standardized(
         scatter = np.eye(D) + data.far_scatter
         scatter = scatter if covariance in MATRIX_FORMS else np.diag(scatter)
     informative = D if data.unread is None else int(np.count_nonzero(~data.unread))
-    return weakly_informative_prior(K, D, covariance, data.dtype, units, scatter, informative)
+    return weakly_informative_prior(
+        K, D, covariance, data.dtype, units, scatter, informative, settings
+    )

@@ -195,7 +195,7 @@ def fit(
             calibrate,
         )
     if prior is None:
-        prior = prior_in_data_units(data, K, form)
+        prior = prior_in_data_units(data, K, form, settings.default_prior)
     return with_verdict(_posterior(prior, missing, approximation, found, assessment), found)
 
 

@@ -90,7 +90,7 @@ def problem_of(
     # The default prior is a constant in standardised units: one program serves all data of a shape.
     if prior is None:
         prior, standardization = (
-            prior_of_standardized(data, K, covariance),
+            prior_of_standardized(data, K, covariance, settings.default_prior),
             identity_standardization(D),
         )
     else:

@@ -23,6 +23,7 @@ def weakly_informative_prior(
     standardization: Standardization | None = None,
     means_scatter: Any = None,
     informative: int | None = None,
+    settings: DefaultPriorSettings | None = None,
 ) -> tfd.JointDistributionCoroutine:
     """Make the prior of a fit that is given none: weakly informative, and scaled to the data.
 
@@ -65,6 +66,7 @@ def weakly_informative_prior(
         default the identity matrix.
     informative : int, optional
         Number of features that are not constant, the D of K^(-2/D); by default all.
+    settings : DefaultPriorSettings, optional
 
     Returns
     -------
@@ -83,6 +85,7 @@ def weakly_informative_prior(
         _diagonal_of(np.asarray(scale, np.float64)).tobytes(),
         _diagonal_of(scatter).tobytes(),
         K ** (-2.0 / max(1, D if informative is None else informative)),
+        settings or DefaultPriorSettings(),
     )
 
 
@@ -104,9 +107,9 @@ def _cached_default_prior(
     scale: bytes,
     scatter: bytes,
     share: float,
+    settings: DefaultPriorSettings,
 ) -> tfd.JointDistributionCoroutine:
     start_tensorflow()
-    settings = DefaultPriorSettings()
     factor, M = _vector_or_matrix(scale, D), _vector_or_matrix(scatter, D)
     variance = settings.means_variance if covariance == "full" else settings.shared_means_variance
     weights = weights_prior(np.full(K, settings.weight_concentration, dtype), K)

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 import bgmm_jd
-from bgmm_jd.model.covariance_forms import FORMS
+from bgmm_jd.data.standardize import standardize
+from bgmm_jd.fitting.default_prior import prior_in_data_units, prior_of_standardized
+from bgmm_jd.model.covariance_forms import FORMS, units_of_rows
+from bgmm_jd.settings import DefaultPriorSettings
 
 X = np.random.default_rng(0).normal([3.0, -20.0], [1.0, 50.0], (40, 2))
 
@@ -25,6 +28,19 @@ def test_default_prior_shifts_and_scales_with_the_data():
     np.testing.assert_allclose(
         moved.log_prob(scaled), own.log_prob(draws).numpy() - log_det, rtol=1e-9
     )
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_settings_change_the_default_prior_in_every_unit(form):
+    """Dirichlet(5) has a variance of (1/2)^2 / 11 at two components."""
+    data = standardize(X, units=units_of_rows(form))
+    settings = DefaultPriorSettings(weight_concentration=5.0)
+    for prior in (
+        prior_of_standardized(data, 2, form, settings),
+        prior_in_data_units(data, 2, form, settings),
+    ):
+        weights = prior.sample_distributions(seed=(0, 0))[0].weights
+        np.testing.assert_allclose(weights.variance(), 0.25 / 11.0, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
