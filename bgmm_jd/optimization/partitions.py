@@ -46,8 +46,8 @@ def ward_partition(values: np.ndarray, weight: np.ndarray, K: int, rows: np.ndar
     """
     label = fcluster(linkage(values[rows], "ward"), K, "maxclust") - 1
     centres = np.array([values[rows[label == k]].mean(axis=0) for k in range(label.max() + 1)])
-    if len(rows) == len(values):
-        return label
+    if len(rows) == len(values):  # all of them, in any order
+        return label[np.argsort(rows)]
     return squared_distances(_sample(values, weight), centres).argmin(axis=1)
 
 
