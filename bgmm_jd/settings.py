@@ -26,8 +26,7 @@ class OptimizationSettings:
         (`benchmarks/scaling.py --part rows`).
     subsample_rows, subsample_rows_per_component : int
         Rows that the first phase of a larger fit reads: the larger of the first number and K times
-        the second. Its optimum differs from that of
-        all N by about sqrt(N / n - 1) sds.
+        the second. The optimum of n rows differs from that of all N by about sqrt(N / n - 1) sds.
     draws_per_step : int
         Draws that estimate a gradient; half of them are the antithetic partners of the others.
     subsample_draws_per_step : int
@@ -118,8 +117,14 @@ class StageSettings:
         Starts from labels at random.
     short_iterations, plain_iterations : int
         Iterations of all starts, and plain ones after them, before they are compared.
+    leaves_row_out : bool
+        Whether the short iterations take each row's own share out, where that is available.
     runs_to_converge : int
         Starts that go on to convergence.
+    run_change, most_run_iterations : float, int
+        They have converged when the bound rises by less in an iteration (nats), or at the limit.
+    tries_every_swap : bool
+        Whether all K (K - 1) swaps are tried, or those that estimates rank first.
     swap_iterations : int
         The same as `short_iterations`, after a swap.
     swaps_to_converge : int
@@ -142,7 +147,11 @@ class StageSettings:
     random_partition_starts: int
     short_iterations: int
     plain_iterations: int
+    leaves_row_out: bool
     runs_to_converge: int
+    run_change: float
+    most_run_iterations: int
+    tries_every_swap: bool
     swap_iterations: int
     swaps_to_converge: int
     swap_change: float
@@ -158,7 +167,11 @@ FEW_COMPONENTS = StageSettings(
     random_partition_starts=2,
     short_iterations=20,
     plain_iterations=3,
+    leaves_row_out=True,
     runs_to_converge=4,
+    run_change=3e-3,
+    most_run_iterations=300,
+    tries_every_swap=True,
     swap_iterations=10,
     swaps_to_converge=3,
     swap_change=0.01,
@@ -172,7 +185,11 @@ MANY_COMPONENTS = StageSettings(
     random_partition_starts=0,
     short_iterations=2,
     plain_iterations=2,
+    leaves_row_out=False,
     runs_to_converge=1,
+    run_change=0.3,
+    most_run_iterations=25,
+    tries_every_swap=False,
     swap_iterations=3,
     swaps_to_converge=1,
     swap_change=0.3,
@@ -191,11 +208,10 @@ class StartSettings:
     few, many : StageSettings
         Used up to `most_of_few` components, and beyond.
     most_of_few : int
-        Components up to which every swap is tried, K (K - 1) of them.
+        Largest number of components that counts as few.
     rows, rows_per_component : int
         Rows that EM reads: the larger of the first number and K times the second. Its only aim is
-        to tell optima apart, which more rows do better: of 20,000 rows of 20 clusters that overlap,
-        2,000 led to optima 6 to 11 nats below the best that was found, 4,096 to 0 to 8.
+        to tell optima apart, which more rows do better, and take longer for.
     kmeans_iterations : int
         Limit of k-means iterations.
     ward_rows : int
@@ -203,7 +219,8 @@ class StartSettings:
     same_short_run : float
         Starts whose bounds differ by less (nats) after the short runs are taken for one.
     least_change, most_iterations : float, int
-        EM has converged when the bound rises by less in an iteration (nats), or at the limit.
+        The best optimum has converged when its bound rises by less in an iteration (nats), or at
+        the limit.
     same_optimum : float
         Converged runs whose bounds differ by less are at one optimum: what EM leaves of a slow
         climb, and far less than what tells optima apart.
@@ -323,8 +340,8 @@ class CalibrationSettings:
         Bound of a step of the mean, in sds.
     flattest : float
         Least curvature at the mean, in units of the mean field's: no direction becomes more than
-        ten times wider than the mean field. A flatter curvature, or one without a
-        maximum, is not that of a normal distribution.
+        ten times wider than the mean field. A flatter curvature, or one without a maximum, is not
+        that of a normal distribution.
     curvature_products : int
         Products (rows x P^2) that the curvature at the mean may take, some ten seconds.
     curvature_rows : int
@@ -426,7 +443,7 @@ class AssessmentSettings:
         allow empty components: a twentieth of `fewest_rows`.
     fewest_searches : int
         Independent searches for starts below which a best optimum that a single start has reached
-        says nothing.
+        says nothing. Beyond `StartSettings.most_of_few` components there are fewer.
     """
 
     elbo_numbers: int = 2**23
@@ -508,8 +525,9 @@ class RobustMomentsSettings:
         Rows, evenly spaced, whose likelihood decides on delta: where there are more, it is near
         zero whichever are read.
     very_far : float
-        Standard deviations beyond which `fit` warns of a row. A Student t with three degrees of
-        freedom is further away once in a million.
+        Standard deviations of the column, or with one scale for all columns such scales, beyond
+        which `fit` warns of a row. A Student t with three degrees of freedom is further away once
+        in a million.
     shrinkages : tuple of float
         Values of delta that are compared. From 1e-8, because a smaller one leaves standard
         deviations below the rounding of float32 rows; by steps of half a power of ten, as the
@@ -528,7 +546,8 @@ class RobustMomentsSettings:
 class DefaultPriorSettings:
     """The default prior, in units in which the scatter of the rows is the identity matrix.
 
-    The values were compared by held-out log density on some 30 real and simulated data sets.
+    The values were chosen by held-out log density in studies whose scripts are not kept: see
+    docs/decisions/0009-default-prior.md.
 
     Attributes
     ----------
@@ -596,7 +615,7 @@ class Settings:
     memory : MemorySettings
         The size of the largest arrays.
     default_prior : DefaultPriorSettings
-        The prior of a fit that is given none. The search for starts keeps to the defaults.
+        The prior of a fit that is given none, and of the search for starts.
     robust_moments : RobustMomentsSettings
         Location and scatter of the rows: the units in which they are fitted, and of the default
         prior.

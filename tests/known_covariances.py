@@ -22,6 +22,12 @@ from bgmm_jd.model.covariance_forms import (
     transformation_of,
 )
 
+# The transformations of variables whose last two axes are features.
+MATRIX_TRANSFORMATIONS = (
+    units.Transformation.SCALE_MATRIX,
+    units.Transformation.PRECISION_MATRIX,
+)
+
 K, D = 2, 3  # unequal, so that no confusion of axes can hide
 Root = tfd.JointDistributionCoroutine.Root
 

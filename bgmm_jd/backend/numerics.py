@@ -1,4 +1,4 @@
-"""Polynomials, triangular inverses, and blocks of work within a memory budget."""
+"""Polynomials, triangular inverses and factors, and blocks of work within a memory budget."""
 
 from __future__ import annotations
 
@@ -37,6 +37,16 @@ def inverse_of_lower_triangular(factor: tf.Tensor) -> tf.Tensor:
     """
     identity = tf.eye(tf.shape(factor)[-1], dtype=factor.dtype)
     return tf.linalg.triangular_solve(factor, tf.broadcast_to(identity, tf.shape(factor)))
+
+
+def lower_factor(root: tf.Tensor) -> tf.Tensor:
+    """Return the lower triangular C with a positive diagonal and C C^T = R R^T: [..., D, D].
+
+    By a QR decomposition of R^T, which keeps the digits that the product would lose.
+    """
+    _, upper = tf.linalg.qr(tf.linalg.matrix_transpose(root))
+    signs = tf.sign(tf.linalg.diag_part(upper))
+    return tf.linalg.matrix_transpose(signs[..., tf.newaxis] * upper)
 
 
 def block_size(numbers_each: int, budget: int) -> int:

@@ -211,8 +211,8 @@ def _ratio_coefficients(
 ) -> np.ndarray:
     """Return the coefficients [Q, ...] of log N(x; mean, C) - log N(x; loc, S + C).
 
-    Of the statistics of x, without the heights of the densities. The precision of S + C is
-    S^-1 - S^-1 A^-1 S^-1, with `prior` for S^-1.
+    They multiply the statistics of x; the heights of the densities are left out. The precision of
+    S + C is S^-1 - S^-1 A^-1 S^-1, with `prior` for S^-1.
     """
     wide = prior - prior @ np.linalg.inv(A) @ prior
     near, far = _times(precision, mean), _times(wide, loc)

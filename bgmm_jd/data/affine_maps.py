@@ -56,7 +56,7 @@ class LinearMap(NamedTuple):
     def _times(self, matrix: Any, value: Any) -> Any:
         if self.event_ndims == 2:
             return matrix_product(matrix, value)
-        return matrix_product(value, tf.transpose(matrix) if tf.is_tensor(matrix) else matrix.T)
+        return matrix_product(value, transpose(matrix))
 
 
 class Congruence(NamedTuple):
@@ -79,6 +79,19 @@ class Congruence(NamedTuple):
 AffineMap = Elementwise | LinearMap | Congruence
 
 
+def forward_cholesky(change: AffineMap, root: Any) -> Any:
+    """Return the lower Cholesky factor of x where z = root @ root^T is a symmetric matrix.
+
+    The matrix of a `Congruence` has to be lower triangular; the factor of an `Elementwise` is here
+    the outer product of a vector with itself.
+    """
+    if isinstance(change, Congruence):
+        return matrix_product(change.matrix, root)
+    if isinstance(change, Elementwise):
+        return diagonal_part(change.factor)[:, None] ** 0.5 * root
+    raise TypeError("A map of vectors or of factors has no symmetric matrices.")
+
+
 def matrix_product(a: Any, b: Any) -> Any:
     """Return a @ b, of arrays or tensors; a single vector counts as a row."""
     if not (tf.is_tensor(a) or tf.is_tensor(b)):
@@ -86,6 +99,15 @@ def matrix_product(a: Any, b: Any) -> Any:
     return tf.matmul(a, b) if len(a.shape) > 1 else tf.linalg.matvec(b, a, transpose_a=True)
 
 
+def diagonal_part(x: Any) -> Any:
+    """Return the diagonal of a matrix."""
+    return tf.linalg.diag_part(x) if tf.is_tensor(x) else np.diagonal(x)
+
+
+def transpose(x: Any) -> Any:
+    """Return the transposed matrix [D, D]."""
+    return tf.transpose(x) if tf.is_tensor(x) else x.T
+
+
 def _congruent(matrix: Any, z: Any) -> Any:
-    transposed = tf.transpose(matrix) if tf.is_tensor(matrix) else matrix.T
-    return matrix_product(matrix_product(matrix, z), transposed)
+    return matrix_product(matrix_product(matrix, z), transpose(matrix))

@@ -58,7 +58,8 @@ def robust_moments(
 
     A missing entry counts neither for the fences nor for C, whose elements are then estimated from
     the rows in which both columns are observed. Such a matrix may have negative eigenvalues; they
-    are set to zero. If fewer than D + 1 of the rows are complete, delta is 1.
+    are set to zero. If entries are missing, and fewer than D + 1 of the rows that are not far are
+    complete, delta is 1.
 
     Parameters
     ----------
@@ -88,8 +89,8 @@ def robust_moments(
     correlation = _as_correlation(covariance / np.outer(sd, sd))
     deviation = np.where(np.isnan(relative), 0.0, relative - mean)
     complete = ~np.isnan(relative).any(axis=1)
-    if complete.all() or (complete & ~far).sum() > len(sd):
-        used = np.flatnonzero(complete & ~far & (weight > 0))
+    used = np.flatnonzero(complete & ~far & (weight > 0))
+    if complete.all() or len(used) > len(sd):
         total = float(weight[used].sum())
         used = used[:: -(-len(used) // settings.shrinkage_rows)]
         z, share = deviation[used] / sd, weight[used]
@@ -155,7 +156,7 @@ def _weighted_quantiles(column: np.ndarray, weight: np.ndarray, levels: np.ndarr
     values, weight = column[counts], weight[counts]
     # Less some roundings of the sum, so that a level that equals a step is reached by that step.
     levels = levels * (1.0 - 1e-12)
-    if (weight == weight[0]).all():  # without sorting, 0.4 s for each column of a million rows
+    if (weight == weight[0]).all():  # saves a sort, 0.4 s for a column of a million rows
         places = np.maximum(np.ceil(levels * len(values)).astype(int) - 1, 0)
         return np.partition(values, np.unique(places))[places].astype(np.float64)
     order = np.argsort(values, kind="stable")
@@ -172,10 +173,10 @@ def _far_rows(
     if weight[far].sum() > settings.most_far * weight.sum():
         return np.zeros_like(far)
     near = X[(weight > 0) & ~far]
-    varies = np.fmax.reduce(near, axis=0) > np.fmin.reduce(near, axis=0)
-    if not np.all(varies | columns.constant):
-        return np.zeros_like(far)
-    return far
+    greatest, least = np.fmax.reduce(near, axis=0), np.fmin.reduce(near, axis=0)
+    # A column without an observed entry in these rows has NaN, which is not equal to itself.
+    readable = (greatest > least) | (columns.constant & (greatest == least))
+    return far if readable.all() else np.zeros_like(far)
 
 
 def _mean_and_covariance(relative: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

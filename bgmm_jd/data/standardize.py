@@ -41,6 +41,11 @@ class Data(NamedTuple):
         return self.rows.values.shape
 
     @property
+    def informative_columns(self) -> int:
+        """Return the number of columns that the likelihood reads."""
+        return self.shape[1] if self.unread is None else int(np.count_nonzero(~self.unread))
+
+    @property
     def total_weight(self) -> float:
         """Return the sum of the row weights; N without weights."""
         weight = self.rows.weight
@@ -92,8 +97,10 @@ def standardize(
         If a column has only NaN, or a standard deviation whose square is outside the range of the
         dtype.
     """
+    places = np.arange(len(X))
     if weight is not None:
-        X, weight = X[weight > 0], weight[weight > 0]
+        places = np.flatnonzero(weight > 0)
+        X, weight = X[places], weight[places]
     empty = np.isnan(X).all(axis=0)
     if empty.any():
         column = int(np.flatnonzero(empty)[0])
@@ -105,7 +112,7 @@ def standardize(
     if not read_constant_columns and moments.constant.any() and not moments.constant.all():
         unread = moments.constant
     rows = as_standardized_rows(X, standardization, unread)
-    _check_range_of_rows(X, rows)
+    _check_range_of_rows(X, rows, standardization, places)
     return Data(
         rows if weight is None else rows._replace(weight=_as_dtype_weights(weight, X.dtype)),
         standardization,
@@ -116,7 +123,6 @@ def standardize(
 
 def _standardization(moments: RobustMoments, units: Units, dtype: np.dtype) -> Standardization:
     scale, varies = np.sqrt(np.diag(moments.scatter)), ~moments.constant
-    correlation = moments.scatter / np.outer(scale, scale)
     if units == "common" and varies.any():
         largest = scale[varies].max()
         square = np.mean((scale[varies] / largest) ** 2)
@@ -124,7 +130,7 @@ def _standardization(moments: RobustMoments, units: Units, dtype: np.dtype) -> S
     _check_range(scale, 1.0 / (scale * scale), dtype)
     if units in ("columns", "common"):
         return Standardization(moments.location, scale)
-    factor = _triangular_factor(correlation, units)
+    factor = _triangular_factor(moments.scatter / np.outer(scale, scale), units)
     return whitening(moments.location, scale[:, np.newaxis] * factor)
 
 
@@ -179,18 +185,29 @@ def _check_range(scale: np.ndarray, precision: np.ndarray, dtype: np.dtype) -> N
         )
 
 
-def _check_range_of_rows(X: np.ndarray, rows: Rows) -> None:
+def deviations(rows: Rows, standardization: Standardization) -> np.ndarray:
+    """Return how far each entry is from its column's location, in the column's scale: [N, D]."""
+    mixing = standardization.to_scaled_columns
+    values = rows.values.astype(np.float64)
+    return values if mixing is None else values @ mixing.T
+
+
+def _check_range_of_rows(
+    X: np.ndarray, rows: Rows, standardization: Standardization, places: np.ndarray
+) -> None:
     """Raise if a row is so far from the others that its squared distance leaves the dtype's range.
 
     With the margin of `_check_range`.
     """
     most = np.sqrt(np.finfo(X.dtype).max / 1e6)
-    too_far = ~(np.abs(rows.values) < most)
-    if too_far.any():
-        row, column = (int(places[0]) for places in np.nonzero(too_far))
+    too_far = np.flatnonzero(~(np.abs(rows.values) < most).all(axis=1))
+    if len(too_far):
+        row = int(too_far[0])
+        distance = np.abs(X[row].astype(np.float64) - standardization.shift)
+        column = int(np.nanargmax(distance / standardization.column_scale))
         raise ValueError(
-            f"X's column {column} has {X[row, column]:.3g} in row {row}, so far from the other "
-            f"rows that its squared distance is outside the range of {X.dtype}. Rescale the "
+            f"X's column {column} has {X[row, column]:.3g} in row {places[row]}, so far from the "
+            f"other rows that its squared distance is outside the range of {X.dtype}. Rescale the "
             "column, or drop or correct such rows."
         )
 
@@ -237,7 +254,7 @@ def row_log_det_jacobian(rows: Rows, standardization: Standardization) -> np.nda
 
     x is in the units of X, z in standardised units.
     """
-    logs = standardization.log_column_scale
+    logs = standardization.log_jacobian_by_column
     if rows.missing is None:
         return np.full(len(rows.values), logs.sum())
     return (rows.missing.observed.astype(np.float64) @ logs)[rows.missing.pattern]

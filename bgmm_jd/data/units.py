@@ -8,7 +8,15 @@ import numpy as np
 import tensorflow as tf
 from scipy.linalg import solve_triangular
 
-from bgmm_jd.data.affine_maps import AffineMap, Congruence, Elementwise, LinearMap, matrix_product
+from bgmm_jd.data.affine_maps import (
+    AffineMap,
+    Congruence,
+    Elementwise,
+    LinearMap,
+    diagonal_part,
+    forward_cholesky,
+    transpose,
+)
 
 
 class Standardization(NamedTuple):
@@ -39,12 +47,21 @@ class Standardization(NamedTuple):
         return _sum(self.scale**2, axis=-1) ** 0.5
 
     @property
-    def log_column_scale(self) -> Any:
-        """Return numbers [D] whose sum is log |dx / dz| of a row, and each that of its column.
+    def to_scaled_columns(self) -> Any:
+        """Return the matrix M [D, D] from standardised rows z to columns in their scales, M z.
 
-        A whitened column has one of its own only if it is uncorrelated with the others.
+        None where rows are in these units already.
         """
-        return _log(self.scale if self.inverse is None else _diagonal(self.scale))
+        return None if self.inverse is None else self.scale / self.column_scale[:, None]
+
+    @property
+    def log_jacobian_by_column(self) -> Any:
+        """Return the terms [D] whose sum is log |dx / dz| of a complete row.
+
+        For whitened rows, a term is that of its column only if the column is uncorrelated with all
+        others.
+        """
+        return _log(self.scale if self.inverse is None else diagonal_part(self.scale))
 
 
 def whitening(shift: np.ndarray, scale: np.ndarray) -> Standardization:
@@ -85,9 +102,6 @@ class Transformation(enum.Enum):
     PRECISION_MATRIX = "the inverse of a covariance matrix"
 
 
-MATRIX_TRANSFORMATIONS = (Transformation.SCALE_MATRIX, Transformation.PRECISION_MATRIX)
-
-
 def affine_map(
     transformation: Transformation, standardization: Standardization
 ) -> AffineMap | None:
@@ -125,22 +139,22 @@ def affine_map(
 
 def _map_of_whitened(transformation: Transformation, standardization: Standardization) -> AffineMap:
     shift, scale, inverse = standardization
-    logs = _log(_diagonal(scale))
+    logs = _log(diagonal_part(scale))
     if transformation is Transformation.LOCATION:
         return LinearMap(shift, scale, inverse, _sum(logs))
     if transformation is Transformation.SCALE_MATRIX:
         return LinearMap(None, scale, inverse, _jacobian_of_scale_matrix(logs), event_ndims=2)
     if transformation is Transformation.PRECISION_MATRIX:
         jacobian = _jacobian_of_precision_matrix(logs)
-        return Congruence(_transpose(inverse), _transpose(scale), jacobian)
+        return Congruence(transpose(inverse), transpose(scale), jacobian)
     raise ValueError(f"A variable that {transformation.value} is not one of whitened rows.")
 
 
 def _jacobian_of_scale_matrix(logs: Any) -> Any:
     """Return log |dx / dz| of a lower triangular matrix: row d has d + 1 free entries.
 
-    The same for a product with a lower triangular matrix, by which the entries of a column from
-    its diagonal on are multiplied.
+    Multiplying by a lower triangular matrix F has this Jacobian too: column j of the product has
+    the factor prod_{i >= j} F_ii.
     """
     free = np.arange(1, logs.shape[0] + 1)
     return _sum(logs * free.astype(_dtype(logs)))
@@ -164,15 +178,10 @@ def unstandardize_cholesky(
 ) -> Any:
     """Convert the lower Cholesky factor of a variable's matrix to the units of X.
 
-    `unstandardize` takes a precision matrix P to F P F^T with a lower triangular F, the transposed
-    inverse of the scale, and so the factor of P is multiplied by F. A matrix that does not depend
-    on the units of X keeps its factor.
+    A matrix that does not depend on the units of X keeps its factor.
     """
-    if transformation is not Transformation.PRECISION_MATRIX:
-        return root
-    if standardization.inverse is None:
-        return root / standardization.scale[:, None]
-    return matrix_product(_transpose(standardization.inverse), root)
+    change = affine_map(transformation, standardization)
+    return root if change is None else forward_cholesky(change, root)
 
 
 def standardize_value(
@@ -198,7 +207,7 @@ def log_det_jacobian(
     for transformation, shape in variables:
         change = affine_map(transformation, standardization)
         if change is not None:
-            own = 2 if transformation in MATRIX_TRANSFORMATIONS else 1
+            own = max(1, change.event_ndims)
             total += np.prod(shape[: len(shape) - own]) * change.log_det_jacobian
     return total
 
@@ -209,14 +218,6 @@ def _log(x: Any) -> Any:
 
 def _sum(x: Any, axis: int | None = None) -> Any:
     return tf.reduce_sum(x, axis=axis) if tf.is_tensor(x) else x.sum(axis=axis)
-
-
-def _diagonal(x: Any) -> Any:
-    return tf.linalg.diag_part(x) if tf.is_tensor(x) else np.diagonal(x)
-
-
-def _transpose(x: Any) -> Any:
-    return tf.transpose(x) if tf.is_tensor(x) else x.T
 
 
 def _dtype(x: Any) -> Any:

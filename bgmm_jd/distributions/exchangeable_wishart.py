@@ -41,13 +41,13 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.backend import random
+from bgmm_jd.backend.numerics import lower_factor
 from bgmm_jd.distributions.bijectors import cholesky_coordinates, matrix_coordinates
 from bgmm_jd.distributions.wishart import product_with_transpose
 from bgmm_jd.distributions.wishart_determinants import log_expected_determinant_ratio
 
-# Sweeps of the Gibbs sampler, in units of K nu / g. Its autocorrelation time was at most 2 such
-# units for D from 1 to 50 and K from 1 to 20, and about 1.5 where it starts far from where it
-# ends (D >= 10): at most exp(-8) of that distance, of some standard deviations, is left.
+# Sweeps of the Gibbs sampler, in units of K nu / g, in which its autocorrelation time hardly
+# depends on D and K: some six such times, after which little is left of where it began.
 _RELATIVE_SWEEPS = 12
 
 
@@ -113,11 +113,6 @@ class ExchangeableWishart(tfd.Distribution):
         }
 
     @property
-    def components(self) -> int:
-        """Return the number of matrices, K."""
-        return self._components
-
-    @property
     def covariance_factor(self) -> tf.Tensor:
         """Return the triangular factor F [D, D] of S."""
         return self._factor
@@ -129,9 +124,6 @@ class ExchangeableWishart(tfd.Distribution):
 
     def _event_shape(self) -> tf.TensorShape:
         return tf.TensorShape([self._components]).concatenate(self._factor.shape)
-
-    def _event_shape_tensor(self) -> tf.Tensor:
-        return tf.constant(self._event_shape().as_list(), tf.int32)
 
     def _default_event_space_bijector(self) -> tfb.Bijector:
         return cholesky_coordinates() if self._input_output_cholesky else matrix_coordinates()
@@ -195,7 +187,7 @@ class ExchangeableWishart(tfd.Distribution):
         roots = tf.numpy_function(draw, [n, key], tf.float64)
         roots = tf.ensure_shape(roots, [None, K, D, D])
         inverse = tf.linalg.inv(tf.cast(self._factor, tf.float64))
-        lower = tf.cast(_lower_factor(tf.matmul(inverse, roots, transpose_a=True)), self.dtype)
+        lower = tf.cast(lower_factor(tf.matmul(inverse, roots, transpose_a=True)), self.dtype)
         return lower if self._input_output_cholesky else product_with_transpose(lower, D)
 
     def _standard_roots(self, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -225,10 +217,3 @@ def _wishart_roots(rng: np.random.Generator, df: float, inverse_scale: np.ndarra
 
 def _square(root: np.ndarray) -> np.ndarray:
     return root @ root.swapaxes(-1, -2)
-
-
-def _lower_factor(root: tf.Tensor) -> tf.Tensor:
-    """Return the lower Cholesky factors of R R^T, by a QR decomposition of R^T."""
-    _, upper = tf.linalg.qr(tf.linalg.matrix_transpose(root))
-    signs = tf.sign(tf.linalg.diag_part(upper))
-    return tf.linalg.matrix_transpose(signs[..., tf.newaxis] * upper)

@@ -25,8 +25,8 @@ class MultivariateNormal(tfd.Distribution):
 
     Parameters
     ----------
-    loc : tensor or variable [..., D]
-    scale_tril : tensor or variable [..., D, D]
+    loc : tensor [..., D]
+    scale_tril : tensor [..., D, D]
         C, the lower Cholesky factor of the covariance matrix, with a positive diagonal. Elements
         above the diagonal are ignored, and have no gradient.
     """
@@ -68,9 +68,6 @@ class MultivariateNormal(tfd.Distribution):
     def _event_shape(self) -> tf.TensorShape:
         return self.loc.shape[-1:]
 
-    def _event_shape_tensor(self) -> tf.Tensor:
-        return tf.shape(self.loc)[-1:]
-
     def _default_event_space_bijector(self) -> tfb.Bijector:
         return tfb.Identity()
 
@@ -84,9 +81,6 @@ class MultivariateNormal(tfd.Distribution):
 
     def _variance(self) -> tf.Tensor:
         return tf.broadcast_to(tf.reduce_sum(self.scale_tril**2, axis=-1), self._shape_of_draw())
-
-    def _stddev(self) -> tf.Tensor:
-        return tf.sqrt(self._variance())
 
     def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
         shape = tf.concat([[n], self._shape_of_draw()], axis=0)
@@ -111,7 +105,7 @@ class MultivariateNormal(tfd.Distribution):
 
 
 class AntitheticMultivariateNormal(MultivariateNormal):
-    """Draw antithetic pairs from it: partners are symmetric about the mean."""
+    """Draw antithetic pairs from a `MultivariateNormal`: partners are symmetric about the mean."""
 
     _antithetic = True
 

@@ -91,7 +91,6 @@ def prior_of_standardized(
         # The means may lie as far as the rows do.
         scatter = np.eye(D) + data.far_scatter
         scatter = scatter if covariance in MATRIX_FORMS else np.diag(scatter)
-    informative = D if data.unread is None else int(np.count_nonzero(~data.unread))
     return weakly_informative_prior(
-        K, D, covariance, data.dtype, units, scatter, informative, settings
+        K, D, covariance, data.dtype, units, scatter, data.informative_columns, settings
     )

@@ -90,7 +90,8 @@ def fit(
         The power of each row's likelihood, zero or more: 2 counts a row twice, 0 leaves it out.
     batch_size : int or "auto"
         The largest number of rows that a step of the minibatch loop reads, from 1 to N. "auto"
-        reads all rows in every step up to 4,096 rows, and up to 20,000 if N K D is below 262,144.
+        reads all rows in every step up to max(4,096, 200 K) rows, and up to 20,000 if N K D is at
+        most 262,144.
         Larger data sets are fitted in two phases: a weighted subsample of a few thousand rows, then
         12 to 22 accelerated passes over all rows on the measured data sets; the parameters of 12 to
         64 further passes are averaged.
@@ -103,9 +104,9 @@ def fit(
         inspecting it with a debugger.
     init : array-like [K, D], optional
         Means to start from, in the units of X; components keep their order. Without it, the best
-        optima of variational EM from many starts, on at most 4,096 rows or 100 K; components are
-        then in ascending order of the feature that separates them best, or of their variances or
-        weights if no feature's means do.
+        optima of variational EM from many starts, on at most max(4,096, 100 K) rows, or, under a
+        stick-breaking prior, clusters of k-means; components are then in ascending order of the
+        feature that separates them best, or of their variances or weights if no feature's means do.
     restarts : int, optional
         Largest number of optimiser runs, of which the one with the best elbo is kept; a later one
         ends where an earlier one has converged. There is one run for each distinct optimum of
@@ -181,7 +182,8 @@ def fit(
         read_constant_columns=prior is not None,
         settings=settings.robust_moments,
     )
-    warn_of_very_far_rows(data, settings.robust_moments.very_far, stacklevel=2)
+    places = np.arange(len(X)) if weight is None else np.flatnonzero(weight)
+    warn_of_very_far_rows(data, places, settings.robust_moments.very_far, stacklevel=2)
     problem = problem_of(data, K, form, prior, execution, settings)
     with reporter(progress) as report:
         found = find_optimum(problem, plan, report)

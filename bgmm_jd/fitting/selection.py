@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tensorflow_probability import distributions as tfd
 
+from bgmm_jd.data.far_rows import FarRowsWarning, warn_of_very_far_rows
+from bgmm_jd.data.standardize import standardize
 from bgmm_jd.data.ties import FewValuesWarning, warn_of_ties
 from bgmm_jd.data.validation import (
     as_count,
@@ -29,6 +31,7 @@ from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.prediction import as_new_rows
 from bgmm_jd.reporting.comparison import as_draw_count, comparison_table
 from bgmm_jd.reporting.leave_one_out import Loo, leave_one_out
+from bgmm_jd.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,6 +144,10 @@ def select(
     _check_options(options, combinations)
     if max(numbers) > 1:
         warn_of_ties(weighted_rows, stacklevel=2)
+    robust = (options.get("settings") or Settings()).robust_moments
+    standardized = standardize(X, weight, settings=robust)
+    places = np.arange(len(X)) if weight is None else np.flatnonzero(weight)
+    warn_of_very_far_rows(standardized, places, robust.very_far, stacklevel=2)
     options["seed"], draws = as_seed(seed), as_draw_count(draws)
 
     found = _sweep(X, weighted_rows, priors, draws, progress, options)
@@ -262,7 +269,8 @@ def _fit_one(
     K, form = key
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", _ANY_STATUS, RuntimeWarning)
-        warnings.simplefilter("ignore", FewValuesWarning)  # `select` has warned once
+        for seen in (FewValuesWarning, FarRowsWarning):  # `select` has warned once
+            warnings.simplefilter("ignore", seen)
         posterior = fit(X, K, covariance=form, prior=prior, progress=False, **options)
     if posterior.status is Status.INTERRUPTED:  # `fit` has caught Ctrl-C
         raise KeyboardInterrupt

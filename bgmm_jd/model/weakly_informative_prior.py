@@ -30,7 +30,9 @@ def weakly_informative_prior(
     With S the scatter of the rows, m their location and s[d]^2 the diagonal of S::
 
         weights         ~ Dirichlet(2)
-        means[k]        ~ N(m, 16 S)                                   "full", 4 S in other forms
+        means[k]        ~ N(m, 16 S)                                   "full"
+                        ~ N(m, 4 S)                                    "tied"
+        means[k,d]      ~ N(m[d], 4 s[d]^2)                            "diag", "spherical"
         precisions      ~ ExchangeableWishart: see below               "full"
                         ~ W(D + 2, inverse scale K^(-2/D) S)           "tied"
         precisions[k,d] ~ Gamma(1.5, rate 0.25 K^(-2/D) s[d]^2)        "diag", "spherical"
@@ -84,7 +86,7 @@ def weakly_informative_prior(
         np.asarray(shift, np.float64).tobytes(),
         _diagonal_of(np.asarray(scale, np.float64)).tobytes(),
         _diagonal_of(scatter).tobytes(),
-        K ** (-2.0 / max(1, D if informative is None else informative)),
+        K ** (-2.0 / (informative or D)),
         settings or DefaultPriorSettings(),
     )
 

@@ -43,7 +43,7 @@ class Matrices:
 
     @staticmethod
     def beside(df: np.ndarray) -> np.ndarray:
-        """Return degrees of freedom beside the blocks of a matrix."""
+        """Return degrees of freedom in a shape that broadcasts with one number for each block."""
         return df
 
     @staticmethod
@@ -109,7 +109,7 @@ class Matrices:
 
 
 class Diagonals:
-    """The same of diagonal matrices [..., D], D blocks of size 1; [..., 1] stands for all D."""
+    """Linear algebra of diagonal matrices: [..., D], or [..., 1] if all D entries are equal."""
 
     @staticmethod
     def inverse(diagonal: np.ndarray) -> np.ndarray:
@@ -162,7 +162,7 @@ class Diagonals:
 
     @staticmethod
     def block_trace(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Return the same of each block."""
+        """Return the trace of the product within each block."""
         return a * b
 
     @staticmethod

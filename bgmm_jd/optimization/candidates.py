@@ -19,7 +19,7 @@ from bgmm_jd.optimization.conjugate_em import (
     feature_rows,
     take,
 )
-from bgmm_jd.optimization.conjugate_prior import ConjugatePrior, default_conjugate_prior
+from bgmm_jd.optimization.conjugate_prior import ConjugatePrior
 from bgmm_jd.optimization.em_runs import converge, distinct, short_runs
 from bgmm_jd.optimization.partitions import (
     kmeans_partition,
@@ -76,11 +76,11 @@ def find_starts(
     *,
     seed: int,
     settings: StartSettings,
-    restarts: int = 4,
-    prior: ConjugatePrior | None = None,
+    restarts: int,
+    prior: ConjugatePrior,
     columns: np.ndarray | None = None,
 ) -> Found:
-    """Find the best optima of variational EM from many starts, the best of them at least.
+    """Return the best distinct optima that variational EM reaches from many starts.
 
     Searches are repeated until two have ended at the same best optimum, or to a limit.
 
@@ -95,42 +95,36 @@ def find_starts(
     settings : StartSettings
     restarts : int
         Largest number of candidates.
-    prior : ConjugatePrior, optional
-        By default that of `default_conjugate_prior`.
-    columns : [D, D] or [D], optional
-        The linear map z @ columns, or z * columns, of standardised rows z to the other metric, of
-        columns that are merely scaled. With it the rows are taken as they are; without it, rows of
-        a matrix form are whitened here, for these starts only.
+    prior : ConjugatePrior
+    columns : [D, D], optional
+        The matrix from standardised rows to the other metric, of columns that are merely scaled.
+        With it the rows are taken as they are; without it, rows of a matrix form are whitened here,
+        for these starts only.
 
     Returns
     -------
     Found
     """
-    if prior is None:
-        prior = default_conjugate_prior(K, rows.values.shape[1], form)
     rng = np.random.default_rng(seed)
     sample = complete_sample(rows, max(settings.rows, settings.rows_per_component * K), rng)
     units, metrics = units_and_metrics(sample, form, columns)
     whole = feature_rows(metrics[0], sample.weight, form)
-    optima: Optima | None = None
-    searches = agreeing = 0
+    found: list[Optima] = []
+    agreeing = 0
     most = settings.stages(K).most_searches if K > 1 else 1
-    while searches < most and agreeing < 2:
-        found = search(whole, prior, metrics, K, rng, settings, has_ward=searches == 0)
-        searches += 1
-        best = -np.inf if optima is None else optima.bounds[0]
-        if found.bounds[0] > best + settings.same_optimum:
+    while len(found) < most and agreeing < 2:
+        best = max((optima.bounds[0] for optima in found), default=-np.inf)
+        found.append(search(whole, prior, metrics, K, rng, settings, has_ward=not found))
+        if found[-1].bounds[0] > best + settings.same_optimum:
             agreeing = 1
-        elif found.bounds[0] > best - settings.same_optimum:
+        elif found[-1].bounds[0] > best - settings.same_optimum:
             agreeing += 1
-        parts = [found] if optima is None else [optima, found]
-        optima = merged(
-            concatenate([part.mixtures for part in parts]),
-            np.concatenate([part.bounds for part in parts]),
-            np.concatenate([part.starts for part in parts]),
-            settings,
-        )
-    assert optima is not None
+    optima = merged(
+        concatenate([part.mixtures for part in found]),
+        np.concatenate([part.bounds for part in found]),
+        np.concatenate([part.starts for part in found]),
+        settings,
+    )
     close = np.flatnonzero(optima.bounds > optima.bounds[0] - settings.candidate_nats)[:restarts]
     scale = sample.total / sample.weight.sum()
     return Found(
@@ -142,7 +136,7 @@ def find_starts(
             )
             for s in close
         ),
-        searches,
+        len(found),
     )
 
 
@@ -186,8 +180,7 @@ def partitions(
         labels.append(rng.integers(K, size=n))
         plain.append(True)
     if has_ward:
-        positive = np.flatnonzero(weight > 0)
-        chosen = rng.permutation(positive)[: settings.ward_rows]
+        chosen = rng.permutation(n)[: settings.ward_rows]
         if len(chosen) >= max(K, 2):
             for values in metrics:
                 labels.append(ward_partition(values, weight, K, chosen))
@@ -214,20 +207,16 @@ def search(
     runs, bounds = short_runs(
         rows,
         prior,
+        K,
         lambda s: (labels[s] == components).astype(float),
         len(labels),
         stages.short_iterations,
         stages.plain_iterations,
-        is_plain | (settings.most_of_few < K),
+        is_plain | (not stages.leaves_row_out),
     )
     groups = distinct(bounds, settings.same_short_run)[: stages.runs_to_converge]
-    limits = (
-        (settings.least_change, settings.most_iterations)
-        if settings.most_of_few >= K
-        else (stages.swap_change, stages.most_swap_iterations)
-    )
     chosen = take(runs, np.array([group[0] for group in groups]))
-    mixtures, values = converge(rows, prior, chosen, *limits)
+    mixtures, values = converge(rows, prior, chosen, stages.run_change, stages.most_run_iterations)
     counts = np.array([len(g) for g in groups])
     best = int(values.argmax())
     swapped, value = improve_by_swaps(
@@ -236,14 +225,14 @@ def search(
     ends, end_values = converge(
         rows, prior, swapped, settings.least_change, settings.most_iterations
     )
-    if value > values[best]:  # the start that swaps have improved still counts for where it ended
-        ends, end_values = concatenate([ends, mixtures]), np.append(end_values, values)
-        counts = np.append(1, counts)
-    else:
-        ends = concatenate([ends, take(mixtures, np.delete(np.arange(len(values)), best))])
-        end_values = np.append(end_values, np.delete(values, best))
-        counts = np.append(counts[best], np.delete(counts, best))
-    return merged(ends, end_values, counts, settings)
+    is_improved = value > values[best]  # then its start still counts for where it had ended
+    kept = np.flatnonzero(is_improved | (np.arange(len(values)) != best))
+    return merged(
+        concatenate([ends, take(mixtures, kept)]),
+        np.append(end_values, values[kept]),
+        np.append(1 if is_improved else counts[best], counts[kept]),
+        settings,
+    )
 
 
 def merged(

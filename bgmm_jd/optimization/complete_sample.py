@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bgmm_jd.data.robust_moments import robust_moments
 from bgmm_jd.data.rows import Rows, row_weights
 from bgmm_jd.model.covariance_forms import MATRIX_FORMS
-from bgmm_jd.optimization.partitions import whitening
+from bgmm_jd.optimization.partitions import inverse_root
 
-_FENCE = 5.0  # interquartile ranges beyond the quartiles: normal rows never lie there
 _NORMAL_ITERATIONS = 5  # of EM for one normal distribution of rows with missing entries
 _RIDGE = 1e-6  # added to the variances that conditional distributions are computed from
 
@@ -91,31 +91,19 @@ def units_and_metrics(
 
     Parameters
     ----------
-    columns : [D, D] or [D], optional
+    columns : [D, D], optional
         As in `find_starts`.
     """
     values = sample.values
     D = values.shape[1]
     same = LinearUnits(np.zeros(D), np.eye(D))
     if columns is not None:
-        return same, [values, values @ columns if columns.ndim == 2 else values * columns]
+        return same, [values, values @ columns.T]
     if D == 1:
         return same, [values]
-    mean, covariance = _robust_moments(sample)
-    root = whitening(covariance)
-    whitened = (values - mean) @ root
+    moments = robust_moments(values, sample.weight)
+    root = inverse_root(moments.scatter)
+    whitened = (values - moments.location) @ root
     if form in MATRIX_FORMS:
-        return LinearUnits(mean, np.linalg.inv(root)), [whitened, values]
+        return LinearUnits(moments.location, np.linalg.inv(root)), [whitened, values]
     return same, [values, whitened]
-
-
-def _robust_moments(sample: CompleteSample) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and covariance of the rows that are inside of the fences in every column."""
-    low, high = np.quantile(sample.values, [0.25, 0.75], axis=0)
-    span = np.where(high > low, _FENCE * (high - low), np.inf)
-    inside = ((sample.values >= low - span) & (sample.values <= high + span)).all(axis=1)
-    if 2 * inside.sum() < len(inside):
-        inside = np.ones_like(inside)
-    values, weight = sample.values[inside], sample.weight[inside] / sample.weight[inside].sum()
-    mean = weight @ values
-    return mean, (weight[:, None] * (values - mean)).T @ (values - mean)

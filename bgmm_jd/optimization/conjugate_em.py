@@ -179,7 +179,7 @@ def expect_without_own_row(
                   + D / 2 log kappa - (log |L| + log u) / 2 - (nu' + 1) / 2 log(1 + kappa q')
 
     In the form "tied" the row is taken out of the mean alone, because the common covariance has
-    all rows; the other forms have small leverages and are left to plain EM.
+    all rows; the forms "diag" and "spherical" have small leverages and are left to plain EM.
     """
     D = rows.values.shape[1]
     share, _ = expect(rows, mixtures)

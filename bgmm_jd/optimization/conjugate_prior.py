@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from bgmm_jd.settings import DefaultPriorSettings
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConjugatePrior:
@@ -34,35 +36,42 @@ class ConjugatePrior:
         The same of B.
     """
 
-    weights: float = 2.0
-    mean_variance: float = 4.0
+    weights: float
+    mean_variance: float
     df: float
     scale: float
     shared_df: float = 0.0
     shared_scale: float = 0.0
 
 
-def default_conjugate_prior(K: int, D: int, form: str) -> ConjugatePrior:
-    """Return the prior of starts for K components of D features.
+def conjugate_prior(
+    K: int, D: int, form: str, settings: DefaultPriorSettings, informative: int | None = None
+) -> ConjugatePrior:
+    """Return the prior of starts for K components of D features: see `weakly_informative_prior`.
 
-    K^(-2/D) is the variance of K clusters that together have the volume of the rows (Fraley and
-    Raftery 2007, *Bayesian regularization for normal mixture estimation*, section 3).
+    It is the default prior in standardised units, but for the normalising constant of the form
+    "full", and without the mean's dependence on far rows.
 
-    full : the prior of Stephens (1997), the matrix form of that of Richardson and Green (1997),
-        which learns how thin the clusters are. B has the mean 4 I, so that a covariance has the
-        prior mean 4 / 3 I; the floor is a hundredth of K^(-2/D).
-    tied : Fraley and Raftery's Wishart(D + 2), with their scale.
-    diag, spherical : Gamma(1.5, K^(-2/D) / 4), whose mode is the precision 2 K^(2/D).
+    Parameters
+    ----------
+    informative : int, optional
+        Number of features that are read; by default all.
     """
-    volume = K ** (-2.0 / D)
+    volume = K ** (-2.0 / (informative or D))
+    weights = settings.weight_concentration
     if form == "full":
         return ConjugatePrior(
-            mean_variance=16.0,
-            df=D + 4.0,
-            scale=0.01 * volume,
+            weights=weights,
+            mean_variance=settings.means_variance,
+            df=D + settings.excess_df,
+            scale=settings.floor * volume,
             shared_df=float(D),
-            shared_scale=D / 4.0,
+            shared_scale=D / settings.scale_mean,
         )
+    mean_variance = settings.shared_means_variance
     if form == "tied":
-        return ConjugatePrior(df=D + 2.0, scale=volume)
-    return ConjugatePrior(df=3.0, scale=0.5 * volume)
+        df, scale = D + settings.tied_excess_df, volume
+    else:
+        df = 2.0 * settings.precision_concentration
+        scale = 2.0 * settings.precision_rate * volume
+    return ConjugatePrior(weights=weights, mean_variance=mean_variance, df=df, scale=scale)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from bgmm_jd.model.covariance_forms import MATRIX_FORMS
 from bgmm_jd.optimization.conjugate_em import (
     FeatureRows,
     Mixtures,
@@ -23,6 +24,7 @@ _NUMBERS_AT_A_TIME = 2**22
 def short_runs(
     rows: FeatureRows,
     prior: ConjugatePrior,
+    K: int,
     shares: Callable[[int], np.ndarray],
     starts: int,
     iterations: int,
@@ -40,10 +42,8 @@ def short_runs(
         `plain_iterations` of EM follow.
     is_plain : [S]
     """
-    leaves_out = rows.form in ("full", "tied")
     n, found = len(rows.values), []
-    K = len(shares(0))
-    for chunk, plain in _chunks(starts, K * n, is_plain | (not leaves_out)):
+    for chunk, plain in _chunks(starts, K * n, is_plain | (rows.form not in MATRIX_FORMS)):
         share = np.stack([shares(s) for s in chunk])
         mixtures = maximise(rows, prior, share)
         for _ in range(iterations):

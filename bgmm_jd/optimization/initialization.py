@@ -20,7 +20,8 @@ from bgmm_jd.optimization.clustering import (
     cluster_rows,
     moments_from_clusters,
 )
-from bgmm_jd.optimization.conjugate_prior import ConjugatePrior, default_conjugate_prior
+from bgmm_jd.optimization.conjugate_prior import ConjugatePrior, conjugate_prior
+from bgmm_jd.settings import DefaultPriorSettings
 from bgmm_jd.variational.approximation import Problem
 from bgmm_jd.variational.labels import order_preferred_by_prior, prior_distinguishes_components
 from bgmm_jd.variational.parameters import VariationalParameters, parameters_from_moments
@@ -70,8 +71,8 @@ def all_starts(problem: Problem, init: np.ndarray | None, restarts: int, seed: i
         seed=seed,
         settings=problem.settings.starts,
         restarts=restarts,
-        prior=_prior_of_starts(data, model.K, model.covariance),
-        columns=_to_scaled_columns(data),
+        prior=_prior_of_starts(data, model.K, model.covariance, problem.settings.default_prior),
+        columns=data.standardization.to_scaled_columns,
     )
     runs = []
     for candidate in found.candidates:
@@ -83,21 +84,15 @@ def all_starts(problem: Problem, init: np.ndarray | None, restarts: int, seed: i
     return Starts(tuple(runs), found.searches)
 
 
-def _prior_of_starts(data: Data, K: int, form: str) -> ConjugatePrior:
+def _prior_of_starts(
+    data: Data, K: int, form: str, settings: DefaultPriorSettings
+) -> ConjugatePrior:
     """Return the prior of starts, whose means may lie as far as the rows do."""
-    prior = default_conjugate_prior(K, data.shape[1], form)
+    prior = conjugate_prior(K, data.shape[1], form, settings, data.informative_columns)
     if data.far_scatter is None:
         return prior
     farthest = np.linalg.eigvalsh(data.far_scatter)[-1]
     return replace(prior, mean_variance=prior.mean_variance * (1.0 + farthest))
-
-
-def _to_scaled_columns(data: Data) -> np.ndarray | None:
-    """Return the matrix [D, D] by which whitened rows z become scaled columns, z @ matrix."""
-    units = data.standardization
-    if units.inverse is None:
-        return None
-    return (units.scale / units.column_scale[:, np.newaxis]).T
 
 
 def start_at(

@@ -20,7 +20,7 @@ def kmeans_partition(
     values: np.ndarray, weight: np.ndarray, K: int, rng: np.random.Generator, iterations: int
 ) -> np.ndarray:
     """Return the clusters of k-means from k-means++ seeds: labels [n]."""
-    sample = _sample(values, weight)
+    sample = complete_rows_sample(values, weight)
     centres = lloyd(sample, kmeans_plus_plus(sample, K, rng), iterations)
     return squared_distances(sample, centres).argmin(axis=1)
 
@@ -30,10 +30,10 @@ def nearest_of_random_rows(
 ) -> np.ndarray:
     """Return which of K rows, drawn by weight, is the nearest to each row: labels [n]."""
     # K largest of log(u) / weight: a weighted draw without replacement (Efraimidis and Spirakis
-    # 2006), which also works where fewer than K rows have any weight.
-    keys = np.log(rng.random(len(values))) / np.maximum(weight, 1e-300)
+    # 2006).
+    keys = np.log(rng.random(len(values))) / weight
     centres = values[np.argsort(-keys)[:K]]
-    return squared_distances(_sample(values, weight), centres).argmin(axis=1)
+    return squared_distances(complete_rows_sample(values, weight), centres).argmin(axis=1)
 
 
 def ward_partition(values: np.ndarray, weight: np.ndarray, K: int, rows: np.ndarray) -> np.ndarray:
@@ -41,14 +41,13 @@ def ward_partition(values: np.ndarray, weight: np.ndarray, K: int, rows: np.ndar
 
     Parameters
     ----------
-    rows : indices of the rows to cluster.
-        Row weights do not enter the tree.
+    rows : indices of the rows to cluster, in any order. Their weights do not enter the tree.
     """
     label = fcluster(linkage(values[rows], "ward"), K, "maxclust") - 1
     centres = np.array([values[rows[label == k]].mean(axis=0) for k in range(label.max() + 1)])
     if len(rows) == len(values):  # all of them, in any order
         return label[np.argsort(rows)]
-    return squared_distances(_sample(values, weight), centres).argmin(axis=1)
+    return squared_distances(complete_rows_sample(values, weight), centres).argmin(axis=1)
 
 
 def within_metric(values: np.ndarray, weight: np.ndarray, label: np.ndarray) -> np.ndarray:
@@ -56,13 +55,13 @@ def within_metric(values: np.ndarray, weight: np.ndarray, label: np.ndarray) -> 
     total = np.zeros((values.shape[1],) * 2)
     for k in np.unique(label):
         member = label == k
-        share = weight[member] / max(weight[member].sum(), 1e-300)
+        share = weight[member] / weight[member].sum()
         deviation = values[member] - share @ values[member]
         total += (weight[member, None] * deviation).T @ deviation
-    return values @ whitening(total / weight.sum())
+    return values @ inverse_root(total / weight.sum())
 
 
-def whitening(covariance: np.ndarray) -> np.ndarray:
+def inverse_root(covariance: np.ndarray) -> np.ndarray:
     """Return the symmetric inverse root W of a covariance, with its smallest eigenvalues raised.
 
     To 1e-8 of the mean variance: a column that is a combination of the others gives no metric.
@@ -74,5 +73,6 @@ def whitening(covariance: np.ndarray) -> np.ndarray:
     return vectors / np.sqrt(np.maximum(values, 1e-8 * size)) @ vectors.T
 
 
-def _sample(values: np.ndarray, weight: np.ndarray) -> ClusteringSample:
+def complete_rows_sample(values: np.ndarray, weight: np.ndarray) -> ClusteringSample:
+    """Return rows without missing entries as k-means takes them."""
     return ClusteringSample(values, np.ones_like(values), weight)

@@ -65,13 +65,14 @@ def subsample_sd_ratio(problem: Problem) -> float:
 def step_size(problem: Problem, schedule: svi.Schedule, blocks: int) -> StepSize:
     """Return how far the steps of the next block go.
 
-    On all rows, a full natural-gradient step; of matrices, S / (S + D + 1) of one. With S draws the
-    gradient by a matrix of D features has a noise of sqrt(D / S) times the distance that is left,
-    so that full steps would lead away from the optimum where D > S. On a batch, a quarter of the
-    batch's share of one: the progress of an epoch is then the same for any batch size, and the
-    iterates of the last epochs stay within a fraction of a posterior sd of their mean. A run that
-    has not converged in its first blocks is held up by noise, or by a posterior far from the
-    surrogate's family; steps then become shorter as 1 / time (Robbins and Monro 1951).
+    On all rows, a full natural-gradient step. On a batch, a quarter of the batch's share of one:
+    the progress of an epoch is then the same for any batch size, and the iterates of the last
+    epochs stay within a fraction of a posterior sd of their mean. In a model with covariance
+    matrices the steps of all variables are S / (S + D + 1) times as long: with S draws the gradient
+    by a matrix of D features has a noise of sqrt(D / S) times the distance that is left, so that
+    full steps would lead away from the optimum where D > S. A run that has not converged in its
+    first blocks is held up by noise, or by a posterior far from the surrogate's family; steps then
+    become shorter as 1 / time (Robbins and Monro 1951).
 
     The first steps from a poor start overshoot: a location may move by 0.3 sds of its component's
     rows, which are some sqrt(N / K) posterior sds. Near the optimum a natural-gradient step is at

@@ -9,8 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bgmm_jd.model.covariance_forms import MATRIX_FORMS
-from bgmm_jd.optimization.clustering import ClusteringSample, kmeans_plus_plus, lloyd
-from bgmm_jd.optimization.clustering import squared_distances as squared_distances_to_centres
+from bgmm_jd.optimization.clustering import kmeans_plus_plus, lloyd, squared_distances
 from bgmm_jd.optimization.conjugate_em import (
     FeatureRows,
     Mixtures,
@@ -23,6 +22,7 @@ from bgmm_jd.optimization.conjugate_em import (
 )
 from bgmm_jd.optimization.conjugate_prior import ConjugatePrior
 from bgmm_jd.optimization.em_runs import converge, distinct, short_runs
+from bgmm_jd.optimization.partitions import complete_rows_sample
 from bgmm_jd.settings import StartSettings
 
 _LEAST_SHARE = 1e-3  # of a row in the components of a swap: fewer do not change its rank
@@ -44,7 +44,9 @@ def improve_by_swaps(
     rng: np.random.Generator,
     settings: StartSettings,
 ) -> tuple[Mixtures, float]:
-    """Swap components of one mixture until no swap raises the bound; return mixture and bound.
+    """Swap components of one mixture until no swap raises the bound, or to the limit of rounds.
+
+    Returns the mixture and its bound.
 
     Parameters
     ----------
@@ -57,7 +59,7 @@ def improve_by_swaps(
     for _ in range(settings.stages(K).most_swap_rounds):
         log_share = log_shares(rows, mixture)[0]
         half = _halves(rows, mixture, log_share, rng)
-        if settings.most_of_few >= K:
+        if settings.stages(K).tries_every_swap:
             pairs = [Swap((j,), (k,)) for j in range(K) for k in range(K) if j != k]
             trials = [pairs * max(1, settings.fewest_swaps // len(pairs))]
         else:
@@ -87,11 +89,12 @@ def _best_swaps(
     runs, values = short_runs(
         rows,
         prior,
+        K,
         lambda s: _swapped(log_share, half, swaps[s]),
         len(swaps),
         stages.swap_iterations,
         stages.plain_iterations,
-        np.full(len(swaps), settings.most_of_few < K),
+        np.full(len(swaps), not stages.leaves_row_out),
     )
     groups = distinct(values, settings.same_short_run)[: stages.swaps_to_converge]
     chosen = take(runs, np.array([group[0] for group in groups]))
@@ -115,7 +118,6 @@ def _trials_of_many(
     gain = np.array([_gain_of_split(rows, prior, share[0, k], half[k]) for k in range(K)])
     loss = _losses_of_deletion(rows, prior, log_share, share[0], log_sums[0])
     score = gain[None, :] - loss[:, None]
-    np.fill_diagonal(score, -np.inf)
     ranked = [divmod(int(index), K) for index in np.argsort(-score, axis=None)]
     ranked = [(j, k) for j, k in ranked if j != k]
     together = _disjoint([pair for pair in ranked if score[pair] > 0.0])
@@ -126,7 +128,8 @@ def _trials_of_many(
         if size > 1
     ]
     alone = [Swap((j,), (k,)) for j, k in _varied(ranked, settings.most_swaps)]
-    return [*([several + alone[:1]] if several else []), alone[:4], alone[4:]]
+    trials = [several + alone[:1] if several else [], alone[:4], alone[4:]]
+    return [swaps for swaps in trials if swaps]
 
 
 def _varied(ranked: list[tuple[int, int]], most: int) -> list[tuple[int, int]]:
@@ -177,10 +180,10 @@ def _halves(
         if len(own) < 2 or not rows.weight[own].sum() > 0:
             half[k] = projected[:, 0] > 0.0
             continue
-        sample = ClusteringSample(projected[own], np.ones_like(projected[own]), rows.weight[own])
+        sample = complete_rows_sample(projected[own], rows.weight[own])
         centres = lloyd(sample, kmeans_plus_plus(sample, 2, rng), 10)
-        everywhere = ClusteringSample(projected, np.ones_like(projected), rows.weight)
-        half[k] = squared_distances_to_centres(everywhere, centres).argmin(axis=1) == 1
+        everywhere = complete_rows_sample(projected, rows.weight)
+        half[k] = squared_distances(everywhere, centres).argmin(axis=1) == 1
     return half
 
 

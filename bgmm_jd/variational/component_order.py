@@ -104,7 +104,9 @@ def component_summaries(
     """
     by_name = {site.name: site for site in sites}
     scale = next(by_name[name] for name in SCALE_VARIABLES if name in by_name)
-    mixing = _column_mixing(standardization)
+    mixing = standardization.to_scaled_columns
+    if mixing is None:
+        mixing = np.eye(len(standardization.scale))
     found = [_means(by_name["means"], params, mixing)]
     if scale.has_component_axis:
         found.append(_log_variances(scale, params, mixing))
@@ -115,13 +117,6 @@ def component_summaries(
 def _moments(site: Site, params: VariationalParameters) -> tuple[np.ndarray, np.ndarray]:
     """Return means and sds in float64; of a variable with a bijector, those of its coordinates."""
     return site.family.moments({k: np.asarray(v, np.float64) for k, v in params[site.name].items()})
-
-
-def _column_mixing(standardization: Standardization) -> np.ndarray:
-    """Return the matrix [D, D] from standardised rows to columns in their standard deviations."""
-    if standardization.inverse is None:
-        return np.eye(len(standardization.scale))
-    return standardization.scale / standardization.column_scale[:, np.newaxis]
 
 
 def _means(site: Site, params: VariationalParameters, mixing: np.ndarray) -> Summaries:

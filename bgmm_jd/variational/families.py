@@ -21,7 +21,8 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.data.affine_maps import AffineMap, Congruence, Elementwise, LinearMap
+from bgmm_jd.backend.numerics import lower_factor
+from bgmm_jd.data.affine_maps import AffineMap, Elementwise, LinearMap, forward_cholesky
 from bgmm_jd.data.units import Transformation
 from bgmm_jd.distributions import bijectors, stick_breaking, wishart
 from bgmm_jd.distributions.bijectors import StickCoordinates
@@ -178,7 +179,7 @@ class MultivariateNormalFamily(Family):
         loc = to_data_units.forward(p["loc"])
         if isinstance(to_data_units, LinearMap):
             matrix = tf.matmul(to_data_units.matrix, p["scale_tril"])
-            return {"loc": loc, "scale_tril": _lower_factor(matrix)}
+            return {"loc": loc, "scale_tril": lower_factor(matrix)}
         factor = _as_elementwise(to_data_units).factor
         return {"loc": loc, "scale_tril": factor[:, tf.newaxis] * p["scale_tril"]}
 
@@ -188,15 +189,6 @@ class MultivariateNormalFamily(Family):
             p["scale_tril"], gradient["loc"], gradient["scale_tril"]
         )
         return {"loc": loc, "scale_tril": tril}
-
-
-def _lower_factor(matrix: tf.Tensor) -> tf.Tensor:
-    """Return the lower triangular C with a positive diagonal and C C^T = matrix matrix^T.
-
-    By a QR decomposition, which keeps the digits that the product would lose.
-    """
-    _, upper = tf.linalg.qr(tf.linalg.matrix_transpose(matrix))
-    return tf.linalg.matrix_transpose(upper * tf.sign(tf.linalg.diag_part(upper))[..., tf.newaxis])
 
 
 class GammaFamily(Family):
@@ -379,11 +371,7 @@ class WishartFamily(Family):
 
     def unstandardize(self, p: Parameters, to_data_units: AffineMap) -> Parameters:
         """Apply X -> F X F^T, with F lower triangular, to the mean, and so F to its factor."""
-        if isinstance(to_data_units, Congruence):
-            return {**p, "mean_tril": tf.matmul(to_data_units.matrix, p["mean_tril"])}
-        # The factor has the entries of F 1 1^T F, with F diagonal.
-        diagonal = tf.sqrt(tf.linalg.diag_part(_as_elementwise(to_data_units).factor))
-        return {**p, "mean_tril": diagonal[:, tf.newaxis] * p["mean_tril"]}
+        return {**p, "mean_tril": forward_cholesky(to_data_units, p["mean_tril"])}
 
     def natural_gradient(self, p: Parameters, gradient: Parameters) -> Parameters:
         """Use the Fisher information of a Wishart: see `wishart_natural_gradient`."""

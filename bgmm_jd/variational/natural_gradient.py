@@ -56,7 +56,7 @@ def natural_step(
         # A single draw outside the range of the prior's dtype must not end the run.
         is_finite = tf.math.is_finite(wanted)
         wanted = tf.where(is_finite, wanted, 0.0)
-        if site.family.has_matrix_parameter:
+        if site.family.has_matrix_parameter and name != "excess":
             slope = tf.where(is_finite, slope, 0.0)
             return _shortened(name, p, wanted, -size.rate * slope * wanted, size)
         longest = size.longest_loc * p["scale"] if name == "loc" else size.longest_log
@@ -71,17 +71,15 @@ def _shortened(
     """Return the step of a parameter of a matrix family, within limits and in its direction.
 
     Limits of single entries would turn the step, and D^2 entries at their limits together are a
-    step of a length that grows with D. So the whole step is shortened to sqrt(D) times the limit of
-    a number. Its length is that of the Fisher information, in which the step times the gradient
-    that it was made of is a square: for a location in its posterior sds, for a Cholesky factor C
-    that of T in dC = C T.
+    step of a length that grows with D. The whole step is shortened instead, to sqrt(D) times the
+    limit of a number. Its squared length is step^T F step = -rate gradient^T step, with F the
+    Fisher information: for a location in its posterior sds, for a Cholesky factor C that of T in
+    dC = C T.
 
     Parameters
     ----------
-    products : step times gradient times rate, entry by entry.
+    products : -rate * gradient * step, entry by entry: their sum is that square.
     """
-    if name == "excess":
-        return tf.clip_by_value(step, -size.longest_log, size.longest_log)
     axes = [-1] if name == "loc" else [-2, -1]
     squares = tf.reduce_sum(products, axis=axes, keepdims=True)
     features = step.shape[-1]

@@ -75,3 +75,18 @@ def test_blocks_cover_each_item_once_in_order_within_the_budget(count, budget):
 
 def test_no_items_have_no_blocks():
     assert list(blocks(0, 10, 100)) == []
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_lower_factor_is_the_cholesky_factor_of_the_product(dtype):
+    """Also where the product has lost its smallest eigenvalue: a root of condition 1e6."""
+    root = np.random.default_rng(5).normal(size=(4, 3, 3)).astype(dtype)
+    found = numerics.lower_factor(tf.constant(root)).numpy()
+    np.testing.assert_array_equal(found, np.tril(found))
+    assert (np.diagonal(found, axis1=-2, axis2=-1) > 0).all()
+    product = root.astype(np.float64) @ root.astype(np.float64).swapaxes(-1, -2)
+    # QR is backward stable: some roundings of the largest entries.
+    eps = 100 * np.finfo(dtype).eps
+    np.testing.assert_allclose(found @ found.swapaxes(-1, -2), product, rtol=0, atol=eps * 10)
+    narrow = np.diag([1.0, 1e-6]).astype(dtype)
+    np.testing.assert_allclose(numerics.lower_factor(tf.constant(narrow)), narrow, rtol=eps)

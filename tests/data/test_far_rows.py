@@ -18,15 +18,16 @@ def test_warning_names_the_rows_and_an_entry_in_the_units_of_x(units):
     with pytest.warns(
         FarRowsWarning, match=r"2 of 200 rows are .*: 3, 50 \(row 3 has -9999 in co.* 1"
     ):
-        warn_of_very_far_rows(standardize(X, units=units), 100.0, stacklevel=1)
+        warn_of_very_far_rows(standardize(X, units=units), np.arange(200), 100.0, stacklevel=1)
 
 
-def test_warning_counts_the_rows_of_positive_weight():
+def test_rows_are_named_by_their_numbers_in_x_where_some_have_weight_zero():
     X = NORMAL.copy()
     X[7, 0] = 1e6
     weight = np.arange(200.0) % 2  # even rows have weight 0
-    with pytest.warns(FarRowsWarning, match=r"1 of 100 rows of positive weight .*: 3 \("):
-        warn_of_very_far_rows(standardize(X, weight), 100.0, stacklevel=1)
+    data = standardize(X, weight)
+    with pytest.warns(FarRowsWarning, match=r"1 of 100 rows are .*: 7 \(row 7 has 1e\+06"):
+        warn_of_very_far_rows(data, np.flatnonzero(weight), 100.0, stacklevel=1)
 
 
 @pytest.mark.parametrize("df", [3.0, 5.0, np.inf])
@@ -36,4 +37,4 @@ def test_heavy_tails_are_no_reason_to_warn(df):
     X = rng.standard_t(df, (1_000, 3)) if np.isfinite(df) else rng.normal(size=(1_000, 3))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of_very_far_rows(standardize(X), 100.0, stacklevel=1)
+        warn_of_very_far_rows(standardize(X), np.arange(1_000), 100.0, stacklevel=1)

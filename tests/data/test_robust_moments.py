@@ -101,8 +101,8 @@ def test_fences_are_five_interquartile_ranges_beyond_the_quartiles(extra, far):
 
 def test_column_with_equal_quartiles_has_fences_from_quantiles_nearer_to_the_ends():
     x = np.zeros(100)
-    x[:15] = np.arange(1.0, 16.0)  # 85 % ties; the 90 % quantile is 5
-    for extra, far in ((50.0 - 20.0, False), (1000.0, True)):
+    x[:15] = np.arange(1.0, 16.0)  # 85 % ties; with one more, the 90 % quantile is 6
+    for extra, far in ((36.0, False), (36.5, True)):
         assert robust_moments(np.append(x, extra)[:, np.newaxis]).far[-1] == far
 
 
@@ -277,6 +277,16 @@ def test_indefinite_pairwise_covariances_are_repaired():
     found = robust_moments(np.vstack([*blocks, complete]), settings=settings)
     assert found.shrinkage == 1e-3
     assert np.linalg.eigvalsh(found.scatter)[0] > 0
+
+
+def test_no_row_is_far_where_a_column_would_be_left_without_entries():
+    """The only entry of the second column is in a row that is far in the first."""
+    X = np.stack([np.arange(50.0), np.full(50, np.nan)], axis=1)
+    X[7] = 1e9, 5.0
+    found = robust_moments(X)
+    assert not found.far.any()
+    assert np.isfinite(found.location).all()
+    np.testing.assert_array_equal(found.constant, [False, True])
 
 
 def test_quantiles_of_equal_weights_are_those_of_the_weighted_rule():

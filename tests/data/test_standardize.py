@@ -334,11 +334,12 @@ def test_far_rows_do_not_count_for_shift_and_scale_and_their_scatter_is_kept():
     np.testing.assert_allclose(found.far_scatter, z.T @ z / (len(NORMAL) + 2), rtol=1e-9)
 
 
-def test_row_whose_square_leaves_the_range_of_the_dtype_is_refused():
-    X = NORMAL.copy()
-    X[7, 1] = 1e200
+@pytest.mark.parametrize("units", ["columns", "common", "upper", "lower"])
+def test_row_whose_square_leaves_the_range_of_the_dtype_is_refused_by_its_place_in_x(units):
+    X, weight = SKEWED.copy(), np.ones(len(SKEWED))
+    X[7, 1], weight[:3] = 1e200, 0.0
     with pytest.raises(ValueError, match=r"column 1 has 1e\+200 in row 7.*outside the range"):
-        standardize.standardize(X)
+        standardize.standardize(X, weight, units)
 
 
 @pytest.mark.parametrize("units", ["columns", "common", "upper", "lower"])

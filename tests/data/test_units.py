@@ -172,7 +172,7 @@ def test_standardize_value_is_the_inverse_of_unstandardize(theta, name, form, wh
 
 def free_entries(unit, shape):
     """Return a mask of the free entries: the lower triangle of a matrix, all else of others."""
-    triangle = np.tri(D, dtype=bool) if unit in units.MATRIX_TRANSFORMATIONS else True
+    triangle = np.tri(D, dtype=bool) if unit in known_covariances.MATRIX_TRANSFORMATIONS else True
     return np.broadcast_to(triangle, shape)
 
 
@@ -215,7 +215,9 @@ def test_log_det_jacobian_is_that_of_the_numerical_derivative(theta, name, form,
 def all_variables():
     """Return one variable of each transformation, with and without axes before its own."""
     matrices = [
-        (unit, shape) for unit in units.MATRIX_TRANSFORMATIONS for shape in ((K, D, D), (D, D))
+        (unit, shape)
+        for unit in known_covariances.MATRIX_TRANSFORMATIONS
+        for shape in ((K, D, D), (D, D))
     ]
     common = [
         (unit, (K, 1)) for unit in (Transformation.COMMON_SCALE, Transformation.COMMON_PRECISION)
@@ -284,7 +286,7 @@ def test_whitened_rows_come_back_and_have_the_columns_scales(scale):
     np.testing.assert_array_equal(where.inverse, np.where(scale == 0, 0, where.inverse))
     np.testing.assert_allclose(where.column_scale, np.sqrt(np.diag(scale @ scale.T)), rtol=1e-14)
     expected = np.linalg.slogdet(scale)[1]
-    np.testing.assert_allclose(where.log_column_scale.sum(), expected, rtol=1e-14)
+    np.testing.assert_allclose(where.log_jacobian_by_column.sum(), expected, rtol=1e-14)
 
 
 @pytest.mark.parametrize("form", MATRIX_FORMS)
@@ -321,7 +323,9 @@ def test_cholesky_factor_in_the_units_of_x_is_the_factor_of_the_matrix(where):
     assert units.unstandardize_cholesky(Transformation.NONE, root, inside) is root
 
 
-@pytest.mark.parametrize("unit", [Transformation.LOCATION, *units.MATRIX_TRANSFORMATIONS])
+@pytest.mark.parametrize(
+    "unit", [Transformation.LOCATION, *known_covariances.MATRIX_TRANSFORMATIONS]
+)
 @either_scale_variable
 def test_tensors_of_whitened_units_change_as_arrays_do(unit, name):
     value = np.random.default_rng(3).normal(size=(K, D, D))

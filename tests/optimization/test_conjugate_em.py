@@ -13,7 +13,8 @@ from bgmm_jd.optimization.conjugate_em import (
     feature_rows,
     maximise,
 )
-from bgmm_jd.optimization.conjugate_prior import ConjugatePrior, default_conjugate_prior
+from bgmm_jd.optimization.conjugate_prior import ConjugatePrior, conjugate_prior
+from bgmm_jd.settings import DefaultPriorSettings
 
 every_form = pytest.mark.parametrize("form", FORMS)
 
@@ -24,14 +25,14 @@ def overlapping_rows(n=60, D=3, seed=0):
 
 
 def responsibilities(S, K, n, seed=1):
-    """Return [S, K, n]"""
+    """Return random responsibilities [S, K, n]."""
     return np.random.default_rng(seed).dirichlet(np.ones(K), size=(S, n)).swapaxes(1, 2)
 
 
 def after_em(X, K, form, iterations, weight=None, S=1, prior=None, shares=None):
     """Return rows, prior, mixtures and every iteration's bounds [iterations, S]."""
     rows = feature_rows(X, np.ones(len(X)) if weight is None else weight, form)
-    prior = prior or default_conjugate_prior(K, X.shape[1], form)
+    prior = prior or conjugate_prior(K, X.shape[1], form, DefaultPriorSettings())
     shares = responsibilities(S, K, len(X)) if shares is None else shares
     mixtures, trace = maximise(rows, prior, shares), []
     for _ in range(iterations):
@@ -184,7 +185,7 @@ def test_responsibilities_without_the_own_row_are_those_after_its_removal():
     off by, on the average over the rows.
     """
     X, K = overlapping_rows(30, 3), 2
-    prior = ConjugatePrior(mean_variance=1e8, df=5.0, scale=1.0)
+    prior = ConjugatePrior(weights=2.0, mean_variance=1e8, df=5.0, scale=1.0)
     rows, _, mixtures, _ = after_em(X, K, "full", 30, prior=prior)
     plain, _ = expect(rows, mixtures)
     exact = np.array([share_without(i, X, plain[0], prior) for i in range(len(X))]).T

@@ -46,8 +46,8 @@ def test_nearest_rows_are_those_by_hand():
     X, _ = separated()
     labels = nearest_of_random_rows(X, np.ones(len(X)), K, np.random.default_rng(3))
     assert len(set(labels)) == K
-    weight = np.zeros(len(X))
-    weight[[4, 70, 120]] = 1.0  # the only rows that can be drawn
+    weight = np.full(len(X), 1e-12)
+    weight[[4, 70, 120]] = 1.0  # others are drawn once in 1e10
     labels = nearest_of_random_rows(X, weight, K, np.random.default_rng(3))
     distance = np.linalg.norm(X[:, np.newaxis] - X[[4, 70, 120]], axis=2).argmin(axis=1)
     assert_same_partition(labels, distance)
@@ -59,7 +59,8 @@ def test_pooled_covariance_within_clusters_is_the_identity_in_its_metric():
     z = within_metric(X, weight, truth)
     total = np.zeros((2, 2))
     for k in range(K):
-        total += np.cov(z[truth == k].T, bias=True, aweights=weight[truth == k]) * weight[
-            truth == k
-        ].sum()
+        total += (
+            np.cov(z[truth == k].T, bias=True, aweights=weight[truth == k])
+            * weight[truth == k].sum()
+        )
     np.testing.assert_allclose(total / weight.sum(), np.eye(2), atol=1e-9)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from builders import identity_tensors
+from known_covariances import MATRIX_TRANSFORMATIONS
 from known_priors import FORM_OF, STANDARDIZATION, STANDARDIZATION_OF, standardized_model
 
 from bgmm_jd.data.units import (
-    MATRIX_TRANSFORMATIONS,
     as_standardization_tensors,
 )
 from bgmm_jd.model.covariance_forms import FORMS, MATRIX_FORMS

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from builders import identity_tensors
+from known_covariances import MATRIX_TRANSFORMATIONS
 from known_priors import UPPER, D, K, prior_of, random_params, standardized_model
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.data.units import (
-    MATRIX_TRANSFORMATIONS,
     Standardization,
     Transformation,
     as_standardization_tensors,
