@@ -29,7 +29,7 @@ from bgmm_jd.backend.numerics import blocks
 from bgmm_jd.distributions.bijectors import log_sticks_from_weights, log_weights_from_sticks
 from bgmm_jd.model.covariances import diagonal_matrices, selected_precisions
 from bgmm_jd.variational.approximation import EmptyComponents
-from bgmm_jd.variational.families import Parameters
+from bgmm_jd.variational.family import Parameters
 
 # Terms below this are dropped: the sum they belong to is at least 1 - f, 0.5 by default.
 _LEAST_TERM = math.log(1e-6)

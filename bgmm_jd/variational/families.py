@@ -12,7 +12,6 @@ with the number of rows. A Gamma is trained in the logs of its concentration and
 orthogonal: their Fisher information is diagonal.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -21,86 +20,17 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.backend.numerics import lower_factor
-from bgmm_jd.data.affine_maps import AffineMap, Elementwise, LinearMap, forward_cholesky
+from bgmm_jd.data.affine_maps import AffineMap
 from bgmm_jd.data.units import Transformation
-from bgmm_jd.distributions import bijectors, stick_breaking, wishart
+from bgmm_jd.distributions import stick_breaking
 from bgmm_jd.distributions.bijectors import StickCoordinates
 from bgmm_jd.distributions.dirichlet import AntitheticDirichlet, Dirichlet
 from bgmm_jd.distributions.exchangeable_wishart import ExchangeableWishart
 from bgmm_jd.distributions.gamma import AntitheticGamma, Gamma
-from bgmm_jd.distributions.multivariate_normal import (
-    AntitheticMultivariateNormal,
-    MultivariateNormal,
-    multivariate_normal_natural_gradient,
-)
 from bgmm_jd.distributions.normal import AntitheticNormal, Normal
 from bgmm_jd.distributions.standard_gamma import trigamma_excess
-
-Parameters = Mapping[str, Any]  # by name, in the constrained space: tensors, arrays or variables
-Shape = tuple[int, ...]
-
-
-class Family(ABC):
-    """A family of distributions as a member of a surrogate.
-
-    Attributes
-    ----------
-    constraints : mapping of parameter name to bijector
-        From the real line to the parameter.
-    transformations : tuple of Transformation
-        How its variables may change with the units of X; the family is closed under no others.
-    has_cholesky : bool
-        Whether its variables are positive definite matrices, whose Cholesky factors are drawn.
-    has_matrix_parameter : bool
-        Whether one of its parameters is the Cholesky factor of a matrix.
-    """
-
-    constraints: ClassVar[Mapping[str, tfb.Bijector]]
-    transformations: ClassVar[tuple[Transformation, ...]]
-    has_cholesky: ClassVar[bool] = False
-    has_matrix_parameter: ClassVar[bool] = False
-
-    def parameter_shapes(self, shape: Shape) -> Mapping[str, Shape]:
-        """Return the shape of each parameter for a variable of that shape."""
-        return dict.fromkeys(self.constraints, shape)
-
-    @abstractmethod
-    def coordinates(self) -> tfb.Bijector:
-        """Map a whole real space to the variable, so that its posterior is close to normal."""
-
-    def cholesky_coordinates(self) -> tfb.Bijector:
-        """Map the same space to the Cholesky factors of a variable that has them."""
-        raise NotImplementedError(f"{type(self).__name__} has no Cholesky factors.")
-
-    @abstractmethod
-    def distribution(self, p: Parameters) -> tfd.Distribution:
-        """Make the distribution, over the last axes of the variable."""
-
-    @abstractmethod
-    def training_distribution(self, p: Parameters) -> tfd.Distribution:
-        """Make the same distribution with antithetic draws; of matrices, their Cholesky factors."""
-
-    @abstractmethod
-    def from_moments(self, mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
-        """Return parameters for a mean and a standard deviation of each entry of the variable."""
-
-    @abstractmethod
-    def moments(self, p: Parameters) -> tuple[Any, Any]:
-        """Return the mean and the standard deviation of each entry, of parameters as arrays."""
-
-    def unstandardize(self, p: Parameters, to_data_units: AffineMap) -> Parameters:
-        """Return the parameters of the variable in the units of X."""
-        raise NotImplementedError(f"{type(self).__name__} has variables without units of X.")
-
-    @abstractmethod
-    def natural_gradient(self, p: Parameters, gradient: Parameters) -> Parameters:
-        """Multiply a gradient by the inverse Fisher information.
-
-        Parameters
-        ----------
-        gradient : derivatives by the unconstrained parameters; the result is in the same ones.
-        """
+from bgmm_jd.variational.family import Family, Parameters, Shape, as_elementwise
+from bgmm_jd.variational.matrix_families import MultivariateNormalFamily, WishartFamily
 
 
 class NormalFamily(Family):
@@ -131,64 +61,12 @@ class NormalFamily(Family):
 
     def unstandardize(self, p: Parameters, to_data_units: AffineMap) -> Parameters:
         """Apply the affine map to loc, and its factor to scale."""
-        factor = _as_elementwise(to_data_units).factor
+        factor = as_elementwise(to_data_units).factor
         return {"loc": to_data_units.forward(p["loc"]), "scale": p["scale"] * factor}
 
     def natural_gradient(self, p: Parameters, gradient: Parameters) -> Parameters:
         """Use the Fisher information of (loc, log scale), diag(1 / scale^2, 2)."""
         return {"loc": p["scale"] ** 2 * gradient["loc"], "scale": 0.5 * gradient["scale"]}
-
-
-class MultivariateNormalFamily(Family):
-    """Multivariate normal distributions over the last axis, by `loc` and `scale_tril`.
-
-    `scale_tril` is the lower Cholesky factor of the covariance matrix, trained in the log of its
-    diagonal.
-    """
-
-    constraints: ClassVar = {"loc": tfb.Identity(), "scale_tril": tfb.TransformDiagonal(tfb.Exp())}
-    transformations: ClassVar = (Transformation.NONE, Transformation.LOCATION)
-    has_matrix_parameter: ClassVar = True
-
-    def parameter_shapes(self, shape: Shape) -> Mapping[str, Shape]:
-        """Return the shapes: a matrix for each vector."""
-        return {"loc": shape, "scale_tril": (*shape, shape[-1])}
-
-    def coordinates(self) -> tfb.Bijector:
-        """Take the variable itself as its coordinates."""
-        return tfb.Identity()
-
-    def distribution(self, p: Parameters) -> tfd.Distribution:
-        """Make N(loc, scale_tril scale_tril^T)."""
-        return MultivariateNormal(p["loc"], p["scale_tril"])
-
-    def training_distribution(self, p: Parameters) -> tfd.Distribution:
-        """Make the same with draws in pairs that are symmetric about loc."""
-        return AntitheticMultivariateNormal(p["loc"], p["scale_tril"])
-
-    def from_moments(self, mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
-        """Return parameters of independent entries."""
-        return {"loc": mean, "scale_tril": tf.linalg.diag(sd)}
-
-    def moments(self, p: Parameters) -> tuple[Any, Any]:
-        """Return the mean and the sd of each entry, the length of its row of `scale_tril`."""
-        return p["loc"], (p["scale_tril"] ** 2).sum(axis=-1) ** 0.5
-
-    def unstandardize(self, p: Parameters, to_data_units: AffineMap) -> Parameters:
-        """Apply the affine map to loc, and its matrix to scale_tril."""
-        loc = to_data_units.forward(p["loc"])
-        if isinstance(to_data_units, LinearMap):
-            matrix = tf.matmul(to_data_units.matrix, p["scale_tril"])
-            return {"loc": loc, "scale_tril": lower_factor(matrix)}
-        factor = _as_elementwise(to_data_units).factor
-        return {"loc": loc, "scale_tril": factor[:, tf.newaxis] * p["scale_tril"]}
-
-    def natural_gradient(self, p: Parameters, gradient: Parameters) -> Parameters:
-        """Use the Fisher information of a multivariate normal distribution."""
-        loc, tril = multivariate_normal_natural_gradient(
-            p["scale_tril"], gradient["loc"], gradient["scale_tril"]
-        )
-        return {"loc": loc, "scale_tril": tril}
 
 
 class GammaFamily(Family):
@@ -319,71 +197,6 @@ class StickBreakingFamily(DirichletFamily):
         return {"concentration": 0.5 + (rest * total)[..., tf.newaxis] * pair}
 
 
-class WishartFamily(Family):
-    """Wishart distributions of positive definite matrices.
-
-    The parameters are `excess`, the degrees of freedom less D - 1, and `mean_tril`, the lower
-    Cholesky factor of the mean, trained in the log of its diagonal.
-    """
-
-    constraints: ClassVar = {"excess": tfb.Exp(), "mean_tril": tfb.TransformDiagonal(tfb.Exp())}
-    transformations: ClassVar = (Transformation.NONE, Transformation.PRECISION_MATRIX)
-    has_cholesky: ClassVar = True
-    has_matrix_parameter: ClassVar = True
-
-    def parameter_shapes(self, shape: Shape) -> Mapping[str, Shape]:
-        """Return the shapes: one number of degrees of freedom for each matrix."""
-        return {"excess": shape[:-2], "mean_tril": shape}
-
-    def coordinates(self) -> tfb.Bijector:
-        """Take the entries of the lower Cholesky factor, with the log of its diagonal."""
-        return bijectors.matrix_coordinates()
-
-    def cholesky_coordinates(self) -> tfb.Bijector:
-        """Map the same coordinates to the Cholesky factor."""
-        return bijectors.cholesky_coordinates()
-
-    def distribution(self, p: Parameters) -> tfd.Distribution:
-        """Make a Wishart distribution by its degrees of freedom and mean."""
-        return wishart.Wishart(self._degrees(p), p["mean_tril"])
-
-    def training_distribution(self, p: Parameters) -> tfd.Distribution:
-        """Make the same by its Cholesky factors, from normal draws in antithetic pairs."""
-        return wishart.AntitheticWishart(
-            self._degrees(p), p["mean_tril"], input_output_cholesky=True
-        )
-
-    def from_moments(self, mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
-        """Solve var[d, d] = 2 mean[d, d]^2 / df for df, on average over d."""
-        relative = tf.linalg.diag_part(sd) / tf.linalg.diag_part(mean)
-        df = 2.0 / tf.reduce_mean(relative**2, axis=-1)
-        return {
-            "excess": tf.maximum(df - (mean.shape[-1] - 1.0), 1.0),
-            "mean_tril": tf.linalg.cholesky(mean),
-        }
-
-    def moments(self, p: Parameters) -> tuple[Any, Any]:
-        """Return mean and sd, with var[i, j] = (mean[i, j]^2 + mean[i, i] mean[j, j]) / df."""
-        mean = p["mean_tril"] @ p["mean_tril"].swapaxes(-1, -2)
-        diagonal = np.diagonal(mean, axis1=-2, axis2=-1)
-        square = mean**2 + diagonal[..., :, np.newaxis] * diagonal[..., np.newaxis, :]
-        return mean, (square / self._degrees(p)[..., np.newaxis, np.newaxis]) ** 0.5
-
-    def unstandardize(self, p: Parameters, to_data_units: AffineMap) -> Parameters:
-        """Apply X -> F X F^T, with F lower triangular, to the mean, and so F to its factor."""
-        return {**p, "mean_tril": forward_cholesky(to_data_units, p["mean_tril"])}
-
-    def natural_gradient(self, p: Parameters, gradient: Parameters) -> Parameters:
-        """Use the Fisher information of a Wishart: see `wishart_natural_gradient`."""
-        excess, tril = wishart.wishart_natural_gradient(
-            self._degrees(p), p["mean_tril"], gradient["excess"], gradient["mean_tril"]
-        )
-        return {"excess": excess, "mean_tril": tril}
-
-    def _degrees(self, p: Parameters) -> Any:
-        return p["excess"] + (p["mean_tril"].shape[-1] - 1.0)
-
-
 class FixedFamily(Family):
     """Variables that the prior fixes: nothing to train, and no coordinates."""
 
@@ -417,13 +230,6 @@ class FixedFamily(Family):
     def natural_gradient(self, p: Parameters, gradient: Parameters) -> Parameters:
         """Return an empty mapping: there are no parameters."""
         return {}
-
-
-def _as_elementwise(change: AffineMap) -> Elementwise:
-    """Return a map that is elementwise, or raise: some families are closed under no other."""
-    if not isinstance(change, Elementwise):
-        raise TypeError(f"This family is not closed under a {type(change).__name__}.")
-    return change
 
 
 NORMAL = NormalFamily()

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from bgmm_jd.variational.families import Parameters
+from bgmm_jd.variational.family import Parameters
 from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.structure import Site
 

@@ -9,7 +9,7 @@ import tensorflow_probability as tfp
 from tensorflow_probability import bijectors as tfb
 
 from bgmm_jd.variational.coordinates import bijector_to_standardized, coordinate_shape
-from bgmm_jd.variational.families import Parameters
+from bgmm_jd.variational.family import Parameters
 from bgmm_jd.variational.structure import Site, StandardizedModel
 
 # Site name -> parameter name -> tensor, array or variable.

@@ -27,8 +27,8 @@ from bgmm_jd.variational.families import (
     MULTIVARIATE_NORMAL,
     NORMAL,
     STICK_BREAKING,
-    Family,
 )
+from bgmm_jd.variational.family import Family
 
 SHAPE_WRAPPERS = tfd.Independent | tfd.Sample  # they add axes to the distribution they wrap
 

@@ -12,7 +12,7 @@ from bgmm_jd.data.units import standardize_value
 from bgmm_jd.distributions.wishart import product_with_transpose
 from bgmm_jd.model.covariance_forms import cholesky_name
 from bgmm_jd.variational.coordinates import bijector_to_data_units, bijector_to_standardized
-from bgmm_jd.variational.families import Parameters
+from bgmm_jd.variational.family import Parameters
 from bgmm_jd.variational.parameters import VariationalParameters, map_parameters
 from bgmm_jd.variational.structure import Site, StandardizedModel
 
