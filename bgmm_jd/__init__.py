@@ -18,7 +18,7 @@ from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.conditionals import conditional, marginal
 from bgmm_jd.posterior.imputation import impute
 from bgmm_jd.posterior.occupancy import occupied_components
-from bgmm_jd.posterior.posterior import Posterior, relabel
+from bgmm_jd.posterior.posterior import Mode, Posterior, relabel
 from bgmm_jd.posterior.prediction import log_density, predict, predict_proba, sample_predictive
 from bgmm_jd.posterior.predictive_mixture import PredictiveMixture
 from bgmm_jd.reporting.comparison import compare
@@ -31,6 +31,7 @@ __all__ = [  # noqa: RUF022  by section
     "fit",
     "select",
     "Posterior",
+    "Mode",
     "Restart",
     "Selection",
     "Settings",

@@ -423,6 +423,113 @@ class CalibrationSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScoutSettings:
+    """The tempered sequential Monte Carlo that looks for modes that no start has found.
+
+    Attributes
+    ----------
+    most_numbers : int
+        Rows x components x features up to which it runs: some two seconds.
+    particles : int
+        They need only show where the posterior has its mass.
+    effective : float
+        Fraction of the particles that is effective at the next power of the likelihood.
+    moves, leapfrogs : int
+        Moves by Hamiltonian Monte Carlo at each power, and the steps of each.
+    rejuvenations : int
+        Times that weighted draws are moved so, between two adaptations of a proposal whose k-hat
+        stays too high.
+    first_step : float
+        Step size at the first power, in units of the curvature; it then adapts.
+    acceptance : float
+        Fraction of moves that are accepted, to which the step size adapts: between the 0.65 that
+        is optimal in many dimensions (Beskos et al. 2013) and 1.
+    """
+
+    most_numbers: int = 2**12
+    particles: int = 500
+    effective: float = 0.3
+    moves: int = 2
+    leapfrogs: int = 4
+    rejuvenations: int = 4
+    first_step: float = 0.3
+    acceptance: float = 0.7
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProposalSettings:
+    """The mixture of t distributions by which draws of the whole posterior are proposed.
+
+    Attributes
+    ----------
+    always_numbers : int
+        Rows x components x features up to which the mixture is adapted and modes are scouted for in
+        any case, in less than a second.
+    plain_khat : float
+        Otherwise they are not where k-hat of the calibrated normal is below this, and all runs
+        agree.
+    most_coordinates, most_plain_coordinates : int
+        Parameters up to which a mixture is adapted, and up to which a single member is tried.
+    df : float
+        Degrees of freedom of the members; half the parameters, if that is more. Few, because the
+        tails of log precisions and log weights are heavier than normal.
+    fewest_members, most_members : int
+        Members at least, if there are more points than parameters, and at most.
+    most_labelled_members : int
+        Members times labellings at most.
+    points_per_coordinate : float
+        Points that a member needs for each coordinate.
+    worth_of_sample : float
+        Effective draws that a particle of the scout counts as.
+    effective_per_coordinate : float
+        Effective draws for each coordinate up to which the weights of an adaptation are tempered.
+    mode_nats : float
+        Optima whose elbo is further below the best are left out. The elbo of a mode is below its
+        log evidence by one or two nats, and not by the same in each.
+    mode_draws, most_moment_draws : int
+        Draws at each mode that a mixture begins with, and at most for the moments of a single
+        member.
+    draws : int
+        Draws of one adaptation.
+    khat, efficiency : float
+        Adaptation ends where k-hat and the effective fraction of the draws are better than these.
+    adaptations, most_adaptations : int
+        After the first number it also ends where k-hat alone is, and after the second in any case.
+    final_effective, most_final_draws : int
+        Independent draws are made until the first are effective, which gives the log evidence an
+        error of 0.03 nats, and k-hat is below `khat`; but at most the second.
+    fewest : int
+        Proposals at least: see `CalibrationSettings.fewest_proposals`.
+    most_per_draw : float
+        Proposals for each draw at most.
+    """
+
+    always_numbers: int = 2**9
+    plain_khat: float = 0.3
+    most_coordinates: int = 60
+    most_plain_coordinates: int = 150
+    df: float = 5.0
+    fewest_members: int = 4
+    most_members: int = 40
+    most_labelled_members: int = 1_500
+    points_per_coordinate: float = 2.0
+    worth_of_sample: float = 0.3
+    effective_per_coordinate: float = 3.0
+    mode_nats: float = 8.0
+    mode_draws: int = 300
+    most_moment_draws: int = 20_000
+    draws: int = 3_000
+    adaptations: int = 5
+    most_adaptations: int = 10
+    khat: float = 0.5
+    efficiency: float = 0.3
+    final_effective: int = 1_000
+    most_final_draws: int = 18_000
+    fewest: int = 400
+    most_per_draw: float = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class AssessmentSettings:
     """What decides the elbo and the status of a fit.
 
@@ -438,6 +545,8 @@ class AssessmentSettings:
         where there are many rows.
     fewest_rows : float
         Rows that a component must be expected to hold.
+    least_share : float
+        Share of the posterior from which on a second mode is worth a status.
     empty_by_prior : float
         A prior under which the smallest weight has a median worth fewer rows than this is taken to
         allow empty components: a twentieth of `fewest_rows`.
@@ -452,6 +561,7 @@ class AssessmentSettings:
     count_draws: int = 16
     weight_draws: int = 500
     fewest_rows: float = 1.0
+    least_share: float = 0.05
     empty_by_prior: float = 0.05
     fewest_searches: int = 3
 
@@ -486,6 +596,8 @@ class MemorySettings:
         Predictions for rows: 32 MiB in float32.
     mixture : int
         Predictive mixtures and imputation, where some ten such arrays exist at once.
+    labellings : int
+        Products that the density of a proposal under all labellings may take: a few seconds.
     leave_one_out : int
         Draws x rows of the log likelihood in leave-one-out: 80 MB in float32. For more rows there
         are fewer draws.
@@ -502,6 +614,7 @@ class MemorySettings:
     relocation: int = 2**22
     prediction: int = 2**23
     mixture: int = 2**18
+    labellings: int = 2**34
     leave_one_out: int = 20_000_000
     posterior_predictive: int = 20_000_000
 
@@ -610,6 +723,10 @@ class Settings:
         Passes over all rows of a large data set.
     calibration : CalibrationSettings
         Dependence between parameters, and importance weights.
+    scout : ScoutSettings
+        The search for modes that no start has found.
+    proposal : ProposalSettings
+        Draws of the whole posterior, all of its modes.
     assessment : AssessmentSettings
         The final elbo and the status.
     memory : MemorySettings
@@ -625,6 +742,8 @@ class Settings:
     optimization: OptimizationSettings = field(default_factory=OptimizationSettings)
     full_data: FullDataSettings = field(default_factory=FullDataSettings)
     calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
+    scout: ScoutSettings = field(default_factory=ScoutSettings)
+    proposal: ProposalSettings = field(default_factory=ProposalSettings)
     assessment: AssessmentSettings = field(default_factory=AssessmentSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)
     default_prior: DefaultPriorSettings = field(default_factory=DefaultPriorSettings)

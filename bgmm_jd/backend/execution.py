@@ -17,15 +17,21 @@ EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
 _EAGER_LOCK = threading.RLock()
 
 
-def compiled(function: Callable[..., Any], execution: str) -> Callable[..., Any]:
+def compiled(
+    function: Callable[..., Any], execution: str, any_shape: bool = False
+) -> Callable[..., Any]:
     """Return the function compiled for a mode of execution, one of `EXECUTIONS`.
 
-    Under XLA and as a graph, it is traced once per shape and dtype of its arguments.
+    Under XLA and as a graph, it is traced once per shape and dtype of its arguments; with
+    `any_shape`, for the graph mode only, at most twice for all shapes.
     """
     if execution == "eager":
         return _run_eagerly(function)
     program = tf.function(
-        with_own_identity(function), jit_compile=execution == "xla", autograph=False
+        with_own_identity(function),
+        jit_compile=execution == "xla",
+        autograph=False,
+        reduce_retracing=any_shape,
     )
     return (
         _quiet_at_first_call(program)

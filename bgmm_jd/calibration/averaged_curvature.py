@@ -15,22 +15,14 @@ one standard deviation to either side: exact for a quadratic, without second der
 and without loss of digits in float32.
 """
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
-from bgmm_jd.backend.execution import compiled, map_chunks
-from bgmm_jd.data.rows import Rows
-from bgmm_jd.data.units import Standardization
 from bgmm_jd.settings import CalibrationSettings
 from bgmm_jd.variational.approximation import MultivariateNormal, Problem
-from bgmm_jd.variational.coordinates import unflatten
-from bgmm_jd.variational.evaluation import points_per_call
-from bgmm_jd.variational.log_joint import log_joint
-from bgmm_jd.variational.structure import Model
+from bgmm_jd.variational.evaluation import tempered_density
 
 # Points [S, G, P] -> gradients of log joint [S, G, P]; what is not among the P coordinates is the
 # same for the G points of each draw.
@@ -44,41 +36,13 @@ def gradient_of_log_joint(problem: Problem, use_statistics: bool) -> Gradient:
     ----------
     use_statistics : whether the likelihood may be a matrix product: see `quadratic_likelihood`.
     """
-    program = _gradient_program(
-        problem.model, problem.data.shape[0], use_statistics, problem.execution
-    )
-    size = points_per_call(problem, use_statistics)
 
     def gradient(points: np.ndarray) -> np.ndarray:
-        flat = points.reshape(-1, points.shape[-1]).astype(problem.data.dtype)
-        found = map_chunks(
-            lambda part: program(part, problem.rows, problem.prior_standardization), flat, size
-        )
-        return found.astype(np.float64).reshape(points.shape)
+        flat = points.reshape(-1, points.shape[-1])
+        slope = tempered_density(problem, flat, use_statistics=use_statistics).slope
+        return slope.reshape(points.shape)
 
     return gradient
-
-
-@functools.lru_cache(maxsize=32)
-def _gradient_program(
-    model: Model, N: int, use_statistics: bool, execution: str
-) -> Callable[..., tf.Tensor]:
-    """Make the compiled gradient at points [S, P].
-
-    Cached per number of rows, so that a new N builds a new `tf.function` instead of triggering a
-    retracing warning.
-    """
-
-    def gradient(points: tf.Tensor, rows: Rows, standardization: Standardization) -> tf.Tensor:
-        standardized = model.standardized(standardization)
-        with tf.GradientTape() as tape:
-            tape.watch(points)
-            theta, log_det_jacobian = unflatten(standardized, points)
-            density = log_joint(standardized, theta, rows, use_statistics=use_statistics)
-            density += log_det_jacobian
-        return tape.gradient(density, points)
-
-    return compiled(gradient, execution)
 
 
 def fit_normal(

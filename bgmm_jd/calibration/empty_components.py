@@ -180,7 +180,7 @@ def log_prob_of_empty(
             pairs = _beta_parameters(site, params)
             found, kept = log_prob_of_stick_coordinates(pairs, theta["weights"]), empty.breaks
         else:
-            found, kept = _by_component(site, params, theta[site.name]), empty.components
+            found, kept = log_prob_by_component(site, params, theta[site.name]), empty.components
         total += tf.reduce_sum(tf.boolean_mask(found, kept, axis=1), axis=1)
     return total
 
@@ -193,7 +193,7 @@ def _beta_parameters(site: Site, params: VariationalParameters) -> tf.Tensor:
     return concentration
 
 
-def _by_component(site: Site, params: VariationalParameters, draws: tf.Tensor) -> tf.Tensor:
+def log_prob_by_component(site: Site, params: VariationalParameters, draws: tf.Tensor) -> tf.Tensor:
     """Return the log density of the coordinates of each component: [S, K]."""
     bijector = coordinate_map(site)
     points = bijector.inverse(draws)

@@ -53,6 +53,49 @@ class StickCoordinates(tfb.Bijector):
         return tf.concat([shape[:-1], shape[-1:] - 1], axis=0)
 
 
+class LogRatios(tfb.Bijector):
+    """Map K - 1 real numbers y to K proportions w, with y[k] = log(w[k] / w[K]).
+
+    A permutation of the proportions is a linear map of these log ratios. The log-det-Jacobian is
+    that of the first K - 1 proportions, in which the density of a Dirichlet is defined:
+    sum_k log w[k]. Both maps raise proportions as those of `StickCoordinates` do.
+    """
+
+    def __init__(self, validate_args: bool = False, name: str = "log_ratios") -> None:
+        super().__init__(
+            forward_min_event_ndims=1, parameters={}, validate_args=validate_args, name=name
+        )
+
+    def _forward(self, y: tf.Tensor) -> tf.Tensor:
+        return tf.maximum(tf.exp(_log_softmax(y)), dirichlet.LEAST_PROPORTION)
+
+    def _inverse(self, weights: tf.Tensor) -> tf.Tensor:
+        logs = tf.math.log(tf.maximum(weights, np.finfo(weights.dtype.as_numpy_dtype).tiny))
+        return logs[..., :-1] - logs[..., -1:]
+
+    def _forward_log_det_jacobian(self, y: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(_log_softmax(y), axis=-1)
+
+    def _forward_event_shape(self, shape: tf.TensorShape) -> tf.TensorShape:
+        return shape[:-1].concatenate(shape[-1] + 1)
+
+    def _inverse_event_shape(self, shape: tf.TensorShape) -> tf.TensorShape:
+        return shape[:-1].concatenate(shape[-1] - 1)
+
+    def _forward_event_shape_tensor(self, shape: tf.Tensor) -> tf.Tensor:
+        return tf.concat([shape[:-1], shape[-1:] + 1], axis=0)
+
+    def _inverse_event_shape_tensor(self, shape: tf.Tensor) -> tf.Tensor:
+        return tf.concat([shape[:-1], shape[-1:] - 1], axis=0)
+
+
+def _log_softmax(y: tf.Tensor) -> tf.Tensor:
+    """Return the log proportions [..., K] of log ratios [..., K - 1] to the last."""
+    # The sum has the right shape for K = 1 too.
+    zero = tf.zeros_like(tf.reduce_sum(y, axis=-1, keepdims=True))
+    return tf.math.log_softmax(tf.concat([y, zero], axis=-1), axis=-1)
+
+
 def log_weights_from_sticks(log_sticks: tf.Tensor) -> tf.Tensor:
     """Return log weights [..., K] from the logs of (v, 1 - v), [..., K - 1, 2].
 

@@ -1,60 +1,140 @@
-"""Assessment of the fitted surrogate: elbo, calibration and k-hat."""
+"""Assessment of the fitted surrogate: elbo, calibration, all modes, log evidence and k-hat."""
 
-from typing import NamedTuple
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from bgmm_jd.backend.random import stateless_seed
 from bgmm_jd.calibration.calibrate import calibrate_approximation
 from bgmm_jd.calibration.importance_sampling import surrogate_khat
-from bgmm_jd.fitting.search import SearchPlan
+from bgmm_jd.calibration.psis import KHAT_LIMIT
+from bgmm_jd.fitting.search import SearchPlan, SearchResult
 from bgmm_jd.optimization.full_data import full_data_elbo
-from bgmm_jd.optimization.single_run import RunResult
+from bgmm_jd.optimization.restarts import Optimum
 from bgmm_jd.optimization.status import Status
+from bgmm_jd.posterior.posterior import Mode
+from bgmm_jd.sampling.evidence import OUT_OF_REACH, Evidence
+from bgmm_jd.sampling.whole_posterior import WholePosterior, find_whole_posterior
 from bgmm_jd.variational.approximation import (
     Approximation,
     Draws,
+    Region,
     draw_mean_field,
 )
 from bgmm_jd.variational.evaluation import log_joint_of_draws
 
 
-class Assessment(NamedTuple):
-    """The elbo in standardised units, its standard error, k-hat and status.
+@dataclass(kw_only=True)
+class Assessment:
+    """What is known of a fit, in standardised units; NaN where a number is not known.
 
-    NaN where a number is not known.
+    elbo, elbo_se : the evidence lower bound and its standard error.
+    evidence : by importance weights.
+    khat : of the proposal that draws come from.
+    status : Status
+    modes : tuple of Mode
+    whole : the proposal for the whole posterior; None where it is out of reach.
+    seconds : what each part took.
     """
 
     elbo: float
-    elbo_se: float
-    khat: float
     status: Status
+    elbo_se: float = np.nan
+    evidence: Evidence = OUT_OF_REACH
+    khat: float = np.nan
+    modes: tuple[Mode, ...] = ()
+    whole: WholePosterior | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Note the seconds that a part takes."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] = time.perf_counter() - begun
 
 
 def assess(
-    approximation: Approximation, best: RunResult, plan: SearchPlan, calibrate: bool
+    approximation: Approximation, found: SearchResult, plan: SearchPlan, finish: str | None
 ) -> tuple[Approximation, Assessment]:
-    """Estimate the elbo of the fitted surrogate, calibrate it, and compute k-hat.
+    """Estimate the elbo of the fitted surrogate, calibrate it, and find the whole posterior.
 
     Ctrl-C keeps what is known by then.
+
+    Parameters
+    ----------
+    finish : {"auto", "none", None}
+        "auto" finds the whole posterior, "none" only calibrates, and None does not calibrate.
     """
-    assessment = Assessment(best.elbo, np.nan, np.nan, best.status)
-    problem, params = approximation.problem, approximation.params
+    best = found.best
+    known = Assessment(elbo=best.elbo, status=best.status, modes=_modes_of(found.optima))
     try:
-        draws = draw_mean_field(problem, params, _elbo_draws(approximation), plan.seed)
-        elbo, elbo_se = elbo_of_surrogate(approximation, draws, plan)
-        assessment = assessment._replace(elbo=elbo, elbo_se=elbo_se)
-        if not np.isfinite(elbo):
-            assessment = assessment._replace(status=Status.DIVERGED)
-        if assessment.status is Status.DIVERGED:
-            return approximation, assessment
-        if calibrate:
-            approximation, khat = calibrate_approximation(approximation, draws, plan.seed)
-        else:
-            khat = surrogate_khat(approximation, draws, plan.seed)
-        return approximation, assessment._replace(khat=khat)
+        draws = draw_mean_field(
+            approximation.problem, approximation.params, _elbo_draws(approximation), plan.seed
+        )
+        known.elbo, known.elbo_se = elbo_of_surrogate(approximation, draws, plan)
+        if not np.isfinite(known.elbo):
+            known.status = Status.DIVERGED
+        if known.status is Status.DIVERGED:
+            return approximation, known
+        if finish is None:
+            known.khat = surrogate_khat(approximation, draws, plan.seed)
+            return approximation, known
+        with known.timed("calibration"):
+            approximation, known.khat = calibrate_approximation(approximation, draws, plan.seed)
+        if finish == "auto":
+            with known.timed("whole posterior"):
+                approximation = _with_whole_posterior(approximation, found, known, plan.seed)
     except KeyboardInterrupt:
-        return approximation, assessment._replace(status=Status.INTERRUPTED)
+        known.status = Status.INTERRUPTED
+    return approximation, known
+
+
+def _modes_of(optima: tuple[Optimum, ...]) -> tuple[Mode, ...]:
+    """Return the optima as modes of which no more is known."""
+    return tuple(Mode(np.nan, np.nan, one.elbo, np.nan, one.starts) for one in optima)
+
+
+def _with_whole_posterior(
+    approximation: Approximation, found: SearchResult, known: Assessment, seed: int
+) -> Approximation:
+    """Return the approximation with a proposal for all modes, where that is within reach."""
+    settings = approximation.problem.settings.proposal
+    near = [one for one in found.optima if found.best.elbo - one.elbo < settings.mode_nats]
+    rivals = [one.params for one in near if one.params is not found.best.params]
+    whole = find_whole_posterior(approximation, rivals, known.khat, seed)
+    if whole is None:
+        return approximation
+    known.whole, known.khat = whole, whole.khat
+    if whole.khat < KHAT_LIMIT:
+        known.evidence = whole.evidence
+    if len(near) == 1 + len(rivals):
+        known.modes = _ranked_modes(near, whole)
+    return replace(approximation, proposal=whole.proposal)
+
+
+def _ranked_modes(optima: list[Optimum], whole: WholePosterior) -> tuple[Mode, ...]:
+    """Return the modes with their shares of the posterior, the largest first."""
+    modes = []
+    for number, (one, share) in enumerate(zip(optima, whole.shares, strict=True)):
+        log_share = np.log(share) if share > 0.0 else -np.inf
+        region = Region(whole.centres, number)
+        modes.append(
+            Mode(
+                float(share),
+                float(whole.evidence.log + log_share),
+                one.elbo,
+                float(whole.khats[number]),
+                one.starts,
+                region,
+            )
+        )
+    return tuple(sorted(modes, key=lambda mode: -mode.share))
 
 
 def _elbo_draws(approximation: Approximation) -> int:

@@ -4,7 +4,9 @@ Validate the input, optimise from several starts, calibrate, and return a `Poste
 diagnosis.
 """
 
-from typing import Any, Literal
+import time
+from types import MappingProxyType
+from typing import Any, Literal, get_args
 
 import numpy as np
 from tensorflow_probability import distributions as tfd
@@ -29,6 +31,7 @@ from bgmm_jd.fitting.search import (
     SearchPlan,
     SearchResult,
     find_optimum,
+    modes_in_data_units,
     output_order,
     problem_of,
     subsample_size,
@@ -46,6 +49,9 @@ from bgmm_jd.optimization.optimizers import OPTIMIZERS, Optimizer
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.settings import OptimizationSettings, Settings
 from bgmm_jd.variational.approximation import Approximation
+
+Finish = Literal["auto", "none"]
+FINISHES: tuple[Finish, ...] = get_args(Finish)
 
 
 def fit(
@@ -65,6 +71,7 @@ def fit(
     calibrate: bool = True,
     missing: MissingOption | None = None,
     optimizer: Optimizer = "natural",
+    finish: Finish = "auto",
     settings: Settings | None = None,
 ) -> Posterior:
     """Fit a Bayesian Gaussian mixture by stochastic variational inference.
@@ -126,6 +133,11 @@ def fit(
         in.
     optimizer : {"natural", "adam"}
         The natural gradient of the surrogate, or Adam, which takes many more steps.
+    finish : {"auto", "none"}
+        What follows calibration. "auto" looks for all modes of the posterior, makes draws from the
+        whole of it, and estimates the log evidence, where the numbers of parameters and rows
+        permit: see `posterior.method`. "none" ends with the calibrated posterior at the best
+        optimum.
     settings : bgmm_jd.Settings, optional
         The numbers that steer the fit, such as tolerances and memory budgets; by default those of
         `Settings()`.
@@ -171,6 +183,7 @@ def fit(
         seed=as_seed(seed),
     )
     execution = _as_choice(execution, "execution", EXECUTIONS)
+    finish = _as_choice(finish, "finish", FINISHES)
     if K > 1:
         warn_of_ties(X if weight is None else X[weight > 0], stacklevel=2)
 
@@ -185,20 +198,24 @@ def fit(
     places = np.arange(len(X)) if weight is None else np.flatnonzero(weight)
     warn_of_very_far_rows(data, places, settings.robust_moments.very_far, stacklevel=2)
     problem = problem_of(data, K, form, prior, execution, settings)
+    begun = time.perf_counter()
     with reporter(progress) as report:
         found = find_optimum(problem, plan, report)
+        searched = time.perf_counter() - begun
         params = found.best.params
         order = output_order(problem, params, has_init=plan.init is not None)
         report("calibrating ..." if calibrate else "estimating the elbo ...")
         approximation, assessment = assess(
             Approximation(problem=problem, params=params, order=order),
-            found.best,
+            found,
             plan,
-            calibrate,
+            finish if calibrate else None,
         )
+        assessment.seconds["search"] = searched
     if prior is None:
         prior = prior_in_data_units(data, K, form, settings.default_prior)
-    return with_verdict(_posterior(prior, missing, approximation, found, assessment), found)
+    posterior = _posterior(prior, missing, approximation, found, assessment)
+    return with_verdict(posterior, found, assessment.whole)
 
 
 def _posterior(
@@ -221,11 +238,15 @@ def _posterior(
         missing=missing,
         elbo=assessment.elbo - jacobian,
         elbo_se=assessment.elbo_se,
+        log_evidence=assessment.evidence.log - jacobian,
+        log_evidence_se=assessment.evidence.se,
         khat=assessment.khat,
         elbo_trace=trace,
         status=assessment.status,
         batch_size=found.batch_size,
         restarts=with_data_unit_elbos(problem, found.restarts),
+        modes=modes_in_data_units(problem, assessment.modes),
+        seconds=MappingProxyType(assessment.seconds),
         approximation=approximation,
     )
 

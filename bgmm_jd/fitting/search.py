@@ -16,7 +16,13 @@ from bgmm_jd.fitting.progress import Report
 from bgmm_jd.model.covariance_forms import CovarianceForm
 from bgmm_jd.optimization.full_data import optimize_full_data
 from bgmm_jd.optimization.initialization import Start, all_starts
-from bgmm_jd.optimization.restarts import Restart, compare_runs, matching_run
+from bgmm_jd.optimization.restarts import (
+    Optimum,
+    Restart,
+    compare_runs,
+    distinct_optima,
+    matching_run,
+)
 from bgmm_jd.optimization.single_run import (
     RunProgress,
     RunResult,
@@ -26,6 +32,7 @@ from bgmm_jd.optimization.single_run import (
 )
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.optimization.svi import Schedule
+from bgmm_jd.posterior.posterior import Mode
 from bgmm_jd.settings import OptimizationSettings, Settings
 from bgmm_jd.variational.approximation import Problem
 from bgmm_jd.variational.component_order import component_summaries, order_components
@@ -67,12 +74,14 @@ class SearchResult(NamedTuple):
 
     best : the run with the best optimum.
     restarts : how each run ended.
+    optima : the distinct optima that runs converged to, the best first.
     searches : number of independent searches for starts.
     batch_size : the largest number of rows that a step read.
     """
 
     best: RunResult
     restarts: tuple[Restart, ...]
+    optima: tuple[Optimum, ...]
     searches: int
     batch_size: int
 
@@ -124,7 +133,9 @@ def find_optimum(problem: Problem, plan: SearchPlan, report: Reporter) -> Search
         restart._replace(starts=start.starts)
         for restart, start in zip(restarts, starts.runs, strict=False)  # Ctrl-C leaves some out
     )
-    return SearchResult(best, restarts, starts.searches, batches.size)
+    counts = [start.starts for start in starts.runs]
+    optima = distinct_optima(problem.model, runs, counts, problem.settings.optimization)
+    return SearchResult(best, restarts, optima, starts.searches, batches.size)
 
 
 def subsample_size(K: int, settings: OptimizationSettings) -> int:
@@ -234,3 +245,12 @@ def with_data_unit_elbos(problem: Problem, restarts: tuple[Restart, ...]) -> tup
     """Return restarts with their elbos in the units of X."""
     jacobian = problem.data.log_det_jacobian
     return tuple(restart._replace(elbo=restart.elbo - jacobian) for restart in restarts)
+
+
+def modes_in_data_units(problem: Problem, modes: tuple[Mode, ...]) -> tuple[Mode, ...]:
+    """Return modes with their elbos and log evidences in the units of X."""
+    jacobian = problem.data.log_det_jacobian
+    return tuple(
+        mode._replace(elbo=mode.elbo - jacobian, log_evidence=mode.log_evidence - jacobian)
+        for mode in modes
+    )

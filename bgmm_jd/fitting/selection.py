@@ -131,8 +131,9 @@ def select(
     depends on the prior, which should therefore express what is known: under a prior much wider
     than the data, fewer components are selected than the rows can distinguish.
 
-    The estimate is a lower bound of the evidence, and the more the components overlap, the lower
-    it is; this too favours fewer components.
+    Where the evidence is out of reach, as with many parameters, its lower bound takes its place:
+    see `compare`. The more the components overlap, the lower it is; this too favours fewer
+    components.
     """
     X = as_rows(X, missing=as_missing_flag(options.get("missing")))
     weight = as_weights(options.get("sample_weight"), len(X), X.dtype)

@@ -12,12 +12,20 @@ from bgmm_jd.optimization.restarts import Restart
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.prediction import expected_counts
+from bgmm_jd.sampling.whole_posterior import WholePosterior
 from bgmm_jd.settings import Settings
 from bgmm_jd.variational.approximation import sample_mean_field
 
 
-def with_verdict(posterior: Posterior, found: SearchResult) -> Posterior:
-    """Return the posterior with its verdict, and warn if that is not a good one."""
+def with_verdict(
+    posterior: Posterior, found: SearchResult, whole: WholePosterior | None
+) -> Posterior:
+    """Return the posterior with its verdict, and warn if that is not a good one.
+
+    Parameters
+    ----------
+    whole : what the draws come from, if they come from all modes.
+    """
     converged = posterior.status is Status.CONVERGED
     smallest = smallest_expected_count(posterior) if converged else np.inf
     status = decide_status(
@@ -28,6 +36,8 @@ def with_verdict(posterior: Posterior, found: SearchResult) -> Posterior:
         posterior.khat,
         smallest,
         posterior.settings,
+        None if whole is None else tuple(whole.shares),
+        whole is not None and whole.is_scouted,
     )
     if not status.good:
         warnings.warn(str(status), RuntimeWarning, stacklevel=3)
@@ -60,6 +70,8 @@ def decide_status(
     khat: float,
     smallest_count: float,
     settings: Settings,
+    shares: tuple[float, ...] | None = None,
+    is_scouted: bool = False,
 ) -> Status:
     """Return the most serious finding about a fit.
 
@@ -70,6 +82,8 @@ def decide_status(
     searches : number of independent searches for starts.
     khat : NaN where it is not known.
     smallest_count : expected number of rows of the smallest component.
+    shares : of the modes, where the draws come from all of them.
+    is_scouted : whether a scout has looked for modes that no start found.
     """
     limits = settings.assessment
     if any(restart.status is Status.INTERRUPTED for restart in restarts):
@@ -78,11 +92,16 @@ def decide_status(
         return status
     if khat > KHAT_LIMIT:
         return Status.KHAT_TOO_HIGH
-    if any(_is_rival(r, best_elbo, settings.optimization.rival_nats) for r in restarts):
-        return Status.SEVERAL_MODES
-    if smallest_count < limits.fewest_rows:
+    rival_nats = settings.optimization.rival_nats
+    if shares is None and any(_is_rival(r, best_elbo, rival_nats) for r in restarts):
+        return Status.ONE_OF_SEVERAL_MODES
+    # The draws of the whole posterior are right of an empty component too.
+    if shares is None and smallest_count < limits.fewest_rows:
         return Status.COMPONENT_EMPTY
-    if searches >= limits.fewest_searches and sum(r.starts for r in restarts if r.agrees) == 1:
+    if shares is not None and sum(share >= limits.least_share for share in shares) > 1:
+        return Status.SEVERAL_MODES
+    found_once = sum(r.starts for r in restarts if r.agrees) == 1
+    if searches >= limits.fewest_searches and found_once and not is_scouted:
         return Status.RESTARTS_DISAGREE
     return Status.CONVERGED
 

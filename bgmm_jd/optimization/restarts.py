@@ -65,6 +65,40 @@ def compare_runs(
     return best, tuple(_as_restart(model, best, run, limit) for run in runs)
 
 
+class Optimum(NamedTuple):
+    """A distinct optimum that runs have converged to.
+
+    params : of the surrogate there, in standardised units.
+    elbo : in nats; in standardised units inside, in those of X in a `Posterior`.
+    starts : number of starts that led there.
+    """
+
+    params: VariationalParameters
+    elbo: float
+    starts: int
+
+
+def distinct_optima(
+    model: Model, runs: list[RunResult], starts: list[int], settings: OptimizationSettings
+) -> tuple[Optimum, ...]:
+    """Return the optima that runs have converged to, the best first.
+
+    Parameters
+    ----------
+    starts : number of starts that led to where each run began.
+    """
+    converged = zip(runs, starts, strict=False)  # Ctrl-C leaves some runs out
+    left = [pair for pair in converged if pair[0].status is Status.CONVERGED]
+    found = []
+    while left:
+        best, restarts = compare_runs(model, [run for run, _ in left], settings)
+        here = [one.agrees or run is best for (run, _), one in zip(left, restarts, strict=True)]
+        counts = [count for (_, count), is_here in zip(left, here, strict=True) if is_here]
+        found.append(Optimum(best.params, best.elbo, sum(counts)))
+        left = [pair for pair, is_here in zip(left, here, strict=True) if not is_here]
+    return tuple(found)
+
+
 def matching_run(
     model: Model,
     runs: Iterable[RunResult],

@@ -20,7 +20,11 @@ class Status(enum.Enum):
         "reached before. Pass X in float64, remove extreme rows, or use a tighter prior."
     )
     SEVERAL_MODES = (
-        "Restarts converged to different solutions of similar evidence: the posterior has several "
+        "The posterior has several modes, and the draws come from all of them in proportion to "
+        "their probability: see posterior.modes, and posterior.at_mode for the draws of one."
+    )
+    ONE_OF_SEVERAL_MODES = (
+        "Runs converged to different solutions of similar evidence: the posterior has several "
         "modes, and the draws represent only the best of them. Try a smaller K or a tighter prior, "
         "and look at to_inference_data(..., chains='restarts')."
     )
@@ -39,8 +43,8 @@ class Status(enum.Enum):
 
     @property
     def good(self) -> bool:
-        """Return whether the fit needs no attention."""
-        return self is Status.CONVERGED
+        """Return whether the draws need no attention."""
+        return self in (Status.CONVERGED, Status.SEVERAL_MODES)
 
     def __str__(self) -> str:
         return f"{self.name.lower().replace('_', ' ')}: {self.value}"

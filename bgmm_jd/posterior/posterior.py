@@ -1,8 +1,9 @@
 """The fitted posterior: draws from it, as a value that does not change."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -16,12 +17,15 @@ from bgmm_jd.model.covariances import component_covariances
 from bgmm_jd.optimization.restarts import Restart
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.normal_mixtures import ComponentDraws
+from bgmm_jd.sampling.draws import draw_whole
+from bgmm_jd.sampling.evidence import log_labellings_of_surrogate
 from bgmm_jd.settings import Settings
 from bgmm_jd.variational.approximation import (
     MEAN_FIELD,
     Approximation,
     Draws,
     Problem,
+    Region,
     draw_mean_field,
 )
 from bgmm_jd.variational.labels import (
@@ -33,6 +37,25 @@ from bgmm_jd.variational.labels import (
 from bgmm_jd.variational.surrogate import surrogate_in_data_units
 
 PREDICTIVE_DRAWS = 200  # posterior means over them have an error of 0.07 posterior sds
+
+
+class Mode(NamedTuple):
+    """One of the solutions that runs converged to.
+
+    share : posterior probability of being nearer to it than to the others; NaN if it is not known.
+    log_evidence : of that part of the posterior, in nats and the units of X; NaN if not known.
+    elbo : of the surrogate there, from the noisy ones of steps.
+    khat : of the importance weights of its draws; NaN if not known.
+    starts : number of starts that led to it.
+    region : the part of the posterior that `at_mode` draws from; None if it is not known.
+    """
+
+    share: float
+    log_evidence: float
+    elbo: float
+    khat: float
+    starts: int
+    region: Region | None = None
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -53,6 +76,10 @@ class Posterior:
         Evidence lower bound in nats for the whole data set, all constants kept, in the units of X;
         higher is better. Estimated anew after the fit, with standard error `elbo_se`, which is NaN
         where Ctrl-C came before that.
+    log_evidence, log_evidence_se : float
+        Log marginal likelihood in nats and the units of X, of all labellings of the components, by
+        importance weights, and its standard error. NaN where these are out of reach, or not
+        reliable (k-hat above 0.7); `evidence_bound` is then a lower bound.
     khat : float
         Pareto k-hat of the proposal before importance weighting: below 0.5 reliable, above 0.7 not;
         NaN if too expensive to compute.
@@ -67,6 +94,10 @@ class Posterior:
         many starts of variational EM led to where it began. A later run ends as soon as it is at
         the optimum of an earlier one, whose elbo it is given. Elbos are in the units of X, from the
         noisy ones of steps; parameters are in standardised units.
+    modes : tuple of Mode
+        The solutions that runs converged to, the one with the largest share of the posterior first.
+    seconds : mapping of str to float
+        What the parts of the fit took: "search", "calibration" and "whole posterior".
     approximation : Approximation
         The problem, the surrogate's parameters and the calibration, in standardised units. Not a
         part of the public interface: it may change in any version.
@@ -79,11 +110,15 @@ class Posterior:
     missing: str | None
     elbo: float
     elbo_se: float
+    log_evidence: float
+    log_evidence_se: float
     khat: float
     elbo_trace: np.ndarray
     status: Status
     batch_size: int
     restarts: tuple[Restart, ...]
+    modes: tuple[Mode, ...]
+    seconds: Mapping[str, float]
     approximation: Approximation = field(repr=False)
 
     @property
@@ -115,6 +150,50 @@ class Posterior:
         """
         calibration = self.approximation.calibration
         return MEAN_FIELD if calibration is None else calibration.kind
+
+    @functools.cached_property
+    def evidence_bound(self) -> float:
+        """Return a lower bound of the log evidence, in nats and the units of X.
+
+        The elbo, and what other labellings add to it: log K! where the components do not overlap.
+        """
+        params = self.approximation.params
+        draws = draw_mean_field(self.problem, params, PREDICTIVE_DRAWS, seed=0)
+        return self.elbo + log_labellings_of_surrogate(self.problem, params, draws)
+
+    @property
+    def method(self) -> str:
+        """Return what makes the draws.
+
+        "mixture", a mixture of t distributions over all modes, with importance weights;
+        "importance", the calibrated normal distribution with such weights; "normal", that
+        distribution without; or "mean field", the surrogate.
+        """
+        approximation = self.approximation
+        if approximation.proposal is not None:
+            return "mixture"
+        if approximation.calibration is None:
+            return MEAN_FIELD
+        return "importance" if approximation.calibration.is_weighted else "normal"
+
+    def at_mode(self, number: int) -> "Posterior":
+        """Return the posterior whose draws are only those that belong to `modes[number]`.
+
+        Raises
+        ------
+        IndexError
+            If there is no such mode.
+        ValueError
+            If draws do not come from all modes (`method` is not "mixture"), or this mode has none.
+        """
+        mode, proposal = self.modes[number], self.approximation.proposal
+        if proposal is None or mode.region is None or not mode.share > 0.0:
+            raise ValueError(
+                f"modes[{number}] has no draws of its own: its share is {mode.share}, and the "
+                f"method is {self.method!r}. See restarts[...].params for the surrogate there."
+            )
+        chosen = proposal._replace(region=mode.region, efficiency=proposal.efficiency * mode.share)
+        return replace(self, approximation=replace(self.approximation, proposal=chosen))
 
     @property
     def surrogate(self) -> tfd.JointDistributionCoroutine:
@@ -162,6 +241,7 @@ class Posterior:
             f"<Posterior: {self.K} components, {self.covariance} covariance, "
             f"{rows:,} rows x {self.D} features, "
             f"elbo {self.elbo:.2f} +/- {self.elbo_se:.2f} nats, "
+            f"log evidence {self.log_evidence:.2f} +/- {self.log_evidence_se:.2f} nats, "
             f"{self.calibration}, k-hat {self.khat:.2f}, "
             f"{agreeing} of {len(self.restarts)} runs agree; {self.status}>"
         )
@@ -229,6 +309,8 @@ def draw_standardized(
             "too many parameters, or ended early. Use calibrate=False for draws of the surrogate."
         )
     seed = as_seed(seed)
+    if calibrate and posterior.approximation.proposal is not None:
+        return draw_whole(posterior.approximation, n, seed)
     if calibrate:
         return draw_calibrated(posterior.approximation, n, seed)
     return draw_mean_field(posterior.problem, posterior.approximation.params, n, seed)

@@ -25,7 +25,6 @@ from bgmm_jd.reporting.leave_one_out import (
     leave_one_out,
     suppress_known_warnings,
 )
-from bgmm_jd.variational.labels import is_exchangeable
 
 if TYPE_CHECKING:  # pandas is imported when it is needed, as arviz is
     import pandas as pd
@@ -36,6 +35,7 @@ _COLUMNS = (
     "K",
     "covariance",
     "log_evidence",
+    "log_evidence_se",
     "elbo",
     "elbo_se",
     "elbo_diff",
@@ -81,11 +81,9 @@ def compare(
 
         K, covariance
             Number and form of the components.
-        log_evidence
-            `elbo` + log K!, the variational estimate of the log marginal likelihood. A surrogate
-            covers one of the K! equal modes that permutations of the labels make; together they
-            have K! times its mass (Bishop 2006, *Pattern Recognition and Machine Learning*, section
-            10.2.4). It is `elbo` where the prior distinguishes the components.
+        log_evidence, log_evidence_se
+            Log marginal likelihood and its standard error. Where the error is NaN it is out of
+            reach, and `log_evidence` is the lower bound `posterior.evidence_bound`.
         elbo, elbo_se
             Evidence lower bound of the fit and its Monte Carlo standard error.
         elbo_diff
@@ -223,7 +221,8 @@ def _row(posterior: Posterior, loo: Loo) -> dict[str, Any]:
     return {
         "K": posterior.K,
         "covariance": posterior.covariance,
-        "log_evidence": posterior.elbo + _log_labellings(posterior),
+        "log_evidence": evidence_or_bound(posterior),
+        "log_evidence_se": posterior.log_evidence_se,
         "elbo": posterior.elbo,
         "elbo_se": posterior.elbo_se,
         "elpd_loo": loo.elpd,
@@ -236,9 +235,10 @@ def _row(posterior: Posterior, loo: Loo) -> dict[str, Any]:
     }
 
 
-def _log_labellings(posterior: Posterior) -> float:
-    """Return log K!, or 0 where the prior distinguishes the components."""
-    return math.lgamma(posterior.K + 1) if is_exchangeable(posterior.problem.model) else 0.0
+def evidence_or_bound(posterior: Posterior) -> float:
+    """Return the log evidence, or its lower bound where it is out of reach."""
+    known = math.isfinite(posterior.log_evidence)
+    return posterior.log_evidence if known else posterior.evidence_bound
 
 
 def _differences(loos: list[Loo]) -> "pd.DataFrame":

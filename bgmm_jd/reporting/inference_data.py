@@ -158,8 +158,8 @@ def to_inference_data(
     `stats = idata["sample_stats"]`.
 
     All groups have attributes with the library, the versions and the time. `posterior` and the root
-    also have `elbo`, `elbo_se`, `khat`, `status`, `calibration`, `covariance`, `K` and `batch_size`
-    of the fit.
+    also have `elbo`, `elbo_se`, `log_evidence`, `log_evidence_se`, `method`, `khat`, `status`,
+    `calibration`, `covariance`, `K` and `batch_size` of the fit.
 
     Raises
     ------
@@ -286,6 +286,9 @@ def _fit_attributes(posterior: Posterior) -> dict[str, str | int | float]:
     return {
         "elbo": posterior.elbo,
         "elbo_se": posterior.elbo_se,
+        "log_evidence": posterior.log_evidence,
+        "log_evidence_se": posterior.log_evidence_se,
+        "method": posterior.method,
         "khat": posterior.khat,
         "status": posterior.status.name,
         "calibration": posterior.calibration,

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bgmm_jd.backend.numerics import block_size
-from bgmm_jd.calibration import importance_sampling
+from bgmm_jd.calibration.importance_sampling import draw_calibrated
 from bgmm_jd.posterior.densities import row_log_likelihood
-from bgmm_jd.posterior.posterior import Posterior
+from bgmm_jd.posterior.posterior import Posterior, draw_standardized
 from bgmm_jd.reporting.arviz_version import arviz_major_version, import_arviz
 
 FEWEST_DRAWS = 100  # fewer have no tail that could be smoothed
@@ -74,10 +74,10 @@ def leave_one_out(posterior: Posterior, X: np.ndarray, draws: int, seed: int) ->
     # resampled. The alternative multiplies p / q into the weights of each row (Magnusson et al.
     # 2019, `az.loo_approximate_posterior`); arviz 0.23 does not have it, and its p_loo is relative
     # to the mean over the surrogate.
-    weighted = None if posterior.calibrated else True
-    sampled = importance_sampling.draw_calibrated(
-        posterior.approximation, draws, seed, weighted=weighted
-    )
+    if posterior.calibrated:
+        sampled = draw_standardized(posterior, draws, seed)
+    else:
+        sampled = draw_calibrated(posterior.approximation, draws, seed, weighted=True)
     kept = limit_copies(sampled.log_q.numpy())
     if _tail_size(len(kept)) <= _most_copies(draws):  # the tail could be copies of one draw
         return UNKNOWN_LOO

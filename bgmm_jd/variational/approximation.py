@@ -96,6 +96,50 @@ class MultivariateNormal(NamedTuple):
     factor: np.ndarray
 
 
+class StudentMixture(NamedTuple):
+    """A mixture of M multivariate Student t distributions over P coordinates.
+
+    weights [M], means [M, P], factors [M, P, P] : lower Cholesky factors of the scale matrices.
+    df : degrees of freedom of all of them.
+    """
+
+    weights: np.ndarray
+    means: np.ndarray
+    factors: np.ndarray
+    df: float
+
+
+class Centre(NamedTuple):
+    """Mean and standard deviation of draws in one labelling: [P] each."""
+
+    mean: np.ndarray
+    sd: np.ndarray
+
+
+class Region(NamedTuple):
+    """The part of the posterior that is nearer to one mode than to the others.
+
+    centres : mean and sd [P] of each mode, in coordinates with log ratios of the weights.
+    chosen : which of them.
+    """
+
+    centres: tuple[Centre, ...]
+    chosen: int
+
+
+class Proposal(NamedTuple):
+    """What the draws of the whole posterior are proposed by, in coordinates with log ratios.
+
+    mixture : StudentMixture
+    efficiency : effective draws for each draw of it.
+    region : the only part that is drawn from; None for all of the posterior.
+    """
+
+    mixture: StudentMixture
+    efficiency: float
+    region: Region | None = None
+
+
 class EmptyComponents(NamedTuple):
     """What keeps its mean-field distribution, because the rows do not inform it.
 
@@ -156,12 +200,16 @@ class Approximation:
         The fitted labels of the components, in the order of output.
     calibration : Calibration, optional
         None where draws come from the surrogate as it is.
+    proposal : Proposal, optional
+        Of draws of the whole posterior, all of its modes; None where draws come from the
+        calibration.
     """
 
     problem: Problem
     params: VariationalParameters
     order: np.ndarray
     calibration: Calibration | None = None
+    proposal: Proposal | None = None
 
 
 def draw_mean_field(problem: Problem, params: VariationalParameters, n: int, seed: int) -> Draws:

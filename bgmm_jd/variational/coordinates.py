@@ -9,7 +9,7 @@ from tensorflow_probability import bijectors as tfb
 
 from bgmm_jd.data.affine_maps import AffineMap, Elementwise
 from bgmm_jd.data.units import standardize_value
-from bgmm_jd.distributions.bijectors import ChangeOfUnits, InDtype
+from bgmm_jd.distributions.bijectors import ChangeOfUnits, InDtype, LogRatios
 from bgmm_jd.model.covariance_forms import SCALE_VARIABLES, cholesky_name
 from bgmm_jd.variational.structure import Site, StandardizedModel
 
@@ -44,25 +44,39 @@ def _to_prior_units(change: AffineMap) -> tfb.Bijector:
     return scale if change.shift is None else tfb.Chain([tfb.Shift(change.shift), scale])
 
 
-def coordinate_map(site: Site) -> tfb.Bijector:
-    """Map a whole real space to the variable in standardised units, with one batch dimension."""
+def coordinate_map(site: Site, log_ratios: bool = False) -> tfb.Bijector:
+    """Map a whole real space to the variable in standardised units, with one batch dimension.
+
+    Parameters
+    ----------
+    log_ratios : whether the weights have log ratios as coordinates, which permutations of the
+        components map linearly, whatever their family has.
+    """
+    if log_ratios and site.name == "weights":
+        return LogRatios()
     return site.family.coordinates() if site.bijector is None else bijector_to_standardized(site)
 
 
-def coordinate_shape(site: Site) -> tuple[int, ...]:
+def coordinate_shape(site: Site, log_ratios: bool = False) -> tuple[int, ...]:
     """Return the shape that the coordinates of one draw of the variable have."""
+    if log_ratios and site.name == "weights":
+        return (site.shape[0] - 1,)
     bijector = site.family.coordinates() if site.bijector is None else site.bijector
     return tuple(bijector.inverse_event_shape(site.shape))
 
 
-def flatten(model: StandardizedModel, theta: Mapping[str, tf.Tensor]) -> tf.Tensor:
-    """Return draws in standardised units [S, ...] as points [S, P]."""
-    parts = [coordinate_map(site).inverse(theta[site.name]) for site in model.free_sites]
+def flatten(
+    model: StandardizedModel, theta: Mapping[str, tf.Tensor], log_ratios: bool = False
+) -> tf.Tensor:
+    """Return draws in standardised units [S, ...] as points [S, P]: see `coordinate_map`."""
+    parts = [
+        coordinate_map(site, log_ratios).inverse(theta[site.name]) for site in model.free_sites
+    ]
     return tf.concat([tf.reshape(part, [tf.shape(part)[0], -1]) for part in parts], axis=1)
 
 
 def unflatten(
-    model: StandardizedModel, points: tf.Tensor
+    model: StandardizedModel, points: tf.Tensor, log_ratios: bool = False
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
     """Return points [S, P] as draws in standardised units, and log |d theta / d point| [S].
 
@@ -78,7 +92,8 @@ def unflatten(
             value = standardize_value(site.transformation, value, site.bound_standardization)
             theta[site.name] = tf.broadcast_to(value, (tf.shape(points)[0], *site.shape))
             continue
-        bijector, shape = coordinate_map(site), coordinate_shape(site)
+        bijector = coordinate_map(site, log_ratios)
+        shape = coordinate_shape(site, log_ratios)
         size = int(np.prod(shape))
         part = tf.reshape(points[:, first : first + size], (-1, *shape))
         theta[site.name] = bijector.forward(part)
@@ -104,12 +119,12 @@ class CoordinateLayout(NamedTuple):
     weights: np.ndarray
 
 
-def coordinate_layout(model: StandardizedModel) -> CoordinateLayout:
+def coordinate_layout(model: StandardizedModel, log_ratios: bool = False) -> CoordinateLayout:
     """Find the coordinates of each component, of what components share, and of the weights."""
     first = 0
     own, shared, weights = [np.empty((model.K, 0), int)], [np.empty(0, int)], np.empty(0, int)
     for site in model.free_sites:
-        places = first + np.arange(int(np.prod(coordinate_shape(site))))
+        places = first + np.arange(int(np.prod(coordinate_shape(site, log_ratios))))
         first += len(places)
         if site.name == "weights":
             weights = places

@@ -111,12 +111,25 @@ def log_joint(
         Whether the likelihood is computed as one matrix product of sufficient statistics and
         natural parameters, of complete rows: see `quadratic_likelihood`.
     """
+    likelihood = log_likelihood(model, theta, rows, accumulate, use_statistics)
+    return tf.cast(log_prior(model, theta), likelihood.dtype) + batches * likelihood
+
+
+def log_likelihood(
+    model: StandardizedModel,
+    theta: Theta,
+    rows: Rows,
+    accumulate: tf.DType | None = None,
+    use_statistics: bool = False,
+) -> tf.Tensor:
+    """Return the log likelihood of rows, each to the power of its weight: [S].
+
+    The arguments are those of `log_joint`.
+    """
     likelihood = _row_log_likelihood(model, theta, rows, use_statistics)
     if rows.weight is not None:
         likelihood *= rows.weight
-    dtype = accumulate or likelihood.dtype
-    prior = tf.cast(log_prior(model, theta), dtype)
-    return prior + batches * tf.reduce_sum(tf.cast(likelihood, dtype), axis=-1)
+    return tf.reduce_sum(tf.cast(likelihood, accumulate or likelihood.dtype), axis=-1)
 
 
 def _row_log_likelihood(

@@ -9,7 +9,8 @@ from small_problems import two_groups
 import bgmm_jd
 from bgmm_jd.fitting import assess as assess_module
 from bgmm_jd.fitting.assess import assess, elbo_of_surrogate
-from bgmm_jd.fitting.search import SearchPlan
+from bgmm_jd.fitting.search import SearchPlan, SearchResult
+from bgmm_jd.optimization.restarts import Optimum
 from bgmm_jd.optimization.single_run import RunResult
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.variational.approximation import draw_mean_field
@@ -22,22 +23,33 @@ def surrogate(two_clusters_posterior):
     """The fitted surrogate of two clusters, without its calibration."""
     approximation = two_clusters_posterior.approximation
     problem = replace(approximation.problem, execution="graph")
-    return replace(approximation, problem=problem, calibration=None)
+    return replace(approximation, problem=problem, calibration=None, proposal=None)
 
 
-def run_at(approximation):
-    return RunResult(approximation.params, np.full(20, -100.0), -100.0, Status.CONVERGED)
+def found_at(approximation):
+    """Return the result of a search that ended at these parameters."""
+    best = RunResult(approximation.params, np.full(20, -100.0), -100.0, Status.CONVERGED)
+    return SearchResult(best, (), (Optimum(best.params, -100.0, 4),), 3, 40)
 
 
-def test_assessment_calibrates_only_on_request(surrogate):
-    """The elbo is that of the surrogate in both cases, and the calibrated k-hat is lower."""
-    plain, without = assess(surrogate, run_at(surrogate), PLAN, calibrate=False)
-    calibrated, found = assess(surrogate, run_at(surrogate), PLAN, calibrate=True)
+def test_assessment_does_what_is_requested(surrogate):
+    """The elbo is that of the surrogate in all cases, and the calibrated k-hat is lower."""
+    plain, without = assess(surrogate, found_at(surrogate), PLAN, None)
+    calibrated, found = assess(surrogate, found_at(surrogate), PLAN, "none")
+    whole, known = assess(surrogate, found_at(surrogate), PLAN, "auto")
     assert plain.calibration is None
     assert calibrated.calibration is not None
-    assert (found.elbo, found.elbo_se) == (without.elbo, without.elbo_se)
+    assert plain.proposal is calibrated.proposal is None
+    assert whole.proposal is not None
     assert found.khat < without.khat
-    assert found.status is without.status is Status.CONVERGED
+    for one in (without, found, known):
+        assert (one.elbo, one.elbo_se) == (without.elbo, without.elbo_se)
+        assert one.status is Status.CONVERGED
+        assert len(one.modes) == 1
+    assert np.isnan(found.evidence.log)
+    assert np.isfinite(known.evidence.log)
+    assert known.modes[0].share == 1.0
+    assert set(known.seconds) == {"calibration", "whole posterior"}
 
 
 def test_assessment_of_nan_parameters_is_diverged(surrogate):
@@ -45,7 +57,7 @@ def test_assessment_of_nan_parameters_is_diverged(surrogate):
     means = surrogate.params["means"]
     params = {**surrogate.params, "means": {**means, "loc": np.full_like(means["loc"], np.nan)}}
     broken = replace(surrogate, params=params)
-    approximation, found = assess(broken, run_at(broken), PLAN, calibrate=True)
+    approximation, found = assess(broken, found_at(broken), PLAN, "auto")
     assert approximation is broken
     assert found.status is Status.DIVERGED
     assert np.isnan(found.khat)

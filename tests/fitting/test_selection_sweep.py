@@ -20,7 +20,7 @@ from bgmm_jd.reporting.comparison import compare
 
 S, SEED = 1000, 3
 COLUMNS = [
-    *("K", "covariance", "log_evidence", "elbo", "elbo_se", "elbo_diff"),
+    *("K", "covariance", "log_evidence", "log_evidence_se", "elbo", "elbo_se", "elbo_diff"),
     *("elpd_loo", "se", "p_loo", "elpd_diff", "dse", "rank", "weight"),
     *("khat", "pareto_k_max", "warning", "status"),
 ]
@@ -181,13 +181,13 @@ def test_rows_of_weight_zero_do_not_count_in_leave_one_out(rows, selection, monk
 
 
 def test_a_bad_status_of_the_best_fit_is_a_warning(rows, fake_fit):
-    status = {1: Status.STEP_LIMIT, 2: Status.SEVERAL_MODES}
+    status = {1: Status.STEP_LIMIT, 2: Status.ONE_OF_SEVERAL_MODES}
     fake_fit(status=status)
     with pytest.warns(RuntimeWarning) as caught:
         found = select(rows, K=(1, 2, 3))
     assert [str(w.message) for w in caught] == [f"Best fit (2 diag): {status[2]}"]
     assert caught[0].filename == __file__
-    expected = {"1 diag": "STEP_LIMIT", "2 diag": "SEVERAL_MODES", "3 diag": "CONVERGED"}
+    expected = {"1 diag": "STEP_LIMIT", "2 diag": "ONE_OF_SEVERAL_MODES", "3 diag": "CONVERGED"}
     assert found.table["status"].to_dict() == expected
 
 

@@ -20,12 +20,20 @@ FAR_BELOW = (False, -120.0, GOOD)
 RIVAL = (False, -101.0, GOOD)
 
 
-def decided(khat=0.1, smallest_count=50.0, status=GOOD, restarts=(BEST,) * 4, searches=3, starts=1):
+def decided(
+    khat=0.1,
+    smallest_count=50.0,
+    status=GOOD,
+    restarts=(BEST,) * 4,
+    searches=3,
+    starts=1,
+    **whole,
+):
     order = np.arange(2)
     ends = tuple(
         Restart({}, order, elbo, 160, end, agrees, starts) for agrees, elbo, end in restarts
     )
-    return decide_status(status, -100.0, ends, searches, khat, smallest_count, Settings())
+    return decide_status(status, -100.0, ends, searches, khat, smallest_count, Settings(), **whole)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +45,17 @@ def decided(khat=0.1, smallest_count=50.0, status=GOOD, restarts=(BEST,) * 4, se
         ({"smallest_count": 0.4}, Status.COMPONENT_EMPTY),
         ({"status": Status.STEP_LIMIT}, Status.STEP_LIMIT),
         ({"status": Status.DIVERGED, "khat": 0.9}, Status.DIVERGED),
-        ({"restarts": (BEST, RIVAL)}, Status.SEVERAL_MODES),
+        ({"restarts": (BEST, RIVAL)}, Status.ONE_OF_SEVERAL_MODES),
+        # Draws of the whole posterior are right of rivals and of empty components.
+        ({"restarts": (BEST, RIVAL), "shares": (0.99, 0.01)}, Status.CONVERGED),
+        ({"restarts": (BEST, RIVAL), "shares": (0.7, 0.3)}, Status.SEVERAL_MODES),
+        ({"shares": (0.7, 0.3), "khat": 0.8}, Status.KHAT_TOO_HIGH),
+        ({"smallest_count": 0.4, "shares": (1.0,)}, Status.CONVERGED),
+        ({"restarts": (BEST,), "starts": 1, "shares": (1.0,)}, Status.RESTARTS_DISAGREE),
+        (
+            {"restarts": (BEST,), "starts": 1, "shares": (1.0,), "is_scouted": True},
+            Status.CONVERGED,
+        ),
         ({"restarts": (BEST, FAR_BELOW, FAR_BELOW)}, Status.RESTARTS_DISAGREE),
         ({"restarts": (BEST, FAR_BELOW), "searches": 2}, Status.CONVERGED),
         # Two starts of one run agree, and so does one search that had no second to compare with.
@@ -57,7 +75,8 @@ def test_text_of_every_status_is_its_name_and_advice():
     for status in Status:
         assert str(status).startswith(status.name.lower().replace("_", " "))
         assert status.value.endswith(".")
-    assert [status for status in Status if status.good] == [Status.CONVERGED]
+    good = [status for status in Status if status.good]
+    assert good == [Status.CONVERGED, Status.SEVERAL_MODES]
 
 
 def two_tight_clusters(N):

@@ -89,7 +89,9 @@ def with_doubtful_rows(two_clusters_posterior):
     data = two_clusters_posterior.problem.data._replace(rows=Rows(values))
     posterior = with_data(two_clusters_posterior, data)
     calibration = posterior.approximation.calibration._replace(is_weighted=False)
-    approximation = dataclasses.replace(posterior.approximation, calibration=calibration)
+    approximation = dataclasses.replace(
+        posterior.approximation, calibration=calibration, proposal=None
+    )
     posterior = dataclasses.replace(posterior, approximation=approximation)
     return posterior, data.standardization.shift + data.standardization.scale * values
 

@@ -1,0 +1,1 @@
+"""Draws of the whole posterior: mixture proposals, labels, a scout for modes, log evidence."""

@@ -1,0 +1,149 @@
+"""The log evidence: its estimate by importance weights, and a lower bound.
+
+The evidence is the mean of joint / q_sym over draws of a proposal q whose density is averaged over
+all labellings (see `relabelling`), and so it counts all of them. Where the surrogate is such a
+proposal, the mean of log joint - log q_sym is a lower bound (Jensen's inequality):
+
+    log evidence >= elbo + log K! - E_q log sum_p q(p theta) / q(theta),
+
+over permutations p. With components far apart the last term is zero, and with equal ones log K!.
+"""
+
+import math
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse.csgraph import connected_components
+from scipy.special import logsumexp
+
+from bgmm_jd.calibration.empty_components import log_prob_by_component
+from bgmm_jd.variational.approximation import Draws, Problem
+from bgmm_jd.variational.families import DIRICHLET
+from bgmm_jd.variational.labels import has_own_parameters, labels_are_free, permute_components
+from bgmm_jd.variational.parameters import VariationalParameters
+
+_BOUND_DRAWS = 100  # over which the last term is averaged: an error of 0.1 times its sd
+_LEAST_OVERLAP = -30.0  # nats, below which two components cannot change places
+_MOST_TOGETHER = 10  # components whose permutations are summed over exactly
+
+
+class Evidence(NamedTuple):
+    """The log evidence and its standard error, in nats; NaN where they are out of reach."""
+
+    log: float
+    se: float
+
+
+OUT_OF_REACH = Evidence(math.nan, math.nan)
+
+
+def evidence_of_weights(log_ratio: np.ndarray, khat: float) -> Evidence:
+    """Return the log of the mean of weights, with its standard error.
+
+    The error is the larger of the one that the variance of the weights gives and the one that two
+    halves of the draws show. Above a k-hat of 1/2 the variance is infinite, and the mean of S
+    weights converges as S^(k - 1) instead of S^(-1/2): the error grows by the quotient.
+
+    Parameters
+    ----------
+    log_ratio : [S], of independent draws.
+    khat : of the weights.
+    """
+    S = len(log_ratio)
+    halves = [logsumexp(half) - math.log(len(half)) for half in np.array_split(log_ratio, 2)]
+    log_mean = logsumexp(log_ratio) - math.log(S)
+    weights = np.exp(log_ratio - log_ratio.max())
+    by_variance = math.sqrt(max((weights**2).sum() / weights.sum() ** 2 - 1.0 / S, 0.0))
+    se = max(by_variance, abs(halves[0] - halves[1]) / 2.0)
+    return Evidence(float(log_mean), float(se * S ** max(0.0, khat - 0.5)))
+
+
+def log_labellings_of_surrogate(
+    problem: Problem, params: VariationalParameters, draws: Draws
+) -> float:
+    """Return what all labellings add to the elbo, in nats: see the head of this file.
+
+    0 where the prior distinguishes the components, and where the surrogate's cannot be permuted.
+    An upper bound of the sum over permutations, and so a lower one of what they add, is taken where
+    more than ten components overlap.
+
+    Parameters
+    ----------
+    draws : of the surrogate.
+    """
+    model = problem.standardized_model
+    weights = model.site("weights")
+    if model.K == 1 or not labels_are_free(problem.model):
+        return 0.0
+    if not all(has_own_parameters(site) for site in model.sites) or weights.family is not DIRICHLET:
+        return 0.0
+    theta = {name: v[:_BOUND_DRAWS] for name, v in draws.theta.items()}
+    gains = _gains_of_places(problem, params, theta)
+    added = [math.lgamma(model.K + 1) - _log_sum_of_permutations(one) for one in gains]
+    return float(np.mean(added))
+
+
+def _gains_of_places(problem: Problem, params: VariationalParameters, theta: dict) -> np.ndarray:
+    """Return log q of component j in place k less that in its own place: [S, K, K]."""
+    model = problem.standardized_model
+    K, S = model.K, len(theta["weights"])
+    density = np.zeros((S, K, K))
+    places = np.arange(K)
+    concentration = np.asarray(params["weights"]["concentration"], np.float64)
+    log_weights = np.log(np.maximum(theta["weights"].numpy().astype(np.float64), 1e-300))
+    for shift in range(K):
+        order = np.roll(places, -shift)
+        moved = permute_components(problem.model, theta, order)
+        found = (concentration - 1.0) * log_weights[:, order]
+        for site in model.free_sites:
+            if site.has_component_axis and site.name != "weights":
+                found = found + log_prob_by_component(site, params, moved[site.name]).numpy()
+        density[:, places, order] = found
+    own = np.diagonal(density, axis1=1, axis2=2)
+    return density - own[:, np.newaxis]
+
+
+def _log_sum_of_permutations(gains: np.ndarray) -> float:
+    """Return log sum over permutations p of exp(sum_k gains[k, p[k]]), a permanent: [K, K].
+
+    Components that cannot change places with others are left out; each group of the others is
+    summed over on its own.
+    """
+    near = gains > _LEAST_OVERLAP
+    count, group = connected_components(near, directed=True, connection="strong")
+    total = 0.0
+    for g in range(count):
+        members = np.flatnonzero(group == g)
+        block = gains[np.ix_(members, members)]
+        # The product of the sums of the rows bounds the permanent from above.
+        by_rows = min(float(logsumexp(block, axis=1).sum()), _bound_by_labellings(block))
+        total += log_permanent(block) if len(members) <= _MOST_TOGETHER else by_rows
+    return total
+
+
+def _bound_by_labellings(block: np.ndarray) -> float:
+    """Return log K! plus the largest sum that any permutation could have."""
+    return math.lgamma(len(block) + 1) + float(block.max(axis=1).sum())
+
+
+def log_permanent(gains: np.ndarray) -> float:
+    """Return the log of the permanent of exp(gains), [K, K], in K 2^K steps.
+
+    By the sums over all permutations of the first rows that use a given set of columns, which have
+    no cancellation, unlike Ryser's formula.
+    """
+    K = len(gains)
+    subsets = np.arange(2**K)
+    size = (subsets[:, np.newaxis] >> np.arange(K) & 1).sum(axis=1)
+    order = np.argsort(size, kind="stable")
+    edges = np.searchsorted(size[order], np.arange(K + 2))
+    value = np.full(2**K, -np.inf)
+    value[0] = 0.0
+    for row, (first, last) in enumerate(pairwise(edges[1:])):
+        sets = order[first:last]
+        for column in range(K):
+            with_column = sets[(sets >> column & 1) == 1]
+            before = value[with_column ^ (1 << column)] + gains[row, column]
+            value[with_column] = np.logaddexp(value[with_column], before)
+    return float(value[-1])

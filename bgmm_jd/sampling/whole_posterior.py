@@ -1,0 +1,221 @@
+"""The whole posterior: a proposal that covers all modes, the log evidence and k-hat.
+
+Where one optimum was found and the calibrated normal distribution fits it well, a single t
+distribution of the same moments is the proposal. Otherwise it is a mixture, which begins with draws
+at each optimum and with the particles of a scout, and is adapted.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from bgmm_jd.calibration.importance_sampling import draw_proposal
+from bgmm_jd.calibration.psis import KHAT_LIMIT
+from bgmm_jd.sampling.evidence import Evidence, evidence_of_weights
+from bgmm_jd.sampling.modes import shares_of_modes
+from bgmm_jd.sampling.proposal import (
+    Cloud,
+    Weighted,
+    adapt,
+    degrees_of_freedom,
+    joined,
+    propose,
+)
+from bgmm_jd.sampling.relabelling import (
+    Labels,
+    TooManyLabellings,
+    align,
+    centre_of,
+    labels_of,
+)
+from bgmm_jd.sampling.scout import scout
+from bgmm_jd.variational.approximation import (
+    Approximation,
+    Centre,
+    Problem,
+    Proposal,
+    StudentMixture,
+    draw_mean_field,
+)
+from bgmm_jd.variational.coordinates import components_are_separate, coordinate_layout
+from bgmm_jd.variational.evaluation import affordable_draws
+from bgmm_jd.variational.log_ratios import as_log_ratios
+from bgmm_jd.variational.parameters import VariationalParameters
+
+
+class WholePosterior(NamedTuple):
+    """A proposal for the whole posterior, and what its weights say.
+
+    proposal : Proposal
+    evidence : in standardised units.
+    khat : of its importance weights.
+    centres : of the modes, in coordinates with log ratios.
+    shares, khats [J] : of the modes.
+    is_scouted : whether a scout has looked for modes that no start found.
+    """
+
+    proposal: Proposal
+    evidence: Evidence
+    khat: float
+    centres: tuple[Centre, ...]
+    shares: np.ndarray
+    khats: np.ndarray
+    is_scouted: bool
+
+
+def find_whole_posterior(
+    approximation: Approximation,
+    rivals: Sequence[VariationalParameters],
+    khat: float,
+    seed: int,
+) -> WholePosterior | None:
+    """Return a proposal for the whole posterior; None where that is out of reach.
+
+    Parameters
+    ----------
+    approximation : calibrated, at the best optimum.
+    rivals : parameters at the other optima that may have a share in the posterior.
+    khat : of the calibrated normal distribution.
+    seed : int
+    """
+    if not is_within_reach(approximation):
+        return None
+    problem = approximation.problem
+    labels, rng = labels_of(problem), np.random.default_rng([seed, 4])
+    modes = _draws_at_modes(approximation, rivals, labels, rng)
+    is_normal = _is_normal(approximation)
+    try:
+        chosen = _plain_proposal(problem, modes, labels, khat, rng) if is_normal else None
+        if chosen is None and labels.layout.size <= problem.settings.proposal.most_coordinates:
+            chosen = _adapted_proposal(problem, modes, labels, rng)
+    except TooManyLabellings:
+        return None
+    if chosen is None or (chosen[1].khat > max(khat, KHAT_LIMIT) and not rivals):
+        return None
+    mixture, found, is_scouted = chosen
+    centres = tuple(centre_of(draws) for draws in modes)
+    return WholePosterior(
+        Proposal(mixture, found.effective / len(found.weights)),
+        evidence_of_weights(found.log_ratio, found.khat),
+        found.khat,
+        centres,
+        *shares_of_modes(found, centres, labels),
+        is_scouted,
+    )
+
+
+def _plain_proposal(
+    problem: Problem,
+    modes: list[np.ndarray],
+    labels: Labels,
+    khat: float,
+    rng: np.random.Generator,
+) -> tuple[StudentMixture, Weighted, bool] | None:
+    """Return a single t distribution, its weights and False; None where it may not be enough.
+
+    Parameters
+    ----------
+    modes : draws at each mode.
+    khat : of the calibrated normal distribution.
+    """
+    settings = problem.settings.proposal
+    P, numbers = labels.layout.size, problem.numbers_per_row * problem.data.shape[0]
+    is_doubtful = len(modes) > 1 or khat > settings.plain_khat
+    if is_doubtful or numbers <= settings.always_numbers:
+        return None
+    mixture = _single_member(modes[0], degrees_of_freedom(P, settings))
+    found = _final_weights(problem, mixture, labels, rng)
+    limit = settings.khat if settings.most_coordinates >= P else KHAT_LIMIT
+    return (mixture, found, False) if found.khat < limit else None
+
+
+def _adapted_proposal(
+    problem: Problem, modes: list[np.ndarray], labels: Labels, rng: np.random.Generator
+) -> tuple[StudentMixture, Weighted, bool]:
+    """Return a mixture adapted to the posterior, its weights, and whether a scout has helped."""
+    settings = problem.settings.proposal
+    sample = _scouted(problem, centre_of(modes[0]), labels, rng)
+    cloud = Cloud(sample, np.concatenate([draws[: settings.mode_draws] for draws in modes]))
+    mixture = adapt(problem, cloud, labels, rng, settings)
+    return mixture, _final_weights(problem, mixture, labels, rng), len(sample) > 0
+
+
+def is_within_reach(approximation: Approximation) -> bool:
+    """Return whether draws of the whole posterior can be had by importance weights.
+
+    Not without calibration, with too many parameters or rows, nor under a stick-breaking prior,
+    where each labelling has another density, or a support that ties components together.
+    """
+    problem, model = approximation.problem, approximation.problem.standardized_model
+    settings = problem.settings.proposal
+    if approximation.calibration is None or problem.model.is_stick_breaking:
+        return False
+    P = coordinate_layout(model).size
+    most = settings.most_coordinates
+    if _is_normal(approximation):
+        most = settings.most_plain_coordinates
+    return (
+        most >= P > 0
+        and affordable_draws(problem) >= 4 * settings.draws
+        and components_are_separate(model, np.zeros(P))
+    )
+
+
+def _is_normal(approximation: Approximation) -> bool:
+    """Return whether the calibrated distribution is a normal one of all coordinates."""
+    calibration = approximation.calibration
+    return calibration is not None and calibration.normal is not None and calibration.empty is None
+
+
+def _draws_at_modes(
+    approximation: Approximation,
+    rivals: Sequence[VariationalParameters],
+    labels: Labels,
+    rng: np.random.Generator,
+) -> list[np.ndarray]:
+    """Return draws [S, P] at each mode, with the labels of the first."""
+    problem = approximation.problem
+    P, settings = labels.layout.size, problem.settings.proposal
+    n = int(np.clip(10 * P**2, settings.mode_draws, settings.most_moment_draws))
+    best = draw_proposal(approximation, n, rng, widened=False)
+    found = [as_log_ratios(problem, best.points)]
+    for params in rivals:
+        draws = draw_mean_field(problem, params, settings.mode_draws, int(rng.integers(2**31)))
+        points = as_log_ratios(problem, draws.points)
+        found.append(align(points, centre_of(found[0]), labels))
+    return found
+
+
+def _single_member(points: np.ndarray, df: float) -> StudentMixture:
+    """Return one t distribution with the location and, as its scale matrix, the covariance."""
+    factor = np.linalg.cholesky(np.atleast_2d(np.cov(points.T)))
+    return StudentMixture(np.ones(1), points.mean(axis=0)[np.newaxis], factor[np.newaxis], df)
+
+
+def _scouted(
+    problem: Problem, centre: Centre, labels: Labels, rng: np.random.Generator
+) -> np.ndarray:
+    """Return the particles of a scout with the labels of a centre; none if it costs too much."""
+    settings = problem.settings
+    numbers = problem.numbers_per_row * problem.data.shape[0]
+    if numbers > settings.scout.most_numbers:
+        return np.empty((0, labels.layout.size))
+    points = as_log_ratios(problem, scout(problem, rng, settings.scout))
+    return align(points, centre, labels)
+
+
+def _final_weights(
+    problem: Problem, mixture: StudentMixture, labels: Labels, rng: np.random.Generator
+) -> Weighted:
+    """Draw anew until enough draws are effective and k-hat is low, or to a limit."""
+    settings = problem.settings.proposal
+    most = min(settings.most_final_draws, affordable_draws(problem) // 2)
+    parts = [propose(problem, mixture, labels, settings.draws, rng)]
+    found = parts[0]
+    while len(found.weights) < most:
+        if found.effective > settings.final_effective and found.khat < settings.khat:
+            break
+        parts.append(propose(problem, mixture, labels, settings.draws, rng))
+        found = joined(parts)
+    return found
