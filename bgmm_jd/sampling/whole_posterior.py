@@ -91,9 +91,13 @@ def find_whole_posterior(
             chosen = _adapted_proposal(problem, modes, labels, rng)
     except TooManyLabellings:
         return None
-    if chosen is None or (chosen[1].khat > max(khat, KHAT_LIMIT) and not rivals):
+    if chosen is None:
         return None
     mixture, found, is_scouted = chosen
+    if _has_empty_components(approximation) and found.khat > max(khat, KHAT_LIMIT):
+        return (
+            None  # their log weights are far from any t distribution, and the mean field has them
+        )
     centres = tuple(centre_of(draws) for draws in modes)
     return WholePosterior(
         Proposal(mixture, found.effective / len(found.weights)),
@@ -162,10 +166,16 @@ def is_within_reach(approximation: Approximation) -> bool:
     )
 
 
+def _has_empty_components(approximation: Approximation) -> bool:
+    calibration = approximation.calibration
+    return calibration is not None and calibration.empty is not None
+
+
 def _is_normal(approximation: Approximation) -> bool:
     """Return whether the calibrated distribution is a normal one of all coordinates."""
     calibration = approximation.calibration
-    return calibration is not None and calibration.normal is not None and calibration.empty is None
+    has_normal = calibration is not None and calibration.normal is not None
+    return has_normal and not _has_empty_components(approximation)
 
 
 def _draws_at_modes(
