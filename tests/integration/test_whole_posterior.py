@@ -55,7 +55,9 @@ def galaxy_prior(K, equal_variances):
     """Means N(20, 10^2), precisions Gamma(3, 20), weights Dirichlet(1)."""
 
     def model():
-        yield Root(tfd.Dirichlet(tf.ones(K, tf.float64), name="weights"))
+        ones = tf.ones(K, tf.float64)
+        single = tfd.Independent(tfd.Deterministic(ones), 1, name="weights")
+        yield Root(tfd.Dirichlet(ones, name="weights") if K > 1 else single)
         means = tfd.Normal(20.0 * tf.ones([K, 1], tf.float64), 10.0)
         yield Root(tfd.Independent(means, 2, name="means"))
         if equal_variances:  # the Gamma as a Wishart of one feature: df / 2 = 3, 1 / (2 V) = 20
@@ -87,9 +89,7 @@ def test_sum_over_allocations_is_right_for_one_component_and_two_rows():
     assert log_evidence(two, 2, **prior) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(
-    "K", [2, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 3, 4, 5, 6))]
-)
+@pytest.mark.parametrize("K", [2, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 3, 6))])
 def test_log_evidence_of_ten_rows_is_the_sum_over_allocations(K):
     posterior = bgmm_jd.fit(TEN_ROWS[:, np.newaxis], K, progress=False)
     exact = exact_log_evidence(posterior, TEN_ROWS)
