@@ -17,7 +17,7 @@ from bgmm_jd.optimization.restarts import Optimum
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.posterior import Mode
 from bgmm_jd.sampling.evidence import OUT_OF_REACH, Evidence
-from bgmm_jd.sampling.whole_posterior import WholePosterior, find_whole_posterior
+from bgmm_jd.sampling.whole_posterior import WholePosterior, find_whole_posterior, may_adapt
 from bgmm_jd.variational.approximation import (
     Approximation,
     Draws,
@@ -104,8 +104,11 @@ def _with_whole_posterior(
     approximation: Approximation, found: SearchResult, known: Assessment, seed: int
 ) -> Approximation:
     """Return the approximation with a proposal for all modes, where that is within reach."""
-    settings = approximation.problem.settings.proposal
-    near = [one for one in found.optima if found.best.elbo - one.elbo < settings.mode_nats]
+    problem = approximation.problem
+    nats = problem.settings.proposal.mode_nats
+    if not may_adapt(problem):  # only optima that would make the draws wrong count
+        nats = problem.settings.optimization.rival_nats
+    near = [one for one in found.optima if found.best.elbo - one.elbo < nats]
     rivals = [one.params for one in near if one.params is not found.best.params]
     whole = find_whole_posterior(approximation, rivals, known.khat, seed)
     if whole is None:

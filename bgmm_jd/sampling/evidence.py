@@ -51,6 +51,8 @@ def evidence_of_weights(log_ratio: np.ndarray, khat: float) -> Evidence:
     khat : of the weights.
     """
     S = len(log_ratio)
+    if not math.isfinite(khat):
+        return OUT_OF_REACH
     halves = [logsumexp(half) - math.log(len(half)) for half in np.array_split(log_ratio, 2)]
     log_mean = logsumexp(log_ratio) - math.log(S)
     weights = np.exp(log_ratio - log_ratio.max())

@@ -84,12 +84,14 @@ def find_whole_posterior(
     problem = approximation.problem
     labels, rng = labels_of(problem), np.random.default_rng([seed, 4])
     modes = _draws_at_modes(approximation, rivals, labels, rng)
+    if min(len(draws) for draws in modes) < problem.settings.proposal.mode_draws / 2:
+        return None  # most draws are out of the dtype's range
     is_normal = _is_normal(approximation)
     try:
         chosen = _plain_proposal(problem, modes, labels, khat, rng) if is_normal else None
-        if chosen is None and labels.layout.size <= problem.settings.proposal.most_coordinates:
+        if chosen is None and may_adapt(problem):
             chosen = _adapted_proposal(problem, modes, labels, rng)
-    except TooManyLabellings:
+    except (TooManyLabellings, np.linalg.LinAlgError):  # or draws without a covariance matrix
         return None
     if chosen is None:
         return None
@@ -125,12 +127,13 @@ def _plain_proposal(
     """
     settings = problem.settings.proposal
     P, numbers = labels.layout.size, problem.numbers_per_row * problem.data.shape[0]
-    is_doubtful = len(modes) > 1 or khat > settings.plain_khat
-    if is_doubtful or numbers <= settings.always_numbers:
+    is_small = numbers <= settings.always_numbers
+    is_doubtful = may_adapt(problem) and (khat > settings.plain_khat or is_small)
+    if len(modes) > 1 or is_doubtful:
         return None
     mixture = _single_member(modes[0], degrees_of_freedom(P, settings))
-    found = _final_weights(problem, mixture, labels, rng)
-    limit = settings.khat if settings.most_coordinates >= P else KHAT_LIMIT
+    limit = settings.khat if may_adapt(problem) else KHAT_LIMIT
+    found = _final_weights(problem, mixture, labels, KHAT_LIMIT, rng)
     return (mixture, found, False) if found.khat < limit else None
 
 
@@ -142,7 +145,8 @@ def _adapted_proposal(
     sample = _scouted(problem, centre_of(modes[0]), labels, rng)
     cloud = Cloud(sample, np.concatenate([draws[: settings.mode_draws] for draws in modes]))
     mixture = adapt(problem, cloud, labels, rng, settings)
-    return mixture, _final_weights(problem, mixture, labels, rng), len(sample) > 0
+    found = _final_weights(problem, mixture, labels, settings.khat, rng)
+    return mixture, found, len(sample) > 0
 
 
 def is_within_reach(approximation: Approximation) -> bool:
@@ -164,6 +168,12 @@ def is_within_reach(approximation: Approximation) -> bool:
         and affordable_draws(problem) >= 4 * settings.draws
         and components_are_separate(model, np.zeros(P))
     )
+
+
+def may_adapt(problem: Problem) -> bool:
+    """Return whether the parameters are few enough for a mixture over several modes."""
+    P = coordinate_layout(problem.standardized_model).size
+    return problem.settings.proposal.most_coordinates >= P
 
 
 def _has_empty_components(approximation: Approximation) -> bool:
@@ -216,15 +226,19 @@ def _scouted(
 
 
 def _final_weights(
-    problem: Problem, mixture: StudentMixture, labels: Labels, rng: np.random.Generator
+    problem: Problem,
+    mixture: StudentMixture,
+    labels: Labels,
+    khat: float,
+    rng: np.random.Generator,
 ) -> Weighted:
-    """Draw anew until enough draws are effective and k-hat is low, or to a limit."""
+    """Draw anew until enough draws are effective and their k-hat is low, or to a limit."""
     settings = problem.settings.proposal
     most = min(settings.most_final_draws, affordable_draws(problem) // 2)
     parts = [propose(problem, mixture, labels, settings.draws, rng)]
     found = parts[0]
     while len(found.weights) < most:
-        if found.effective > settings.final_effective and found.khat < settings.khat:
+        if found.effective > settings.final_effective and found.khat < khat:
             break
         parts.append(propose(problem, mixture, labels, settings.draws, rng))
         found = joined(parts)
