@@ -104,8 +104,8 @@ def test_integer_weights_give_the_start_of_repeated_rows(form):
 
 
 @functools.cache
-def weighted():
-    return bgmm_jd.fit(X, K, sample_weight=TIMES, init=INIT, progress=False)
+def weighted(finish="auto"):
+    return bgmm_jd.fit(X, K, sample_weight=TIMES, init=INIT, finish=finish, progress=False)
 
 
 def test_integer_weights_give_the_posterior_of_repeated_rows():
@@ -113,8 +113,9 @@ def test_integer_weights_give_the_posterior_of_repeated_rows():
 
     The second fit runs as a graph, which follows the same path and is compiled in half the time.
     """
-    repeated = bgmm_jd.fit(REPEATED, K, init=INIT, execution="graph", progress=False)
-    found = weighted()
+    options = {"init": INIT, "execution": "graph", "progress": False}
+    repeated = bgmm_jd.fit(REPEATED, K, finish="none", **options)
+    found = weighted(finish="none")
     assert found.elbo == pytest.approx(repeated.elbo, rel=1e-9)
     assert found.khat == pytest.approx(repeated.khat, abs=1e-6)
     np.testing.assert_allclose(found.elbo_trace, repeated.elbo_trace, rtol=1e-8)
@@ -126,6 +127,15 @@ def test_integer_weights_give_the_posterior_of_repeated_rows():
     )
     np.testing.assert_allclose(counts, same, rtol=1e-6)
     assert counts.sum() == pytest.approx(len(REPEATED), rel=1e-9)
+
+
+def test_integer_weights_give_the_evidence_of_repeated_rows():
+    """To 5 standard errors: whether a mixture is adapted depends on the number of stored rows."""
+    repeated = bgmm_jd.fit(REPEATED, K, init=INIT, progress=False)
+    found = weighted()
+    error = np.hypot(found.log_evidence_se, repeated.log_evidence_se)
+    assert error < 0.2
+    assert abs(found.log_evidence - repeated.log_evidence) < 5.0 * error
 
 
 def test_elbo_of_weighted_rows_is_the_expectation_written_out():
