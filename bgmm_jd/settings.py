@@ -429,7 +429,8 @@ class ScoutSettings:
     Attributes
     ----------
     most_numbers : int
-        Rows x components x features up to which it runs: some two seconds.
+        Rows x components x features up to which it runs. It takes some hundred gradients for each
+        particle.
     particles : int
         They need only show where the posterior has its mass.
     effective : float
@@ -464,14 +465,13 @@ class ProposalSettings:
     ----------
     always_numbers : int
         Rows x components x features up to which the mixture is adapted and modes are scouted for in
-        any case, in less than a second.
+        any case.
     plain_khat : float
         Otherwise they are not where k-hat of the calibrated normal is below this, and all runs
         agree.
     most_coordinates, most_plain_coordinates : int
-        Parameters up to which a mixture is adapted, and up to which a single member is tried. With
-        44 parameters (iris, full) an adapted mixture had a k-hat of 0.36 to 0.95, a single member
-        one of 0.55.
+        Parameters up to which a mixture is adapted, and up to which a single member is tried: see
+        docs/decisions/0011-whole-posterior.md.
     df : float
         Degrees of freedom of the members; half the parameters, if that is more. Few, because the
         tails of log precisions and log weights are heavier than normal.
@@ -493,10 +493,12 @@ class ProposalSettings:
         member.
     draws : int
         Draws of one adaptation.
-    khat, efficiency : float
-        Adaptation ends where k-hat and the effective fraction of the draws are better than these.
     adaptations, most_adaptations : int
-        After the first number it also ends where k-hat alone is, and after the second in any case.
+        Adaptation ends where k-hat and the effective fraction of the draws are better than the next
+        two numbers, after the first number of adaptations where k-hat alone is, and after the
+        second in any case.
+    khat, efficiency : float
+        The k-hat and the effective fraction of the draws that are good enough.
     final_effective, most_final_draws : int
         Independent draws are made until the first are effective, which gives the log evidence an
         error of 0.03 nats, and k-hat is below `khat`; but at most the second.
@@ -599,7 +601,7 @@ class MemorySettings:
     mixture : int
         Predictive mixtures and imputation, where some ten such arrays exist at once.
     labellings : int
-        Products that the density of a proposal under all labellings may take: a few seconds.
+        Products that the density of a proposal under all labellings may take.
     leave_one_out : int
         Draws x rows of the log likelihood in leave-one-out: 80 MB in float32. For more rows there
         are fewer draws.

@@ -13,7 +13,11 @@ import tensorflow as tf
 
 from bgmm_jd.calibration import relocation
 from bgmm_jd.calibration.empty_components import log_prob_of_empty
-from bgmm_jd.calibration.psis import KHAT_LIMIT, pareto_smooth, resample_systematically
+from bgmm_jd.calibration.psis import (
+    KHAT_LIMIT,
+    importance_weights,
+    resample_systematically,
+)
 from bgmm_jd.variational.approximation import (
     AT_THE_MEAN,
     Approximation,
@@ -22,6 +26,7 @@ from bgmm_jd.variational.approximation import (
     EmptyComponents,
     MultivariateNormal,
     draw_mean_field,
+    take_draws,
 )
 from bgmm_jd.variational.coordinates import flatten, unflatten
 from bgmm_jd.variational.evaluation import affordable_draws, log_joint_of_draws
@@ -158,12 +163,7 @@ def draw_weighted(approximation: Approximation, n: int, rng: np.random.Generator
 
 def _weight(approximation: Approximation, draws: Draws) -> WeightedDraws:
     log_ratio = log_joint_of_draws(approximation.problem, draws) - draws.log_q.numpy()
-    possible = np.isfinite(log_ratio)
-    if not possible.any():
-        return WeightedDraws(draws, np.full(len(log_ratio), 1.0 / len(log_ratio)), math.inf)
-    # A draw out of the dtype's range gets a negligible weight.
-    log_ratio[~possible] = np.min(log_ratio[possible], initial=0.0) - 100.0
-    return WeightedDraws(draws, *pareto_smooth(log_ratio))
+    return WeightedDraws(draws, *importance_weights(log_ratio))
 
 
 def surrogate_khat(approximation: Approximation, draws: Draws, seed: int) -> float:
@@ -265,8 +265,4 @@ def draw_calibrated(
         return draw_proposal(approximation, n, rng, widened=False)
     found = draw_weighted(approximation, n, rng)
     chosen = resample_systematically(found.weights, n, rng)
-    return Draws(
-        {name: tf.gather(v, chosen) for name, v in found.draws.theta.items()},
-        found.draws.points[chosen],
-        tf.gather(found.draws.log_q, chosen),
-    )
+    return take_draws(found.draws, chosen)

@@ -16,6 +16,19 @@ _FEWEST_IN_TAIL = 5
 _PRIOR_SHAPE, _PRIOR_COUNT = 0.5, 10.0  # of the shape, and the number of excesses it counts as
 
 
+def importance_weights(log_ratio: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return smoothed weights and k-hat as `pareto_smooth` does, of ratios that may not be finite.
+
+    A draw whose ratio is not, because it is out of the dtype's range, has a negligible weight.
+    Where no ratio is finite the weights are equal, and k-hat is infinite.
+    """
+    possible = np.isfinite(log_ratio)
+    if not possible.any():
+        return np.full(len(log_ratio), 1.0 / len(log_ratio)), math.inf
+    lowest = np.min(log_ratio[possible], initial=0.0)
+    return pareto_smooth(np.where(possible, log_ratio, lowest - 100.0))
+
+
 class Pareto(NamedTuple):
     """A generalized Pareto distribution with location zero."""
 

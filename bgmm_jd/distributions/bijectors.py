@@ -12,7 +12,28 @@ from bgmm_jd.data.affine_maps import AffineMap
 from bgmm_jd.distributions import dirichlet
 
 
-class StickCoordinates(tfb.Bijector):
+class _Proportions(tfb.Bijector):
+    """Map K - 1 real numbers to K proportions: the shapes, which all such maps have."""
+
+    def __init__(self, validate_args: bool = False, name: str = "proportions") -> None:
+        super().__init__(
+            forward_min_event_ndims=1, parameters={}, validate_args=validate_args, name=name
+        )
+
+    def _forward_event_shape(self, shape: tf.TensorShape) -> tf.TensorShape:
+        return shape[:-1].concatenate(shape[-1] + 1)
+
+    def _inverse_event_shape(self, shape: tf.TensorShape) -> tf.TensorShape:
+        return shape[:-1].concatenate(shape[-1] - 1)
+
+    def _forward_event_shape_tensor(self, shape: tf.Tensor) -> tf.Tensor:
+        return tf.concat([shape[:-1], shape[-1:] + 1], axis=0)
+
+    def _inverse_event_shape_tensor(self, shape: tf.Tensor) -> tf.Tensor:
+        return tf.concat([shape[:-1], shape[-1:] - 1], axis=0)
+
+
+class StickCoordinates(_Proportions):
     """Map K - 1 real numbers y to K proportions w by breaking a stick, with v[k] = sigmoid(y[k]).
 
     See `stick_breaking` for v and R. The log-det-Jacobian is that of the first K - 1 proportions,
@@ -20,11 +41,6 @@ class StickCoordinates(tfb.Bijector):
     The forward map raises proportions below `LEAST_PROPORTION` to it; the inverse raises those
     below the smallest normal float to that float.
     """
-
-    def __init__(self, validate_args: bool = False, name: str = "sticks") -> None:
-        super().__init__(
-            forward_min_event_ndims=1, parameters={}, validate_args=validate_args, name=name
-        )
 
     def _forward(self, y: tf.Tensor) -> tf.Tensor:
         return tf.maximum(
@@ -40,31 +56,14 @@ class StickCoordinates(tfb.Bijector):
         log_remaining = tf.cumsum(log_sticks[..., 1], axis=-1, exclusive=True)
         return tf.reduce_sum(tf.reduce_sum(log_sticks, axis=-1) + log_remaining, axis=-1)
 
-    def _forward_event_shape(self, shape: tf.TensorShape) -> tf.TensorShape:
-        return shape[:-1].concatenate(shape[-1] + 1)
 
-    def _inverse_event_shape(self, shape: tf.TensorShape) -> tf.TensorShape:
-        return shape[:-1].concatenate(shape[-1] - 1)
-
-    def _forward_event_shape_tensor(self, shape: tf.Tensor) -> tf.Tensor:
-        return tf.concat([shape[:-1], shape[-1:] + 1], axis=0)
-
-    def _inverse_event_shape_tensor(self, shape: tf.Tensor) -> tf.Tensor:
-        return tf.concat([shape[:-1], shape[-1:] - 1], axis=0)
-
-
-class LogRatios(tfb.Bijector):
+class LogRatios(_Proportions):
     """Map K - 1 real numbers y to K proportions w, with y[k] = log(w[k] / w[K]).
 
     A permutation of the proportions is a linear map of these log ratios. The log-det-Jacobian is
     that of the first K - 1 proportions, in which the density of a Dirichlet is defined:
     sum_k log w[k]. Both maps raise proportions as those of `StickCoordinates` do.
     """
-
-    def __init__(self, validate_args: bool = False, name: str = "log_ratios") -> None:
-        super().__init__(
-            forward_min_event_ndims=1, parameters={}, validate_args=validate_args, name=name
-        )
 
     def _forward(self, y: tf.Tensor) -> tf.Tensor:
         return tf.maximum(tf.exp(_log_softmax(y)), dirichlet.LEAST_PROPORTION)
@@ -75,18 +74,6 @@ class LogRatios(tfb.Bijector):
 
     def _forward_log_det_jacobian(self, y: tf.Tensor) -> tf.Tensor:
         return tf.reduce_sum(_log_softmax(y), axis=-1)
-
-    def _forward_event_shape(self, shape: tf.TensorShape) -> tf.TensorShape:
-        return shape[:-1].concatenate(shape[-1] + 1)
-
-    def _inverse_event_shape(self, shape: tf.TensorShape) -> tf.TensorShape:
-        return shape[:-1].concatenate(shape[-1] - 1)
-
-    def _forward_event_shape_tensor(self, shape: tf.Tensor) -> tf.Tensor:
-        return tf.concat([shape[:-1], shape[-1:] + 1], axis=0)
-
-    def _inverse_event_shape_tensor(self, shape: tf.Tensor) -> tf.Tensor:
-        return tf.concat([shape[:-1], shape[-1:] - 1], axis=0)
 
 
 def _log_softmax(y: tf.Tensor) -> tf.Tensor:

@@ -10,7 +10,6 @@ import numpy as np
 from bgmm_jd.backend.random import stateless_seed
 from bgmm_jd.calibration.calibrate import calibrate_approximation
 from bgmm_jd.calibration.importance_sampling import surrogate_khat
-from bgmm_jd.calibration.psis import KHAT_LIMIT
 from bgmm_jd.fitting.search import SearchPlan, SearchResult
 from bgmm_jd.optimization.full_data import full_data_elbo
 from bgmm_jd.optimization.restarts import Optimum
@@ -109,33 +108,27 @@ def _with_whole_posterior(
     if not may_adapt(problem):  # only optima that would make the draws wrong count
         nats = problem.settings.optimization.rival_nats
     near = [one for one in found.optima if found.best.elbo - one.elbo < nats]
-    rivals = [one.params for one in near if one.params is not found.best.params]
-    whole = find_whole_posterior(approximation, rivals, known.khat, seed)
+    if found.best.status is not Status.CONVERGED:  # the best run is not among the optima
+        near.insert(0, Optimum(found.best.params, found.best.elbo, 0))
+    whole = find_whole_posterior(approximation, [one.params for one in near[1:]], known.khat, seed)
     if whole is None:
         return approximation
     known.whole, known.khat = whole, whole.khat
-    if whole.khat < KHAT_LIMIT:
-        known.evidence = whole.evidence
-    if len(near) == 1 + len(rivals):
-        known.modes = _ranked_modes(near, whole)
+    known.evidence = whole.evidence
+    known.modes = _ranked_modes(near, whole)
     return replace(approximation, proposal=whole.proposal)
 
 
 def _ranked_modes(optima: list[Optimum], whole: WholePosterior) -> tuple[Mode, ...]:
     """Return the modes with their shares of the posterior, the largest first."""
     modes = []
-    for number, (one, share) in enumerate(zip(optima, whole.shares, strict=True)):
+    for number, one in enumerate(optima):
+        share = float(whole.shares[number])
         log_share = np.log(share) if share > 0.0 else -np.inf
-        region = Region(whole.centres, number)
+        evidence = float(whole.evidence.log + log_share)
+        region = Region(whole.centres, number, share)
         modes.append(
-            Mode(
-                float(share),
-                float(whole.evidence.log + log_share),
-                one.elbo,
-                float(whole.khats[number]),
-                one.starts,
-                region,
-            )
+            Mode(share, evidence, one.elbo, float(whole.khats[number]), one.starts, region)
         )
     return tuple(sorted(modes, key=lambda mode: -mode.share))
 

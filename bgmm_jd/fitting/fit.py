@@ -4,7 +4,6 @@ Validate the input, optimise from several starts, calibrate, and return a `Poste
 diagnosis.
 """
 
-import time
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
@@ -198,10 +197,8 @@ def fit(
     places = np.arange(len(X)) if weight is None else np.flatnonzero(weight)
     warn_of_very_far_rows(data, places, settings.robust_moments.very_far, stacklevel=2)
     problem = problem_of(data, K, form, prior, execution, settings)
-    begun = time.perf_counter()
     with reporter(progress) as report:
         found = find_optimum(problem, plan, report)
-        searched = time.perf_counter() - begun
         params = found.best.params
         order = output_order(problem, params, has_init=plan.init is not None)
         report("calibrating ..." if calibrate else "estimating the elbo ...")
@@ -211,7 +208,6 @@ def fit(
             plan,
             finish if calibrate else None,
         )
-        assessment.seconds["search"] = searched
     if prior is None:
         prior = prior_in_data_units(data, K, form, settings.default_prior)
     posterior = _posterior(prior, missing, approximation, found, assessment)
@@ -246,7 +242,7 @@ def _posterior(
         batch_size=found.batch_size,
         restarts=with_data_unit_elbos(problem, found.restarts),
         modes=modes_in_data_units(problem, assessment.modes),
-        seconds=MappingProxyType(assessment.seconds),
+        seconds=MappingProxyType({"search": found.seconds, **assessment.seconds}),
         approximation=approximation,
     )
 

@@ -1,5 +1,6 @@
 """The search for the optimum: starts, restarts, and the second phase for many rows."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -77,6 +78,7 @@ class SearchResult(NamedTuple):
     optima : the distinct optima that runs converged to, the best first.
     searches : number of independent searches for starts.
     batch_size : the largest number of rows that a step read.
+    seconds : what the search took.
     """
 
     best: RunResult
@@ -84,6 +86,7 @@ class SearchResult(NamedTuple):
     optima: tuple[Optimum, ...]
     searches: int
     batch_size: int
+    seconds: float
 
 
 def problem_of(
@@ -115,6 +118,7 @@ def problem_of(
 
 def find_optimum(problem: Problem, plan: SearchPlan, report: Reporter) -> SearchResult:
     """Return the best of several starts."""
+    begun = time.perf_counter()
     searched = problem
     if plan.batch_size is None:
         rng = np.random.default_rng(plan.seed)
@@ -135,7 +139,8 @@ def find_optimum(problem: Problem, plan: SearchPlan, report: Reporter) -> Search
     )
     counts = [start.starts for start in starts.runs]
     optima = distinct_optima(problem.model, runs, counts, problem.settings.optimization)
-    return SearchResult(best, restarts, optima, starts.searches, batches.size)
+    seconds = time.perf_counter() - begun
+    return SearchResult(best, restarts, optima, starts.searches, batches.size, seconds)
 
 
 def subsample_size(K: int, settings: OptimizationSettings) -> int:

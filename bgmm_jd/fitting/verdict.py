@@ -27,7 +27,8 @@ def with_verdict(
     whole : what the draws come from, if they come from all modes.
     """
     converged = posterior.status is Status.CONVERGED
-    smallest = smallest_expected_count(posterior) if converged else np.inf
+    is_asked = converged and whole is None  # draws of the whole posterior are right of it
+    smallest = smallest_expected_count(posterior) if is_asked else np.inf
     status = decide_status(
         posterior.status,
         found.best.elbo,
@@ -81,7 +82,8 @@ def decide_status(
     best_elbo, restarts : in the same units.
     searches : number of independent searches for starts.
     khat : NaN where it is not known.
-    smallest_count : expected number of rows of the smallest component.
+    smallest_count : expected number of rows of the smallest component; infinite where it does not
+        matter.
     shares : of the modes, where the draws come from all of them.
     is_scouted : whether a scout has looked for modes that no start found.
     """
@@ -95,8 +97,7 @@ def decide_status(
     rival_nats = settings.optimization.rival_nats
     if shares is None and any(_is_rival(r, best_elbo, rival_nats) for r in restarts):
         return Status.ONE_OF_SEVERAL_MODES
-    # The draws of the whole posterior are right of an empty component too.
-    if shares is None and smallest_count < limits.fewest_rows:
+    if smallest_count < limits.fewest_rows:
         return Status.COMPONENT_EMPTY
     if shares is not None and sum(share >= limits.least_share for share in shares) > 1:
         return Status.SEVERAL_MODES

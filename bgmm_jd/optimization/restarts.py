@@ -69,7 +69,7 @@ class Optimum(NamedTuple):
     """A distinct optimum that runs have converged to.
 
     params : of the surrogate there, in standardised units.
-    elbo : in nats; in standardised units inside, in those of X in a `Posterior`.
+    elbo : in nats and standardised units.
     starts : number of starts that led there.
     """
 

@@ -37,6 +37,7 @@ from bgmm_jd.variational.labels import (
 from bgmm_jd.variational.surrogate import surrogate_in_data_units
 
 PREDICTIVE_DRAWS = 200  # posterior means over them have an error of 0.07 posterior sds
+_LEAST_SHARE = 0.01  # of a mode: at_mode makes draws of it by 100 times as many at most
 
 
 class Mode(NamedTuple):
@@ -165,7 +166,7 @@ class Posterior:
     def method(self) -> str:
         """Return what makes the draws.
 
-        "mixture", a mixture of t distributions over all modes, with importance weights;
+        "mixture", one or several t distributions over all modes, with importance weights;
         "importance", the calibrated normal distribution with such weights; "normal", that
         distribution without; or "mean field", the surrogate.
         """
@@ -179,20 +180,28 @@ class Posterior:
     def at_mode(self, number: int) -> "Posterior":
         """Return the posterior whose draws are only those that belong to `modes[number]`.
 
+        All other attributes, such as `log_evidence`, stay those of the whole posterior.
+
         Raises
         ------
         IndexError
             If there is no such mode.
         ValueError
-            If draws do not come from all modes (`method` is not "mixture"), or this mode has none.
+            If draws do not come from all modes (`method` is not "mixture"), or the share of this
+            mode is below 1 %, of which there would be too few.
         """
         mode, proposal = self.modes[number], self.approximation.proposal
-        if proposal is None or mode.region is None or not mode.share > 0.0:
+        if proposal is None or mode.region is None:
             raise ValueError(
-                f"modes[{number}] has no draws of its own: its share is {mode.share}, and the "
-                f"method is {self.method!r}. See restarts[...].params for the surrogate there."
+                f"modes[{number}] has no draws of its own: draws come from one mode only, by the "
+                f"method {self.method!r}. See restarts[...].params for the surrogate there."
             )
-        chosen = proposal._replace(region=mode.region, efficiency=proposal.efficiency * mode.share)
+        if mode.share < _LEAST_SHARE:
+            raise ValueError(
+                f"modes[{number}] has hardly any draws: at_mode needs a share of at least "
+                f"{_LEAST_SHARE}; got {mode.share:.2g}."
+            )
+        chosen = proposal._replace(region=mode.region)
         return replace(self, approximation=replace(self.approximation, proposal=chosen))
 
     @property

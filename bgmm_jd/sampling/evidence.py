@@ -18,9 +18,9 @@ from scipy.sparse.csgraph import connected_components
 from scipy.special import logsumexp
 
 from bgmm_jd.calibration.empty_components import log_prob_by_component
+from bgmm_jd.calibration.psis import KHAT_LIMIT
 from bgmm_jd.variational.approximation import Draws, Problem
-from bgmm_jd.variational.families import DIRICHLET
-from bgmm_jd.variational.labels import has_own_parameters, labels_are_free, permute_components
+from bgmm_jd.variational.labels import labels_are_free, permute_components
 from bgmm_jd.variational.parameters import VariationalParameters
 
 _BOUND_DRAWS = 100  # over which the last term is averaged: an error of 0.1 times its sd
@@ -39,7 +39,7 @@ OUT_OF_REACH = Evidence(math.nan, math.nan)
 
 
 def evidence_of_weights(log_ratio: np.ndarray, khat: float) -> Evidence:
-    """Return the log of the mean of weights, with its standard error.
+    """Return the log of the mean of weights, with its standard error; NaN if k-hat is above 0.7.
 
     The error is the larger of the one that the variance of the weights gives and the one that two
     halves of the draws show. Above a k-hat of 1/2 the variance is infinite, and the mean of S
@@ -51,7 +51,7 @@ def evidence_of_weights(log_ratio: np.ndarray, khat: float) -> Evidence:
     khat : of the weights.
     """
     S = len(log_ratio)
-    if not math.isfinite(khat):
+    if khat > KHAT_LIMIT:
         return OUT_OF_REACH
     halves = [logsumexp(half) - math.log(len(half)) for half in np.array_split(log_ratio, 2)]
     log_mean = logsumexp(log_ratio) - math.log(S)
@@ -75,10 +75,7 @@ def log_labellings_of_surrogate(
     draws : of the surrogate.
     """
     model = problem.standardized_model
-    weights = model.site("weights")
     if model.K == 1 or not labels_are_free(problem.model):
-        return 0.0
-    if not all(has_own_parameters(site) for site in model.sites) or weights.family is not DIRICHLET:
         return 0.0
     theta = {name: v[:_BOUND_DRAWS] for name, v in draws.theta.items()}
     gains = _gains_of_places(problem, params, theta)
@@ -109,24 +106,27 @@ def _gains_of_places(problem: Problem, params: VariationalParameters, theta: dic
 def _log_sum_of_permutations(gains: np.ndarray) -> float:
     """Return log sum over permutations p of exp(sum_k gains[k, p[k]]), a permanent: [K, K].
 
-    Components that cannot change places with others are left out; each group of the others is
-    summed over on its own.
+    Components that cannot change places are in different groups, and each group is summed over on
+    its own. What is left out is below exp(-30) for each permutation.
     """
-    near = gains > _LEAST_OVERLAP
+    most = np.maximum(gains.max(axis=1), 0.0).sum()  # that the other places of one may gain
+    near = gains > _LEAST_OVERLAP - most
     count, group = connected_components(near, directed=True, connection="strong")
     total = 0.0
     for g in range(count):
         members = np.flatnonzero(group == g)
         block = gains[np.ix_(members, members)]
-        # The product of the sums of the rows bounds the permanent from above.
-        by_rows = min(float(logsumexp(block, axis=1).sum()), _bound_by_labellings(block))
-        total += log_permanent(block) if len(members) <= _MOST_TOGETHER else by_rows
+        total += log_permanent(block) if len(members) <= _MOST_TOGETHER else _above(block)
     return total
 
 
-def _bound_by_labellings(block: np.ndarray) -> float:
-    """Return log K! plus the largest sum that any permutation could have."""
-    return math.lgamma(len(block) + 1) + float(block.max(axis=1).sum())
+def _above(block: np.ndarray) -> float:
+    """Return an upper bound of the log of a permanent.
+
+    The smaller of the product of the sums of its rows, and of K! times that of their maxima.
+    """
+    by_maxima = math.lgamma(len(block) + 1) + float(block.max(axis=1).sum())
+    return min(float(logsumexp(block, axis=1).sum()), by_maxima)
 
 
 def log_permanent(gains: np.ndarray) -> float:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from bgmm_jd.calibration.psis import pareto_smooth, resample_systematically
+from bgmm_jd.calibration.psis import importance_weights, resample_systematically
 from bgmm_jd.sampling import student_mixture
 from bgmm_jd.sampling.relabelling import (
     Labels,
@@ -20,7 +20,7 @@ from bgmm_jd.sampling.relabelling import (
     centre_of,
     symmetrised_log_density,
 )
-from bgmm_jd.sampling.scout import moved
+from bgmm_jd.sampling.scout import is_affordable, moved
 from bgmm_jd.settings import ProposalSettings
 from bgmm_jd.variational.approximation import Draws, Problem, StudentMixture
 from bgmm_jd.variational.evaluation import log_joint_of_draws
@@ -62,18 +62,22 @@ def propose(
     theta, coordinates, log_det_jacobian = draws_at_log_ratios(problem, points)
     log_q = symmetrised_log_density(mixture, points, labels) - log_det_jacobian
     draws = Draws(theta, coordinates, tf.constant(log_q.astype(problem.data.dtype)))
-    log_ratio = log_joint_of_draws(problem, draws) - log_q
-    return weighted(draws, points, log_ratio)
+    return weighted(draws, points, log_joint_of_draws(problem, draws) - log_q)
+
+
+def propose_in_parts(
+    problem: Problem, mixture: StudentMixture, labels: Labels, n: int, rng: np.random.Generator
+) -> Weighted:
+    """Return what `propose` does for any n, in the memory of one adaptation."""
+    size = problem.settings.proposal.draws
+    sizes = [len(part) for part in np.array_split(np.empty(n), -(-n // size))]
+    return joined([propose(problem, mixture, labels, one, rng) for one in sizes])
 
 
 def weighted(draws: Draws, points: np.ndarray, log_ratio: np.ndarray) -> Weighted:
     """Smooth the importance weights of draws; one out of the dtype's range has none."""
-    possible = np.isfinite(log_ratio)
-    if not possible.any():
-        n = len(log_ratio)
-        return Weighted(draws, points, log_ratio, np.full(n, 1.0 / n), math.inf)
-    log_ratio = np.where(possible, log_ratio, log_ratio[possible].min() - 100.0)
-    return Weighted(draws, points, log_ratio, *pareto_smooth(log_ratio))
+    log_ratio = np.where(np.isfinite(log_ratio), log_ratio, -np.inf)
+    return Weighted(draws, points, log_ratio, *importance_weights(log_ratio))
 
 
 def joined(parts: list[Weighted]) -> Weighted:
@@ -139,7 +143,7 @@ def adapt(
         part = _tempered_weights(found, settings.effective_per_coordinate * P)
         parts.append(found.points)
         weights.append(part / (part**2).sum())
-        if not is_reliable:
+        if not is_reliable and is_affordable(problem):
             parts.append(_rejuvenated(problem, found, part, labels, rng))
             weights.append(np.full(len(parts[-1]), settings.worth_of_sample))
         mixture = _refitted(mixture, parts, weights)

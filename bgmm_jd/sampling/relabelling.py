@@ -15,7 +15,7 @@ The distance of a block is a lower bound of that of the whole point.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -62,9 +62,9 @@ class Labels(NamedTuple):
         """Return the log of the number of labellings that are alike."""
         return math.lgamma(self.K + 1) if self.is_free else 0.0
 
-    def matrix(self, labels: tuple[int, ...]) -> np.ndarray:
-        """Return the matrix [P, P] that puts component `labels[k]` into place k."""
-        layout, order = self.layout, np.array(labels)
+    def matrix(self, order: Sequence[int]) -> np.ndarray:
+        """Return the matrix [P, P] that puts component `order[k]` into place k."""
+        layout, order = self.layout, list(order)
         found = np.eye(layout.size)
         own = np.concatenate([layout.own.ravel(), layout.weights])
         found[own] = 0.0
@@ -213,7 +213,11 @@ def align(points: np.ndarray, centre: Centre, labels: Labels) -> np.ndarray:
 
 
 def distance_from(points: np.ndarray, centre: Centre, labels: Labels) -> np.ndarray:
-    """Return the squared distance of points [S, P] from a centre under their nearest labelling."""
+    """Return the squared distance of points [S, P] from a centre under their nearest labelling.
+
+    In sds of the centre. The weights of the components, and variables that are not theirs, are
+    left out.
+    """
     shared = labels.layout.shared
     apart = (((points - centre.mean) / centre.sd)[:, shared] ** 2).sum(axis=1)
     costs = _costs(points, centre, labels)

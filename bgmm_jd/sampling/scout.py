@@ -19,7 +19,8 @@ from bgmm_jd.variational.approximation import Problem
 from bgmm_jd.variational.coordinates import flatten
 from bgmm_jd.variational.evaluation import Tempered, tempered_density
 
-_LONGEST_STEP = 1.0
+_LONGEST_STEP, _SHORTEST_STEP = 1.0, 1e-3
+_FEWEST_POSSIBLE = 0.1  # fraction of the particles that must have a finite likelihood
 
 
 class Particles(NamedTuple):
@@ -29,37 +30,42 @@ class Particles(NamedTuple):
     density: Tempered
 
 
+def is_affordable(problem: Problem) -> bool:
+    """Return whether moves by Hamiltonian Monte Carlo are affordable for the rows of a problem."""
+    numbers = problem.numbers_per_row * problem.data.shape[0]
+    return numbers <= problem.settings.scout.most_numbers
+
+
 def scout(problem: Problem, rng: np.random.Generator, settings: ScoutSettings) -> np.ndarray:
     """Return particles of the posterior [n, P], in unconstrained coordinates.
 
     An empty array where the prior's draws have no likelihood that is finite.
     """
     points = prior_points(problem, settings.particles, rng)
-    particles = Particles(points, tempered_density(problem, points, 0.0))
+    likelihood = tempered_density(problem, points, 0.0).log_likelihood
     temperature, step = 0.0, settings.first_step
     while temperature < 1.0:
-        likelihood = particles.density.log_likelihood
-        if np.isfinite(likelihood).sum() < settings.particles / 10:
+        if np.isfinite(likelihood).sum() < _FEWEST_POSSIBLE * settings.particles:
             return points[:0]
         temperature, weight = _next_temperature(likelihood, temperature, settings)
         chosen = resample_systematically(weight, settings.particles, rng)
-        particles = _chosen(particles, chosen)
-        particles, step = _move(problem, particles, temperature, step, rng, settings)
-    return particles.points
+        (points, density), step = _move(problem, points[chosen], temperature, step, rng, settings)
+        likelihood = density.log_likelihood
+    return points
 
 
 def moved(
     problem: Problem, points: np.ndarray, rng: np.random.Generator, settings: ScoutSettings
 ) -> np.ndarray:
     """Return approximate draws of the posterior [n, P] after moves that leave it invariant."""
-    particles, step = Particles(points, tempered_density(problem, points)), settings.first_step
+    step = settings.first_step
     for _ in range(settings.rejuvenations):
-        particles, step = _move(problem, particles, 1.0, step, rng, settings)
-    return particles.points
+        (points, _), step = _move(problem, points, 1.0, step, rng, settings)
+    return points
 
 
 def prior_points(problem: Problem, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw points of the prior [n, P]."""
+    """Draw points of the prior [n, P]; a coordinate out of the dtype's range becomes zero."""
     model = problem.standardized_model
     seed = rng.integers(2**31, size=2).tolist()
     draws = model.prior.sample(n, seed=seed)._asdict()
@@ -96,7 +102,7 @@ def _next_temperature(
 
 def _move(
     problem: Problem,
-    particles: Particles,
+    points: np.ndarray,
     temperature: float,
     step: float,
     rng: np.random.Generator,
@@ -107,16 +113,14 @@ def _move(
     The mass of a coordinate is the particles' mean squared gradient, which is the mean curvature of
     the log density, and not their spread, which is that between modes.
     """
-    particles = Particles(
-        particles.points, tempered_density(problem, particles.points, temperature)
-    )
+    particles = Particles(points, tempered_density(problem, points, temperature))
     for _ in range(settings.moves):
         mass = np.nanmean(particles.density.slope**2, axis=0) + 1e-6
         proposed, log_ratio = _leapfrogs(problem, particles, temperature, step, mass, rng, settings)
         accepted = np.log(rng.random(len(log_ratio))) < log_ratio
         particles = _merge(accepted, proposed, particles)
         step *= np.exp(accepted.mean() - settings.acceptance)
-        step = float(np.clip(step, 1e-3, _LONGEST_STEP))
+        step = float(np.clip(step, _SHORTEST_STEP, _LONGEST_STEP))
     return particles, step
 
 
@@ -151,12 +155,6 @@ def _energy(
 ) -> np.ndarray:
     potential = -density.log_prior - temperature * density.log_likelihood
     return potential + 0.5 * (momentum**2 / mass).sum(axis=1)
-
-
-def _chosen(particles: Particles, chosen: np.ndarray) -> Particles:
-    return Particles(
-        particles.points[chosen], Tempered(*(part[chosen] for part in particles.density))
-    )
 
 
 def _merge(accepted: np.ndarray, proposed: Particles, before: Particles) -> Particles:

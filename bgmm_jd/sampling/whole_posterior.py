@@ -29,7 +29,7 @@ from bgmm_jd.sampling.relabelling import (
     centre_of,
     labels_of,
 )
-from bgmm_jd.sampling.scout import scout
+from bgmm_jd.sampling.scout import is_affordable, scout
 from bgmm_jd.variational.approximation import (
     Approximation,
     Centre,
@@ -79,7 +79,7 @@ def find_whole_posterior(
     khat : of the calibrated normal distribution.
     seed : int
     """
-    if not is_within_reach(approximation):
+    if not _is_within_reach(approximation):
         return None
     problem = approximation.problem
     labels, rng = labels_of(problem), np.random.default_rng([seed, 4])
@@ -97,9 +97,7 @@ def find_whole_posterior(
         return None
     mixture, found, is_scouted = chosen
     if _has_empty_components(approximation) and found.khat > max(khat, KHAT_LIMIT):
-        return (
-            None  # their log weights are far from any t distribution, and the mean field has them
-        )
+        return None  # the mean field has their log weights, which no t distribution describes
     centres = tuple(centre_of(draws) for draws in modes)
     return WholePosterior(
         Proposal(mixture, found.effective / len(found.weights)),
@@ -149,7 +147,7 @@ def _adapted_proposal(
     return mixture, found, len(sample) > 0
 
 
-def is_within_reach(approximation: Approximation) -> bool:
+def _is_within_reach(approximation: Approximation) -> bool:
     """Return whether draws of the whole posterior can be had by importance weights.
 
     Not without calibration, with too many parameters or rows, nor under a stick-breaking prior,
@@ -217,11 +215,9 @@ def _scouted(
     problem: Problem, centre: Centre, labels: Labels, rng: np.random.Generator
 ) -> np.ndarray:
     """Return the particles of a scout with the labels of a centre; none if it costs too much."""
-    settings = problem.settings
-    numbers = problem.numbers_per_row * problem.data.shape[0]
-    if numbers > settings.scout.most_numbers:
+    if not is_affordable(problem):
         return np.empty((0, labels.layout.size))
-    points = as_log_ratios(problem, scout(problem, rng, settings.scout))
+    points = as_log_ratios(problem, scout(problem, rng, problem.settings.scout))
     return align(points, centre, labels)
 
 

@@ -89,6 +89,12 @@ class Draws(NamedTuple):
     log_q: tf.Tensor
 
 
+def take_draws(draws: Draws, chosen: np.ndarray) -> Draws:
+    """Return the chosen draws, in that order."""
+    theta = {name: tf.gather(v, chosen) for name, v in draws.theta.items()}
+    return Draws(theta, draws.points[chosen], tf.gather(draws.log_q, chosen))
+
+
 class MultivariateNormal(NamedTuple):
     """N(mean, factor factor^T) over P unconstrained coordinates: arrays [P] and [P, P]."""
 
@@ -119,12 +125,14 @@ class Centre(NamedTuple):
 class Region(NamedTuple):
     """The part of the posterior that is nearer to one mode than to the others.
 
-    centres : mean and sd [P] of each mode, in coordinates with log ratios of the weights.
+    centres : of all modes, in coordinates with log ratios of the weights.
     chosen : which of them.
+    share : posterior probability of the part.
     """
 
     centres: tuple[Centre, ...]
     chosen: int
+    share: float
 
 
 class Proposal(NamedTuple):

@@ -29,7 +29,7 @@ def surrogate(two_clusters_posterior):
 def found_at(approximation):
     """Return the result of a search that ended at these parameters."""
     best = RunResult(approximation.params, np.full(20, -100.0), -100.0, Status.CONVERGED)
-    return SearchResult(best, (), (Optimum(best.params, -100.0, 4),), 3, 40)
+    return SearchResult(best, (), (Optimum(best.params, -100.0, 4),), 3, 40, 0.5)
 
 
 def test_assessment_does_what_is_requested(surrogate):

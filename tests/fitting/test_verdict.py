@@ -46,11 +46,10 @@ def decided(
         ({"status": Status.STEP_LIMIT}, Status.STEP_LIMIT),
         ({"status": Status.DIVERGED, "khat": 0.9}, Status.DIVERGED),
         ({"restarts": (BEST, RIVAL)}, Status.ONE_OF_SEVERAL_MODES),
-        # Draws of the whole posterior are right of rivals and of empty components.
+        # Draws of the whole posterior are right of rivals.
         ({"restarts": (BEST, BEST, RIVAL), "shares": (0.99, 0.01)}, Status.CONVERGED),
         ({"restarts": (BEST, RIVAL), "shares": (0.7, 0.3)}, Status.SEVERAL_MODES),
         ({"shares": (0.7, 0.3), "khat": 0.8}, Status.KHAT_TOO_HIGH),
-        ({"smallest_count": 0.4, "shares": (1.0,)}, Status.CONVERGED),
         ({"restarts": (BEST,), "starts": 1, "shares": (1.0,)}, Status.RESTARTS_DISAGREE),
         (
             {"restarts": (BEST,), "starts": 1, "shares": (1.0,), "is_scouted": True},

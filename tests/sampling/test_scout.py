@@ -27,7 +27,10 @@ def test_prior_points_are_draws_of_the_prior():
     precisions = theta["precisions"] / scale**2
     # Gamma(5, 5) has mean 1 and sd 1 / sqrt(5).
     assert abs(precisions.mean() - 1.0) < Z_ALARM * (0.2 / 40_000) ** 0.5
-    assert abs(theta["weights"].mean() - 0.5) < 1e-6
+    # Dirichlet(2, 2): the first weight has mean 1 / 2 and variance 1 / 20.
+    first = theta["weights"][:, 0]
+    assert abs(first.mean() - 0.5) < Z_ALARM * (0.05 / 20_000) ** 0.5
+    assert abs(first.var() / 0.05 - 1.0) < Z_ALARM * (2.0 / 20_000) ** 0.5
 
 
 def test_particles_have_the_posterior_of_two_equal_clusters_in_both_labellings():

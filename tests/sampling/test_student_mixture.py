@@ -58,11 +58,15 @@ def test_each_member_has_its_share_of_the_draws():
 
 
 def test_a_fit_to_weighted_draws_recovers_the_mixture():
-    """Draws of a wide normal, weighted by mixture / normal, are draws of the mixture."""
+    """Draws of a wide normal, weighted by mixture / normal, are draws of the mixture.
+
+    They are worth more than 5,000, so that the limits are at least four standard errors.
+    """
     rng = np.random.default_rng(3)
-    points = rng.normal(scale=4.0, size=(60_000, 3))
+    points = rng.normal(scale=4.0, size=(300_000, 3))
     log_weight = log_density(MIXTURE, points) - stats.norm.logpdf(points, scale=4.0).sum(axis=1)
     weight = np.exp(log_weight) / np.exp(log_weight).sum()
+    assert 1.0 / (weight**2).sum() > 5_000
     start = MIXTURE._replace(
         weights=np.array([0.5, 0.5]), means=MIXTURE.means + 0.5, factors=1.5 * MIXTURE.factors
     )
