@@ -534,6 +534,55 @@ class ProposalSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChainSettings:
+    """The chains of Hamiltonian Monte Carlo that finish a fit whose importance weights are poor.
+
+    Attributes
+    ----------
+    above_khat : float
+        k-hat of the best proposal above which chains are run, if they are affordable.
+    chains : int
+        Many, because the density of many points costs little more than that of one.
+    warm_up : tuple of int
+        Moves of each window of the warm-up; after each but the last, the scale is adapted.
+    first_step : float
+        Step size at the beginning, in units of the scale.
+    acceptance : float
+        Mean acceptance probability, to which the step size adapts: between the 0.65 that is optimal
+        in many dimensions (Beskos et al. 2013) and the 0.8 of Stan, which has to guard a single
+        chain.
+    most_leapfrogs : int
+        Gradients of one move at most.
+    moves, most_moves : int
+        Moves of each chain between two looks at how they mix, and in all.
+    rhat, effective : float
+        R-hat and effective sample size at which the chains have run long enough.
+    worst_rhat, fewest_effective : float
+        Limits of a sound result (Vehtari et al. 2021: 400 effective draws; R-hat 1.01 for chains of
+        1,000 draws, and ours are short).
+    most_modes : int
+        Modes that get chains of their own.
+    bridge_draws : int
+        Draws of a proposal, and of the chains at most, for the log evidence.
+    """
+
+    above_khat: float = 0.5
+    chains: int = 32
+    warm_up: tuple[int, ...] = (40, 60, 80)
+    first_step: float = 0.3
+    acceptance: float = 0.7
+    most_leapfrogs: int = 64
+    moves: int = 100
+    most_moves: int = 1_000
+    rhat: float = 1.02
+    effective: float = 1_000.0
+    worst_rhat: float = 1.05
+    fewest_effective: float = 400.0
+    most_modes: int = 4
+    bridge_draws: int = 4_000
+
+
+@dataclass(frozen=True, kw_only=True)
 class AssessmentSettings:
     """What decides the elbo and the status of a fit.
 
@@ -731,6 +780,8 @@ class Settings:
         The search for modes that no start has found.
     proposal : ProposalSettings
         Draws of the whole posterior, all of its modes.
+    chains : ChainSettings
+        Hamiltonian Monte Carlo, where importance weights are poor.
     assessment : AssessmentSettings
         The final elbo and the status.
     memory : MemorySettings
@@ -748,6 +799,7 @@ class Settings:
     calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
     scout: ScoutSettings = field(default_factory=ScoutSettings)
     proposal: ProposalSettings = field(default_factory=ProposalSettings)
+    chains: ChainSettings = field(default_factory=ChainSettings)
     assessment: AssessmentSettings = field(default_factory=AssessmentSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)
     default_prior: DefaultPriorSettings = field(default_factory=DefaultPriorSettings)

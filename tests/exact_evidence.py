@@ -6,6 +6,28 @@ from scipy import special
 _POINTS = 4_000  # of the grid of log precisions: the rule's error falls exponentially
 
 
+def _unwrapped(distribution):
+    while hasattr(distribution, "distribution"):
+        distribution = distribution.distribution
+    return distribution
+
+
+def exact_log_evidence(posterior, rows):
+    """Return the sum over all allocations under a fit's own default prior, of one feature."""
+    found, _ = posterior.prior.sample_distributions(seed=(0, 0))
+    means, precisions = _unwrapped(found.means), _unwrapped(found.precisions)
+    first = {
+        name: float(np.ravel(v)[0])
+        for name, v in (
+            ("mean_loc", means.loc),
+            ("mean_scale", means.scale),
+            ("precision_concentration", precisions.concentration),
+            ("precision_rate", precisions.rate),
+        )
+    }
+    return log_evidence(rows, posterior.K, weight_concentration=2.0, **first)
+
+
 def log_evidence(
     rows, K, *, mean_loc, mean_scale, precision_concentration, precision_rate, weight_concentration
 ):

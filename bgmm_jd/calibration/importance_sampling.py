@@ -44,7 +44,7 @@ def draw_proposal(
         to move empty components onto rows.
     """
     problem, calibration = approximation.problem, approximation.calibration
-    if calibration is None or calibration.normal is None:
+    if calibration is None:
         return draw_mean_field(problem, approximation.params, n, int(rng.integers(2**31)))
     widening = problem.settings.calibration.widening if widened else 0.0
     points, log_q = _draw_normal(calibration.normal, n, rng, widening)
@@ -189,8 +189,8 @@ def refine_proposal(
     """Return the calibration with the better proposal, and its k-hat.
 
     Where the posterior is skew, a normal distribution with the moments of the weighted draws covers
-    it better than one with the curvature at its centre. Where the posterior is far from normal in
-    any coordinates, the surrogate itself may be the better proposal. The lowest k-hat decides.
+    it better than one with the curvature at its centre. The lowest k-hat decides. The surrogate
+    itself is no candidate: it may have a low k-hat from draws that miss a part of the posterior.
     """
     problem, settings = approximation.problem, approximation.problem.settings.calibration
     rng = np.random.default_rng([seed, 1])  # a stream apart from the calibration's
@@ -218,10 +218,6 @@ def refine_proposal(
         found = weighted(calibration, 2 * settings.khat_draws)
         candidates.append((found.khat, calibration))
     khat, chosen = min(candidates, key=lambda candidate: candidate[0])
-    if khat > KHAT_LIMIT:
-        surrogate = calibration._replace(normal=None)
-        candidates.append((weighted(surrogate, settings.khat_draws).khat, surrogate))
-        khat, chosen = min(candidates, key=lambda candidate: candidate[0])
     return chosen, khat
 
 

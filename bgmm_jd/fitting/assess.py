@@ -10,16 +10,18 @@ import numpy as np
 from bgmm_jd.backend.random import stateless_seed
 from bgmm_jd.calibration.calibrate import calibrate_approximation
 from bgmm_jd.calibration.importance_sampling import surrogate_khat
-from bgmm_jd.fitting.search import SearchPlan, SearchResult
+from bgmm_jd.fitting.search import Reporter, SearchPlan, SearchResult
 from bgmm_jd.optimization.full_data import full_data_elbo
 from bgmm_jd.optimization.restarts import Optimum
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.posterior import Mode
+from bgmm_jd.sampling.chain_posterior import are_affordable, draw_chains
 from bgmm_jd.sampling.evidence import OUT_OF_REACH, Evidence
 from bgmm_jd.sampling.whole_posterior import WholePosterior, find_whole_posterior, may_adapt
 from bgmm_jd.variational.approximation import (
     Approximation,
     Draws,
+    Problem,
     Region,
     draw_mean_field,
 )
@@ -59,7 +61,11 @@ class Assessment:
 
 
 def assess(
-    approximation: Approximation, found: SearchResult, plan: SearchPlan, finish: str | None
+    approximation: Approximation,
+    found: SearchResult,
+    plan: SearchPlan,
+    finish: str | None,
+    report: Reporter,
 ) -> tuple[Approximation, Assessment]:
     """Estimate the elbo of the fitted surrogate, calibrate it, and find the whole posterior.
 
@@ -67,8 +73,9 @@ def assess(
 
     Parameters
     ----------
-    finish : {"auto", "none", None}
-        "auto" finds the whole posterior, "none" only calibrates, and None does not calibrate.
+    finish : {"auto", "hmc", "none", None}
+        "auto" finds the whole posterior, "hmc" by Markov chains in any case, "none" only
+        calibrates, and None does not calibrate.
     """
     best = found.best
     known = Assessment(elbo=best.elbo, status=best.status, modes=_modes_of(found.optima))
@@ -86,9 +93,15 @@ def assess(
             return approximation, known
         with known.timed("calibration"):
             approximation, known.khat = calibrate_approximation(approximation, draws, plan.seed)
-        if finish == "auto":
-            with known.timed("whole posterior"):
-                approximation = _with_whole_posterior(approximation, found, known, plan.seed)
+        if finish == "none":
+            return approximation, known
+        near = _near_optima(approximation.problem, found)
+        with known.timed("whole posterior"):
+            approximation = _with_whole_posterior(approximation, near, known, plan.seed)
+        if finish == "hmc" or _needs_chains(approximation.problem, known):
+            report("drawing by Hamiltonian Monte Carlo ...")
+            with known.timed("chains"):
+                approximation = _with_chains(approximation, near, known, plan.seed)
     except KeyboardInterrupt:
         known.status = Status.INTERRUPTED
     return approximation, known
@@ -99,24 +112,48 @@ def _modes_of(optima: tuple[Optimum, ...]) -> tuple[Mode, ...]:
     return tuple(Mode(np.nan, np.nan, one.elbo, np.nan, one.starts) for one in optima)
 
 
-def _with_whole_posterior(
-    approximation: Approximation, found: SearchResult, known: Assessment, seed: int
-) -> Approximation:
-    """Return the approximation with a proposal for all modes, where that is within reach."""
-    problem = approximation.problem
+def _near_optima(problem: Problem, found: SearchResult) -> list[Optimum]:
+    """Return the optima that may have a share in the posterior, the best first."""
     nats = problem.settings.proposal.mode_nats
     if not may_adapt(problem):  # only optima that would make the draws wrong count
         nats = problem.settings.optimization.rival_nats
     near = [one for one in found.optima if found.best.elbo - one.elbo < nats]
     if found.best.status is not Status.CONVERGED:  # the best run is not among the optima
         near.insert(0, Optimum(found.best.params, found.best.elbo, 0))
-    whole = find_whole_posterior(approximation, [one.params for one in near[1:]], known.khat, seed)
-    if whole is None:
-        return approximation
+    return near
+
+
+def _with_whole_posterior(
+    approximation: Approximation, near: list[Optimum], known: Assessment, seed: int
+) -> Approximation:
+    """Return the approximation with a proposal for all modes, where that is within reach."""
+    rivals = [one.params for one in near[1:]]
+    whole = find_whole_posterior(approximation, rivals, known.khat, seed)
+    return approximation if whole is None else _adopted(approximation, whole, near, known)
+
+
+def _needs_chains(problem: Problem, known: Assessment) -> bool:
+    """Return whether importance weights are poor, and chains are affordable."""
+    return known.khat > problem.settings.chains.above_khat and are_affordable(problem)
+
+
+def _with_chains(
+    approximation: Approximation, near: list[Optimum], known: Assessment, seed: int
+) -> Approximation:
+    """Return the approximation with draws of Markov chains, where these have mixed."""
+    rivals = [one.params for one in near[1:]]
+    whole = draw_chains(approximation, rivals, known.whole, known.khat, seed)
+    return approximation if whole is None else _adopted(approximation, whole, near, known)
+
+
+def _adopted(
+    approximation: Approximation, whole: WholePosterior, near: list[Optimum], known: Assessment
+) -> Approximation:
+    """Return the approximation with what draws from all modes, and note what is known of it."""
     known.whole, known.khat = whole, whole.khat
     known.evidence = whole.evidence
     known.modes = _ranked_modes(near, whole)
-    return replace(approximation, proposal=whole.proposal)
+    return replace(approximation, proposal=whole.proposal, bank=whole.bank)
 
 
 def _ranked_modes(optima: list[Optimum], whole: WholePosterior) -> tuple[Mode, ...]:
@@ -124,7 +161,7 @@ def _ranked_modes(optima: list[Optimum], whole: WholePosterior) -> tuple[Mode, .
     modes = []
     for number, one in enumerate(optima):
         share = float(whole.shares[number])
-        log_share = np.log(share) if share > 0.0 else -np.inf
+        log_share = -np.inf if share == 0.0 else np.log(share)
         evidence = float(whole.evidence.log + log_share)
         region = Region(whole.centres, number, share)
         modes.append(

@@ -49,7 +49,7 @@ from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.settings import OptimizationSettings, Settings
 from bgmm_jd.variational.approximation import Approximation
 
-Finish = Literal["auto", "none"]
+Finish = Literal["auto", "hmc", "none"]
 FINISHES: tuple[Finish, ...] = get_args(Finish)
 
 
@@ -132,11 +132,13 @@ def fit(
         in.
     optimizer : {"natural", "adam"}
         The natural gradient of the surrogate, or Adam, which takes many more steps.
-    finish : {"auto", "none"}
+    finish : {"auto", "hmc", "none"}
         What follows calibration. "auto" looks for all modes of the posterior, makes draws from the
         whole of it, and estimates the log evidence, where the numbers of parameters and rows
-        permit: see `posterior.method`. "none" ends with the calibrated posterior at the best
-        optimum.
+        permit: see `posterior.method`. Where importance weights are poor (k-hat above 0.5), and
+        some 50,000 gradients are affordable, the draws come from Markov chains of Hamiltonian Monte
+        Carlo. "hmc" runs such chains in any case. "none" ends with the calibrated posterior at the
+        best optimum.
     settings : bgmm_jd.Settings, optional
         The numbers that steer the fit, such as tolerances and memory budgets; by default those of
         `Settings()`.
@@ -207,6 +209,7 @@ def fit(
             found,
             plan,
             finish if calibrate else None,
+            report,
         )
     if prior is None:
         prior = prior_in_data_units(data, K, form, settings.default_prior)
@@ -237,6 +240,7 @@ def _posterior(
         log_evidence=assessment.evidence.log - jacobian,
         log_evidence_se=assessment.evidence.se,
         khat=assessment.khat,
+        mixing=None if assessment.whole is None else assessment.whole.mixing,
         elbo_trace=trace,
         status=assessment.status,
         batch_size=found.batch_size,

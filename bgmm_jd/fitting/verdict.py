@@ -12,8 +12,9 @@ from bgmm_jd.optimization.restarts import Restart
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.prediction import expected_counts
+from bgmm_jd.sampling.chains import Mixing
 from bgmm_jd.sampling.whole_posterior import WholePosterior
-from bgmm_jd.settings import Settings
+from bgmm_jd.settings import ChainSettings, Settings
 from bgmm_jd.variational.approximation import sample_mean_field
 
 
@@ -37,8 +38,9 @@ def with_verdict(
         posterior.khat,
         smallest,
         posterior.settings,
-        None if whole is None else tuple(whole.shares),
+        None if whole is None or np.isnan(whole.shares).any() else tuple(whole.shares),
         whole is not None and whole.is_scouted,
+        posterior.mixing,
     )
     if not status.good:
         warnings.warn(str(status), RuntimeWarning, stacklevel=3)
@@ -73,6 +75,7 @@ def decide_status(
     settings: Settings,
     shares: tuple[float, ...] | None = None,
     is_scouted: bool = False,
+    mixing: Mixing | None = None,
 ) -> Status:
     """Return the most serious finding about a fit.
 
@@ -86,13 +89,16 @@ def decide_status(
         matter.
     shares : of the modes, where the draws come from all of them.
     is_scouted : whether a scout has looked for modes that no start found.
+    mixing : of Markov chains, where these made the draws; k-hat then says nothing of them.
     """
     limits = settings.assessment
     if any(restart.status is Status.INTERRUPTED for restart in restarts):
         return Status.INTERRUPTED
     if status is not Status.CONVERGED:
         return status
-    if khat > KHAT_LIMIT:
+    if mixing is not None and not _is_sound(mixing, settings.chains):
+        return Status.CHAINS_NOT_MIXED
+    if mixing is None and khat > KHAT_LIMIT:
         return Status.KHAT_TOO_HIGH
     rival_nats = settings.optimization.rival_nats
     if shares is None and any(_is_rival(r, best_elbo, rival_nats) for r in restarts):
@@ -105,6 +111,10 @@ def decide_status(
     if searches >= limits.fewest_searches and found_once and not is_scouted:
         return Status.RESTARTS_DISAGREE
     return Status.CONVERGED
+
+
+def _is_sound(mixing: Mixing, settings: ChainSettings) -> bool:
+    return mixing.rhat <= settings.worst_rhat and mixing.effective >= settings.fewest_effective
 
 
 def _is_rival(restart: Restart, best_elbo: float, rival_nats: float) -> bool:

@@ -34,7 +34,11 @@ class Status(enum.Enum):
     )
     KHAT_TOO_HIGH = (
         "The approximation differs too much from the posterior (k-hat above 0.7): intervals may be "
-        "wrong. Try a smaller K or a tighter prior, or sample with MCMC."
+        "wrong. Try finish='hmc', which draws by Markov chains, a smaller K or a tighter prior."
+    )
+    CHAINS_NOT_MIXED = (
+        "The Markov chains have not mixed (R-hat above 1.05, or fewer than 400 effective draws): "
+        "intervals may be wrong. Try a smaller K or a tighter prior."
     )
     COMPONENT_EMPTY = (
         "At least one component is expected to hold less than one row: its parameters show only "

@@ -17,7 +17,8 @@ from bgmm_jd.model.covariances import component_covariances
 from bgmm_jd.optimization.restarts import Restart
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.normal_mixtures import ComponentDraws
-from bgmm_jd.sampling.draws import draw_whole
+from bgmm_jd.sampling.chains import Mixing
+from bgmm_jd.sampling.draws import draw_whole, draws_by_chain, has_whole_posterior, only_mode
 from bgmm_jd.sampling.evidence import log_labellings_of_surrogate
 from bgmm_jd.settings import Settings
 from bgmm_jd.variational.approximation import (
@@ -82,8 +83,11 @@ class Posterior:
         importance weights, and its standard error. NaN where these are out of reach, or not
         reliable (k-hat above 0.7); `evidence_bound` is then a lower bound.
     khat : float
-        Pareto k-hat of the proposal before importance weighting: below 0.5 reliable, above 0.7 not;
-        NaN if too expensive to compute.
+        Pareto k-hat of the best proposal before importance weighting: below 0.5 reliable, above 0.7
+        not; NaN if too expensive to compute.
+    mixing : Mixing or None
+        `rhat` and `effective`, the largest R-hat and the smallest effective sample size, where
+        Markov chains made the draws (`method` is "hmc"): they decide there instead of k-hat.
     elbo_trace : array [steps]
         The noisy estimate of the elbo in each step.
     status : Status
@@ -98,7 +102,7 @@ class Posterior:
     modes : tuple of Mode
         The solutions that runs converged to, the one with the largest share of the posterior first.
     seconds : mapping of str to float
-        What the parts of the fit took: "search", "calibration" and "whole posterior".
+        What the parts of the fit took: "search", "calibration", "whole posterior" and "chains".
     approximation : Approximation
         The problem, the surrogate's parameters and the calibration, in standardised units. Not a
         part of the public interface: it may change in any version.
@@ -114,6 +118,7 @@ class Posterior:
     log_evidence: float
     log_evidence_se: float
     khat: float
+    mixing: Mixing | None
     elbo_trace: np.ndarray
     status: Status
     batch_size: int
@@ -166,16 +171,25 @@ class Posterior:
     def method(self) -> str:
         """Return what makes the draws.
 
-        "mixture", one or several t distributions over all modes, with importance weights;
+        "hmc", Markov chains of Hamiltonian Monte Carlo at each mode; "mixture", one or several t
+        distributions over all modes, with importance weights;
         "importance", the calibrated normal distribution with such weights; "normal", that
         distribution without; or "mean field", the surrogate.
         """
         approximation = self.approximation
+        if approximation.bank is not None:
+            return "hmc"
         if approximation.proposal is not None:
             return "mixture"
         if approximation.calibration is None:
             return MEAN_FIELD
         return "importance" if approximation.calibration.is_weighted else "normal"
+
+    @property
+    def has_chains(self) -> bool:
+        """Return whether the draws are Markov chains: those of a single mode are."""
+        bank = self.approximation.bank
+        return bank is not None and bank.chains > 1
 
     def at_mode(self, number: int) -> "Posterior":
         """Return the posterior whose draws are only those that belong to `modes[number]`.
@@ -187,11 +201,11 @@ class Posterior:
         IndexError
             If there is no such mode.
         ValueError
-            If draws do not come from all modes (`method` is not "mixture"), or the share of this
-            mode is below 1 %, of which there would be too few.
+            If draws do not come from all modes (`method` is neither "mixture" nor "hmc"), or the
+            share of this mode is below 1 %, of which there would be too few.
         """
-        mode, proposal = self.modes[number], self.approximation.proposal
-        if proposal is None or mode.region is None:
+        mode, approximation = self.modes[number], self.approximation
+        if mode.region is None or not has_whole_posterior(approximation):
             raise ValueError(
                 f"modes[{number}] has no draws of its own: draws come from one mode only, by the "
                 f"method {self.method!r}. See restarts[...].params for the surrogate there."
@@ -201,8 +215,7 @@ class Posterior:
                 f"modes[{number}] has hardly any draws: at_mode needs a share of at least "
                 f"{_LEAST_SHARE}; got {mode.share:.2g}."
             )
-        chosen = proposal._replace(region=mode.region)
-        return replace(self, approximation=replace(self.approximation, proposal=chosen))
+        return replace(self, approximation=only_mode(approximation, mode.region))
 
     @property
     def surrogate(self) -> tfd.JointDistributionCoroutine:
@@ -318,11 +331,19 @@ def draw_standardized(
             "too many parameters, or ended early. Use calibrate=False for draws of the surrogate."
         )
     seed = as_seed(seed)
-    if calibrate and posterior.approximation.proposal is not None:
+    if calibrate and has_whole_posterior(posterior.approximation):
         return draw_whole(posterior.approximation, n, seed)
     if calibrate:
         return draw_calibrated(posterior.approximation, n, seed)
     return draw_mean_field(posterior.problem, posterior.approximation.params, n, seed)
+
+
+def draws_of_chains(posterior: Posterior, most: int) -> list[Draws]:
+    """Return the draws of each Markov chain in standardised units, thinned to `most` each."""
+    bank = posterior.approximation.bank
+    if bank is None:
+        raise RuntimeError("The posterior has no Markov chains.")
+    return draws_by_chain(posterior.problem, bank, most)
 
 
 def in_data_units(posterior: Posterior, theta: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:

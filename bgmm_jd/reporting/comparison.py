@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bgmm_jd.backend.arviz_version import arviz_major_version, import_arviz
 from bgmm_jd.calibration.psis import KHAT_LIMIT
 from bgmm_jd.data.standardize import standardize_new_rows
 from bgmm_jd.data.validation import as_count, as_seed
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.prediction import as_new_rows
-from bgmm_jd.reporting.arviz_version import arviz_major_version, import_arviz
 from bgmm_jd.reporting.leave_one_out import (
     FEWEST_DRAWS,
     Loo,

@@ -17,6 +17,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from bgmm_jd._version import __version__
+from bgmm_jd.backend.arviz_version import arviz_major_version, import_arviz
 from bgmm_jd.backend.random import stateless_seed
 from bgmm_jd.data.validation import as_count, as_seed
 from bgmm_jd.model.covariance_forms import MATRIX_FORMS, SCALE_VARIABLES
@@ -31,17 +32,18 @@ from bgmm_jd.posterior.normal_mixtures import replicate_data
 from bgmm_jd.posterior.posterior import (
     Posterior,
     draw_standardized,
+    draws_of_chains,
     in_data_units,
     restart_posteriors,
 )
 from bgmm_jd.posterior.prediction import as_new_rows
-from bgmm_jd.reporting.arviz_version import arviz_major_version, import_arviz
+from bgmm_jd.variational.approximation import Draws
 from bgmm_jd.variational.labels import permute_components
 
 if TYPE_CHECKING:  # arviz and xarray take a second to import: they are imported when needed
     import xarray as xr
 
-Chains = Literal["one", "restarts"]
+Chains = Literal["auto", "one", "restarts"]
 
 _DRAW = ("chain", "draw")
 _MATRIX = ("feature", "feature_bis")
@@ -80,7 +82,7 @@ def to_inference_data(
     *,
     draws: int = 1000,
     seed: int = 0,
-    chains: Chains = "one",
+    chains: Chains = "auto",
 ) -> Any:
     """Draw from a posterior, and return the draws in the container of ArviZ.
 
@@ -97,12 +99,14 @@ def to_inference_data(
         Rows to evaluate under the posterior: those of the fit for `az.loo`, or others. They are
         converted to the dtype of the fit. Only the groups marked (X) below need them.
     draws : int
-        S, the number of draws of each chain.
+        S, the number of draws of each chain; at most the length of a Markov chain.
     seed : int
-        Equal seeds give equal draws. Those of the group `posterior` are those of
+        Equal seeds give equal draws. Those of a single chain in the group `posterior` are those of
         `posterior.sample(draws, seed=seed)`.
-    chains : {"one", "restarts"}
-        "one" returns all draws as one chain. "restarts" returns each restart of the fit that
+    chains : {"auto", "one", "restarts"}
+        "auto" returns the Markov chains of a fit that has them (`method` is "hmc", and one mode),
+        thinned evenly to S draws each, and otherwise what "one" does: all draws as one chain.
+        "restarts" returns each restart of the fit that
         converged as a chain of its own, with its components matched to those of the best. R-hat
         then says whether the restarts agree. It is NaN if only one of them converged, as where the
         search for starts has found a single optimum, and for a fit with `init` or a `batch_size`.
@@ -125,8 +129,9 @@ def to_inference_data(
     sample_stats
         `lp` [chain, draw]: log joint density of the draw and the rows *of the fit*. `log_q`
         [chain, draw]: log density of the draw under the distribution that proposed it, which is the
-        calibrated normal distribution, or the surrogate for a fit with `calibrate=False`. In nats,
-        with all constants, with respect to the variables in the units of X.
+        calibrated normal distribution, or the surrogate for a fit with `calibrate=False`; not there
+        for draws of Markov chains. In nats, with all constants, with respect to the variables in
+        the units of X.
     elbo_trace
         `elbo` [step]: the noisy estimate of each step of the fit, in nats for the whole data set.
     observed_data (X)
@@ -144,9 +149,9 @@ def to_inference_data(
     Notes
     -----
     The draws are those of `Posterior.sample`, the same ones in `posterior`, `sample_stats`,
-    `log_likelihood` and `posterior_predictive`. With `chains="one"` they are one chain in random
-    order. There is no Markov chain that could fail to mix, and R-hat and the effective sample size
-    say nothing about them; see the attribute `khat` instead. `az.summary(idata, kind="stats")`
+    `log_likelihood` and `posterior_predictive`. As one chain they are in random order. There is no
+    Markov chain then that could fail to mix, and R-hat and the effective sample size say nothing
+    about them; see the attribute `khat` instead. `az.summary(idata, kind="stats")`
     leaves these out. Without `kind` the column `r_hat` is NaN, and arviz 0.23 logs a line that
     R-hat needs two chains.
 
@@ -159,51 +164,73 @@ def to_inference_data(
 
     All groups have attributes with the library, the versions and the time. `posterior` and the root
     also have `elbo`, `elbo_se`, `log_evidence`, `log_evidence_se`, `method`, `khat`, `status`,
-    `calibration`, `covariance`, `K` and `batch_size` of the fit.
+    `calibration`, `covariance`, `K` and `batch_size` of the fit; those of Markov chains also have
+    `rhat` and `effective`, the largest R-hat and the smallest effective sample size.
 
     Raises
     ------
     ValueError, TypeError
         If X is not a finite real array with D columns, if `draws` is not a positive integer, if
-        `chains` is neither of the two, or if a variable of the prior has the name of a dimension or
+        `chains` is none of the three, or if a variable of the prior has the name of a dimension or
         of a derived variable.
     """
     draws, seed = as_count(draws, "draws"), as_seed(seed)
     if chains not in get_args(Chains):
-        raise ValueError(f"chains must be 'one' or 'restarts'; got {chains!r}.")
+        raise ValueError(f"chains must be 'auto', 'one' or 'restarts'; got {chains!r}.")
     rows = None if X is None else as_new_rows(posterior, X)
-    members = [posterior] if chains == "one" else restart_posteriors(posterior)
-    groups = _groups(posterior, members, rows, draws, seed)
+    groups = _groups(posterior, _drawn(posterior, draws, seed, chains), rows, draws, seed)
     library, fit = _library_attributes(), _fit_attributes(posterior)
     own = {"posterior": library | fit}
     datasets = {name: _dataset(group, own.get(name, library)) for name, group in groups.items()}
     return _as_container(datasets, library | fit)
 
 
+def _drawn(
+    posterior: Posterior, draws: int, seed: int, chains: Chains
+) -> list[tuple[Posterior, Draws]]:
+    """Return the draws of each chain, and the posterior that they are of."""
+    if chains == "restarts":
+        members = restart_posteriors(posterior)
+    elif chains == "auto" and posterior.has_chains:
+        return [(posterior, one) for one in draws_of_chains(posterior, draws)]
+    else:
+        members = [posterior]
+    return [(member, draw_standardized(member, draws, seed)) for member in members]
+
+
 def _groups(
-    posterior: Posterior, members: list[Posterior], rows: np.ndarray | None, draws: int, seed: int
+    posterior: Posterior,
+    drawn: list[tuple[Posterior, Draws]],
+    rows: np.ndarray | None,
+    draws: int,
+    seed: int,
 ) -> dict[str, Group]:
-    """Return all groups, in which the draws of each member are one chain."""
-    sampled = [draw_standardized(member, draws, seed) for member in members]
-    theta = _stack([in_data_units(m, s.theta) for m, s in zip(members, sampled, strict=True)])
-    stats = _stack([log_densities(m, s)._asdict() for m, s in zip(members, sampled, strict=True)])
+    """Return all groups, with a chain for each member of `drawn`."""
+    theta = _stack([in_data_units(member, one.theta) for member, one in drawn])
+    stats = _stack([log_densities(member, one)._asdict() for member, one in drawn])
     prior = {name: v[np.newaxis] for name, v in _prior_draws(posterior, draws, seed).items()}
     groups = {
         "posterior": _parameters(posterior, theta),
         "prior": _parameters(posterior, prior),
-        "sample_stats": Group(
-            {"lp": (_DRAW, stats["log_joint"]), "log_q": (_DRAW, stats["log_q"])}
-        ),
+        "sample_stats": _sample_stats(stats),
         "elbo_trace": Group({"elbo": (("step",), posterior.elbo_trace.copy())}),
     }
     if rows is None:
         return groups
-    likelihood = np.stack([row_log_likelihood(posterior, s, rows) for s in sampled])
+    likelihood = np.stack([row_log_likelihood(posterior, one, rows) for _, one in drawn])
     return groups | {
         "observed_data": Group({"x": (("obs", "feature"), rows)}),
         "log_likelihood": Group({"x": ((*_DRAW, "obs"), likelihood)}),
         "posterior_predictive": _replicated(posterior, theta, len(rows), seed),
     }
+
+
+def _sample_stats(stats: dict[str, np.ndarray]) -> Group:
+    """Return the log densities of draws; log q only where a distribution has proposed them."""
+    found = {"lp": (_DRAW, stats["log_joint"])}
+    if not np.isnan(stats["log_q"]).all():
+        found["log_q"] = (_DRAW, stats["log_q"])
+    return Group(found)
 
 
 def _replicated(posterior: Posterior, theta: Mapping[str, np.ndarray], N: int, seed: int) -> Group:
@@ -283,7 +310,8 @@ def _library_attributes() -> dict[str, str]:
 
 def _fit_attributes(posterior: Posterior) -> dict[str, str | int | float]:
     """Return the diagnosis of the fit as plain values, which netCDF can store."""
-    return {
+    mixing = {} if posterior.mixing is None else posterior.mixing._asdict()
+    return mixing | {
         "elbo": posterior.elbo,
         "elbo_se": posterior.elbo_se,
         "log_evidence": posterior.log_evidence,

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bgmm_jd.backend.arviz_version import arviz_major_version, import_arviz
 from bgmm_jd.backend.numerics import block_size
 from bgmm_jd.calibration.importance_sampling import draw_calibrated
 from bgmm_jd.posterior.densities import row_log_likelihood
 from bgmm_jd.posterior.posterior import Posterior, draw_standardized
-from bgmm_jd.reporting.arviz_version import arviz_major_version, import_arviz
 
 FEWEST_DRAWS = 100  # fewer have no tail that could be smoothed
 
@@ -78,7 +78,7 @@ def leave_one_out(posterior: Posterior, X: np.ndarray, draws: int, seed: int) ->
         sampled = draw_standardized(posterior, draws, seed)
     else:
         sampled = draw_calibrated(posterior.approximation, draws, seed, weighted=True)
-    kept = limit_copies(sampled.log_q.numpy())
+    kept = limit_copies(sampled.points)
     if _tail_size(len(kept)) <= _most_copies(draws):  # the tail could be copies of one draw
         return UNKNOWN_LOO
     likelihood = row_log_likelihood(posterior, sampled, X)[kept].repeat(counts, axis=1)
@@ -87,12 +87,12 @@ def leave_one_out(posterior: Posterior, X: np.ndarray, draws: int, seed: int) ->
 
 
 def limit_copies(draws: np.ndarray) -> np.ndarray:
-    """Return the indices of draws [S], with no draw more than sqrt(S) times.
+    """Return the indices of draws [S, ...], with no draw more than sqrt(S) times.
 
     A draw with more copies than that means that little is known. But arviz 1.x gives no result for
     a row if all its tail weights belong to copies of one draw. Reliable weights are not affected.
     """
-    _, which, copies = np.unique(draws, return_inverse=True, return_counts=True)
+    _, which, copies = np.unique(draws, axis=0, return_inverse=True, return_counts=True)
     order = np.argsort(which, kind="stable")
     number_of_copy = np.arange(len(draws)) - np.repeat(np.cumsum(copies) - copies, copies)
     return np.sort(order[number_of_copy < _most_copies(len(draws))])

@@ -10,12 +10,13 @@ over permutations p. With components far apart the last term is zero, and with e
 """
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse.csgraph import connected_components
-from scipy.special import logsumexp
+from scipy.special import logsumexp, softmax
 
 from bgmm_jd.calibration.empty_components import log_prob_by_component
 from bgmm_jd.calibration.psis import KHAT_LIMIT
@@ -59,6 +60,14 @@ def evidence_of_weights(log_ratio: np.ndarray, khat: float) -> Evidence:
     by_variance = math.sqrt(max((weights**2).sum() / weights.sum() ** 2 - 1.0 / S, 0.0))
     se = max(by_variance, abs(halves[0] - halves[1]) / 2.0)
     return Evidence(float(log_mean), float(se * S ** max(0.0, khat - 0.5)))
+
+
+def sum_of_evidences(parts: Sequence[Evidence]) -> Evidence:
+    """Return the evidence of the whole posterior from those of its parts."""
+    logs = np.array([part.log for part in parts])
+    shares = softmax(logs)
+    se = math.hypot(*(share * part.se for share, part in zip(shares, parts, strict=True)))
+    return Evidence(float(logsumexp(logs)), se)
 
 
 def log_labellings_of_surrogate(

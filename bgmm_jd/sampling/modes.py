@@ -4,10 +4,35 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bgmm_jd.calibration.importance_sampling import draw_proposal
 from bgmm_jd.calibration.psis import pareto_smooth
 from bgmm_jd.sampling.proposal import Weighted
-from bgmm_jd.sampling.relabelling import Labels, distance_from
-from bgmm_jd.variational.approximation import Centre
+from bgmm_jd.sampling.relabelling import Labels, align, centre_of, distance_from
+from bgmm_jd.variational.approximation import Approximation, Centre, draw_mean_field
+from bgmm_jd.variational.log_ratios import as_log_ratios
+from bgmm_jd.variational.parameters import VariationalParameters
+
+
+def draws_at_modes(
+    approximation: Approximation,
+    rivals: Sequence[VariationalParameters],
+    labels: Labels,
+    rng: np.random.Generator,
+    n: int,
+) -> list[np.ndarray]:
+    """Return draws [S, P] at each mode, with the labels of the first.
+
+    n of the calibrated posterior at the best, and a few of the surrogate at each of its rivals.
+    """
+    problem = approximation.problem
+    best = draw_proposal(approximation, n, rng, widened=False)
+    found = [as_log_ratios(problem, best.points)]
+    for params in rivals:
+        few, seed = problem.settings.proposal.mode_draws, int(rng.integers(2**31))
+        draws = draw_mean_field(problem, params, few, seed)
+        points = as_log_ratios(problem, draws.points)
+        found.append(align(points, centre_of(found[0]), labels))
+    return found
 
 
 def nearest_mode(points: np.ndarray, centres: Sequence[Centre], labels: Labels) -> np.ndarray:

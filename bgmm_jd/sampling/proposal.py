@@ -58,7 +58,13 @@ def propose(
     problem: Problem, mixture: StudentMixture, labels: Labels, n: int, rng: np.random.Generator
 ) -> Weighted:
     """Draw from a mixture, and weight the draws by the joint density of all rows."""
-    points = student_mixture.draw(mixture, n, rng)
+    return weigh(problem, mixture, labels, student_mixture.draw(mixture, n, rng))
+
+
+def weigh(
+    problem: Problem, mixture: StudentMixture, labels: Labels, points: np.ndarray
+) -> Weighted:
+    """Weight points [S, P] by the joint density of all rows over the density of a mixture."""
     theta, coordinates, log_det_jacobian = draws_at_log_ratios(problem, points)
     log_q = symmetrised_log_density(mixture, points, labels) - log_det_jacobian
     draws = Draws(theta, coordinates, tf.constant(log_q.astype(problem.data.dtype)))
@@ -129,7 +135,7 @@ def adapt(
     """
     points = np.concatenate([cloud.sample, cloud.modes])
     P = points.shape[1]
-    members = _number_of_members(len(points), P, labels, settings)
+    members = number_of_members(len(points), P, labels, settings)
     df = degrees_of_freedom(P, settings)
     mixture = student_mixture.fit_cloud(points, members, df, rng)
     parts = [cloud.sample]
@@ -174,7 +180,7 @@ def _refitted(
     return student_mixture.refit(mixture, points[kept], weight, _STEPS_OF_EM)
 
 
-def _number_of_members(points: int, P: int, labels: Labels, settings: ProposalSettings) -> int:
+def number_of_members(points: int, P: int, labels: Labels, settings: ProposalSettings) -> int:
     """Return how many members the points can support, and all labellings of them are affordable."""
     most = points / (settings.points_per_coordinate * (P + 1))
     labellings = math.exp(min(labels.log_count, 50.0))

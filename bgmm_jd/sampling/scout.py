@@ -7,27 +7,18 @@ the posterior has its mass; it serves as a cloud to which a proposal is fitted, 
 exact.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 import tensorflow as tf
 
 from bgmm_jd.calibration.psis import resample_systematically
 from bgmm_jd.data.units import standardize_value
+from bgmm_jd.sampling.hamiltonian import Particles, Target, Trajectory, move
 from bgmm_jd.settings import ScoutSettings
 from bgmm_jd.variational.approximation import Problem
 from bgmm_jd.variational.coordinates import flatten
-from bgmm_jd.variational.evaluation import Tempered, tempered_density
 
 _LONGEST_STEP, _SHORTEST_STEP = 1.0, 1e-3
 _FEWEST_POSSIBLE = 0.1  # fraction of the particles that must have a finite likelihood
-
-
-class Particles(NamedTuple):
-    """Points [n, P] and the densities there."""
-
-    points: np.ndarray
-    density: Tempered
 
 
 def is_affordable(problem: Problem) -> bool:
@@ -42,14 +33,15 @@ def scout(problem: Problem, rng: np.random.Generator, settings: ScoutSettings) -
     An empty array where the prior's draws have no likelihood that is finite.
     """
     points = prior_points(problem, settings.particles, rng)
-    likelihood = tempered_density(problem, points, 0.0).log_likelihood
+    likelihood = Target(problem, 0.0).at(points).density.log_likelihood
     temperature, step = 0.0, settings.first_step
     while temperature < 1.0:
         if np.isfinite(likelihood).sum() < _FEWEST_POSSIBLE * settings.particles:
             return points[:0]
         temperature, weight = _next_temperature(likelihood, temperature, settings)
         chosen = resample_systematically(weight, settings.particles, rng)
-        (points, density), step = _move(problem, points[chosen], temperature, step, rng, settings)
+        target = Target(problem, temperature)
+        (points, density), step = _move(target, points[chosen], step, rng, settings)
         likelihood = density.log_likelihood
     return points
 
@@ -60,7 +52,7 @@ def moved(
     """Return approximate draws of the posterior [n, P] after moves that leave it invariant."""
     step = settings.first_step
     for _ in range(settings.rejuvenations):
-        (points, _), step = _move(problem, points, 1.0, step, rng, settings)
+        (points, _), step = _move(Target(problem), points, step, rng, settings)
     return points
 
 
@@ -101,67 +93,22 @@ def _next_temperature(
 
 
 def _move(
-    problem: Problem,
+    target: Target,
     points: np.ndarray,
-    temperature: float,
     step: float,
     rng: np.random.Generator,
     settings: ScoutSettings,
 ) -> tuple[Particles, float]:
-    """Move all particles by Hamiltonian Monte Carlo; return them and the step size adapted.
+    """Move all points by Hamiltonian Monte Carlo; return them and the step size adapted.
 
-    The mass of a coordinate is the particles' mean squared gradient, which is the mean curvature of
-    the log density, and not their spread, which is that between modes.
+    The scale of a coordinate is that of the mean squared gradient, which is the mean curvature of
+    the log density, and not the spread of the points, which is that between modes.
     """
-    particles = Particles(points, tempered_density(problem, points, temperature))
+    particles = target.at(points)
     for _ in range(settings.moves):
-        mass = np.nanmean(particles.density.slope**2, axis=0) + 1e-6
-        proposed, log_ratio = _leapfrogs(problem, particles, temperature, step, mass, rng, settings)
-        accepted = np.log(rng.random(len(log_ratio))) < log_ratio
-        particles = _merge(accepted, proposed, particles)
-        step *= np.exp(accepted.mean() - settings.acceptance)
+        scale = 1.0 / np.sqrt(np.nanmean(particles.density.slope**2, axis=0) + 1e-6)
+        trajectory = Trajectory(step, settings.leapfrogs, scale)
+        particles, acceptance = move(target, particles, trajectory, rng)
+        step *= np.exp(acceptance.mean() - settings.acceptance)
         step = float(np.clip(step, _SHORTEST_STEP, _LONGEST_STEP))
     return particles, step
-
-
-def _leapfrogs(
-    problem: Problem,
-    particles: Particles,
-    temperature: float,
-    step: float,
-    mass: np.ndarray,
-    rng: np.random.Generator,
-    settings: ScoutSettings,
-) -> tuple[Particles, np.ndarray]:
-    """Return where the particles go, and the log of the acceptance probabilities [n]."""
-    points, density = particles
-    # Steps of different length for each particle, so that none returns to where it began.
-    length = step * rng.uniform(0.7, 1.3, (len(points), 1))
-    momentum = rng.standard_normal(points.shape) * np.sqrt(mass)
-    before = _energy(density, momentum, mass, temperature)
-    with np.errstate(all="ignore"):
-        for _ in range(settings.leapfrogs):
-            momentum = momentum + 0.5 * length * density.slope
-            points = points + length * momentum / mass
-            density = tempered_density(problem, points, temperature)
-            momentum = momentum + 0.5 * length * density.slope
-        after = _energy(density, momentum, mass, temperature)
-        log_ratio = before - after
-    return Particles(points, density), np.where(np.isnan(log_ratio), -np.inf, log_ratio)
-
-
-def _energy(
-    density: Tempered, momentum: np.ndarray, mass: np.ndarray, temperature: float
-) -> np.ndarray:
-    potential = -density.log_prior - temperature * density.log_likelihood
-    return potential + 0.5 * (momentum**2 / mass).sum(axis=1)
-
-
-def _merge(accepted: np.ndarray, proposed: Particles, before: Particles) -> Particles:
-    """Return the proposed particles where they are accepted, and those before elsewhere."""
-
-    def pick(new: np.ndarray, old: np.ndarray) -> np.ndarray:
-        return np.where(accepted.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-
-    density = Tempered(*(pick(n, o) for n, o in zip(proposed.density, before.density, strict=True)))
-    return Particles(pick(proposed.points, before.points), density)

@@ -124,6 +124,12 @@ def _diagonals(matrix: np.ndarray) -> np.ndarray:
     return np.diag(np.diagonal(matrix))
 
 
+def single_member(points: np.ndarray, df: float) -> StudentMixture:
+    """Return one t distribution with the location and, as its scale matrix, the covariance."""
+    factor = np.linalg.cholesky(np.atleast_2d(np.cov(points.T)))
+    return StudentMixture(np.ones(1), points.mean(axis=0)[np.newaxis], factor[np.newaxis], df)
+
+
 def fit_cloud(
     points: np.ndarray, members: int, df: float, rng: np.random.Generator, steps: int = 10
 ) -> StudentMixture:

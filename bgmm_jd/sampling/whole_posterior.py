@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bgmm_jd.calibration.importance_sampling import draw_proposal
 from bgmm_jd.calibration.psis import KHAT_LIMIT
+from bgmm_jd.sampling.chains import Mixing
 from bgmm_jd.sampling.evidence import Evidence, evidence_of_weights
-from bgmm_jd.sampling.modes import shares_of_modes
+from bgmm_jd.sampling.modes import draws_at_modes, shares_of_modes
 from bgmm_jd.sampling.proposal import (
     Cloud,
     Weighted,
@@ -30,13 +30,14 @@ from bgmm_jd.sampling.relabelling import (
     labels_of,
 )
 from bgmm_jd.sampling.scout import is_affordable, scout
+from bgmm_jd.sampling.student_mixture import single_member
 from bgmm_jd.variational.approximation import (
     Approximation,
+    Bank,
     Centre,
     Problem,
     Proposal,
     StudentMixture,
-    draw_mean_field,
 )
 from bgmm_jd.variational.coordinates import components_are_separate, coordinate_layout
 from bgmm_jd.variational.evaluation import affordable_draws
@@ -45,23 +46,27 @@ from bgmm_jd.variational.parameters import VariationalParameters
 
 
 class WholePosterior(NamedTuple):
-    """A proposal for the whole posterior, and what its weights say.
+    """What makes draws of the whole posterior, and what is known of it.
 
-    proposal : Proposal
+    proposal : Proposal; None where there is a bank.
     evidence : in standardised units.
-    khat : of its importance weights.
+    khat : of the importance weights of the best proposal.
     centres : of the modes, in coordinates with log ratios.
     shares, khats [J] : of the modes.
     is_scouted : whether a scout has looked for modes that no start found.
+    bank : Bank of draws that chains have made; None where draws are proposed.
+    mixing : of the chains.
     """
 
-    proposal: Proposal
+    proposal: Proposal | None
     evidence: Evidence
     khat: float
     centres: tuple[Centre, ...]
     shares: np.ndarray
     khats: np.ndarray
     is_scouted: bool
+    bank: Bank | None = None
+    mixing: Mixing | None = None
 
 
 def find_whole_posterior(
@@ -83,8 +88,10 @@ def find_whole_posterior(
         return None
     problem = approximation.problem
     labels, rng = labels_of(problem), np.random.default_rng([seed, 4])
-    modes = _draws_at_modes(approximation, rivals, labels, rng)
-    if min(len(draws) for draws in modes) < problem.settings.proposal.mode_draws / 2:
+    P, settings = labels.layout.size, problem.settings.proposal
+    n = int(np.clip(10 * P**2, settings.mode_draws, settings.most_moment_draws))
+    modes = draws_at_modes(approximation, rivals, labels, rng, n)
+    if min(len(draws) for draws in modes) < settings.mode_draws / 2:
         return None  # most draws are out of the dtype's range
     is_normal = _is_normal(approximation)
     try:
@@ -129,7 +136,7 @@ def _plain_proposal(
     is_doubtful = may_adapt(problem) and (khat > settings.plain_khat or is_small)
     if len(modes) > 1 or is_doubtful:
         return None
-    mixture = _single_member(modes[0], degrees_of_freedom(P, settings))
+    mixture = single_member(modes[0], degrees_of_freedom(P, settings))
     limit = settings.khat if may_adapt(problem) else KHAT_LIMIT
     found = _final_weights(problem, mixture, labels, KHAT_LIMIT, rng)
     return (mixture, found, False) if found.khat < limit else None
@@ -181,34 +188,7 @@ def _has_empty_components(approximation: Approximation) -> bool:
 
 def _is_normal(approximation: Approximation) -> bool:
     """Return whether the calibrated distribution is a normal one of all coordinates."""
-    calibration = approximation.calibration
-    has_normal = calibration is not None and calibration.normal is not None
-    return has_normal and not _has_empty_components(approximation)
-
-
-def _draws_at_modes(
-    approximation: Approximation,
-    rivals: Sequence[VariationalParameters],
-    labels: Labels,
-    rng: np.random.Generator,
-) -> list[np.ndarray]:
-    """Return draws [S, P] at each mode, with the labels of the first."""
-    problem = approximation.problem
-    P, settings = labels.layout.size, problem.settings.proposal
-    n = int(np.clip(10 * P**2, settings.mode_draws, settings.most_moment_draws))
-    best = draw_proposal(approximation, n, rng, widened=False)
-    found = [as_log_ratios(problem, best.points)]
-    for params in rivals:
-        draws = draw_mean_field(problem, params, settings.mode_draws, int(rng.integers(2**31)))
-        points = as_log_ratios(problem, draws.points)
-        found.append(align(points, centre_of(found[0]), labels))
-    return found
-
-
-def _single_member(points: np.ndarray, df: float) -> StudentMixture:
-    """Return one t distribution with the location and, as its scale matrix, the covariance."""
-    factor = np.linalg.cholesky(np.atleast_2d(np.cov(points.T)))
-    return StudentMixture(np.ones(1), points.mean(axis=0)[np.newaxis], factor[np.newaxis], df)
+    return approximation.calibration is not None and not _has_empty_components(approximation)
 
 
 def _scouted(

@@ -148,6 +148,21 @@ class Proposal(NamedTuple):
     region: Region | None = None
 
 
+class Bank(NamedTuple):
+    """Draws that Markov chains have made, in coordinates with log ratios and one labelling.
+
+    points [S, P] : chain after chain, each of the same length; in random order if `chains` is 1.
+    chains : their number; 1 where draws of several modes are together.
+    mode [S] : the number of the mode that a draw belongs to.
+    chosen : the only mode that is drawn from; None for all.
+    """
+
+    points: np.ndarray
+    chains: int
+    mode: np.ndarray
+    chosen: int | None = None
+
+
 class EmptyComponents(NamedTuple):
     """What keeps its mean-field distribution, because the rows do not inform it.
 
@@ -178,14 +193,13 @@ class Calibration(NamedTuple):
     """The distribution that has the dependence between parameters, which a mean field lacks.
 
     kind : where the dependence comes from, AVERAGED or AT_THE_MEAN.
-    normal : over the coordinates that the rows inform; None where the surrogate is the better
-        proposal.
+    normal : over the coordinates that the rows inform.
     empty : what stays as the mean field has it; None where the normal has all coordinates.
     is_weighted : whether draws are corrected by importance weights.
     """
 
     kind: str
-    normal: MultivariateNormal | None
+    normal: MultivariateNormal
     empty: EmptyComponents | None
     is_weighted: bool
 
@@ -210,7 +224,9 @@ class Approximation:
         None where draws come from the surrogate as it is.
     proposal : Proposal, optional
         Of draws of the whole posterior, all of its modes; None where draws come from the
-        calibration.
+        calibration or from chains.
+    bank : Bank, optional
+        Draws of Markov chains; None where there are no chains.
     """
 
     problem: Problem
@@ -218,6 +234,7 @@ class Approximation:
     order: np.ndarray
     calibration: Calibration | None = None
     proposal: Proposal | None = None
+    bank: Bank | None = None
 
 
 def draw_mean_field(problem: Problem, params: VariationalParameters, n: int, seed: int) -> Draws:

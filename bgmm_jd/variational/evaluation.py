@@ -133,9 +133,19 @@ class Tempered(NamedTuple):
 
 
 def tempered_density(
-    problem: Problem, points: np.ndarray, temperature: float = 1.0, use_statistics: bool = False
+    problem: Problem,
+    points: np.ndarray,
+    temperature: float = 1.0,
+    use_statistics: bool = False,
+    most_points: int | None = None,
 ) -> Tempered:
-    """Return the prior, the likelihood and the gradient at points in unconstrained coordinates."""
+    """Return the prior, the likelihood and the gradient at points in unconstrained coordinates.
+
+    Parameters
+    ----------
+    most_points : of a call, where many calls have few points: a program of its own is compiled for
+        this number, instead of one that all calls share.
+    """
     program = _tempered_program(
         problem.model, problem.data.shape[0], use_statistics, problem.execution
     )
@@ -145,6 +155,7 @@ def tempered_density(
         return program(part, problem.rows, problem.prior_standardization, beta)
 
     size = points_per_call(problem, use_statistics)
+    size = size if most_points is None else min(size, most_points)
     found = map_chunks(call, points.astype(problem.data.dtype), size)
     return Tempered(found[:, 0], found[:, 1], found[:, 2:])
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from bgmm_jd.backend.arviz_version import arviz_major_version, import_arviz
 from bgmm_jd.calibration.psis import (
     Pareto,
     fit_pareto,
@@ -14,7 +15,6 @@ from bgmm_jd.calibration.psis import (
     pareto_smooth,
     resample_systematically,
 )
-from bgmm_jd.reporting.arviz_version import arviz_major_version, import_arviz
 
 RATIOS = {
     "normal": lambda rng, S: rng.normal(size=S),

@@ -25,6 +25,7 @@ from known_covariances import (
 from scipy import integrate, special, stats
 
 import bgmm_jd
+from bgmm_jd.backend.arviz_version import arviz_major_version
 from bgmm_jd.backend.random import stateless_seed
 from bgmm_jd.calibration import importance_sampling
 from bgmm_jd.data import units
@@ -34,7 +35,6 @@ from bgmm_jd.model.covariance_forms import FORMS, MATRIX_FORMS, scale_shape, tra
 from bgmm_jd.optimization import single_run, svi
 from bgmm_jd.posterior.densities import log_densities
 from bgmm_jd.posterior.posterior import in_data_units
-from bgmm_jd.reporting.arviz_version import arviz_major_version
 from bgmm_jd.variational import log_joint as log_joint_module
 from bgmm_jd.variational import natural_gradient, structure, surrogate
 from bgmm_jd.variational.approximation import draw_mean_field

@@ -2,13 +2,13 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from builders import with_memory
-from exact_evidence import log_evidence
+from exact_evidence import exact_log_evidence, log_evidence
+from hard_cases import HARD, fit_case, invariants
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
@@ -18,32 +18,9 @@ from bgmm_jd.sampling.modes import nearest_mode
 from bgmm_jd.sampling.relabelling import labels_of
 from bgmm_jd.variational.log_ratios import as_log_ratios
 
-HARD = Path(__file__).parent.parent / "hard"
 ENOUGH = 0.1  # nats
 TEN_ROWS = np.random.default_rng(3).normal(size=10)
 Root = tfd.JointDistributionCoroutine.Root
-
-
-def unwrapped(distribution):
-    while hasattr(distribution, "distribution"):
-        distribution = distribution.distribution
-    return distribution
-
-
-def exact_log_evidence(posterior, rows):
-    """Return the sum over all allocations under the fit's own prior, of one feature."""
-    found, _ = posterior.prior.sample_distributions(seed=(0, 0))
-    means, precisions = unwrapped(found.means), unwrapped(found.precisions)
-    first = {
-        name: float(np.ravel(v)[0])
-        for name, v in (
-            ("mean_loc", means.loc),
-            ("mean_scale", means.scale),
-            ("precision_concentration", precisions.concentration),
-            ("precision_rate", precisions.rate),
-        )
-    }
-    return log_evidence(rows, posterior.K, weight_concentration=2.0, **first)
 
 
 def galaxies():
@@ -123,21 +100,6 @@ def two_modes():
     return fit_case(json.loads((HARD / "gal_lib_K4.json").read_text()), seed=0)
 
 
-def fit_case(case, seed):
-    X = np.reshape(case["data"], (case["N"], case["D"])).astype(np.float32)
-    p = case["prior"]
-    prior = bgmm_jd.mixture_prior(
-        case["K"],
-        case["D"],
-        mean_loc=p["m"],
-        mean_scale=p["s"],
-        precision_concentration=p["c"],
-        precision_rate=p["r"],
-        weight_concentration=p["a"],
-    )
-    return bgmm_jd.fit(X, case["K"], prior=prior, seed=seed, progress=False)
-
-
 def test_modes_share_the_posterior(two_modes):
     posterior = two_modes
     assert posterior.status is Status.SEVERAL_MODES
@@ -191,13 +153,6 @@ def test_a_mode_without_draws_is_refused(two_modes):
     rare = replace(two_modes, modes=(two_modes.modes[0]._replace(share=0.001),))
     with pytest.raises(ValueError, match=r"at least 0\.01; got 0\.001"):
         rare.at_mode(0)
-
-
-def invariants(draws):
-    """Return the sorted weights and the logs of the largest and the smallest sd: [S, K + 2]."""
-    weights = np.sort(draws["weights"], axis=1)[:, ::-1]
-    log_sd = -0.5 * np.log(draws["precisions"]).mean(axis=-1)
-    return np.column_stack([weights, log_sd.max(axis=1), log_sd.min(axis=1)])
 
 
 @pytest.mark.slow

@@ -13,9 +13,9 @@ from scipy import stats
 
 import bgmm_jd
 from bgmm_jd import Status
+from bgmm_jd.backend.arviz_version import arviz_major_version, import_arviz
 from bgmm_jd.data.standardize import standardize
 from bgmm_jd.reporting import leave_one_out
-from bgmm_jd.reporting.arviz_version import arviz_major_version, import_arviz
 from bgmm_jd.reporting.comparison import compare, comparison_table
 from bgmm_jd.reporting.leave_one_out import UNKNOWN_LOO, loo_from_likelihood
 from bgmm_jd.variational.structure import model_of

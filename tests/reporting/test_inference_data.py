@@ -15,7 +15,7 @@ from builders import with_memory
 from scipy import special, stats
 
 import bgmm_jd
-from bgmm_jd.reporting.arviz_version import import_arviz
+from bgmm_jd.backend.arviz_version import import_arviz
 from bgmm_jd.reporting.inference_data import check_variable_names, to_inference_data
 
 pytestmark = pytest.mark.contract

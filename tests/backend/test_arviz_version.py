@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from bgmm_jd.reporting.arviz_version import arviz_major_version, import_arviz
+from bgmm_jd.backend.arviz_version import arviz_major_version, import_arviz
 
 pytestmark = pytest.mark.contract
 
@@ -26,11 +26,11 @@ def test_arviz_is_imported_late_and_without_its_daily_notice(tmp_path):
 import sys, warnings
 absent = ["arviz", "arviz_base", "arviz_stats", "xarray", "h5netcdf", "matplotlib"]
 sys.modules.update(dict.fromkeys(absent))
-import bgmm_jd, bgmm_jd.reporting.arviz_version
+import bgmm_jd, bgmm_jd.backend.arviz_version
 for name in absent:
     del sys.modules[name]
 warnings.simplefilter("error")
-bgmm_jd.reporting.arviz_version.import_arviz()
+bgmm_jd.backend.arviz_version.import_arviz()
 """
     # With an empty cache directory the notice has not been given today.
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "MPLCONFIGDIR": str(tmp_path)}

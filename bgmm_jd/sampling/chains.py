@@ -1,0 +1,127 @@
+"""Many short chains of Hamiltonian Monte Carlo, from draws that are near the posterior already.
+
+The coordinates are scaled by a covariance matrix, first that of the draws and then that of the
+chains themselves, so that a trajectory of a quarter of a period ends at a nearly independent point.
+The step size follows the acceptance probability. Moves of this warm-up are discarded.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from bgmm_jd.backend.arviz_version import import_arviz
+from bgmm_jd.sampling.hamiltonian import Particles, Target, Trajectory, move
+from bgmm_jd.settings import ChainSettings
+
+_QUARTER_PERIOD = math.pi / 2.0  # of a coordinate whose distribution is standard normal
+_LEAST_STEP, _MOST_STEP = 1e-3, 2.0
+_DRAWS_EACH = 4  # draws of a chain that tell as much of a covariance matrix as an independent one
+
+
+class Chains(NamedTuple):
+    """The present points of chains, and the step size and the scale [P, P] of their moves."""
+
+    particles: Particles
+    step: float
+    scale: np.ndarray
+
+
+def warm_up(
+    target: Target,
+    start: np.ndarray,
+    scale: np.ndarray,
+    rng: np.random.Generator,
+    settings: ChainSettings,
+) -> Chains:
+    """Return chains that have left their starting points [C, P] and adapted their moves.
+
+    Parameters
+    ----------
+    scale : [P, P], a factor of an approximate covariance matrix.
+    """
+    chains = Chains(target.at(start), settings.first_step, scale)
+    points: list[np.ndarray] = []
+    for moves in settings.warm_up:
+        if points:
+            chains = chains._replace(scale=_rescaled(chains.scale, points))
+        points = []
+        for t in range(moves):
+            chains, acceptance = _moved(target, chains, rng, settings)
+            change = (acceptance - settings.acceptance) / math.sqrt(1.0 + t)
+            step = np.clip(chains.step * math.exp(change), _LEAST_STEP, _MOST_STEP)
+            chains = chains._replace(step=float(step))
+            points.append(chains.particles.points)
+    return chains
+
+
+def advance(
+    target: Target,
+    chains: Chains,
+    moves: int,
+    rng: np.random.Generator,
+    settings: ChainSettings,
+) -> tuple[Chains, np.ndarray]:
+    """Return chains after so many moves each, and their points on the way: [C, moves, P]."""
+    points = []
+    for _ in range(moves):
+        chains, _ = _moved(target, chains, rng, settings)
+        points.append(chains.particles.points)
+    return chains, np.stack(points, axis=1)
+
+
+def leapfrogs_per_move(chains: Chains, settings: ChainSettings) -> float:
+    """Return the expected number of gradients of a move."""
+    return min(_QUARTER_PERIOD / chains.step + 0.5, settings.most_leapfrogs)
+
+
+def _moved(
+    target: Target, chains: Chains, rng: np.random.Generator, settings: ChainSettings
+) -> tuple[Chains, float]:
+    """Return chains after one move each, and their mean acceptance probability.
+
+    The length of trajectories varies by a factor of three, so that no coordinate returns to where
+    it began each time.
+    """
+    length = _QUARTER_PERIOD * rng.uniform(0.5, 1.5)
+    leapfrogs = min(math.ceil(length / chains.step), settings.most_leapfrogs)
+    trajectory = Trajectory(chains.step, leapfrogs, chains.scale)
+    particles, acceptance = move(target, chains.particles, trajectory, rng)
+    return chains._replace(particles=particles), float(acceptance.mean())
+
+
+def _rescaled(scale: np.ndarray, points: list[np.ndarray]) -> np.ndarray:
+    """Return a factor of the points' covariance matrix, shrunk towards that of the present scale.
+
+    By as many effective draws as there are coordinates. The first third of the moves is left out.
+
+    Parameters
+    ----------
+    points : [C, P] after each move.
+    """
+    kept = np.concatenate(points[len(points) // 3 :])
+    P, count = len(scale), len(kept) / _DRAWS_EACH
+    whitened = np.linalg.solve(scale, (kept - kept.mean(axis=0)).T)
+    covariance = whitened @ whitened.T / len(kept)
+    shrunk = (count * covariance + P * np.eye(P)) / (count + P)
+    return scale @ np.linalg.cholesky(shrunk)
+
+
+class Mixing(NamedTuple):
+    """How well chains have mixed, in the worst coordinate (Vehtari et al. 2021).
+
+    rhat : rank-normalised split R-hat.
+    effective : the smaller of the bulk and tail effective sample sizes.
+    """
+
+    rhat: float
+    effective: float
+
+
+def mixing(points: np.ndarray) -> Mixing:
+    """Compare chains [C, T, P]."""
+    arviz = import_arviz()
+    data = arviz.convert_to_dataset({"x": points})
+    rhat = float(arviz.rhat(data)["x"].max())
+    effective = [float(arviz.ess(data, method=one)["x"].min()) for one in ("bulk", "tail")]
+    return Mixing(rhat, min(effective))
