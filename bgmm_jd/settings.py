@@ -556,7 +556,9 @@ class ChainSettings:
     moves, most_moves : int
         Moves of each chain between two looks at how they mix, and in all.
     rhat, effective : float
-        R-hat and effective sample size at which the chains have run long enough.
+        R-hat and effective sample size at which the chains have run long enough. R-hat compares
+        halves of short chains: where C chains have mixed, it is still some 1 + C over the effective
+        sample size.
     worst_rhat, fewest_effective : float
         Limits of a sound result (Vehtari et al. 2021: 400 effective draws; R-hat 1.01 for chains of
         1,000 draws, and ours are short).
@@ -574,7 +576,7 @@ class ChainSettings:
     most_leapfrogs: int = 64
     moves: int = 100
     most_moves: int = 1_000
-    rhat: float = 1.02
+    rhat: float = 1.03
     effective: float = 1_000.0
     worst_rhat: float = 1.05
     fewest_effective: float = 400.0

@@ -98,7 +98,7 @@ def test_number_of_restarts_is_that_of_the_settings(two_clusters, default_fit):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # several modes
         two, one = (
-            bgmm_jd.fit(X, 4, settings=settings, **{**QUICK, **options})
+            bgmm_jd.fit(X, 4, settings=settings, finish="none", **{**QUICK, **options})
             for options in ({}, {"restarts": 1})
         )
     assert len(two.restarts) == 2

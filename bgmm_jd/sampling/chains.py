@@ -6,6 +6,7 @@ The step size follows the acceptance probability. Moves of this warm-up are disc
 """
 
 import math
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -121,7 +122,9 @@ class Mixing(NamedTuple):
 def mixing(points: np.ndarray) -> Mixing:
     """Compare chains [C, T, P]."""
     arviz = import_arviz()
-    data = arviz.convert_to_dataset({"x": points})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "More chains", UserWarning)  # that is how they are run
+        data = arviz.convert_to_dataset({"x": points})
     rhat = float(arviz.rhat(data)["x"].max())
     effective = [float(arviz.ess(data, method=one)["x"].min()) for one in ("bulk", "tail")]
     return Mixing(rhat, min(effective))

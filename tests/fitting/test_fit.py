@@ -337,7 +337,7 @@ def test_form_of_the_rows_does_not_change_the_posterior(two_clusters, two_cluste
 
 # For shapes other than those above: a graph is made sooner than an XLA program, and a few steps of
 # one start show whether the input can be fitted.
-QUICK = {"execution": "graph", "restarts": 1, "max_steps": 60}
+QUICK = {"execution": "graph", "restarts": 1, "max_steps": 60, "finish": "none"}
 
 
 def test_rows_of_one_feature_are_fitted(two_clusters):

@@ -20,7 +20,7 @@ Z_ALARM = 4.5  # false alarms: 7e-6
 
 @pytest.fixture(scope="module")
 def ten_rows():
-    return bgmm_jd.fit(TEN_ROWS[:, np.newaxis], 2, progress=False, finish="hmc")
+    return bgmm_jd.fit(TEN_ROWS[:, np.newaxis], 2, restarts=1, progress=False, finish="hmc")
 
 
 def test_log_evidence_of_ten_rows_is_the_sum_over_allocations(ten_rows):
@@ -55,11 +55,10 @@ def test_any_number_of_draws_takes_each_equally_often(ten_rows):
     few = ten_rows.sample(100, seed=1)["weights"]
     np.testing.assert_array_equal(few, ten_rows.sample(100, seed=1)["weights"])
     assert (few != ten_rows.sample(100, seed=2)["weights"]).any()
-    many = ten_rows.sample(bank + 100, seed=1)["weights"]
-    assert len(many) == bank + 100
-    _, copies = np.unique(many, axis=0, return_counts=True)
-    # A chain repeats a point whose move was refused, seldom more than five times.
-    assert copies.max() <= 2 * 10
+    each_once = [np.sort(ten_rows.sample(bank, seed=s)["means"].ravel()) for s in (1, 2)]
+    np.testing.assert_array_equal(*each_once)
+    twice = np.sort(ten_rows.sample(2 * bank, seed=3)["means"].ravel())
+    np.testing.assert_array_equal(twice, each_once[0].repeat(2))
 
 
 def test_chains_are_chains_in_arviz(ten_rows):
@@ -79,14 +78,19 @@ def test_chains_are_chains_in_arviz(ten_rows):
 
 def test_cross_validation_takes_the_draws_of_chains(ten_rows):
     table = bgmm_jd.compare({"hmc": ten_rows}, TEN_ROWS[:, np.newaxis])
-    assert np.isfinite(table.loc["hmc", "elpd"])
+    assert np.isfinite(table.loc["hmc", "elpd_loo"])
 
 
 def test_chains_that_have_hardly_moved_get_no_clean_verdict():
     settings = Settings(chains=ChainSettings(warm_up=(1,), first_step=1e-3, moves=5, most_moves=5))
     with pytest.warns(RuntimeWarning, match="chains have not mixed"):
         posterior = bgmm_jd.fit(
-            TEN_ROWS[:, np.newaxis], 2, progress=False, finish="hmc", settings=settings
+            TEN_ROWS[:, np.newaxis],
+            2,
+            restarts=1,
+            progress=False,
+            finish="hmc",
+            settings=settings,
         )
     assert posterior.status is Status.CHAINS_NOT_MIXED
     assert not posterior.status.good

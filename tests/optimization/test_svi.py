@@ -74,12 +74,12 @@ def test_mean_loss_of_batches_is_the_negative_elbo_of_all_rows():
 
 def test_fits_of_one_shape_share_a_program():
     """With other data and seeds; a new shape has a new program."""
-    bgmm_jd.fit(two_groups(64), 2)
+    bgmm_jd.fit(two_groups(64), 2, finish="none")
     before = svi.program.cache_info()
-    bgmm_jd.fit(1000 * two_groups(64)[::-1] + 5, 2, seed=4)
+    bgmm_jd.fit(1000 * two_groups(64)[::-1] + 5, 2, seed=4, finish="none")
     after = svi.program.cache_info()
     assert (after.misses, after.hits) == (before.misses, before.hits + 1)  # one run
-    bgmm_jd.fit(two_groups(65), 2, restarts=1)
+    bgmm_jd.fit(two_groups(65), 2, restarts=1, finish="none")
     assert svi.program.cache_info().misses == after.misses + 1
 
 
