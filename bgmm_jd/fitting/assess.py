@@ -10,12 +10,14 @@ import numpy as np
 from bgmm_jd.backend.random import stateless_seed
 from bgmm_jd.calibration.calibrate import calibrate_approximation
 from bgmm_jd.calibration.importance_sampling import surrogate_khat
+from bgmm_jd.calibration.psis import KHAT_LIMIT
 from bgmm_jd.fitting.search import Reporter, SearchPlan, SearchResult
 from bgmm_jd.optimization.full_data import full_data_elbo
 from bgmm_jd.optimization.restarts import Optimum
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.posterior import Mode
 from bgmm_jd.sampling.chain_posterior import are_affordable, draw_chains
+from bgmm_jd.sampling.chains import is_sound
 from bgmm_jd.sampling.evidence import OUT_OF_REACH, Evidence
 from bgmm_jd.sampling.whole_posterior import WholePosterior, find_whole_posterior, may_adapt
 from bgmm_jd.variational.approximation import (
@@ -101,7 +103,9 @@ def assess(
         if finish == "hmc" or _needs_chains(approximation.problem, known):
             report("drawing by Hamiltonian Monte Carlo ...")
             with known.timed("chains"):
-                approximation = _with_chains(approximation, near, known, plan.seed)
+                approximation = _with_chains(
+                    approximation, near, known, plan.seed, is_asked=finish == "hmc"
+                )
     except KeyboardInterrupt:
         known.status = Status.INTERRUPTED
     return approximation, known
@@ -138,12 +142,25 @@ def _needs_chains(problem: Problem, known: Assessment) -> bool:
 
 
 def _with_chains(
-    approximation: Approximation, near: list[Optimum], known: Assessment, seed: int
+    approximation: Approximation,
+    near: list[Optimum],
+    known: Assessment,
+    seed: int,
+    is_asked: bool,
 ) -> Approximation:
-    """Return the approximation with draws of Markov chains, where these have mixed."""
+    """Return the approximation with draws of Markov chains.
+
+    Weighted proposals that are sound are better than chains that have not mixed, unless these were
+    asked for.
+    """
     rivals = [one.params for one in near[1:]]
     whole = draw_chains(approximation, rivals, known.whole, known.khat, seed)
-    return approximation if whole is None else _adopted(approximation, whole, near, known)
+    if whole is None or whole.mixing is None:
+        return approximation
+    has_mixed = is_sound(whole.mixing, approximation.problem.settings.chains)
+    if known.whole is not None and known.khat <= KHAT_LIMIT and not (is_asked or has_mixed):
+        return approximation
+    return _adopted(approximation, whole, near, known)
 
 
 def _adopted(

@@ -12,9 +12,9 @@ from bgmm_jd.optimization.restarts import Restart
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.prediction import expected_counts
-from bgmm_jd.sampling.chains import Mixing
+from bgmm_jd.sampling.chains import Mixing, is_sound
 from bgmm_jd.sampling.whole_posterior import WholePosterior
-from bgmm_jd.settings import ChainSettings, Settings
+from bgmm_jd.settings import Settings
 from bgmm_jd.variational.approximation import sample_mean_field
 
 
@@ -96,7 +96,7 @@ def decide_status(
         return Status.INTERRUPTED
     if status is not Status.CONVERGED:
         return status
-    if mixing is not None and not _is_sound(mixing, settings.chains):
+    if mixing is not None and not is_sound(mixing, settings.chains):
         return Status.CHAINS_NOT_MIXED
     if mixing is None and khat > KHAT_LIMIT:
         return Status.KHAT_TOO_HIGH
@@ -111,10 +111,6 @@ def decide_status(
     if searches >= limits.fewest_searches and found_once and not is_scouted:
         return Status.RESTARTS_DISAGREE
     return Status.CONVERGED
-
-
-def _is_sound(mixing: Mixing, settings: ChainSettings) -> bool:
-    return mixing.rhat <= settings.worst_rhat and mixing.effective >= settings.fewest_effective
 
 
 def _is_rival(restart: Restart, best_elbo: float, rival_nats: float) -> bool:

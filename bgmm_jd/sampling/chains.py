@@ -128,3 +128,8 @@ def mixing(points: np.ndarray) -> Mixing:
     rhat = float(arviz.rhat(data)["x"].max())
     effective = [float(arviz.ess(data, method=one)["x"].min()) for one in ("bulk", "tail")]
     return Mixing(rhat, min(effective))
+
+
+def is_sound(mixing: Mixing, settings: ChainSettings) -> bool:
+    """Return whether chains have mixed well enough to be believed."""
+    return mixing.rhat <= settings.worst_rhat and mixing.effective >= settings.fewest_effective

