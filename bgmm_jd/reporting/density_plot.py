@@ -103,13 +103,14 @@ def plot_density(
     allow_missing = as_missing_flag(posterior.missing)
     rows = as_rows(X, posterior.D, allow_missing, names=posterior.feature_names)
     shown_features = _as_features(features, posterior)
+    labels, component_names = _as_names(names, posterior, X), component_labels(posterior)
     rows = rows[~np.isnan(rows[:, shown_features]).any(axis=1)]
     if not len(rows):
         raise ValueError(
-            f"X must have a row in which all features shown, {shown_features}, are observed; it "
-            "has none. Choose other features."
+            "X must have a row in which all features shown, "
+            f"{', '.join(labels[i] for i in shown_features)}, are observed; it has none. Choose "
+            "other features."
         )
-    labels, component_names = _as_names(names, posterior, X), component_labels(posterior)
     components = marginal_components(
         draw_components(posterior, as_count(draws, "draws"), seed), shown_features
     )

@@ -153,7 +153,7 @@ def test_rows_without_the_features_shown_are_an_error(space):
     missing = dataclasses.replace(space, missing="marginalize")
     X = clusters(4)
     X[:, 1] = np.nan
-    with pytest.raises(ValueError, match=r"all features shown, \[0, 1\], are observed"):
+    with pytest.raises(ValueError, match="all features shown, feature 0, feature 1, are observed"):
         plot_density(missing, X)
 
 
