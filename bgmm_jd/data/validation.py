@@ -48,7 +48,7 @@ def as_rows(
         a number of columns other than `features`; if it is a data frame with other columns than
         `names`, or with two columns of one name.
     """
-    labels: Sequence[Any] | None = None
+    labels: Sequence[str] | None = None
     if is_frame(X):
         labels = column_names(X, name) if names is None else names
         X = frame_values(X, name, names)
@@ -110,7 +110,7 @@ def _as_real(X: Any, name: str) -> np.ndarray:
 
 
 def _check_finite(
-    array: np.ndarray, missing: bool, name: str, labels: Sequence[Any] | None
+    array: np.ndarray, missing: bool, name: str, labels: Sequence[str] | None
 ) -> None:
     finite = ~np.isinf(array) if missing else np.isfinite(array)
     if finite.all():
@@ -225,11 +225,12 @@ def as_columns(
     if isinstance(columns, str) or not hasattr(columns, "__iter__"):
         known = "numbers" if names is None else "names or numbers"
         raise TypeError(f"{name} must be a sequence of column {known}; got {columns!r}.")
-    found = tuple(_as_column(column, D, name, names) for column in columns)
+    chosen = tuple(columns)
+    found = tuple(_as_column(column, D, name, names) for column in chosen)
     if not found:
         raise ValueError(f"{name} must name at least one column from 0 to {D - 1}; got none.")
     if len(set(found)) < len(found):
-        raise ValueError(f"{name} must name each column once; got {tuple(columns)}.")
+        raise ValueError(f"{name} must name each column once; got {chosen}.")
     return found
 
 
