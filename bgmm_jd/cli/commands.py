@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
+import pandas as pd
 
 import bgmm_jd
 from bgmm_jd.cli.csv_file import BadInput, Table, read_csv
@@ -182,8 +182,8 @@ def _fit_table(
     """Fit a table, print a summary, write the files, and return the fit's status."""
     N, D = table.X.shape
     print(f"{title}: {N:,} rows x {D} features, K = {K}", flush=True)
-    print("features: " + ", ".join(f"{d} {name}" for d, name in enumerate(table.columns)))
-    posterior, seconds = _fit(table.X, K, settings)
+    print("features: " + ", ".join(table.columns))
+    posterior, seconds = _fit(table.frame, K, settings)
     X = table.X if N <= _POINTWISE_ROWS else None
     idata = bgmm_jd.to_inference_data(posterior, X, draws=_DRAWS, seed=settings.get("seed", 0))
     import arviz as az  # after to_inference_data, which suppresses arviz 0.23's daily notice
@@ -199,7 +199,7 @@ def _fit_table(
     return posterior.status
 
 
-def _fit(X: np.ndarray, K: int, settings: dict[str, Any]) -> tuple[bgmm_jd.Posterior, float]:
+def _fit(X: pd.DataFrame, K: int, settings: dict[str, Any]) -> tuple[bgmm_jd.Posterior, float]:
     start = time.perf_counter()
     with warnings.catch_warnings():
         # The status is printed under the summary.
@@ -224,7 +224,7 @@ def _write(
     title: str, table: Table, posterior: bgmm_jd.Posterior, idata: Any, outputs: Outputs
 ) -> None:
     _save(idata.to_netcdf, outputs.netcdf, "draws; read them with arviz.from_netcdf")
-    ax = bgmm_jd.plot_density(posterior, table.X, names=table.columns)
+    ax = bgmm_jd.plot_density(posterior, table.X)
     ax.set_title(title)
     figure: Any = ax.figure
     _save(figure.savefig, outputs.figure, "data, fitted density and components")

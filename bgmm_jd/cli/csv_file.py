@@ -22,6 +22,11 @@ class Table(NamedTuple):
     X: np.ndarray
     columns: tuple[str, ...]
 
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Return the rows with the names of their columns."""
+        return pd.DataFrame(self.X, columns=list(self.columns))
+
 
 class Layout(NamedTuple):
     """How a file is laid out.
@@ -53,8 +58,8 @@ def read_csv(path: Path, columns: str | None = None) -> Table:
     Raises
     ------
     BadInput
-        If the file cannot be read, its lines differ in length, or one of the columns does not
-        exist or has anything but finite numbers.
+        If the file cannot be read, its lines differ in length, one of the columns does not exist
+        or has anything but finite numbers, or two of them have the same name.
     """
     try:
         layout = _layout(path)
@@ -74,8 +79,14 @@ def read_csv(path: Path, columns: str | None = None) -> Table:
             f"{path} has no name for column {names.index('') + 1}, which may be a row number. "
             "Name the columns to fit with --columns."
         )
+    chosen_names = tuple(names[d] or f"column {d + 1}" for d in chosen)
+    if len(set(chosen_names)) < len(chosen_names):
+        raise BadInput(
+            f"{path} has columns of the same name: {', '.join(chosen_names)}. Rename them, or "
+            "leave some out with --columns."
+        )
     numbers = [_numbers(path, layout, frame[d], names[d]) for d in chosen]
-    return Table(np.stack(numbers, axis=1), tuple(names[d] for d in chosen))
+    return Table(np.stack(numbers, axis=1), chosen_names)
 
 
 def _layout(path: Path) -> Layout:

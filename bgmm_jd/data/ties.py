@@ -1,8 +1,11 @@
 """Columns of few distinct values, on which the density of a normal component means little."""
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
+
+from bgmm_jd.data.validation import column_text
 
 # Covers answers on a scale from 0 to 10. The coarsest column of the iris data, rounded to 0.1, has
 # 22 distinct values.
@@ -37,7 +40,7 @@ def _distinct(column: np.ndarray) -> int:
     return len(np.unique(column[~np.isnan(column)]))
 
 
-def warn_of_ties(X: np.ndarray, stacklevel: int) -> None:
+def warn_of_ties(X: np.ndarray, names: Sequence[str] | None = None, *, stacklevel: int) -> None:
     """Warn if a column has so few distinct values that components may sit on equal rows.
 
     The density of a normal component that sits on equal values grows with its precision, which only
@@ -46,6 +49,7 @@ def warn_of_ties(X: np.ndarray, stacklevel: int) -> None:
     Parameters
     ----------
     X : [N, D], NaN where an entry is missing.
+    names : of the columns, if they have any.
     stacklevel : as in `warnings.warn`, seen from the caller.
     """
     found = columns_of_few_values(X)
@@ -54,11 +58,11 @@ def warn_of_ties(X: np.ndarray, stacklevel: int) -> None:
     column, values = next(iter(found.items()))
     others = f" ({len(found)} columns are of this kind)" if len(found) > 1 else ""
     warnings.warn(
-        f"X's column {column} has only {values} distinct values in {len(X)} rows{others}. A "
-        "normal component can sit on equal values with a density that only the prior limits, so "
-        "that the elbo prefers components that are no clusters. If the values are rounded, add "
-        "uniform noise of the width of the rounding and compare fits with other noise; if they are "
-        "categories, leave the column out.",
+        f"X's column {column_text(column, names)} has only {values} distinct values in "
+        f"{len(X)} rows{others}. A normal component can sit on equal values with a density that "
+        "only the prior limits, so that the elbo prefers components that are no clusters. If the "
+        "values are rounded, add uniform noise of the width of the rounding and compare fits with "
+        "other noise; if they are categories, leave the column out.",
         FewValuesWarning,
         stacklevel=stacklevel + 1,
     )

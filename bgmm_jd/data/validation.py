@@ -3,30 +3,41 @@
 Each error says what was expected, what was given and what to try.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
+
+from bgmm_jd.data.frames import column_names, column_values, frame_values, is_frame
 
 MissingOption = Literal["marginalize"]
 
 
 def as_rows(
-    X: Any, features: int | None = None, missing: bool = False, name: str = "X"
+    X: Any,
+    features: int | None = None,
+    missing: bool = False,
+    name: str = "X",
+    names: Sequence[str] | None = None,
 ) -> np.ndarray:
     """Return X as a finite real array [N, D], in float32 or float64.
 
     Parameters
     ----------
-    X : array-like of real numbers, shape [N, D]
-        float32 and float64 are kept. Other types are converted to float32 if NumPy promotes them
-        and float32 to float32, and to float64 otherwise.
+    X : array-like of real numbers, or data frame, shape [N, D]
+        float32 and float64 are kept. Other types of arrays are converted to float32 if NumPy
+        promotes them and float32 to float32, and to float64 otherwise. For data frames see
+        `frame_values`.
     features : int, optional
         The number of columns that X must have.
     missing : bool
-        Whether NaN and masked entries are missing values, returned as NaN; otherwise they are
-        errors.
+        Whether NaN, nulls and masked entries are missing values, returned as NaN; otherwise they
+        are errors.
     name : str
         The argument's name, for messages.
+    names : sequence of str, optional
+        The names of the columns, by which those of a data frame are put in order. Of anything else
+        they are taken by position.
 
     Raises
     ------
@@ -34,8 +45,13 @@ def as_rows(
         If X is sparse or has a type other than real numbers.
     ValueError
         If X is not two-dimensional, is empty, contains infinity (or NaN, unless `missing`), or has
-        a number of columns other than `features`.
+        a number of columns other than `features`; if it is a data frame with other columns than
+        `names`, or with two columns of one name.
     """
+    labels: Sequence[str] | None = None
+    if is_frame(X):
+        labels = column_names(X, name) if names is None else names
+        X = frame_values(X, name, names)
     if hasattr(X, "toarray") or type(X).__module__.startswith("scipy.sparse"):
         raise TypeError(
             f"{name} must be a dense array; got the sparse {type(X).__name__}. "
@@ -59,7 +75,7 @@ def as_rows(
     if features is not None and array.shape[1] != features:
         reason = "as the fit had" if name == "X" else "as X has"
         raise ValueError(f"{name} must have {features} columns, {reason}; got {array.shape[1]}.")
-    _check_finite(array, missing, name)
+    _check_finite(array, missing, name, labels)
     return array
 
 
@@ -93,7 +109,9 @@ def _as_real(X: Any, name: str) -> np.ndarray:
         return array.astype(np.float32 if wider == np.float32 else np.float64)
 
 
-def _check_finite(array: np.ndarray, missing: bool, name: str) -> None:
+def _check_finite(
+    array: np.ndarray, missing: bool, name: str, labels: Sequence[str] | None
+) -> None:
     finite = ~np.isinf(array) if missing else np.isfinite(array)
     if finite.all():
         return
@@ -102,9 +120,14 @@ def _check_finite(array: np.ndarray, missing: bool, name: str) -> None:
     is_nan = np.isnan(array[row, column])
     advice = _missing_advice(name) if is_nan else "Drop or correct such rows."
     raise ValueError(
-        f"{name} must be finite; column {column} has {array[row, column]} (first in row {row}). "
-        f"{advice}"
+        f"{name} must be finite; column {column_text(column, labels)} has {array[row, column]} "
+        f"(first in row {row}). {advice}"
     )
+
+
+def column_text(column: int, names: Sequence[str] | None) -> str:
+    """Return a column's name in quotes, or its number where it has none, for messages."""
+    return str(column) if names is None else repr(names[column])
 
 
 def as_missing_flag(missing: Any) -> bool:
@@ -119,7 +142,7 @@ def as_weights(sample_weight: Any, N: int, dtype: np.dtype) -> np.ndarray | None
 
     Parameters
     ----------
-    sample_weight : the argument of a fit.
+    sample_weight : the argument of a fit: an array, or a column of a data frame.
     N : number of rows of X.
     dtype : dtype of the fit. Weights that underflow to zero in it are set to zero.
 
@@ -130,7 +153,7 @@ def as_weights(sample_weight: Any, N: int, dtype: np.dtype) -> np.ndarray | None
     """
     if sample_weight is None:
         return None
-    weight = np.asarray(sample_weight)
+    weight = np.asarray(column_values(sample_weight, "sample_weight"))
     if weight.dtype.kind not in "fiub":
         raise TypeError(f"sample_weight must hold real numbers; got dtype {weight.dtype}.")
     if weight.shape != (N,):
@@ -169,34 +192,70 @@ def check_rows(N: int, K: int, weighted: bool) -> None:
         raise ValueError(f"X must have at least K={K} {which}; got {N}. Use a smaller K.")
 
 
-def as_real_array(value: Any, name: str) -> np.ndarray:
+def as_real_array(value: Any, name: str, names: Sequence[str] | None = None) -> np.ndarray:
     """Return real numbers as a float64 array of any shape, or raise.
 
-    Infinity and NaN are kept.
+    Infinity and NaN are kept. The columns of a data frame are put in the order of `names`.
     """
+    if is_frame(value):
+        return frame_values(value, name, names).astype(np.float64)
     if np.ma.is_masked(value):
         raise ValueError(f"{name} must have no masked entries. Fill in the missing values.")
-    array = np.asarray(value)
+    array = np.asarray(column_values(value, name))
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers; got dtype {array.dtype}.")
     return array.astype(np.float64)
 
 
-def as_columns(columns: Any, D: int, name: str) -> tuple[int, ...]:
-    """Return one or more distinct column numbers from 0 to D - 1, or raise."""
+def as_columns(
+    columns: Any, D: int, name: str, names: Sequence[str] | None = None
+) -> tuple[int, ...]:
+    """Return one or more distinct column numbers from 0 to D - 1, or raise.
+
+    Parameters
+    ----------
+    columns : iterable of int and str
+        Numbers of columns, or names where the columns have `names`.
+    D : int
+        The number of columns.
+    name : str
+        The argument's name, for messages.
+    names : sequence of str [D], optional
+    """
     if isinstance(columns, str) or not hasattr(columns, "__iter__"):
-        raise TypeError(f"{name} must be a sequence of column numbers; got {columns!r}.")
-    found = tuple(columns)
-    for column in found:
-        if isinstance(column, bool | np.bool_) or not isinstance(column, int | np.integer):
-            raise TypeError(f"{name} must name columns by integers; got {column!r}.")
-        if not 0 <= column < D:
-            raise ValueError(f"{name} must be columns from 0 to {D - 1}; got {column}.")
+        known = "numbers" if names is None else "names or numbers"
+        raise TypeError(f"{name} must be a sequence of column {known}; got {columns!r}.")
+    chosen = tuple(columns)
+    found = tuple(_as_column(column, D, name, names) for column in chosen)
     if not found:
         raise ValueError(f"{name} must name at least one column from 0 to {D - 1}; got none.")
     if len(set(found)) < len(found):
-        raise ValueError(f"{name} must name each column once; got {found}.")
-    return tuple(int(column) for column in found)
+        raise ValueError(f"{name} must name each column once; got {chosen}.")
+    return found
+
+
+def _as_column(column: Any, D: int, name: str, names: Sequence[str] | None) -> int:
+    if isinstance(column, str) and names is not None:
+        if column not in names:
+            raise ValueError(f"{name} must be columns of the fit, {tuple(names)}; got {column!r}.")
+        return list(names).index(column)
+    if isinstance(column, bool | np.bool_) or not isinstance(column, int | np.integer):
+        known = "integers" if names is None else "their names or by integers"
+        raise TypeError(f"{name} must name columns by {known}; got {column!r}.")
+    if not 0 <= column < D:
+        raise ValueError(f"{name} must be columns from 0 to {D - 1}; got {column}.")
+    return int(column)
+
+
+def as_names(names: Any, count: int, name: str) -> tuple[str, ...]:
+    """Return `count` distinct names as a tuple of strings, or raise."""
+    is_sequence = hasattr(names, "__getitem__") and not isinstance(names, str)  # a set has no order
+    found = tuple(names) if is_sequence else ()
+    if not is_sequence or not all(isinstance(one, str) for one in found):
+        raise TypeError(f"{name} must be a sequence of strings; got {names!r}.")
+    if len(found) != count or len(set(found)) < len(found):
+        raise ValueError(f"{name} must be {count} distinct strings; got {found}.")
+    return tuple(str(one) for one in found)
 
 
 def as_count(value: Any, name: str, most: int | None = None) -> int:

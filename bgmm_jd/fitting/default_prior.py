@@ -40,7 +40,7 @@ def default_prior(
 
     Parameters
     ----------
-    X : array-like [N, D]
+    X : array-like or data frame [N, D]
     K : int
         Number of components.
     covariance, sample_weight, missing

@@ -12,6 +12,7 @@ from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.backend.execution import EXECUTIONS, Execution
 from bgmm_jd.data.far_rows import warn_of_very_far_rows
+from bgmm_jd.data.frames import column_names
 from bgmm_jd.data.standardize import standardize
 from bgmm_jd.data.ties import warn_of_ties
 from bgmm_jd.data.validation import (
@@ -77,8 +78,10 @@ def fit(
 
     Parameters
     ----------
-    X : array-like [N, D] of finite real numbers
-        float32 and float64 are kept, and are the dtype of the fit; anything else is converted.
+    X : array-like or data frame [N, D] of finite real numbers
+        float32 and float64 are kept, and are the dtype of the fit; anything else is converted. Of a
+        data frame (pandas, polars or a pyarrow table) the names of the columns are kept as
+        `posterior.feature_names`, and later frames are put in their order.
     K : int
         Number of components, at most N.
     covariance : {"diag", "full", "tied", "spherical"}
@@ -93,7 +96,8 @@ def fit(
         data's own units (`bgmm_jd.default_prior`), and columns in which all entries are equal are
         not read: they enter neither the elbo nor densities.
     sample_weight : array-like [N], optional
-        The power of each row's likelihood, zero or more: 2 counts a row twice, 0 leaves it out.
+        The power of each row's likelihood, zero or more: 2 counts a row twice, 0 leaves it out. In
+        the order of the rows; the index of a pandas Series is not read.
     batch_size : int or "auto"
         The largest number of rows that a step of the minibatch loop reads, from 1 to N. "auto"
         reads all rows in every step up to max(4,096, 200 K) rows, and up to 20,000 if N K D is at
@@ -108,7 +112,7 @@ def fit(
     execution : {"xla", "graph", "eager"}
         How the loop runs. All three follow the same path to float tolerance; "eager" is for
         inspecting it with a debugger.
-    init : array-like [K, D], optional
+    init : array-like or data frame [K, D], optional
         Means to start from, in the units of X; components keep their order. Without it, the best
         optima of variational EM from many starts, on at most max(4,096, 100 K) rows, or, under a
         stick-breaking prior, clusters of k-means; components are then in ascending order of the
@@ -127,9 +131,9 @@ def fit(
         than 500 parameters, or very many rows, a cheaper form is used, and none beyond 3,000: see
         `posterior.calibration`.
     missing : {None, "marginalize"}
-        The meaning of NaN in X: an error, or a missing entry, which is integrated out of the
-        likelihood exactly, assuming that values are missing at random. `bgmm_jd.impute` fills them
-        in.
+        The meaning of NaN and null in X: an error, or a missing entry, which is integrated out of
+        the likelihood exactly, assuming that values are missing at random. `bgmm_jd.impute` fills
+        them in.
     optimizer : {"natural", "adam"}
         The natural gradient of the surrogate, or Adam, which takes many more steps.
     finish : {"auto", "hmc", "none"}
@@ -168,6 +172,7 @@ def fit(
     """
     settings = _as_settings(settings)
     allow_missing = as_missing_flag(missing)
+    names = column_names(X)
     X = as_rows(X, missing=allow_missing)
     weight = as_weights(sample_weight, len(X), X.dtype)
     N, D = len(X) if weight is None else int(np.count_nonzero(weight)), X.shape[1]
@@ -178,7 +183,7 @@ def fit(
     plan = SearchPlan(
         batch_size=_as_batch_size(batch_size, N, K, D, settings.optimization),
         restarts=_as_restarts(restarts, batch_size, N, init is not None, settings.optimization),
-        init=None if init is None else _as_init(init, K, D),
+        init=None if init is None else _as_init(init, K, D, names),
         max_steps=as_count(max_steps, "max_steps"),
         optimizer=_as_choice(optimizer, "optimizer", OPTIMIZERS),
         seed=as_seed(seed),
@@ -186,7 +191,7 @@ def fit(
     execution = _as_choice(execution, "execution", EXECUTIONS)
     finish = _as_choice(finish, "finish", FINISHES)
     if K > 1:
-        warn_of_ties(X if weight is None else X[weight > 0], stacklevel=2)
+        warn_of_ties(X if weight is None else X[weight > 0], names, stacklevel=2)
 
     variable = "precisions" if prior is None else scale_variable(prior.dtype._asdict())
     data = standardize(
@@ -197,7 +202,7 @@ def fit(
         settings=settings.robust_moments,
     )
     places = np.arange(len(X)) if weight is None else np.flatnonzero(weight)
-    warn_of_very_far_rows(data, places, settings.robust_moments.very_far, stacklevel=2)
+    warn_of_very_far_rows(data, places, settings.robust_moments.very_far, names, stacklevel=2)
     problem = problem_of(data, K, form, prior, execution, settings)
     with reporter(progress) as report:
         found = find_optimum(problem, plan, report)
@@ -213,13 +218,14 @@ def fit(
         )
     if prior is None:
         prior = prior_in_data_units(data, K, form, settings.default_prior)
-    posterior = _posterior(prior, missing, approximation, found, assessment)
+    posterior = _posterior(prior, missing, names, approximation, found, assessment)
     return with_verdict(posterior, found, assessment.whole)
 
 
 def _posterior(
     prior: tfd.JointDistributionCoroutine,
     missing: str | None,
+    feature_names: tuple[str, ...] | None,
     approximation: Approximation,
     found: SearchResult,
     assessment: Assessment,
@@ -247,6 +253,7 @@ def _posterior(
         restarts=with_data_unit_elbos(problem, found.restarts),
         modes=modes_in_data_units(problem, assessment.modes),
         seconds=MappingProxyType({"search": found.seconds, **assessment.seconds}),
+        feature_names=feature_names,
         approximation=approximation,
     )
 
@@ -291,8 +298,8 @@ def _as_restarts(
     return settings.restarts if batch_size in ("auto", N) and not has_init else 1
 
 
-def _as_init(init: Any, K: int, D: int) -> np.ndarray:
-    means = as_rows(init, D, name="init")
+def _as_init(init: Any, K: int, D: int, names: tuple[str, ...] | None) -> np.ndarray:
+    means = as_rows(init, D, name="init", names=names)
     if len(means) != K:
         raise ValueError(f"init must have one row for each of K={K} components; got {len(means)}.")
     return means

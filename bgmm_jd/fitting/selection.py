@@ -12,6 +12,7 @@ import numpy as np
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.data.far_rows import FarRowsWarning, warn_of_very_far_rows
+from bgmm_jd.data.frames import column_names
 from bgmm_jd.data.standardize import standardize
 from bgmm_jd.data.ties import FewValuesWarning, warn_of_ties
 from bgmm_jd.data.validation import (
@@ -86,7 +87,7 @@ def select(
 
     Parameters
     ----------
-    X : array-like [N, D] of finite real numbers
+    X : array-like or data frame [N, D] of finite real numbers
     K : int or several
         Numbers of components, each at most N. If the best is the largest of them, try larger ones.
     covariance : str or several
@@ -135,20 +136,21 @@ def select(
     see `compare`. The more the components overlap, the lower it is; this too favours fewer
     components.
     """
-    X = as_rows(X, missing=as_missing_flag(options.get("missing")))
-    weight = as_weights(options.get("sample_weight"), len(X), X.dtype)
-    weighted_rows = X if weight is None else X[weight > 0]
+    names = column_names(X)
+    rows = as_rows(X, missing=as_missing_flag(options.get("missing")))
+    weight = as_weights(options.get("sample_weight"), len(rows), rows.dtype)
+    weighted_rows = rows if weight is None else rows[weight > 0]
     numbers = _as_component_counts(K)
     check_rows(len(weighted_rows), max(numbers), weight is not None)
     combinations = list(product(numbers, _as_forms(covariance)))
-    priors = _make_priors(prior, combinations, X.shape[1])
+    priors = _make_priors(prior, combinations, rows.shape[1])
     _check_options(options, combinations)
     if max(numbers) > 1:
-        warn_of_ties(weighted_rows, stacklevel=2)
+        warn_of_ties(weighted_rows, names, stacklevel=2)
     robust = (options.get("settings") or Settings()).robust_moments
-    standardized = standardize(X, weight, settings=robust)
-    places = np.arange(len(X)) if weight is None else np.flatnonzero(weight)
-    warn_of_very_far_rows(standardized, places, robust.very_far, stacklevel=2)
+    standardized = standardize(rows, weight, settings=robust)
+    places = np.arange(len(rows)) if weight is None else np.flatnonzero(weight)
+    warn_of_very_far_rows(standardized, places, robust.very_far, names, stacklevel=2)
     options["seed"], draws = as_seed(seed), as_draw_count(draws)
 
     found = _sweep(X, weighted_rows, priors, draws, progress, options)
@@ -168,7 +170,7 @@ def select(
 
 
 def _sweep(
-    X: np.ndarray,
+    X: Any,
     weighted_rows: np.ndarray,
     priors: Mapping[Combination, tfd.JointDistributionCoroutine | None],
     draws: int,
@@ -181,6 +183,7 @@ def _sweep(
 
     Parameters
     ----------
+    X : as the user passed it, with the names of its columns.
     weighted_rows : the rows of X whose weight is not zero.
     """
     found: dict[Combination, tuple[Posterior, Loo]] = {}
@@ -258,7 +261,7 @@ def _describe_progress(key: Combination, total: int, elbos: Mapping[Combination,
 
 
 def _fit_one(
-    X: np.ndarray,
+    X: Any,
     key: Combination,
     prior: tfd.JointDistributionCoroutine | None,
     options: Mapping[str, Any],

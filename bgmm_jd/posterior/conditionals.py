@@ -11,15 +11,20 @@ from bgmm_jd.posterior.predictive_mixture import PredictiveMixture, predictive_m
 
 
 def marginal(
-    posterior: Posterior, features: Sequence[int], *, draws: int = PREDICTIVE_DRAWS, seed: int = 0
+    posterior: Posterior,
+    features: Sequence[int | str],
+    *,
+    draws: int = PREDICTIVE_DRAWS,
+    seed: int = 0,
 ) -> PredictiveMixture:
     """Return the posterior predictive distribution of some features, marginal over the others.
 
     Parameters
     ----------
     posterior : Posterior
-    features : sequence of int
-        Columns of X, counted from 0, in the order in which the result should have them.
+    features : sequence of int or str
+        Columns of X, counted from 0, or their names if the fit was to a data frame, in the order in
+        which the result should have them.
     draws : int
         S, the number of draws of the posterior to average over.
     seed : int
@@ -38,13 +43,13 @@ def marginal(
     --------
     conditional : the distribution given values of the other features.
     """
-    columns = as_columns(features, posterior.D, "features")
+    columns = as_columns(features, posterior.D, "features", posterior.feature_names)
     return _predictive(posterior, (), np.zeros(0), columns, draws, seed)
 
 
 def conditional(
     posterior: Posterior,
-    given: Mapping[int, Any],
+    given: Mapping[int | str, Any],
     *,
     draws: int = PREDICTIVE_DRAWS,
     seed: int = 0,
@@ -68,9 +73,10 @@ def conditional(
     Parameters
     ----------
     posterior : Posterior
-    given : mapping of int to number or array-like [M]
-        The value or values of each given column of X, counted from 0, in the units of X. All arrays
-        must have the same length and are read row by row; scalars are repeated for all rows.
+    given : mapping of int or str to number or array-like [M]
+        The value or values of each given column of X, counted from 0 or by its name, in the units
+        of X. All arrays must have the same length and are read row by row; scalars are repeated for
+        all rows.
     draws : int
         S, the number of draws of the posterior to average over.
     seed : int
@@ -92,7 +98,7 @@ def conditional(
         raise TypeError(
             f"given must be a mapping of columns to values, such as {{0: 1.5}}; got {given!r}."
         )
-    columns = as_columns(given, posterior.D, "given")
+    columns = as_columns(given, posterior.D, "given", posterior.feature_names)
     wanted = tuple(column for column in range(posterior.D) if column not in columns)
     if not wanted:
         raise ValueError(
@@ -112,12 +118,13 @@ def _predictive(
 ) -> PredictiveMixture:
     components = draw_components(posterior, as_count(draws, "draws"), seed)
     budget = posterior.settings.memory.mixture
-    return predictive_mixture(components, given, values, wanted, budget=budget)
+    names = posterior.feature_names
+    return predictive_mixture(components, given, values, wanted, names=names, budget=budget)
 
 
-def _as_values(given: Mapping[int, Any]) -> np.ndarray:
+def _as_values(given: Mapping[int | str, Any]) -> np.ndarray:
     """Return the given values as an array [*M, g], or raise."""
-    arrays = {column: _as_value(value, f"given[{column}]") for column, value in given.items()}
+    arrays = {column: _as_value(value, f"given[{column!r}]") for column, value in given.items()}
     lengths = {column: len(array) for column, array in arrays.items() if array.ndim}
     if len(set(lengths.values())) > 1:
         raise ValueError(

@@ -29,8 +29,8 @@ def impute(posterior: Posterior, X: Any, *, draws: int = 100, seed: int = 0) -> 
     Parameters
     ----------
     posterior : Posterior
-    X : array-like [N, D]
-        NaN where an entry is missing. All entries of a row may be missing.
+    X : array-like or data frame [N, D]
+        NaN or null where an entry is missing. All entries of a row may be missing.
     draws : int
         The number of imputations.
     seed : int
@@ -39,7 +39,8 @@ def impute(posterior: Posterior, X: Any, *, draws: int = 100, seed: int = 0) -> 
     Returns
     -------
     array [draws, N, D]
-        In the units of X and the dtype of the fit. Observed entries are unchanged.
+        In the units of X and the dtype of the fit. Observed entries are unchanged. The columns are
+        in the order of the fit, `posterior.feature_names`, even if X has them in another.
 
     Raises
     ------
@@ -47,7 +48,7 @@ def impute(posterior: Posterior, X: Any, *, draws: int = 100, seed: int = 0) -> 
         If X does not have the columns of the fit, has infinity, or has a row whose observed entries
         are so far from all components that their density underflows to zero.
     """
-    X = as_rows(X, posterior.D, missing=True)
+    X = as_rows(X, posterior.D, missing=True, names=posterior.feature_names)
     with np.errstate(over="ignore"):  # a number too large for float32 is reported as infinity
         X = as_rows(X.astype(posterior.dtype), missing=True)
     components = draw_components(posterior, as_count(draws, "draws"), seed)

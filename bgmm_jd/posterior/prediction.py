@@ -35,7 +35,8 @@ def log_density(
     Parameters
     ----------
     posterior : Posterior
-    X : array-like [N, D]
+    X : array-like or data frame [N, D]
+        If the fit was to a data frame, the columns of another are found by name, in any order.
     draws : int
         S, the number of draws to average over.
     seed : int
@@ -62,7 +63,8 @@ def predict_proba(
     Parameters
     ----------
     posterior : Posterior
-    X : array-like [N, D]
+    X : array-like or data frame [N, D]
+        If the fit was to a data frame, the columns of another are found by name, in any order.
     draws : int
         S, the number of draws to average over.
     seed : int
@@ -131,7 +133,7 @@ def sample_predictive(posterior: Posterior, n: int, *, seed: int = 0) -> np.ndar
 
     Returns
     -------
-    array [n, D], in the units and dtype of X.
+    array [n, D], in the units, dtype and order of columns of X.
     """
     n = as_count(n, "n")
     theta = in_data_units_exactly(posterior, draw_standardized(posterior, n, seed).theta)
@@ -141,8 +143,12 @@ def sample_predictive(posterior: Posterior, n: int, *, seed: int = 0) -> np.ndar
 
 
 def as_new_rows(posterior: Posterior, X: Any) -> np.ndarray:
-    """Return the rows X of a prediction in the dtype of the fit, or raise."""
+    """Return the rows X of a prediction in the dtype of the fit, or raise.
+
+    The columns of a data frame are put in the order of the fit, by their names; those of anything
+    else, and all columns where the fit has no names, are taken by position.
+    """
     with np.errstate(over="ignore"):  # what float32 cannot hold is reported as infinity
         missing = as_missing_flag(posterior.missing)
-        rows = as_rows(X, posterior.D, missing).astype(posterior.dtype)
-        return as_rows(rows, missing=missing)
+        rows = as_rows(X, posterior.D, missing, names=posterior.feature_names)
+        return as_rows(rows.astype(posterior.dtype), missing=missing)

@@ -53,6 +53,8 @@ class PredictiveMixture:
         S, the number of draws of the posterior, and K, the number of components.
     parts : PartitionedNormals
         The S K normals of x and y together.
+    feature_names, given_names : tuple of str, or None
+        The names of these columns, if the fit was to a data frame.
     budget : int
         Numbers in the largest array of a block of rows; about ten such arrays exist at once.
     """
@@ -63,6 +65,8 @@ class PredictiveMixture:
     draws: int
     K: int
     parts: PartitionedNormals
+    feature_names: tuple[str, ...] | None = None
+    given_names: tuple[str, ...] | None = None
     budget: int = MemorySettings().mixture
 
     @property
@@ -109,7 +113,7 @@ class PredictiveMixture:
 
         Parameters
         ----------
-        Y : array-like [..., d]
+        Y : array-like [..., d], or data frame of these features
             The axes [...] are broadcast against [*M].
 
         Returns
@@ -122,7 +126,7 @@ class PredictiveMixture:
             If Y is not real, its last axis is not d, it is not finite, or it cannot be broadcast
             against the given values.
         """
-        Y = as_real_array(Y, "Y")
+        Y = as_real_array(Y, "Y", self.feature_names)
         if not np.isfinite(Y).all():
             raise ValueError("Y must be finite; it has NaN or infinity. Drop such points.")
         points, lead = self._as_points(Y)
@@ -138,7 +142,7 @@ class PredictiveMixture:
 
         Parameters
         ----------
-        Y : array-like [..., d]
+        Y : array-like [..., d], or data frame of these features
             The axes [...] are broadcast against [*M]. May be infinite.
 
         Returns
@@ -151,7 +155,7 @@ class PredictiveMixture:
             If Y is not real, its last axis is not d, it has NaN, or it cannot be broadcast against
             the given values.
         """
-        Y = as_real_array(Y, "Y")
+        Y = as_real_array(Y, "Y", self.feature_names)
         if np.isnan(Y).any():
             raise ValueError("Y must be numbers; it has NaN. Drop such points.")
         points, lead = self._as_points(Y)
@@ -240,13 +244,13 @@ class PredictiveMixture:
         return found.reshape(n, *self._batch, d)
 
     def __repr__(self) -> str:
-        def listed(columns: tuple[int, ...]) -> str:
+        def listed(columns: Sequence[Any]) -> str:
             return f"feature{'s'[: len(columns) != 1]} {', '.join(map(str, columns))}"
 
-        given = f" given {listed(self.given)}" if self.given else ""
+        given = f" given {listed(self.given_names or self.given)}" if self.given else ""
         rows = f" in {self._batch[0]:,} rows" if self._batch else ""
         return (
-            f"<PredictiveMixture: {listed(self.features)}{given}{rows}, "
+            f"<PredictiveMixture: {listed(self.feature_names or self.features)}{given}{rows}, "
             f"{self.draws} draws of {self.K} components>"
         )
 
@@ -329,11 +333,12 @@ def predictive_mixture(
     values: np.ndarray,
     wanted: Sequence[int],
     *,
+    names: Sequence[str] | None = None,
     budget: int = MemorySettings().mixture,
 ) -> PredictiveMixture:
     """Return the distribution of the columns `wanted`, given `values` [*M, g] of those `given`.
 
-    The values, and everything that is kept, become read-only.
+    `names` are those of all D columns. The values, and everything that is kept, become read-only.
     """
     parts = partition_normals(*components, given, wanted)
     for array in (values, *parts):
@@ -346,6 +351,8 @@ def predictive_mixture(
         draws=S,
         K=K,
         parts=parts,
+        feature_names=None if names is None else tuple(names[i] for i in wanted),
+        given_names=None if names is None else tuple(names[i] for i in given),
         budget=budget,
     )
 

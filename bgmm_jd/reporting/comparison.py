@@ -65,7 +65,7 @@ def compare(
     Parameters
     ----------
     posteriors : mapping of names to Posterior
-    X : array-like [N, D]
+    X : array-like or data frame [N, D]
         The rows that all of them were fitted to.
     draws : int
         S, the number of draws of each fit, at least 100. S * N numbers are kept in memory. For more

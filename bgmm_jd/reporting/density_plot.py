@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bgmm_jd.data.frames import column_names
 from bgmm_jd.data.validation import as_columns, as_count, as_missing_flag, as_rows
 from bgmm_jd.posterior.normal_mixtures import (
     ComponentDraws,
@@ -30,6 +31,7 @@ from bgmm_jd.reporting.density_geometry import (
     region_levels,
     sample_predictive_rows,
 )
+from bgmm_jd.reporting.names import component_labels, feature_labels
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import: it is imported when needed
     from matplotlib.axes import Axes
@@ -51,7 +53,7 @@ def plot_density(
     posterior: Posterior,
     X: Any,
     *,
-    features: int | Sequence[int] | None = None,
+    features: int | str | Sequence[int | str] | None = None,
     names: Sequence[str] | None = None,
     ax: Axes | None = None,
     draws: int = 100,
@@ -70,14 +72,16 @@ def plot_density(
     Parameters
     ----------
     posterior : Posterior
-    X : array-like [N, D]
+    X : array-like or data frame [N, D]
         The rows of the fit, or others. After a fit with `missing="marginalize"`, only rows are
         shown in which the plotted features are observed. Of many rows a random subset is drawn as
         points; the histogram and the limits of the axes are those of all rows.
-    features : int, or one or two distinct int from 0 to D - 1, optional
-        The first is the horizontal one. By default the first two, or the only one.
+    features : int or str, or one or two of them, optional
+        Columns of X, counted from 0, or their names if the fit was to a data frame. The first is
+        the horizontal one. By default the first two, or the only one.
     names : sequence of str [D], optional
-        Names of the columns of X, for the axes. By default the columns of a data frame, or numbers.
+        Names of the features in the order of the fit, for the axes. By default those of the fit, or
+        else the columns of a data frame X, or numbers.
     ax : matplotlib.axes.Axes, optional
         By default one of a new figure, `ax.figure`, which is not registered with pyplot:
         `ax.figure.savefig("density.png")`.
@@ -96,15 +100,17 @@ def plot_density(
         If X is not a finite real array [N, D], if no row has all plotted features, if `features`
         are not columns of X, or if `names` does not have one name for each column.
     """
-    rows = as_rows(X, posterior.D, missing=as_missing_flag(posterior.missing))
-    shown_features = _as_features(features, posterior.D)
+    allow_missing = as_missing_flag(posterior.missing)
+    rows = as_rows(X, posterior.D, allow_missing, names=posterior.feature_names)
+    shown_features = _as_features(features, posterior)
+    labels, component_names = _as_names(names, posterior, X), component_labels(posterior)
     rows = rows[~np.isnan(rows[:, shown_features]).any(axis=1)]
     if not len(rows):
         raise ValueError(
-            f"X must have a row in which all features shown, {shown_features}, are observed; it "
-            "has none. Choose other features."
+            "X must have a row in which all features shown, "
+            f"{', '.join(labels[i] for i in shown_features)}, are observed; it has none. Choose "
+            "other features."
         )
-    labels = _as_names(getattr(X, "columns", None) if names is None else names, posterior.D)
     components = marginal_components(
         draw_components(posterior, as_count(draws, "draws"), seed), shown_features
     )
@@ -119,31 +125,33 @@ def plot_density(
         shown = rng.permutation(len(rows))[:_SHOWN_ROWS]
         probabilities = predict_proba(posterior, rows[shown], draws=draws, seed=seed)
         predicted = sample_predictive_rows(components, _REGION_ROWS, rng)
-        _draw_two_features(ax, limits, components, predicted)
+        _draw_two_features(ax, limits, components, predicted, component_names)
         _scatter(ax, values[shown], probabilities @ _colours(posterior.K), len(rows))
         ax.set_ylabel(labels[shown_features[1]])
     ax.set_xlabel(labels[shown_features[0]])
-    _add_legend(ax, components)
+    _add_legend(ax, components, component_names)
     return ax
 
 
-def _as_features(features: Any, D: int) -> list[int]:
+def _as_features(features: Any, posterior: Posterior) -> list[int]:
     """Return one or two columns, or raise."""
     if features is None:
-        return list(range(min(D, 2)))
-    columns = as_columns([features] if np.ndim(features) == 0 else features, D, "features")
+        return list(range(min(posterior.D, 2)))
+    chosen = [features] if np.ndim(features) == 0 else features
+    columns = as_columns(chosen, posterior.D, "features", posterior.feature_names)
     if len(columns) > 2:
         raise ValueError(f"features must be one or two columns; got {features}.")
     return list(columns)
 
 
-def _as_names(names: Any, D: int) -> list[str]:
-    """Return a name for each column of X, or raise."""
+def _as_names(names: Any, posterior: Posterior, X: Any) -> Sequence[str]:
+    """Return a name for each feature, or raise."""
     if names is None:
-        return [f"feature {d}" for d in range(D)]
-    if isinstance(names, str) or len(names) != D:
+        known = None if posterior.feature_names else column_names(X)
+        return known or feature_labels(posterior)
+    if isinstance(names, str) or len(names) != posterior.D:
         raise ValueError(
-            f"names must have one name for each of the {D} columns of X; got {names!r}."
+            f"names must have one name for each of the {posterior.D} columns of X; got {names!r}."
         )
     return [str(name) for name in names]
 
@@ -175,12 +183,13 @@ def _draw_two_features(
     limits: Sequence[tuple[float, float]],
     components: ComponentDraws,
     predicted: np.ndarray,
+    names: Sequence[str],
 ) -> None:
     """Draw regions of highest density and the ellipses of components that are not empty."""
     _draw_regions(ax, limits, components, predicted)
     colours = _colours(components.weights.shape[1])
     for k in np.flatnonzero(~have_little_weight(components)):
-        _draw_ellipses(ax, components, k, colours[k])
+        _draw_ellipses(ax, components, k, names[k], colours[k])
     ax.set_xlim(*limits[0])
     ax.set_ylim(*limits[1])
     if have_similar_lengths(limits):
@@ -207,7 +216,9 @@ def _draw_regions(
     ax.contour(x, y, density, levels, colors=_INK, linewidths=0.6, alpha=0.6, zorder=3)
 
 
-def _draw_ellipses(ax: Axes, components: ComponentDraws, k: int, colour: np.ndarray) -> None:
+def _draw_ellipses(
+    ax: Axes, components: ComponentDraws, k: int, name: str, colour: np.ndarray
+) -> None:
     """Draw the ellipses of component k: thin for single draws, thick for the posterior mean."""
     from matplotlib import patheffects
     from matplotlib.collections import LineCollection
@@ -224,7 +235,7 @@ def _draw_ellipses(ax: Axes, components: ComponentDraws, k: int, colour: np.ndar
     lines.set_path_effects(outline)
     ax.add_collection(lines, autolim=False)
     ax.annotate(
-        str(k),
+        name,
         centre,
         color=colour,
         weight="bold",
@@ -261,9 +272,9 @@ def _new_axes(height: float) -> Axes:
     return figure.add_subplot()
 
 
-def _add_legend(ax: Axes, components: ComponentDraws) -> None:
+def _add_legend(ax: Axes, components: ComponentDraws, names: Sequence[str]) -> None:
     """Add the legend, and remove the frame at the top and the right."""
-    handles = _component_handles(components) + ax.get_legend_handles_labels()[0]
+    handles = _component_handles(components, names) + ax.get_legend_handles_labels()[0]
     if components.means.shape[-1] == 2:
         handles += _two_feature_handles()
     ax.legend(
@@ -272,7 +283,7 @@ def _add_legend(ax: Axes, components: ComponentDraws) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _component_handles(components: ComponentDraws) -> list[Any]:
+def _component_handles(components: ComponentDraws, names: Sequence[str]) -> list[Any]:
     from matplotlib.lines import Line2D
 
     mean, sd = components.weights.mean(axis=0), components.weights.std(axis=0)
@@ -284,7 +295,7 @@ def _component_handles(components: ComponentDraws) -> list[Any]:
             color=colour,
             lw=2.5,
             alpha=0.3 if empty[k] else 1.0,
-            label=f"{k}: weight {mean[k]:.3f} ± {sd[k]:.3f}{', empty' if empty[k] else ''}",
+            label=f"{names[k]}: weight {mean[k]:.3f} ± {sd[k]:.3f}{', empty' if empty[k] else ''}",
         )
         for k, colour in enumerate(_colours(min(len(mean), _NAMED_COMPONENTS)))
     ]

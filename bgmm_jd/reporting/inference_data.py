@@ -37,6 +37,7 @@ from bgmm_jd.posterior.posterior import (
     restart_posteriors,
 )
 from bgmm_jd.posterior.prediction import as_new_rows
+from bgmm_jd.reporting.names import name_coordinates
 from bgmm_jd.variational.approximation import Draws
 from bgmm_jd.variational.labels import permute_components
 
@@ -95,7 +96,7 @@ def to_inference_data(
     Parameters
     ----------
     posterior : Posterior
-    X : array-like [N, D], optional
+    X : array-like or data frame [N, D], optional
         Rows to evaluate under the posterior: those of the fit for `az.loo`, or others. They are
         converted to the dtype of the fit. Only the groups marked (X) below need them.
     draws : int
@@ -162,6 +163,9 @@ def to_inference_data(
     `az.loo_approximate_posterior(idata, log_p=stats["lp"], log_q=stats["log_q"])`, with
     `stats = idata["sample_stats"]`.
 
+    The coordinates `feature` and `feature_bis` are `posterior.feature_names`, and `component` is
+    `posterior.component_names`, where there are such names. All others count 0, 1, 2, ...
+
     All groups have attributes with the library, the versions and the time. `posterior` and the root
     also have `elbo`, `elbo_se`, `log_evidence`, `log_evidence_se`, `method`, `khat`, `status`,
     `calibration`, `covariance`, `K` and `batch_size` of the fit; those of Markov chains also have
@@ -181,7 +185,10 @@ def to_inference_data(
     groups = _groups(posterior, _drawn(posterior, draws, seed, chains), rows, draws, seed)
     library, fit = _library_attributes(), _fit_attributes(posterior)
     own = {"posterior": library | fit}
-    datasets = {name: _dataset(group, own.get(name, library)) for name, group in groups.items()}
+    names = name_coordinates(posterior)
+    datasets = {
+        name: _dataset(group, names, own.get(name, library)) for name, group in groups.items()
+    }
     return _as_container(datasets, library | fit)
 
 
@@ -326,12 +333,14 @@ def _fit_attributes(posterior: Posterior) -> dict[str, str | int | float]:
     }
 
 
-def _dataset(group: Group, attributes: Mapping[str, Any]) -> xr.Dataset:
+def _dataset(
+    group: Group, names: Mapping[str, np.ndarray], attributes: Mapping[str, Any]
+) -> xr.Dataset:
     """Return the group as a data set, whose coordinates count from 0 unless they are given."""
     import xarray as xr
 
     coords = {
-        dim: np.arange(size)
+        dim: names.get(dim, np.arange(size))
         for dims, array in group.variables.values()
         for dim, size in zip(dims, array.shape, strict=True)
     }

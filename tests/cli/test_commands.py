@@ -68,11 +68,13 @@ def test_fit_prints_data_status_summary_and_files(fitted):
     outcome, netcdf = fitted
     assert (outcome.code, outcome.err) == (0, "")
     lines = outcome.out.splitlines()
-    assert lines[:2] == ["data.csv: 60 rows x 2 features, K = 2", "features: 0 length, 1 width"]
+    assert lines[:2] == ["data.csv: 60 rows x 2 features, K = 2", "features: length, width"]
     assert sum(line.startswith("How far to trust it: converged") for line in lines) == 1
     rows = [line.split()[0] for line in lines if line.startswith(("weights", "means"))]
     assert rows[:2] == ["weights[0]", "weights[1]"]
     assert len(rows) == 6
+    assert {"means[0,", "means[1,"} == {row for row in rows if row.startswith("means")}
+    assert sum("length]" in line for line in lines) == sum("width]" in line for line in lines) > 2
     assert lines[-2].startswith(f"Wrote {netcdf} ")
     assert lines[-1].startswith(f"Wrote {netcdf.with_suffix('.png')} ")
 

@@ -54,6 +54,13 @@ def test_selected_columns_come_in_the_order_asked_for(csv, columns):
     assert table.columns == ("c", "a")
 
 
+def test_selected_column_without_a_name_is_numbered(csv):
+    table = read_csv(csv(",a\n1,2\n2,3\n"), "a,1")
+    assert table.columns == ("a", "column 1")
+    assert list(table.frame) == ["a", "column 1"]
+    np.testing.assert_array_equal(table.frame.to_numpy(), table.X)
+
+
 def test_numbers_are_read_to_the_last_digits(tmp_path):
     X = np.random.default_rng(5).normal([0.0, 6.0], 1.0, (60, 2))
     np.savetxt(tmp_path / "data.csv", X, delimiter=",", header="length,width", comments="")
@@ -74,6 +81,7 @@ def test_numbers_are_read_to_the_last_digits(tmp_path):
         ("a,b\n1,2\n3,4,5\n", "3 values in line 3, not 2"),
         ("a,b\n1,2,3\n4,5,6\n", "2 names above 3 columns"),
         (",a\n1,2\n2,3\n", "no name for column 1"),
+        ("a,b,a\n1,2,3\n", "columns of the same name: a, b, a"),
         ("1,2\nthree,4\n", "column 'column 1' has 'three' in line 2"),
     ],
 )

@@ -30,6 +30,14 @@ def test_rows_are_named_by_their_numbers_in_x_where_some_have_weight_zero():
         warn_of_very_far_rows(data, np.flatnonzero(weight), 100.0, stacklevel=1)
 
 
+def test_warning_has_the_name_of_the_column():
+    X = NORMAL.copy()
+    X[3, 1] = -9999.0
+    names = ("height", "width", "depth")
+    with pytest.warns(FarRowsWarning, match=r"row 3 has -9999 in column 'width'"):
+        warn_of_very_far_rows(standardize(X), np.arange(200), 100.0, names, stacklevel=1)
+
+
 @pytest.mark.parametrize("df", [3.0, 5.0, np.inf])
 def test_heavy_tails_are_no_reason_to_warn(df):
     """A t with 3 degrees of freedom passes the limit with probability 6e-7, 0.002 for all rows."""

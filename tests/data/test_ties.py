@@ -55,6 +55,11 @@ def test_fit_warns_of_ties_once_and_not_for_a_single_component():
     assert found.filename == __file__
 
 
+def test_warning_has_the_name_of_the_column():
+    with pytest.warns(FewValuesWarning, match="X's column 'answer' has only 5"):
+        warn_of_ties(answers(60), ("size", "answer"), stacklevel=1)
+
+
 def test_select_warns_of_ties_once():
     options = {"progress": False, "execution": "graph", "restarts": 1, "calibrate": False}
     with warnings.catch_warnings(record=True) as caught:

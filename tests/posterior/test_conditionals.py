@@ -24,7 +24,8 @@ def fitted(monkeypatch):
         return make_components(S=draws, K=2, D=posterior.D, seed=seed)
 
     monkeypatch.setattr(conditionals, "draw_components", draw_known_components)
-    return SimpleNamespace(D=3, settings=Settings(memory=MemorySettings(mixture=40)))
+    settings = Settings(memory=MemorySettings(mixture=40))
+    return SimpleNamespace(D=3, feature_names=None, settings=settings)
 
 
 def test_draws_columns_and_budget_are_those_of_arguments_and_settings(fitted):

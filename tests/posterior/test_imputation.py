@@ -119,7 +119,8 @@ def fitted(monkeypatch):
         return make_components(S=draws, K=2, D=posterior.D, seed=seed)
 
     monkeypatch.setattr(imputation, "draw_components", draw_known_components)
-    return SimpleNamespace(D=3, dtype=np.dtype(np.float32), settings=Settings())
+    dtype, settings = np.dtype(np.float32), Settings()
+    return SimpleNamespace(D=3, dtype=dtype, feature_names=None, settings=settings)
 
 
 def test_imputations_keep_observed_entries_and_repeat_with_the_seed(fitted):

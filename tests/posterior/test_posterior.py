@@ -54,3 +54,45 @@ def test_relabel_by_weights_puts_the_largest_component_first():
 def test_relabel_refuses_what_is_no_permutation(two_clusters_posterior, order):
     with pytest.raises(ValueError, match="order must be"):
         bgmm_jd.relabel(two_clusters_posterior, order)
+
+
+def test_relabel_names_components_and_moves_names_with_them(two_clusters_posterior):
+    posterior = two_clusters_posterior
+    assert posterior.component_names is None
+    named = bgmm_jd.relabel(posterior, names=["left", "right"])
+    assert named.component_names == ("left", "right")
+    np.testing.assert_array_equal(named.sample(5)["means"], posterior.sample(5)["means"])
+    turned = bgmm_jd.relabel(named, [1, 0])
+    assert turned.component_names == ("right", "left")
+    assert bgmm_jd.relabel(posterior, [1, 0]).component_names is None
+
+
+def test_relabel_gives_names_in_the_new_order(two_clusters_posterior):
+    turned = bgmm_jd.relabel(two_clusters_posterior, [1, 0], names=("right", "left"))
+    assert turned.component_names == ("right", "left")
+    means = turned.sample(200)["means"].mean(axis=0)[:, 0]
+    assert means[0] > 0 > means[1]
+
+
+@pytest.mark.parametrize(
+    ("names", "error"),
+    [
+        (["a"], ValueError),
+        (["a", "b", "c"], ValueError),
+        (["a", "a"], ValueError),
+        (["a", 1], TypeError),
+        ("ab", TypeError),
+        ({"a", "b"}, TypeError),
+        (3, TypeError),
+    ],
+)
+def test_relabel_refuses_names_that_are_not_as_many_distinct_strings(
+    two_clusters_posterior, names, error
+):
+    with pytest.raises(error, match="names must be"):
+        bgmm_jd.relabel(two_clusters_posterior, names=names)
+
+
+def test_relabel_without_order_and_names_is_refused(two_clusters_posterior):
+    with pytest.raises(ValueError, match="an order, names of the components, or both"):
+        bgmm_jd.relabel(two_clusters_posterior)

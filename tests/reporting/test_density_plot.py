@@ -67,6 +67,20 @@ def test_chosen_features_have_their_names(space):
     assert plot_density(space, frame, features=2).get_xlabel() == "c"
 
 
+def test_names_of_features_and_components_are_shown(space):
+    names = ("a", "b", "c", "d")
+    named = dataclasses.replace(space, feature_names=names)
+    named = bgmm_jd.relabel(named, names=["low", "high"])
+    frame = pd.DataFrame(clusters(4), columns=names)[["d", "c", "b", "a"]]
+    ax = plot_density(named, frame, features=("d", 1))
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("d", "b")
+    assert [text.get_text() for text in ax.texts] == ["low", "high"]
+    assert [text.partition(":")[0] for text in texts(ax)[:2]] == ["low", "high"]
+    expected = plot_density(named, clusters(4), features=(3, 1))
+    np.testing.assert_array_equal(pixels(ax), pixels(expected))
+    assert plot_density(named, frame, features="c").get_xlabel() == "c"
+
+
 @pytest.mark.parametrize("features", [2, (2,), np.int64(2)])
 def test_one_feature_of_several_is_drawn_as_a_density(space, features):
     ax = plot_density(space, clusters(4), features=features)
@@ -139,7 +153,7 @@ def test_rows_without_the_features_shown_are_an_error(space):
     missing = dataclasses.replace(space, missing="marginalize")
     X = clusters(4)
     X[:, 1] = np.nan
-    with pytest.raises(ValueError, match=r"all features shown, \[0, 1\], are observed"):
+    with pytest.raises(ValueError, match="all features shown, feature 0, feature 1, are observed"):
         plot_density(missing, X)
 
 

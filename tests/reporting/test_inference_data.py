@@ -3,8 +3,10 @@
 Statistical tests raise a false alarm with probability 1e-6 each; the seeds are fixed.
 """
 
+import dataclasses
 import datetime
 import importlib.metadata
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from scipy import special, stats
 import bgmm_jd
 from bgmm_jd.backend.arviz_version import import_arviz
 from bgmm_jd.reporting.inference_data import check_variable_names, to_inference_data
+from bgmm_jd.reporting.names import name_coordinates
 
 pytestmark = pytest.mark.contract
 
@@ -383,6 +386,32 @@ def test_netcdf_returns_identical_groups(idata, tmp_path):
         back[group].close()
     if not OLD:
         back.close()
+
+
+def test_coordinates_are_the_names_of_features_and_components(posterior, rows, tmp_path):
+    named = dataclasses.replace(posterior, feature_names=("length", "width"))
+    named = bgmm_jd.relabel(named, names=["small", "large"])
+    container = to_inference_data(named, rows, draws=20, seed=SEED)
+    container.to_netcdf(tmp_path / "named.nc")
+    for found in (container, import_arviz().from_netcdf(tmp_path / "named.nc")):
+        means = found["posterior"]["means"]
+        assert means.coords["component"].to_numpy().tolist() == ["small", "large"]
+        assert found["prior"]["means"].coords["feature"].to_numpy().tolist() == ["length", "width"]
+        one = means.sel(component="large", feature="width").to_numpy()
+        np.testing.assert_array_equal(one[0], named.sample(20, seed=SEED)["means"][:, 1, 1])
+        x = found["observed_data"]["x"].sel(feature="width")
+        np.testing.assert_array_equal(x.to_numpy(), rows[:, 1])
+    summary = import_arviz().summary(container, var_names=["means"], kind="stats")
+    assert summary.index[1] == "means[small, width]"
+
+
+def test_matrices_have_the_names_of_features_in_both_dimensions():
+    names = SimpleNamespace(feature_names=("a", "b"), component_names=None)
+    found = name_coordinates(names)
+    assert {dim: array.tolist() for dim, array in found.items()} == {
+        "feature": ["a", "b"],
+        "feature_bis": ["a", "b"],
+    }
 
 
 def test_groups_have_attributes_of_library_and_fit(posterior, idata):
