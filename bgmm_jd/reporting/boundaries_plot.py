@@ -23,7 +23,7 @@ from bgmm_jd.reporting.component_styles import (
     component_handles,
     draw_symbols,
 )
-from bgmm_jd.reporting.density_geometry import axis_limits, axis_points, have_little_weight
+from bgmm_jd.reporting.density_geometry import axis_limits, axis_points
 from bgmm_jd.reporting.plot_axes import add_legend, add_note, one_axes, plane_axes
 from bgmm_jd.reporting.plot_labels import as_features, component_labels, feature_labels
 from bgmm_jd.reporting.shown_rows import shown_rows
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _HATCH = "////"
-_ROWS_AT = -0.07  # height of the rows below the curves of one feature
+_ROWS_BETWEEN = (-0.14, -0.04)  # heights of the rows, below the curves of one feature
 
 
 def plot_boundaries(
@@ -91,7 +91,8 @@ def plot_boundaries(
     """
     shown = as_features(features, posterior.D, most=2)
     level = _as_level(level)
-    rows = shown_rows(posterior, X, shown, np.random.default_rng(as_seed(seed)))
+    rng = np.random.default_rng(as_seed(seed))
+    rows = shown_rows(posterior, X, shown, rng)
     names = feature_labels(posterior, X, names)
     labels = component_labels(posterior)
     components = draw_components(posterior, as_count(draws, "draws"), seed)
@@ -100,19 +101,20 @@ def plot_boundaries(
     limits = [axis_limits(rows.values[:, i], components, i) for i in range(len(shown))]
     if len(shown) == 1:
         ax = one_axes(ax, 5.0, 3.0)
-        _draw_curves(ax, components, limits[0], level)
-        heights = np.full(len(component), _ROWS_AT)
+        regions = _draw_curves(ax, components, limits[0], level)
+        heights = rng.uniform(*_ROWS_BETWEEN, len(component))
         draw_symbols(ax, np.column_stack([rows.points[:, 0], heights]), component, len(labels))
         ax.set_ylabel("probability of component")
     else:
         ax = plane_axes(ax, limits)
-        _draw_regions(ax, components, limits, level)
+        regions = _draw_regions(ax, components, limits, level)
         draw_symbols(ax, rows.points, component, len(labels))
-        _write_labels(ax, components, labels)
+        _write_labels(ax, components, labels, regions)
         ax.set_ylabel(names[shown[1]])
     ax.set_xlabel(names[shown[0]])
     title = _marginal_title(posterior.D - len(shown))
-    add_legend(ax, [*component_handles(labels), _band_handle(level)], title)
+    named = {int(k): labels[k] for k in np.union1d(regions, component)}
+    add_legend(ax, [*component_handles(named), _band_handle(level)], title)
     add_note(ax, rows.note)
     return ax
 
@@ -135,8 +137,11 @@ def _marginal_title(others: int) -> str | None:
 
 def _draw_regions(
     ax: Axes, components: ComponentDraws, limits: Sequence[tuple[float, float]], level: float
-) -> None:
-    """Shade the region of each component over two features, and hatch the band."""
+) -> np.ndarray:
+    """Shade the region of each component over two features, and hatch the band.
+
+    Returns the components that have a region.
+    """
     x, y = (axis_points(limits[i], components, i) for i in range(2))
     grid = np.stack(np.meshgrid(x, y), axis=-1)
     probabilities = component_probabilities(components, grid.reshape(-1, 2))
@@ -150,13 +155,18 @@ def _draw_regions(
     highest = probabilities.max(axis=0).reshape(grid.shape[:2])
     if highest.min() < level:
         band = ax.contourf(x, y, highest, [0.0, level], colors="none", hatches=[_HATCH], zorder=1)
-        band.set(edgecolor=INK, linewidth=0.0, alpha=0.45)
+        # Not by alpha, which would also show the face that is not there.
+        band.set(edgecolor=(INK, 0.45), linewidth=0.0)
+    return np.unique(probabilities.argmax(axis=0))
 
 
 def _draw_curves(
     ax: Axes, components: ComponentDraws, limits: tuple[float, float], level: float
-) -> None:
-    """Draw the probability of each component over one feature, its region, and the band."""
+) -> np.ndarray:
+    """Draw the probability of each component over one feature, its region, and the band.
+
+    Returns the components that have a region.
+    """
     x = np.union1d(axis_points(limits, components, 0), np.linspace(*limits, 400))
     probabilities = component_probabilities(components, x[:, np.newaxis])
     colours = component_colours(len(probabilities))
@@ -169,12 +179,15 @@ def _draw_curves(
         ax.axvspan(*ends, facecolor="none", edgecolor=INK, hatch=_HATCH, lw=0, alpha=0.45, zorder=1)
     ax.axhline(level, color=INK, lw=0.8, ls="--", zorder=1)
     ax.set_xlim(*limits)
-    ax.set_ylim(2.0 * _ROWS_AT, 1.02)
+    ax.set_ylim(_ROWS_BETWEEN[0] - 0.04, 1.02)
+    return np.unique(first)
 
 
-def _write_labels(ax: Axes, components: ComponentDraws, labels: Sequence[str]) -> None:
+def _write_labels(
+    ax: Axes, components: ComponentDraws, labels: Sequence[str], which: np.ndarray
+) -> None:
     means, colours = components.means.mean(axis=0), component_colours(len(labels))
-    for k in np.flatnonzero(~have_little_weight(components)):
+    for k in which:
         write_label(ax, means[k], labels[k], colours[k])
 
 

@@ -16,9 +16,11 @@ from bgmm_jd.reporting.component_styles import (
     component_colours,
     component_handles,
     draw_symbols,
+    empty_handle,
 )
 from bgmm_jd.reporting.density_geometry import axis_limits
 from bgmm_jd.reporting.plot_axes import (
+    SMALL,
     add_legend,
     add_note,
     axes_of_shape,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _PANEL = 1.9  # inches: the side of one of several panels
+_ONE_COLUMN = 9  # entries of a legend that fit beside a panel
 
 
 class Classification(NamedTuple):
@@ -54,6 +57,11 @@ class Classification(NamedTuple):
     components: ComponentDraws
     names: list[str]
     labels: list[str]
+
+    @property
+    def with_rows(self) -> np.ndarray:
+        """Return the components that are the most probable one of some row."""
+        return np.unique(self.component)
 
 
 def plot_classification(
@@ -75,7 +83,8 @@ def plot_classification(
     and a thin one from -2 to 2.
 
     The most probable component is that of `predict`: it takes all features into account, and not
-    only those that are shown. Ellipses of components that are empty are left out.
+    only those that are shown. Components that are
+    the most probable one of no row are left out.
 
     Parameters
     ----------
@@ -137,10 +146,11 @@ def _draw_line(found: Classification, ax: Any, rng: np.random.Generator) -> Axes
     draw_symbols(ax, np.column_stack([found.rows.points[:, 0], height]), found.component, K)
     mean = found.components.means[..., 0].mean(axis=0)
     sd = np.sqrt(found.components.covariances[..., 0, 0].mean(axis=0))
-    for k, colour in enumerate(component_colours(K)):
+    colours = component_colours(K)
+    for k in found.with_rows:
         for width, lw in ((2.0, 1.2), (1.0, 3.2)):
             ends = mean[k] - width * sd[k], mean[k] + width * sd[k]
-            ax.plot(ends, (k + 0.42, k + 0.42), color=colour, lw=lw, solid_capstyle="butt")
+            ax.plot(ends, (k + 0.42, k + 0.42), color=colours[k], lw=lw, solid_capstyle="butt")
     ax.set_xlim(*limits)
     ax.set_ylim(K - 0.4, -0.6)
     ax.set_yticks(range(K), found.labels)
@@ -153,7 +163,7 @@ def _draw_plane(found: Classification, ax: Any) -> Axes:
     limits = [axis_limits(found.rows.values[:, i], found.components, i) for i in range(2)]
     ax = plane_axes(ax, limits)
     draw_symbols(ax, found.rows.points, found.component, len(found.labels))
-    draw_ellipses(ax, found.components, found.labels)
+    draw_ellipses(ax, found.components, found.labels, found.with_rows)
     ax.set_xlabel(found.names[0])
     ax.set_ylabel(found.names[1])
     return ax
@@ -173,12 +183,8 @@ def _draw_pairs(found: Classification, ax: Any, D: int) -> np.ndarray:
         _label_outer_axes(panel, found.names, pair, d)
     for row, column in zip(*np.triu_indices(d - 1, k=1), strict=True):
         axes[row, column].set_axis_off()
-    title = f"{d} of {D} features" if d < D else None
-    corner = axes[0, -1]
-    corner.legend(
-        handles=_handles(found), loc="upper right", frameon=False, fontsize=8, title=title
-    )
-    add_note(corner, found.rows.subset_note)
+    _add_corner_legend(axes[0, -1], found, f"{d} of {D} features" if d < D else None)
+    add_note(axes[0, -1], found.rows.subset_note)
     return axes
 
 
@@ -191,9 +197,25 @@ def _draw_pair(ax: Axes, found: Classification, pair: list[int]) -> None:
     points = found.rows.points[:, pair]
     observed = ~np.isnan(points).any(axis=1)
     draw_symbols(ax, points[observed], found.component[observed], len(found.labels))
-    draw_ellipses(ax, marginal_components(found.components, pair), found.labels)
+    components = marginal_components(found.components, pair)
+    draw_ellipses(ax, components, found.labels, found.with_rows, width=1.2)
     missing = found.rows.missing + np.isnan(found.rows.values[:, pair]).any(axis=1).sum()
     add_note(ax, f"{missing:,} missing" if missing else "")
+
+
+def _add_corner_legend(ax: Axes, found: Classification, title: str | None) -> None:
+    """Add the legend where there is no panel."""
+    handles = _handles(found)
+    legend = ax.legend(
+        handles=handles,
+        loc="upper right",
+        frameon=False,
+        fontsize=SMALL,
+        title=title,
+        title_fontsize=SMALL,
+        ncols=1 if len(handles) <= _ONE_COLUMN else 2,
+    )
+    legend.set_in_layout(False)  # a long one would make the first row of panels taller
 
 
 def _label_outer_axes(ax: Axes, names: list[str], pair: list[int], d: int) -> None:
@@ -220,5 +242,8 @@ def _limits_of_observed(found: Classification, i: int) -> tuple[float, float]:
 def _handles(found: Classification) -> list[Any]:
     """Return the entries of the legend, with the number of rows of each component."""
     counts = np.bincount(found.component, minlength=len(found.labels))
-    texts = [f"{label}: {n:,} rows" for label, n in zip(found.labels, counts, strict=True)]
-    return component_handles(texts)
+    texts = {int(k): f"{found.labels[k]}: {counts[k]:,} rows" for k in found.with_rows}
+    without = len(found.labels) - len(texts)
+    plural = "s" if without > 1 else ""
+    empty = [empty_handle(f"{without} component{plural} without rows")] if without else []
+    return [*component_handles(texts), *empty]

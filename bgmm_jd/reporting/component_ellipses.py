@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bgmm_jd.posterior.normal_mixtures import ComponentDraws
 from bgmm_jd.reporting.component_styles import component_colours
-from bgmm_jd.reporting.density_geometry import ellipse_outlines, have_little_weight
+from bgmm_jd.reporting.density_geometry import ellipse_outlines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 def draw_ellipses(
-    ax: Axes, components: ComponentDraws, labels: Sequence[str], single_draws: int = 0
+    ax: Axes,
+    components: ComponentDraws,
+    labels: Sequence[str],
+    which: Iterable[int],
+    *,
+    single_draws: int = 0,
+    width: float = 1.8,
 ) -> None:
-    """Draw ellipses of 1 and 2 sds, and the label, of each component that is not empty.
+    """Draw ellipses of 1 and 2 sds of some components, and their labels.
 
     Thick at the posterior mean, and thin for single draws.
 
@@ -27,17 +33,19 @@ def draw_ellipses(
     ax : Axes
     components : of two features.
     labels : of the components [K].
+    which : components to draw.
     single_draws : number of draws to show.
+    width : of the thick lines, in points.
     """
     colours = component_colours(len(labels))
-    for k in np.flatnonzero(~have_little_weight(components)):
+    for k in which:
         means, covariances = components.means[:, k], components.covariances[:, k]
         if single_draws:
             thin = ellipse_outlines(means[:single_draws], covariances[:single_draws])
             _add_lines(ax, thin, colours[k], linewidths=0.5, alpha=0.35, zorder=4)
         mean, covariance = means.mean(axis=0), covariances.mean(axis=0)
         thick = ellipse_outlines(mean[np.newaxis], covariance[np.newaxis])
-        _add_lines(ax, thick, colours[k], linewidths=1.8, zorder=5, path_effects=_white_edge())
+        _add_lines(ax, thick, colours[k], linewidths=width, zorder=5, path_effects=_white_edge())
         write_label(ax, mean, labels[k], colours[k])
 
 

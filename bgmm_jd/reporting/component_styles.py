@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -52,20 +52,33 @@ def draw_symbols(ax: Axes, points: np.ndarray, component: np.ndarray, K: int) ->
         )
 
 
-def component_handles(texts: Sequence[str], **style: Any) -> list[Line2D]:
-    """Return entries of a legend with the symbol of each component and its text [K].
+def component_handles(texts: Mapping[int, str]) -> list[Line2D]:
+    """Return entries of a legend: the symbol of each component that is named, and its text.
 
     Of many components only the first are named.
     """
     from matplotlib.lines import Line2D
 
-    named = texts[:_NAMED_COMPONENTS]
-    style = {"linestyle": "", "markersize": 5.0, **style}
+    named = list(texts)[:_NAMED_COMPONENTS]
     handles = [
-        Line2D([], [], color=colour, marker=component_marker(k), label=text, **style)
-        for k, (colour, text) in enumerate(zip(component_colours(len(named)), named, strict=True))
+        Line2D(
+            [],
+            [],
+            color=component_colours(k + 1)[k],
+            marker=component_marker(k),
+            markersize=5.0,
+            linestyle="",
+            label=texts[k],
+        )
+        for k in named
     ]
     if len(texts) > len(named):
-        rest = f"and {len(texts) - len(named)} more"
-        handles.append(Line2D([], [], linestyle="", label=rest))
+        handles.append(empty_handle(f"and {len(texts) - len(named)} more"))
     return handles
+
+
+def empty_handle(text: str) -> Line2D:
+    """Return an entry of a legend that has a text only."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], linestyle="", label=text)

@@ -119,7 +119,7 @@ def _draw_intervals(ax: Axes, values: np.ndarray, inner: float, outer: float) ->
             ax.plot(ends, (k, k), color=colour, lw=lw, solid_capstyle="butt")
         median = np.median(values[:, k])
         ax.plot(
-            median, k, component_marker(k), color=colour, ms=5.5, mec="white", mew=0.6, zorder=4
+            median, k, component_marker(k), color=colour, ms=4.5, mec="white", mew=0.5, zorder=4
         )
     ax.set_ylim(K - 0.4, -0.6)
     ax.grid(axis="x", color="#E2E6EC", lw=0.6)
@@ -142,7 +142,7 @@ def _handles(inner: float, outer: float) -> list[Any]:
     from matplotlib.lines import Line2D
 
     return [
-        Line2D([], [], color=INK, marker="o", ls="", ms=5.5, label="posterior median"),
+        Line2D([], [], color=INK, marker="o", ls="", ms=4.5, label="posterior median"),
         Line2D([], [], color=INK, lw=3.5, label=f"{inner:.0%} interval"),
         Line2D([], [], color=INK, lw=1.2, label=f"{outer:.0%} interval"),
     ]

@@ -104,7 +104,13 @@ def plot_density(
         probabilities = predict_proba(posterior, rows.rows[rows.chosen], draws=draws, seed=seed)
         predicted = sample_predictive_rows(components, _REGION_ROWS, rng)
         _draw_regions(ax, limits, components, predicted)
-        draw_ellipses(ax, components, component_labels(posterior), _SHOWN_DRAWS)
+        draw_ellipses(
+            ax,
+            components,
+            component_labels(posterior),
+            np.flatnonzero(~have_little_weight(components)),
+            single_draws=_SHOWN_DRAWS,
+        )
         colours = probabilities @ component_colours(posterior.K)
         _scatter(ax, rows.points, colours, len(rows.rows))
         ax.set_ylabel(labels[shown_features[1]])

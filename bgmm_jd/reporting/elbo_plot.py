@@ -6,17 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bgmm_jd.optimization.restarts import Restart
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.reporting.component_styles import INK, PALETTE
-from bgmm_jd.reporting.plot_axes import add_legend, one_axes
+from bgmm_jd.reporting.plot_axes import add_legend, one_axes, scale_nats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _BLOCK = 25  # steps: a running median of more would hide the approach to the optimum
-_LINEAR = 10.0  # nats: the least part of the vertical axis around zero that is linear
-_LONG = 10.0  # times that part: from this length on the rest of the axis is logarithmic
 
 
 def plot_elbo(posterior: Posterior, *, ax: Axes | None = None) -> Axes:
@@ -57,8 +54,9 @@ def plot_elbo(posterior: Posterior, *, ax: Axes | None = None) -> Axes:
         label = f"median of {_BLOCK} steps"
         ax.plot(middle, median, color=PALETTE[0], lw=1.6, label=label, zorder=3)
     _draw_level(ax, posterior, level)
-    _draw_runs(ax, posterior.restarts, level)
-    _set_scale(ax, trace, [restart.elbo - level for restart in posterior.restarts])
+    _draw_runs(ax, posterior, level)
+    ends = [restart.elbo - level for restart in posterior.restarts]
+    scale_nats(ax, np.array([*trace, *ends]), _noise(trace))
     ax.set_xlabel("step")
     ax.set_ylabel(f"elbo relative to {level:,.2f} (nats)")
     add_legend(ax)
@@ -97,22 +95,21 @@ def _draw_level(ax: Axes, posterior: Posterior, level: float) -> None:
         ax.axhspan(-2.0 * se, 2.0 * se, color=INK, alpha=0.2, lw=0, label="± 2 se", zorder=1)
 
 
-def _draw_runs(ax: Axes, restarts: tuple[Restart, ...], level: float) -> None:
+def _draw_runs(ax: Axes, posterior: Posterior, level: float) -> None:
     """Draw where runs ended: those that agree with the best, and the others."""
     for agrees, label, fill in (
-        (True, "same optimum", PALETTE[1]),
-        (False, "other optimum", "none"),
+        (True, "agree with the best", PALETTE[1]),
+        (False, "ended elsewhere", "none"),
     ):
         ends = [
             (restart.steps, restart.elbo - level, restart.starts)
-            for restart in restarts
+            for restart in posterior.restarts
             if restart.agrees is agrees and np.isfinite(restart.elbo)
         ]
         if not ends:
             continue
         steps, elbos, starts = np.array(ends).T
-        runs = "run" if len(ends) == 1 else "runs"
-        text = f"{len(ends)} {runs}, {int(starts.sum())} starts: {label}"
+        text = f"runs that {label}: {len(ends)} ({int(starts.sum())} starts)"
         ax.scatter(
             steps,
             elbos,
@@ -126,11 +123,7 @@ def _draw_runs(ax: Axes, restarts: tuple[Restart, ...], level: float) -> None:
         )
 
 
-def _set_scale(ax: Axes, trace: np.ndarray, ends: list[float]) -> None:
-    """Make the axis logarithmic beyond the noise, if most of it would be the way from the start."""
+def _noise(trace: np.ndarray) -> float:
+    """Return the largest distance from the level in the last quarter of the steps."""
     last = trace[-max(len(trace) // 4, 1) :]
-    noise = float(np.abs(last[np.isfinite(last)]).max(initial=0.0))
-    linear = max(_LINEAR, noise)
-    known = np.array([*trace, *ends])
-    if np.abs(known[np.isfinite(known)]).max(initial=0.0) > _LONG * linear:
-        ax.set_yscale("symlog", linthresh=linear)
+    return float(np.abs(last[np.isfinite(last)]).max(initial=0.0))

@@ -58,7 +58,8 @@ def plot_modes(posterior: Posterior, *, ax: Axes | None = None) -> Axes:
         )
     ax.set_yticks(height, [_describe(number, mode) for number, mode in enumerate(modes)])
     ax.set_ylim(len(modes) - 0.5, -0.5)
-    ax.set_xlim(0.0, 1.0)
+    ax.set_xlim(0.0, 1.2)  # with room for what is written beside a bar
+    ax.set_xticks(np.linspace(0.0, 1.0, 6))
     ax.set_xlabel("share of the posterior")
     rest = len(posterior.modes) - len(modes)
     add_note(ax, f"{rest} more left out" if rest else "")

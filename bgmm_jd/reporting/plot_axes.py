@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SMALL, _NOTE = 8, 7  # points: the sizes of legends and notes
 _LEGEND_WIDTH = 2.6  # inches at the right of the axes
+_LINEAR = 10.0  # nats: differences up to this are the interesting ones
+_LONG = 10.0  # times the linear part: a longer axis would leave it too little room
 
 
 def one_axes(ax: Any, width: float, height: float) -> Axes:
@@ -99,6 +101,20 @@ def _check_axes(ax: Any) -> None:
             f"ax must be a matplotlib.axes.Axes; got {type(ax).__name__}. Pass one such as "
             "plt.subplots()[1], or leave ax out for a new figure."
         )
+
+
+def scale_nats(ax: Axes, values: np.ndarray, noise: float = 0.0) -> None:
+    """Make the vertical axis logarithmic far from zero, where that is most of a long axis.
+
+    Parameters
+    ----------
+    ax : Axes
+    values : what is drawn, in nats; those that are not finite do not count.
+    noise : nats around zero that are to stay linear, if they are more than the usual ones.
+    """
+    linear = max(_LINEAR, noise)
+    if np.abs(values[np.isfinite(values)]).max(initial=0.0) > _LONG * linear:
+        ax.set_yscale("symlog", linthresh=linear)
 
 
 def add_legend(ax: Axes, handles: Sequence[Any] | None = None, title: str | None = None) -> Legend:

@@ -8,13 +8,14 @@ import numpy as np
 
 from bgmm_jd.model.covariance_forms import FORMS
 from bgmm_jd.reporting.component_styles import INK, component_colours, component_marker
-from bgmm_jd.reporting.plot_axes import add_legend, axes_of_shape, remove_frame
+from bgmm_jd.reporting.plot_axes import add_legend, axes_of_shape, remove_frame, scale_nats
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
 _NEEDED = ("K", "covariance", "log_evidence", "log_evidence_se", "elpd_loo", "dse", "warning")
+_NAMES = {"log_evidence": "log evidence", "elpd_loo": "elpd"}
 _RING: dict[str, Any] = {"s": 170, "facecolors": "none", "edgecolors": INK, "linewidths": 1.2}
 
 
@@ -29,9 +30,11 @@ class HasTable(Protocol):
 def plot_selection(selection: HasTable, *, ax: Any = None) -> np.ndarray:
     """Plot the log evidence of each fit by K, a line for each form of covariance.
 
-    Error bars are of 1 standard error. Where the evidence is out of reach its lower bound is drawn,
-    hollow and without a bar; where that is not known either, the line has a gap, and the legend
-    counts such fits. The fit that was chosen has a ring.
+    The height is relative to the highest value, in nats, and logarithmic beyond 10 nats where the
+    fits differ by more than 100 ("symlog" of matplotlib): the differences that matter for the
+    choice are the small ones. Error bars are of 1 standard error. Where the evidence is out of
+    reach its lower bound is drawn, hollow and without a bar; where that is not known either, the
+    line has a gap, and the legend counts such fits. The fit that was chosen has a ring.
 
     A second panel has the expected log predictive density by leave-one-out (`elpd_loo`) where it
     was computed. Its bars are of 1 standard error of the difference to the highest one, which is
@@ -61,11 +64,9 @@ def plot_selection(selection: HasTable, *, ax: Any = None) -> np.ndarray:
     n = 2 if has_elpd and not wants_one else 1
     panels = "for the log evidence" + (" and elpd" if has_elpd else "; elpd is not known")
     axes = axes_of_shape(ax, (n,), 4.0 * n + 2.0, 3.6, panels)
-    _draw_criterion(axes[0], table, "log_evidence", table["log_evidence_se"])
-    axes[0].set_ylabel("log evidence (nats)")
+    _draw_criterion(axes[0], table, "log_evidence", "log_evidence_se")
     if n == 2:
-        _draw_criterion(axes[1], table, "elpd_loo", table["dse"])
-        axes[1].set_ylabel("elpd by leave-one-out (nats)")
+        _draw_criterion(axes[1], table, "elpd_loo", "dse")
     add_legend(axes[-1], _handles(table, with_elpd=n == 2))
     return axes
 
@@ -84,15 +85,17 @@ def _as_table(selection: Any) -> pd.DataFrame:
     )
 
 
-def _draw_criterion(ax: Axes, table: pd.DataFrame, criterion: str, error: pd.Series) -> None:
+def _draw_criterion(ax: Axes, table: pd.DataFrame, criterion: str, error: str) -> None:
     """Draw a line for each form, with bars and symbols, and a ring around the fit chosen."""
     value = table[criterion].where(np.isfinite(table[criterion]))
+    highest = value.max()
+    value = value - highest
     hollow = table[f"hollow_{criterion}"]
     for form in _forms(table):
         colour, marker = _style(form)
         one = table["covariance"] == form
         order = table.index[one][np.argsort(table.loc[one, "K"])]
-        K, y, bar = table["K"][order], value[order], error[order]
+        K, y, bar = table["K"][order], value[order], table[error][order]
         ax.plot(K, y, color=colour, lw=1.4, label=form, zorder=2)
         with_bar = np.isfinite(bar) & np.isfinite(y)
         if with_bar.any():
@@ -103,6 +106,9 @@ def _draw_criterion(ax: Axes, table: pd.DataFrame, criterion: str, error: pd.Ser
         ax.scatter(K, y, 34, c=fill, edgecolors=colour, marker=marker, linewidths=1.4, zorder=3)
     if np.isfinite(value.iloc[0]):
         ax.scatter(table["K"].iloc[0], value.iloc[0], **_RING, zorder=4)
+    scale_nats(ax, value.to_numpy())
+    reference = f" relative to {highest:,.2f}" if np.isfinite(highest) else ""
+    ax.set_ylabel(f"{_NAMES[criterion]}{reference} (nats)")
     ax.set_xticks(sorted(table["K"].unique()))
     ax.set_xlabel("K, number of components")
     remove_frame(ax)
@@ -143,8 +149,7 @@ def _remarks(table: pd.DataFrame, criterion: str, meaning: str) -> list[str]:
     known = np.isfinite(table[criterion])
     hollow = (table[f"hollow_{criterion}"] & known).any()
     gaps = int((~known).sum())
-    name = "evidence" if criterion == "log_evidence" else "elpd"
     return [
         *([f"hollow: {meaning}"] if hollow else []),
-        *([f"{name} not known: {gaps} fit{'s' if gaps > 1 else ''}"] if gaps else []),
+        *([f"{_NAMES[criterion]} not known: {gaps} fit{'s' if gaps > 1 else ''}"] if gaps else []),
     ]

@@ -40,8 +40,8 @@ def plot_uncertainty(
     The uncertainty of a row is 1 minus its largest posterior probability of a component (the
     largest of `predict_proba`): from 0 to 1 - 1 / K. It takes all features into account, and not
     only those that are shown. Over two features it is shown by size and shade, with ellipses of 1
-    and 2 standard deviations around the means of the components. Over one feature it is also the
-    height.
+    and 2 standard deviations around the means of the components that are the most probable one of
+    some row. Over one feature it is also the height.
 
     Parameters
     ----------
@@ -84,12 +84,14 @@ def plot_uncertainty(
         ax = one_axes(ax, 5.0, 3.0)
         ax.set_xlim(*limits[0])
         _draw_rows(ax, np.column_stack([rows.points, uncertainty]), uncertainty)
-        ax.set_ylim(bottom=0.0 if uncertainty.any() else -0.05)
+        highest = max(float(uncertainty.max()), 0.05)
+        ax.set_ylim(-0.05 * highest, 1.08 * highest)
         ax.set_ylabel("1 - largest probability")
     else:
         ax = plane_axes(ax, limits)
         _draw_rows(ax, rows.points, uncertainty)
-        draw_ellipses(ax, components, component_labels(posterior))
+        with_rows = np.unique(probabilities.argmax(axis=1))
+        draw_ellipses(ax, components, component_labels(posterior), with_rows)
         ax.set_ylabel(labels[shown[1]])
     ax.set_xlabel(labels[shown[0]])
     add_legend(ax, _handles(), title="1 - largest probability")
