@@ -93,7 +93,7 @@ def plot_boundaries(
     level = _as_level(level)
     rng = np.random.default_rng(as_seed(seed))
     rows = shown_rows(posterior, X, shown, rng)
-    names = feature_labels(posterior, X, names)
+    all_names = feature_labels(posterior, X, names)
     labels = component_labels(posterior)
     components = draw_components(posterior, as_count(draws, "draws"), seed)
     components = marginal_components(components, shown)
@@ -101,7 +101,7 @@ def plot_boundaries(
     limits = [axis_limits(rows.values[:, i], components, i) for i in range(len(shown))]
     if len(shown) == 1:
         ax = one_axes(ax, 5.0, 3.0)
-        regions = _draw_curves(ax, components, limits[0], level)
+        regions = _draw_curves(ax, components, limits[0], level, labels)
         heights = rng.uniform(*_ROWS_BETWEEN, len(component))
         draw_symbols(ax, np.column_stack([rows.points[:, 0], heights]), component, len(labels))
         ax.set_ylabel("probability of component")
@@ -110,8 +110,8 @@ def plot_boundaries(
         regions = _draw_regions(ax, components, limits, level)
         draw_symbols(ax, rows.points, component, len(labels))
         _write_labels(ax, components, labels, regions)
-        ax.set_ylabel(names[shown[1]])
-    ax.set_xlabel(names[shown[0]])
+        ax.set_ylabel(all_names[shown[1]])
+    ax.set_xlabel(all_names[shown[0]])
     title = _marginal_title(posterior.D - len(shown))
     named = {int(k): labels[k] for k in np.union1d(regions, component)}
     add_legend(ax, [*component_handles(named), _band_handle(level)], title)
@@ -161,7 +161,11 @@ def _draw_regions(
 
 
 def _draw_curves(
-    ax: Axes, components: ComponentDraws, limits: tuple[float, float], level: float
+    ax: Axes,
+    components: ComponentDraws,
+    limits: tuple[float, float],
+    level: float,
+    labels: Sequence[str],
 ) -> np.ndarray:
     """Draw the probability of each component over one feature, its region, and the band.
 
@@ -171,16 +175,19 @@ def _draw_curves(
     probabilities = component_probabilities(components, x[:, np.newaxis])
     colours = component_colours(len(probabilities))
     first = probabilities.argmax(axis=0)
+    regions = np.unique(first)
     for k, (probability, colour) in enumerate(zip(probabilities, colours, strict=True)):
         ax.plot(x, probability, color=colour, lw=1.6, zorder=3)
         for ends in runs_of_true(x, first == k):
             ax.axvspan(*ends, color=colour, alpha=0.2, lw=0, zorder=0)
+    for k, mean in zip(regions, components.means[..., regions, 0].mean(axis=0), strict=True):
+        write_label(ax, (mean, np.interp(mean, x, probabilities[k])), labels[k], colours[k])
     for ends in runs_of_true(x, probabilities.max(axis=0) < level):
         ax.axvspan(*ends, facecolor="none", edgecolor=INK, hatch=_HATCH, lw=0, alpha=0.45, zorder=1)
     ax.axhline(level, color=INK, lw=0.8, ls="--", zorder=1)
     ax.set_xlim(*limits)
-    ax.set_ylim(_ROWS_BETWEEN[0] - 0.04, 1.02)
-    return np.unique(first)
+    ax.set_ylim(_ROWS_BETWEEN[0] - 0.04, 1.06)
+    return regions
 
 
 def _write_labels(

@@ -222,8 +222,8 @@ def _label_outer_axes(ax: Axes, names: list[str], pair: list[int], d: int) -> No
     """Name the features at the left and the bottom of the triangle only."""
     column, row = pair[0], pair[1] - 1
     ax.tick_params(labelsize=7, labelleft=column == 0, labelbottom=row == d - 2)
-    ax.set_xlabel(names[pair[0]] if row == d - 2 else "", fontsize=8)
-    ax.set_ylabel(names[pair[1]] if column == 0 else "", fontsize=8)
+    ax.set_xlabel(names[pair[0]] if row == d - 2 else "", fontsize=SMALL)
+    ax.set_ylabel(names[pair[1]] if column == 0 else "", fontsize=SMALL)
     remove_frame(ax)
 
 
@@ -242,8 +242,11 @@ def _limits_of_observed(found: Classification, i: int) -> tuple[float, float]:
 def _handles(found: Classification) -> list[Any]:
     """Return the entries of the legend, with the number of rows of each component."""
     counts = np.bincount(found.component, minlength=len(found.labels))
-    texts = {int(k): f"{found.labels[k]}: {counts[k]:,} rows" for k in found.with_rows}
+    texts = {int(k): f"{found.labels[k]}: {_count(counts[k], 'row')}" for k in found.with_rows}
     without = len(found.labels) - len(texts)
-    plural = "s" if without > 1 else ""
-    empty = [empty_handle(f"{without} component{plural} without rows")] if without else []
+    empty = [empty_handle(f"{_count(without, 'component')} without rows")] if without else []
     return [*component_handles(texts), *empty]
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"

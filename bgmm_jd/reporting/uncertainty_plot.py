@@ -73,7 +73,7 @@ def plot_uncertainty(
     """
     shown = as_features(features, posterior.D, most=2)
     rows = shown_rows(posterior, X, shown, np.random.default_rng(as_seed(seed)))
-    labels = feature_labels(posterior, X, names)
+    all_names = feature_labels(posterior, X, names)
     components = draw_components(posterior, as_count(draws, "draws"), seed)
     components = marginal_components(components, shown)
     probabilities = predict_proba(posterior, rows.rows[rows.chosen], draws=draws, seed=seed)
@@ -92,8 +92,8 @@ def plot_uncertainty(
         _draw_rows(ax, rows.points, uncertainty)
         with_rows = np.unique(probabilities.argmax(axis=1))
         draw_ellipses(ax, components, component_labels(posterior), with_rows)
-        ax.set_ylabel(labels[shown[1]])
-    ax.set_xlabel(labels[shown[0]])
+        ax.set_ylabel(all_names[shown[1]])
+    ax.set_xlabel(all_names[shown[0]])
     add_legend(ax, _handles(), title="1 - largest probability")
     add_note(ax, rows.note)
     return ax

@@ -65,6 +65,7 @@ def test_one_feature_shows_the_probabilities_as_curves():
         x, probability = line.get_data()
         expected = bgmm_jd.predict_proba(posterior, x[:, np.newaxis], draws=100)[:, k]
         np.testing.assert_allclose(probability, expected, atol=1e-8)
+    assert [text.get_text() for text in ax.texts] == ["0", "1"]
     spans = [(p.get_x(), p.get_x() + p.get_width(), bool(p.get_hatch())) for p in ax.patches]
     middle = 3.0  # between the groups
     assert [low < middle < high for low, high, hatched in spans if hatched] == [True]
