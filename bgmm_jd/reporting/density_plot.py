@@ -64,8 +64,9 @@ def plot_density(
     posterior : Posterior
     X : array-like [N, D]
         The rows of the fit, or others. After a fit with `missing="marginalize"`, only rows are
-        shown in which the plotted features are observed. Of many rows a random subset is drawn as
-        points; the histogram and the limits of the axes are those of all rows.
+        shown in which the plotted features are observed, and a note counts the others. Of many rows
+        a random subset is drawn as points; the histogram and the limits of the axes are those of
+        all rows.
     features : int, or one or two distinct int from 0 to D - 1, optional
         The first is the horizontal one. By default the first two, or the only one.
     names : sequence of str [D], optional
