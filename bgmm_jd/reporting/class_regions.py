@@ -24,20 +24,20 @@ def component_probabilities(components: ComponentDraws, points: np.ndarray) -> n
     array [K, G], columns summing to 1
     """
     S, K = components.weights.shape
-    total = np.zeros((len(points), K))
+    total = np.zeros((K, len(points)))
     with np.errstate(divide="ignore"):  # the log of a weight of 0
         log_weights = np.log(components.weights)
     for factors, means, log_weight in zip(
         np.linalg.cholesky(components.covariances), components.means, log_weights, strict=True
     ):
-        # [G, K, D], with the points last in memory: half the time of points[:, np.newaxis] - means.
+        # [G, K, D], and all below [K, G], with the points last in memory, which is faster.
         residual = (points.T[:, np.newaxis] - means.T[..., np.newaxis]).T
         log_density, _ = normal_log_density(factors, residual)
-        log_joint = log_weight + log_density
+        log_joint = log_density.T + log_weight[:, np.newaxis]
         # Relative to the largest: far from all components every density underflows.
-        joint = np.exp(log_joint - log_joint.max(axis=1, keepdims=True))
-        total += joint / joint.sum(axis=1, keepdims=True)
-    return total.T / S
+        joint = np.exp(log_joint - log_joint.max(axis=0))
+        total += joint / joint.sum(axis=0)
+    return total / S
 
 
 def lead_over_others(probabilities: np.ndarray) -> np.ndarray:
