@@ -21,9 +21,16 @@ from bgmm_jd.posterior.occupancy import occupied_components
 from bgmm_jd.posterior.posterior import Mode, Posterior, relabel
 from bgmm_jd.posterior.prediction import log_density, predict, predict_proba, sample_predictive
 from bgmm_jd.posterior.predictive_mixture import PredictiveMixture
+from bgmm_jd.reporting.boundaries_plot import plot_boundaries
+from bgmm_jd.reporting.classification_plot import plot_classification
 from bgmm_jd.reporting.comparison import compare
+from bgmm_jd.reporting.components_plot import plot_components
 from bgmm_jd.reporting.density_plot import plot_density
+from bgmm_jd.reporting.elbo_plot import plot_elbo
 from bgmm_jd.reporting.inference_data import to_inference_data
+from bgmm_jd.reporting.modes_plot import plot_modes
+from bgmm_jd.reporting.selection_plot import plot_selection
+from bgmm_jd.reporting.uncertainty_plot import plot_uncertainty
 from bgmm_jd.settings import Settings
 
 __all__ = [  # noqa: RUF022  by section
@@ -56,7 +63,15 @@ __all__ = [  # noqa: RUF022  by section
     # Report and compare.
     "to_inference_data",
     "compare",
+    # Plot.
     "plot_density",
+    "plot_classification",
+    "plot_uncertainty",
+    "plot_boundaries",
+    "plot_components",
+    "plot_elbo",
+    "plot_modes",
+    "plot_selection",
     # The process.
     "keep_compiled",
 ]

@@ -1,8 +1,4 @@
-"""A figure of a posterior with its data.
-
-Everything is drawn by methods of one `matplotlib.axes.Axes`. pyplot is not used, no backend is
-chosen, and no global setting is read or changed.
-"""
+"""A plot of the fitted density with its data and components."""
 
 from __future__ import annotations
 
@@ -11,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bgmm_jd.data.frames import column_names
-from bgmm_jd.data.validation import as_columns, as_count, as_missing_flag, as_rows
+from bgmm_jd.data.validation import as_count, as_seed
 from bgmm_jd.posterior.normal_mixtures import (
     ComponentDraws,
     average_component_densities,
@@ -21,29 +16,25 @@ from bgmm_jd.posterior.normal_mixtures import (
 )
 from bgmm_jd.posterior.posterior import Posterior, draw_components
 from bgmm_jd.posterior.prediction import predict_proba
+from bgmm_jd.reporting.component_ellipses import draw_ellipses
+from bgmm_jd.reporting.component_styles import INK, PALETTE, SHADES, component_colours
 from bgmm_jd.reporting.density_geometry import (
-    aspect_ratio,
     axis_limits,
     axis_points,
-    ellipse_outlines,
     have_little_weight,
-    have_similar_lengths,
     region_levels,
     sample_predictive_rows,
 )
 from bgmm_jd.reporting.names import component_labels, feature_labels
+from bgmm_jd.reporting.plot_axes import add_legend, add_note, one_axes, plane_axes
+from bgmm_jd.reporting.plot_features import as_features
+from bgmm_jd.reporting.shown_rows import shown_rows
 
-if TYPE_CHECKING:  # matplotlib takes half a second to import: it is imported when needed
+if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito (2008), "Color universal design", without its black, which the lines have, and with
-# the wine of Tol (2021), "Colour schemes", in place of its yellow, which is hard to see on white.
-_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255")
-_INK, _SHADES = "#333333", ("#F1F3F6", "#E2E6EC", "#CFD6DF")
-
-_SHOWN_ROWS = 4_000  # more points would cover each other
 _SHOWN_DRAWS = 25  # ellipses of single draws, per component
-_NAMED_COMPONENTS = len(_PALETTE)  # in the legend: more would not fit into the figure's height
+_NAMED_COMPONENTS = len(PALETTE)  # in the legend: more would not fit into the figure's height
 _REGIONS = (0.95, 0.8, 0.5)  # predictive probabilities
 _REGION_ROWS = 4_000  # predictive draws that determine the levels
 _BAND = (0.05, 0.95)  # quantiles over draws
@@ -74,11 +65,12 @@ def plot_density(
     posterior : Posterior
     X : array-like or data frame [N, D]
         The rows of the fit, or others. After a fit with `missing="marginalize"`, only rows are
-        shown in which the plotted features are observed. Of many rows a random subset is drawn as
-        points; the histogram and the limits of the axes are those of all rows.
+        shown in which the plotted features are observed, and a note counts the others. Of many rows
+        a random subset is drawn as points; the histogram and the limits of the axes are those of
+        all rows.
     features : int or str, or one or two of them, optional
-        Columns of X, counted from 0, or their names if the fit was to a data frame. The first is
-        the horizontal one. By default the first two, or the only one.
+        Columns of X, counted from 0, or their names if the fit was to a data frame.
+        The first is the horizontal one. By default the first two, or the only one.
     names : sequence of str [D], optional
         Names of the features in the order of the fit, for the axes. By default those of the fit, or
         else the columns of a data frame X, or numbers.
@@ -100,60 +92,36 @@ def plot_density(
         If X is not a finite real array [N, D], if no row has all plotted features, if `features`
         are not columns of X, or if `names` does not have one name for each column.
     """
-    allow_missing = as_missing_flag(posterior.missing)
-    rows = as_rows(X, posterior.D, allow_missing, names=posterior.feature_names)
-    shown_features = _as_features(features, posterior)
-    labels, component_names = _as_names(names, posterior, X), component_labels(posterior)
-    rows = rows[~np.isnan(rows[:, shown_features]).any(axis=1)]
-    if not len(rows):
-        raise ValueError(
-            "X must have a row in which all features shown, "
-            f"{', '.join(labels[i] for i in shown_features)}, are observed; it has none. Choose "
-            "other features."
-        )
+    shown_features = as_features(features, posterior, most=2)
+    rng = np.random.default_rng(as_seed(seed))
+    rows = shown_rows(posterior, X, shown_features, rng)
+    labels = feature_labels(posterior, X, names)
     components = marginal_components(
         draw_components(posterior, as_count(draws, "draws"), seed), shown_features
     )
-    values = rows[:, shown_features].astype(np.float64)
-    rng = np.random.default_rng(seed)
     if len(shown_features) == 1:
-        ax = _new_axes(0.6) if ax is None else ax
-        _draw_one_feature(ax, values[:, 0], components)
+        ax = one_axes(ax, 5.0, 3.0)
+        _draw_one_feature(ax, rows.values[:, 0], components)
     else:
-        limits = [axis_limits(values[:, i], components, i) for i in range(2)]
-        ax = _new_axes(aspect_ratio(limits)) if ax is None else ax
-        shown = rng.permutation(len(rows))[:_SHOWN_ROWS]
-        probabilities = predict_proba(posterior, rows[shown], draws=draws, seed=seed)
+        limits = [axis_limits(rows.values[:, i], components, i) for i in range(2)]
+        ax = plane_axes(ax, limits)
+        probabilities = predict_proba(posterior, rows.rows[rows.chosen], draws=draws, seed=seed)
         predicted = sample_predictive_rows(components, _REGION_ROWS, rng)
-        _draw_two_features(ax, limits, components, predicted, component_names)
-        _scatter(ax, values[shown], probabilities @ _colours(posterior.K), len(rows))
+        _draw_regions(ax, limits, components, predicted)
+        draw_ellipses(
+            ax,
+            components,
+            component_labels(posterior),
+            np.flatnonzero(~have_little_weight(components)),
+            single_draws=_SHOWN_DRAWS,
+        )
+        colours = probabilities @ component_colours(posterior.K)
+        _scatter(ax, rows.points, colours, len(rows.rows))
         ax.set_ylabel(labels[shown_features[1]])
     ax.set_xlabel(labels[shown_features[0]])
-    _add_legend(ax, components, component_names)
+    add_legend(ax, _handles(ax, components, component_labels(posterior)))
+    add_note(ax, rows.missing_note)
     return ax
-
-
-def _as_features(features: Any, posterior: Posterior) -> list[int]:
-    """Return one or two columns, or raise."""
-    if features is None:
-        return list(range(min(posterior.D, 2)))
-    chosen = [features] if np.ndim(features) == 0 else features
-    columns = as_columns(chosen, posterior.D, "features", posterior.feature_names)
-    if len(columns) > 2:
-        raise ValueError(f"features must be one or two columns; got {features}.")
-    return list(columns)
-
-
-def _as_names(names: Any, posterior: Posterior, X: Any) -> Sequence[str]:
-    """Return a name for each feature, or raise."""
-    if names is None:
-        known = None if posterior.feature_names else column_names(X)
-        return known or feature_labels(posterior)
-    if isinstance(names, str) or len(names) != posterior.D:
-        raise ValueError(
-            f"names must have one name for each of the {posterior.D} columns of X; got {names!r}."
-        )
-    return [str(name) for name in names]
 
 
 def _draw_one_feature(ax: Axes, values: np.ndarray, components: ComponentDraws) -> None:
@@ -163,37 +131,19 @@ def _draw_one_feature(ax: Axes, values: np.ndarray, components: ComponentDraws) 
     # one outlier.
     bars = int(np.clip(2.0 * len(values) ** (1 / 3), 10, 80))
     label = f"{len(values):,} rows"
-    ax.hist(values, bars, density=True, color=_SHADES[1], edgecolor="white", label=label)
+    ax.hist(values, bars, density=True, color=SHADES[1], edgecolor="white", label=label)
     x = axis_points(limits, components, 0)
     S, K = components.weights.shape
     densities = np.stack([component_densities(components, s, x[:, np.newaxis]) for s in range(S)])
     low, high = np.quantile(densities.sum(axis=1), _BAND, axis=0)
-    ax.fill_between(x, low, high, color=_INK, alpha=0.25, lw=0, label="90% credible band")
-    for density, colour in zip(densities.mean(axis=0), _colours(K), strict=True):
+    ax.fill_between(x, low, high, color=INK, alpha=0.25, lw=0, label="90% credible band")
+    for density, colour in zip(densities.mean(axis=0), component_colours(K), strict=True):
         ax.fill_between(x, density, color=colour, alpha=0.2, lw=0)
         ax.plot(x, density, color=colour, lw=1.6)
-    ax.plot(x, densities.sum(axis=1).mean(axis=0), "--", color=_INK, label="predictive density")
+    ax.plot(x, densities.sum(axis=1).mean(axis=0), "--", color=INK, label="predictive density")
     ax.set_xlim(*limits)
     ax.set_ylim(bottom=0.0)
     ax.set_ylabel("density")
-
-
-def _draw_two_features(
-    ax: Axes,
-    limits: Sequence[tuple[float, float]],
-    components: ComponentDraws,
-    predicted: np.ndarray,
-    names: Sequence[str],
-) -> None:
-    """Draw regions of highest density and the ellipses of components that are not empty."""
-    _draw_regions(ax, limits, components, predicted)
-    colours = _colours(components.weights.shape[1])
-    for k in np.flatnonzero(~have_little_weight(components)):
-        _draw_ellipses(ax, components, k, names[k], colours[k])
-    ax.set_xlim(*limits[0])
-    ax.set_ylim(*limits[1])
-    if have_similar_lengths(limits):
-        ax.set_aspect("equal", adjustable="box")
 
 
 def _draw_regions(
@@ -211,79 +161,25 @@ def _draw_regions(
     if not visible.any():  # the rows are far from all that the posterior predicts
         return
     levels = levels[visible]
-    shades = [shade for shade, is_visible in zip(_SHADES, visible, strict=True) if is_visible]
+    shades = [shade for shade, is_visible in zip(SHADES, visible, strict=True) if is_visible]
     ax.contourf(x, y, density, [*levels, np.inf], colors=shades, zorder=1)
-    ax.contour(x, y, density, levels, colors=_INK, linewidths=0.6, alpha=0.6, zorder=3)
-
-
-def _draw_ellipses(
-    ax: Axes, components: ComponentDraws, k: int, name: str, colour: np.ndarray
-) -> None:
-    """Draw the ellipses of component k: thin for single draws, thick for the posterior mean."""
-    from matplotlib import patheffects
-    from matplotlib.collections import LineCollection
-
-    means, covariances = components.means[:, k], components.covariances[:, k]
-    thin = ellipse_outlines(means[:_SHOWN_DRAWS], covariances[:_SHOWN_DRAWS])
-    ax.add_collection(
-        LineCollection(thin, colors=[colour], linewidths=0.5, alpha=0.35, zorder=4), autolim=False
-    )
-    centre, mean_covariance = means.mean(axis=0), covariances.mean(axis=0)
-    outline: list[Any] = [patheffects.withStroke(linewidth=3.2, foreground="white", alpha=0.8)]
-    thick = ellipse_outlines(centre[np.newaxis], mean_covariance[np.newaxis])
-    lines = LineCollection(thick, colors=[colour], linewidths=1.8, zorder=5)
-    lines.set_path_effects(outline)
-    ax.add_collection(lines, autolim=False)
-    ax.annotate(
-        name,
-        centre,
-        color=colour,
-        weight="bold",
-        ha="center",
-        va="center",
-        zorder=6,
-        path_effects=outline,
-        annotation_clip=True,
-    )
+    ax.contour(x, y, density, levels, colors=INK, linewidths=0.6, alpha=0.6, zorder=3)
 
 
 def _scatter(ax: Axes, points: np.ndarray, colours: np.ndarray, N: int) -> None:
     label = f"{len(points):,} of {N:,} rows" if len(points) < N else f"{N:,} rows"
     size = np.clip(3_000.0 / len(points), 4.0, 16.0)
     ax.scatter(points[:, 0], points[:, 1], size, colours, alpha=0.6, linewidths=0, zorder=2)
-    ax.scatter([], [], 16.0, _INK, alpha=0.6, linewidths=0, label=label)
+    ax.scatter([], [], 16.0, INK, alpha=0.6, linewidths=0, label=label)
 
 
-def _colours(K: int) -> np.ndarray:
-    """Return red, green and blue of each component: [K, 3]."""
-    from matplotlib.colors import to_rgb
-
-    return np.array([to_rgb(_PALETTE[k % len(_PALETTE)]) for k in range(K)])
-
-
-def _new_axes(height: float) -> Axes:
-    """Return the axes of a new figure that no global state refers to."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    width = 5.0 if height <= 1.0 else 5.0 / np.sqrt(height)
-    figure = Figure(figsize=(width + 2.6, width * height + 0.8), dpi=150, layout="compressed")
-    FigureCanvasAgg(figure)
-    return figure.add_subplot()
+def _handles(ax: Axes, components: ComponentDraws, labels: Sequence[str]) -> list[Any]:
+    """Return the entries of the legend: components first, then what is drawn."""
+    handles = _component_handles(components, labels) + ax.get_legend_handles_labels()[0]
+    return handles + (_two_feature_handles() if components.means.shape[-1] == 2 else [])
 
 
-def _add_legend(ax: Axes, components: ComponentDraws, names: Sequence[str]) -> None:
-    """Add the legend, and remove the frame at the top and the right."""
-    handles = _component_handles(components, names) + ax.get_legend_handles_labels()[0]
-    if components.means.shape[-1] == 2:
-        handles += _two_feature_handles()
-    ax.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=8
-    )
-    ax.spines[["top", "right"]].set_visible(False)
-
-
-def _component_handles(components: ComponentDraws, names: Sequence[str]) -> list[Any]:
+def _component_handles(components: ComponentDraws, labels: Sequence[str]) -> list[Any]:
     from matplotlib.lines import Line2D
 
     mean, sd = components.weights.mean(axis=0), components.weights.std(axis=0)
@@ -295,9 +191,9 @@ def _component_handles(components: ComponentDraws, names: Sequence[str]) -> list
             color=colour,
             lw=2.5,
             alpha=0.3 if empty[k] else 1.0,
-            label=f"{names[k]}: weight {mean[k]:.3f} ± {sd[k]:.3f}{', empty' if empty[k] else ''}",
+            label=f"{labels[k]}: weight {mean[k]:.3f} ± {sd[k]:.3f}{', empty' if empty[k] else ''}",
         )
-        for k, colour in enumerate(_colours(min(len(mean), _NAMED_COMPONENTS)))
+        for k, colour in enumerate(component_colours(min(len(mean), _NAMED_COMPONENTS)))
     ]
 
 
@@ -306,10 +202,10 @@ def _two_feature_handles() -> list[Any]:
     from matplotlib.patches import Patch
 
     return [
-        Line2D([], [], color=_INK, lw=1.8, label="1 and 2 sd, posterior mean"),
-        Line2D([], [], color=_INK, lw=0.5, label="1 and 2 sd, single draws"),
+        Line2D([], [], color=INK, lw=1.8, label="1 and 2 sd, posterior mean"),
+        Line2D([], [], color=INK, lw=0.5, label="1 and 2 sd, single draws"),
         *(
-            Patch(facecolor=shade, edgecolor=_INK, lw=0.6, label=f"{p:.0%} predictive region")
-            for p, shade in zip(_REGIONS, _SHADES, strict=True)
+            Patch(facecolor=shade, edgecolor=INK, lw=0.6, label=f"{p:.0%} predictive region")
+            for p, shade in zip(_REGIONS, SHADES, strict=True)
         ),
     ]

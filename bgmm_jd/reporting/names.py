@@ -1,13 +1,28 @@
 """The names of features and components in tables and plots."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
+from bgmm_jd.data.frames import column_names
 from bgmm_jd.posterior.posterior import Posterior
 
 
-def feature_labels(posterior: Posterior) -> tuple[str, ...]:
-    """Return the names of the features, or "feature 0", "feature 1", ... where they have none."""
-    return posterior.feature_names or tuple(f"feature {d}" for d in range(posterior.D))
+def feature_labels(posterior: Posterior, X: Any = None, names: Any = None) -> Sequence[str]:
+    """Return a label for each of the D features, or raise.
+
+    The names that are given, or those of the fit, or those of the columns of a data frame X, or
+    else "feature 0", "feature 1", ...
+    """
+    if names is None:
+        known = posterior.feature_names or column_names(X)
+        return known or tuple(f"feature {d}" for d in range(posterior.D))
+    if isinstance(names, str) or len(names) != posterior.D:
+        raise ValueError(
+            f"names must have one name for each of the {posterior.D} columns of X; got {names!r}."
+        )
+    return [str(name) for name in names]
 
 
 def component_labels(posterior: Posterior) -> tuple[str, ...]:
