@@ -1,8 +1,9 @@
 """Bayesian Gaussian mixtures on TensorFlow Probability joint distributions."""
 
+from bgmm_jd.backend import collector as _collector
 from bgmm_jd.backend import startup_log as _startup_log
 
-with _startup_log.filter_startup_log():
+with _startup_log.filter_startup_log(), _collector.collector_at_rest():
     import tensorflow as _tensorflow  # noqa: F401
     import tensorflow_probability as _tensorflow_probability  # noqa: F401
 

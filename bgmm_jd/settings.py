@@ -554,7 +554,8 @@ class ChainSettings:
     most_leapfrogs : int
         Gradients of one move at most.
     moves, most_moves : int
-        Moves of each chain between two looks at how they mix, and in all.
+        Moves of each chain before the first look at how they mix, and in all. Before each further
+        look there are as many as in all before.
     rhat, effective : float
         R-hat and effective sample size at which the chains have run long enough. R-hat compares
         halves of short chains: where C chains have mixed, it is still some 1 + C over the effective
@@ -575,7 +576,7 @@ class ChainSettings:
     acceptance: float = 0.7
     most_leapfrogs: int = 64
     moves: int = 100
-    most_moves: int = 1_000
+    most_moves: int = 1_600
     rhat: float = 1.03
     effective: float = 1_000.0
     worst_rhat: float = 1.05

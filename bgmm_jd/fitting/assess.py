@@ -1,7 +1,7 @@
 """Assessment of the fitted surrogate: elbo, calibration, all modes, log evidence and k-hat."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -111,7 +111,7 @@ def assess(
     return approximation, known
 
 
-def _modes_of(optima: tuple[Optimum, ...]) -> tuple[Mode, ...]:
+def _modes_of(optima: Sequence[Optimum]) -> tuple[Mode, ...]:
     """Return the optima as modes of which no more is known."""
     return tuple(Mode(np.nan, np.nan, one.elbo, np.nan, one.starts) for one in optima)
 
@@ -169,7 +169,7 @@ def _adopted(
     """Return the approximation with what draws from all modes, and note what is known of it."""
     known.whole, known.khat = whole, whole.khat
     known.evidence = whole.evidence
-    known.modes = _ranked_modes(near, whole)
+    known.modes = _ranked_modes(near, whole) if whole.has_shares else _modes_of(near)
     return replace(approximation, proposal=whole.proposal, bank=whole.bank)
 
 

@@ -38,7 +38,7 @@ def with_verdict(
         posterior.khat,
         smallest,
         posterior.settings,
-        None if whole is None or np.isnan(whole.shares).any() else tuple(whole.shares),
+        tuple(whole.shares) if whole is not None and whole.has_shares else None,
         whole is not None and whole.is_scouted,
         posterior.mixing,
     )

@@ -13,7 +13,7 @@ from scipy.special import softmax
 
 from bgmm_jd.calibration.psis import resample_systematically
 from bgmm_jd.sampling.bridge import ModeDraws, evidence_of_mode
-from bgmm_jd.sampling.chains import Mixing, advance, leapfrogs_per_move, mixing, warm_up
+from bgmm_jd.sampling.chains import Mixing, advance, is_sound, leapfrogs_per_move, mixing, warm_up
 from bgmm_jd.sampling.draws import draw_whole
 from bgmm_jd.sampling.evidence import OUT_OF_REACH, sum_of_evidences
 from bgmm_jd.sampling.hamiltonian import Target
@@ -30,7 +30,7 @@ from bgmm_jd.variational.evaluation import (
 from bgmm_jd.variational.log_ratios import as_log_ratios, draws_at_log_ratios
 from bgmm_jd.variational.parameters import VariationalParameters
 
-_COST_OF_GRADIENT = 3  # densities
+_COST_OF_GRADIENT = 3  # densities; times D where each row has a matrix product
 _USUAL_LEAPFROGS = 5  # of a move
 _DRAWS_PER_COORDINATE, _FEWEST_DRAWS = 10, 1_000  # for the covariance matrix at the beginning
 _LEAST_STAYING = 0.5  # fraction of draws in the part of the posterior where their chains began
@@ -44,7 +44,8 @@ def are_affordable(problem: Problem) -> bool:
 
 
 def _affordable_gradients(problem: Problem) -> int:
-    return affordable_draws(problem) // _COST_OF_GRADIENT
+    features = problem.data.shape[1] if problem.model.has_covariance_matrices else 1
+    return affordable_draws(problem) // (_COST_OF_GRADIENT * features)
 
 
 def draw_chains(
@@ -72,11 +73,14 @@ def draw_chains(
     labels, rng = labels_of(problem), np.random.default_rng([seed, 5])
     starts = _starts(approximation, rivals, whole, labels, seed, rng)
     target, fewest = _target(approximation), problem.settings.chains.chains
-    drawn = [
-        _draw_mode(target, mode, points, labels, rng)
-        for mode, points in enumerate(starts)
-        if len(points) >= fewest
-    ]
+    drawn: list[ModeDraws] = []
+    for mode, points in enumerate(starts):
+        if len(points) < fewest:
+            continue
+        drawn.append(_draw_mode(target, mode, points, labels, rng))
+        if not is_sound(drawn[-1].mixing, problem.settings.chains):
+            starts = starts[: mode + 1]  # nothing is gained by the others
+            break
     if not drawn:
         return None
     held = _modes_that_hold(drawn, labels)
@@ -85,9 +89,10 @@ def draw_chains(
     shares = np.zeros(1 + len(rivals))
     shares[len(starts) :] = np.nan
     shares[[one.mode for one in held]] = _softmax([one.log for one in evidences])
+    mixed, evidence = _worst([one.mixing for one in held]), OUT_OF_REACH
     if np.isnan(shares).any():
-        held, evidence = held[:1], OUT_OF_REACH
-    else:
+        held = held[:1]
+    elif is_sound(mixed, problem.settings.chains):
         evidence = sum_of_evidences(evidences)
     return WholePosterior(
         proposal=None,
@@ -98,7 +103,7 @@ def draw_chains(
         khats=np.full(len(shares), np.nan),
         is_scouted=whole is not None and whole.is_scouted,
         bank=_bank(held, shares, rng),
-        mixing=_worst([one.mixing for one in held]),
+        mixing=mixed,
     )
 
 
@@ -144,15 +149,16 @@ def _draw_mode(
     gradients = leapfrogs_per_move(chains, settings) * settings.chains
     affordable = _affordable_gradients(problem) / gradients - sum(settings.warm_up)
     most = min(affordable, settings.most_moves)
-    centre, parts = centre_of(points), []
+    centre, parts, moves = centre_of(points), [], settings.moves
     while True:
-        chains, drawn = advance(target, chains, settings.moves, rng, settings)
+        chains, drawn = advance(target, chains, moves, rng, settings)
         flat = as_log_ratios(problem, drawn.reshape(-1, drawn.shape[-1]))
         parts.append(align(flat, centre, labels).reshape(drawn.shape))
         together = np.concatenate(parts, axis=1)
         mixed = mixing(together)
         is_enough = mixed.rhat < settings.rhat and mixed.effective > settings.effective
-        if is_enough or together.shape[1] + settings.moves > most:
+        moves = together.shape[1]  # twice as many in all the next time, as a look takes time too
+        if is_enough or 2 * moves > most:
             return ModeDraws(mode, centre, together, np.ones(together.shape[:2], bool), mixed)
 
 

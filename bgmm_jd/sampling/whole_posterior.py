@@ -68,6 +68,11 @@ class WholePosterior(NamedTuple):
     bank: Bank | None = None
     mixing: Mixing | None = None
 
+    @property
+    def has_shares(self) -> bool:
+        """Return whether the probability of each mode is known."""
+        return bool(np.isfinite(self.shares).all())
+
 
 def find_whole_posterior(
     approximation: Approximation,

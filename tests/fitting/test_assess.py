@@ -18,6 +18,10 @@ from bgmm_jd.variational.approximation import draw_mean_field
 PLAN = SearchPlan(batch_size=40, restarts=1, init=None, max_steps=100, optimizer="natural", seed=3)
 
 
+def ignored(report):
+    """Show no progress."""
+
+
 @pytest.fixture
 def surrogate(two_clusters_posterior):
     """The fitted surrogate of two clusters, without its calibration."""
@@ -34,9 +38,9 @@ def found_at(approximation):
 
 def test_assessment_does_what_is_requested(surrogate):
     """The elbo is that of the surrogate in all cases, and the calibrated k-hat is lower."""
-    plain, without = assess(surrogate, found_at(surrogate), PLAN, None)
-    calibrated, found = assess(surrogate, found_at(surrogate), PLAN, "none")
-    whole, known = assess(surrogate, found_at(surrogate), PLAN, "auto")
+    plain, without = assess(surrogate, found_at(surrogate), PLAN, None, ignored)
+    calibrated, found = assess(surrogate, found_at(surrogate), PLAN, "none", ignored)
+    whole, known = assess(surrogate, found_at(surrogate), PLAN, "auto", ignored)
     assert plain.calibration is None
     assert calibrated.calibration is not None
     assert plain.proposal is calibrated.proposal is None
@@ -57,7 +61,7 @@ def test_assessment_of_nan_parameters_is_diverged(surrogate):
     means = surrogate.params["means"]
     params = {**surrogate.params, "means": {**means, "loc": np.full_like(means["loc"], np.nan)}}
     broken = replace(surrogate, params=params)
-    approximation, found = assess(broken, found_at(broken), PLAN, "auto")
+    approximation, found = assess(broken, found_at(broken), PLAN, "auto", ignored)
     assert approximation is broken
     assert found.status is Status.DIVERGED
     assert np.isnan(found.khat)

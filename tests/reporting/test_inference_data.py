@@ -509,7 +509,7 @@ def test_bad_numbers_of_draws_are_errors(posterior, draws, error):
 
 
 def test_bad_chains_are_an_error(posterior):
-    with pytest.raises(ValueError, match="chains must be 'one' or 'restarts'; got 'two'"):
+    with pytest.raises(ValueError, match="chains must be 'auto', 'one' or 'restarts'; got 'two'"):
         to_inference_data(posterior, chains="two")
 
 
