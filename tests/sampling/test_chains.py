@@ -48,6 +48,7 @@ def test_chains_that_begin_in_one_place_spread():
     assert mixing(points).rhat < SETTINGS.rhat
 
 
+@pytest.mark.contract
 def test_chains_that_are_apart_have_not_mixed():
     rng = np.random.default_rng(3)
     points = rng.normal(size=(8, 200, 2))
