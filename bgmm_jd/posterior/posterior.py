@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +12,7 @@ from tensorflow_probability import distributions as tfd
 from bgmm_jd.calibration.calibrate import calibrate_approximation
 from bgmm_jd.calibration.importance_sampling import draw_calibrated
 from bgmm_jd.data.units import as_standardization_tensors, unstandardize
-from bgmm_jd.data.validation import as_count, as_names, as_seed
+from bgmm_jd.data.validation import as_count, as_seed
 from bgmm_jd.model.covariances import component_covariances
 from bgmm_jd.optimization.restarts import Restart
 from bgmm_jd.optimization.status import Status
@@ -30,7 +30,6 @@ from bgmm_jd.variational.approximation import (
     draw_mean_field,
 )
 from bgmm_jd.variational.labels import (
-    as_permutation,
     is_permutable,
     permute_components,
     permute_parameters,
@@ -273,52 +272,6 @@ class Posterior:
             f"{self.calibration}, k-hat {self.khat:.2f}, "
             f"{agreeing} of {len(self.restarts)} runs agree; {self.status}>"
         )
-
-
-def relabel(posterior: Posterior, order: Any = None, *, names: Any = None) -> Posterior:
-    """Return the same posterior with its components in another order, or with other names.
-
-    ::
-
-        bgmm_jd.relabel(posterior, "weights")
-        bgmm_jd.relabel(posterior, names=["short", "long"])
-
-    Parameters
-    ----------
-    posterior : Posterior
-    order : "weights" or sequence of int [K], optional
-        "weights" puts the largest component first; a permutation lists the present labels in the
-        order wanted. By default the order stays.
-    names : sequence of str [K], optional
-        Distinct names of the components, in the new order, which plots and `to_inference_data`
-        show. By default they keep the names they have, in the new order too.
-
-    Raises
-    ------
-    TypeError
-        If `names` are not strings.
-    ValueError
-        If `order` is neither, if there are not K distinct `names`, or if both are left out.
-    """
-    if order is None and names is None:
-        raise ValueError("relabel must have an order, names of the components, or both; got none.")
-    approximation, K, present = posterior.approximation, posterior.K, posterior.component_names
-    moved = np.arange(K) if order is None else _as_order(posterior, order)
-    if names is not None:
-        present = as_names(names, K, "names")
-    elif present is not None:
-        present = tuple(present[k] for k in moved)
-    chosen = replace(approximation, order=approximation.order[moved])
-    return replace(posterior, approximation=chosen, component_names=present)
-
-
-def _as_order(posterior: Posterior, order: Any) -> np.ndarray:
-    """Return the present labels in the order wanted, or raise."""
-    if not isinstance(order, str):
-        return as_permutation(order, posterior.K)
-    if order != "weights":
-        raise ValueError(f"order must be 'weights' or a permutation; got {order!r}.")
-    return np.argsort(-posterior.sample(PREDICTIVE_DRAWS)["weights"].mean(axis=0))
 
 
 def restart_posteriors(posterior: Posterior) -> list[Posterior]:
