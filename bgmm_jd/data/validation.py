@@ -268,6 +268,16 @@ def as_count(value: Any, name: str, most: int | None = None) -> int:
     return int(value)
 
 
+def as_probability(value: Any, name: str) -> float:
+    """Return a number between 0 and 1, both excluded, or raise."""
+    found = as_real_array(value, name)
+    if found.ndim != 0 or not 0.0 < found < 1.0:
+        raise ValueError(
+            f"{name} must be one number between 0 and 1, both excluded, such as 0.9; got {value!r}."
+        )
+    return float(found)
+
+
 def as_seed(value: Any) -> int:
     """Return a seed, a non-negative integer, or raise."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import logsumexp, ndtr
 
 from bgmm_jd.backend.numerics import block_size, blocks
-from bgmm_jd.data.validation import as_count, as_real_array, as_seed
+from bgmm_jd.data.validation import as_count, as_probability, as_real_array, as_seed
 from bgmm_jd.posterior.normal_mixtures import (
     ComponentDraws,
     draw_labels,
@@ -212,11 +212,7 @@ class PredictiveMixture:
         TypeError, ValueError
             If `level` is not one real number within these bounds.
         """
-        probability = as_real_array(level, "level")
-        if probability.ndim != 0 or not 0 < probability < 1:
-            raise ValueError(
-                f"level must be one number between 0 and 1, both excluded; got {level!r}."
-            )
+        probability = as_probability(level, "level")
         return self.quantile([(1 - probability) / 2, (1 + probability) / 2])
 
     def sample(self, n: int, *, seed: int = 0) -> np.ndarray:

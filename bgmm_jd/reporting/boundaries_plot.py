@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bgmm_jd.data.validation import as_count, as_seed
+from bgmm_jd.data.validation import as_count, as_probability, as_seed
 from bgmm_jd.posterior.normal_mixtures import ComponentDraws, marginal_components
 from bgmm_jd.posterior.posterior import Posterior, draw_components
 from bgmm_jd.posterior.prediction import predict
@@ -93,7 +93,7 @@ def plot_boundaries(
         between 0 and 1.
     """
     shown = as_features(features, posterior, most=2)
-    level = _as_level(level)
+    level = as_probability(level, "level")
     rng = np.random.default_rng(as_seed(seed))
     rows = shown_rows(posterior, X, shown, rng)
     all_names = feature_labels(posterior, X, names)
@@ -120,15 +120,6 @@ def plot_boundaries(
     add_legend(ax, [*component_handles(named), _band_handle(level)], title)
     add_note(ax, rows.note)
     return ax
-
-
-def _as_level(level: Any) -> float:
-    """Return a probability strictly between 0 and 1, or raise."""
-    if isinstance(level, bool) or not isinstance(level, int | float | np.floating):
-        raise TypeError(f"level must be a probability, such as 0.9; got {level!r}.")
-    if not 0.0 < level < 1.0:
-        raise ValueError(f"level must be between 0 and 1, such as 0.9; got {level}.")
-    return float(level)
 
 
 def _marginal_title(others: int) -> str | None:

@@ -249,6 +249,25 @@ def test_count_above_the_largest_allowed_is_refused():
         validation.as_count(8, "batch_size", most=7)
 
 
+@pytest.mark.parametrize("value", [0.5, np.float32(0.5), np.array(0.5)])
+def test_number_between_zero_and_one_becomes_a_float_probability(value):
+    found = validation.as_probability(value, "level")
+    assert type(found) is float
+    assert found == 0.5
+
+
+@pytest.mark.parametrize("value", [0, 1.0, -0.5, 94, np.nan, True, [0.5, 0.9]])
+def test_value_that_is_not_one_number_between_zero_and_one_is_no_probability(value):
+    with pytest.raises(ValueError, match=r"level must be one number between 0 and 1.*such as 0.9"):
+        validation.as_probability(value, "level")
+
+
+@pytest.mark.parametrize("value", ["0.9", None])
+def test_probability_that_is_no_number_is_refused(value):
+    with pytest.raises(TypeError, match="level must hold real numbers"):
+        validation.as_probability(value, "level")
+
+
 @pytest.mark.parametrize("value", [2.5, 3.0, True, np.True_, "3", None, [3]])
 def test_count_that_is_no_integer_is_refused(value):
     with pytest.raises(TypeError, match="K must be an integer"):

@@ -99,7 +99,7 @@ def test_given_axes_are_drawn_on_and_returned():
     [
         (ValueError, {"level": 1.0}, "between 0 and 1"),
         (ValueError, {"level": float("nan")}, "between 0 and 1"),
-        (TypeError, {"level": "high"}, "a probability"),
+        (TypeError, {"level": "high"}, "level must hold real numbers"),
         (ValueError, {"features": (0, 2)}, "from 0 to 1"),
         (ValueError, {"names": ["a"]}, "one name"),
     ],
