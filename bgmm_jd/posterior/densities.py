@@ -17,7 +17,9 @@ from bgmm_jd.model import likelihood
 from bgmm_jd.model.likelihood import Theta
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.variational.approximation import Draws
+from bgmm_jd.variational.coordinates import unflatten
 from bgmm_jd.variational.evaluation import log_joint_of_draws
+from bgmm_jd.variational.log_joint import log_prior_by_variable
 
 
 class LogDensities(NamedTuple):
@@ -35,6 +37,18 @@ def log_densities(posterior: Posterior, draws: Draws) -> LogDensities:
     )
     log_joint = log_joint_of_draws(problem, draws) - problem.data.log_det_jacobian - of_draws
     return LogDensities(log_joint, draws.log_q.numpy().astype(np.float64) - of_draws)
+
+
+def log_prior_densities(posterior: Posterior, draws: Draws) -> dict[str, np.ndarray]:
+    """Return the log prior density of each variable given those before it, by name: [S], float64.
+
+    In nats and the units of X. Variables that the prior fixes have none. The sum over the others is
+    the part of the prior in `log_densities`.
+    """
+    model = posterior.problem.standardized_model
+    theta, _ = unflatten(model, tf.constant(draws.points))
+    parts = log_prior_by_variable(model, theta)
+    return {name: part.numpy().astype(np.float64) for name, part in parts.items()}
 
 
 def row_log_likelihood(posterior: Posterior, draws: Draws, X: np.ndarray) -> np.ndarray:

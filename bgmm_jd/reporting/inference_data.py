@@ -23,12 +23,10 @@ from bgmm_jd.data.validation import as_count, as_seed
 from bgmm_jd.model.covariance_forms import MATRIX_FORMS, SCALE_VARIABLES
 from bgmm_jd.model.covariances import (
     correlation_matrices,
-    covariance_factors,
     covariance_matrices,
     standard_deviations,
 )
-from bgmm_jd.posterior.densities import log_densities, row_log_likelihood
-from bgmm_jd.posterior.normal_mixtures import replicate_data
+from bgmm_jd.posterior.densities import log_densities, log_prior_densities, row_log_likelihood
 from bgmm_jd.posterior.posterior import (
     Posterior,
     draw_standardized,
@@ -38,6 +36,7 @@ from bgmm_jd.posterior.posterior import (
 )
 from bgmm_jd.posterior.prediction import as_new_rows
 from bgmm_jd.reporting.names import name_coordinates
+from bgmm_jd.reporting.replicated_data import replicated_data
 from bgmm_jd.variational.approximation import Draws
 from bgmm_jd.variational.labels import permute_components
 
@@ -133,6 +132,11 @@ def to_inference_data(
         calibrated normal distribution, or the surrogate for a fit with `calibrate=False`; not there
         for draws of Markov chains. In nats, with all constants, with respect to the variables in
         the units of X.
+    log_prior
+        Each variable of the prior that has a density, under its name [chain, draw]: the log density
+        of the draw given the variables before it, summed over its entries, in nats and the units of
+        X. The sum over the variables is the log prior density in `lp`. Variables that the prior
+        fixes, and derived ones, are left out.
     elbo_trace
         `elbo` [step]: the noisy estimate of each step of the fit, in nats for the whole data set.
     observed_data (X)
@@ -146,13 +150,16 @@ def to_inference_data(
         `x` [chain, draw, obs, feature]: for each draw a new data set of N rows under the
         parameters of that draw. Where that would be more than 2e7 numbers, only every second draw
         has one, or every third, ..., as the coordinate `draw` says; at least one has.
+    prior_predictive (X)
+        `x` [chain, draw, obs, feature]: the same under the draws of the group `prior`. It has
+        infinite entries where a draw has a variance beyond the range of the dtype.
 
     Notes
     -----
     The draws are those of `Posterior.sample`, the same ones in `posterior`, `sample_stats`,
-    `log_likelihood` and `posterior_predictive`. As one chain they are in random order. There is no
-    Markov chain then that could fail to mix, and R-hat and the effective sample size say nothing
-    about them; see the attribute `khat` instead. `az.summary(idata, kind="stats")`
+    `log_prior`, `log_likelihood` and `posterior_predictive`. As one chain they are in random order.
+    There is no Markov chain then that could fail to mix, and R-hat and the effective sample size
+    say nothing about them; see the attribute `khat` instead. `az.summary(idata, kind="stats")`
     leaves these out. Without `kind` the column `r_hat` is NaN, and arviz 0.23 logs a line that
     R-hat needs two chains.
 
@@ -162,6 +169,13 @@ def to_inference_data(
     rows, arviz 1.x accepts both in
     `az.loo_approximate_posterior(idata, log_p=stats["lp"], log_q=stats["log_q"])`, with
     `stats = idata["sample_stats"]`.
+
+    `az.psense` of arviz 1.x finds what it needs in `log_prior` and, for X the rows of the fit
+    without `sample_weight`, in `log_likelihood`. `az.psense_summary` has a dimension `component`
+    of its own: rename that of the group `posterior` first ::
+
+        mine = idata["posterior"].to_dataset().rename(component="k")
+        az.psense_summary(idata.assign(posterior=xarray.DataTree(mine)))
 
     The coordinates `feature` and `feature_bis` are `posterior.feature_names`, and `component` is
     `posterior.component_names`, where there are such names. All others count 0, 1, 2, ...
@@ -215,11 +229,13 @@ def _groups(
     """Return all groups, with a chain for each member of `drawn`."""
     theta = _stack([in_data_units(member, one.theta) for member, one in drawn])
     stats = _stack([log_densities(member, one)._asdict() for member, one in drawn])
+    log_prior = _stack([log_prior_densities(member, one) for member, one in drawn])
     prior = {name: v[np.newaxis] for name, v in _prior_draws(posterior, draws, seed).items()}
     groups = {
         "posterior": _parameters(posterior, theta),
         "prior": _parameters(posterior, prior),
         "sample_stats": _sample_stats(stats),
+        "log_prior": Group({name: (_DRAW, values) for name, values in log_prior.items()}),
         "elbo_trace": Group({"elbo": (("step",), posterior.elbo_trace.copy())}),
     }
     if rows is None:
@@ -228,7 +244,8 @@ def _groups(
     return groups | {
         "observed_data": Group({"x": (("obs", "feature"), rows)}),
         "log_likelihood": Group({"x": ((*_DRAW, "obs"), likelihood)}),
-        "posterior_predictive": _replicated(posterior, theta, len(rows), seed),
+        "posterior_predictive": _predictive(posterior, theta, len(rows), (seed, 4)),
+        "prior_predictive": _predictive(posterior, prior, len(rows), (seed, 5)),
     }
 
 
@@ -240,20 +257,12 @@ def _sample_stats(stats: dict[str, np.ndarray]) -> Group:
     return Group(found)
 
 
-def _replicated(posterior: Posterior, theta: Mapping[str, np.ndarray], N: int, seed: int) -> Group:
+def _predictive(
+    posterior: Posterior, theta: Mapping[str, np.ndarray], N: int, seed: tuple[int, int]
+) -> Group:
     """Return data sets of N rows under the draws [chain, S, ...], or under every second, ..."""
-    weights, means = theta["weights"], theta["means"]
-    factors = covariance_factors(theta, posterior.covariance)
-    chains, draws = weights.shape[:2]
-    numbers = chains * draws * N * posterior.D
-    every = max(1, -(-numbers // posterior.settings.memory.posterior_predictive))  # rounded up
-    kept = np.arange(0, draws, every)
-    rng = np.random.default_rng([seed, 4])
-    x = [
-        replicate_data(weights[c, kept], means[c, kept], factors[c, kept], N, rng)
-        for c in range(chains)
-    ]
-    return Group({"x": ((*_DRAW, "obs", "feature"), np.stack(x))}, {"draw": kept})
+    found = replicated_data(posterior, theta, N, np.random.default_rng(seed))
+    return Group({"x": ((*_DRAW, "obs", "feature"), found.x)}, {"draw": found.draw})
 
 
 def _stack(chains: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -32,14 +32,23 @@ def log_prior(model: StandardizedModel, theta: Theta) -> tf.Tensor:
     The prior is in the units of X, and may have another dtype than the fit. The draws are converted
     to both, and the log-det-Jacobian of the change of units is added to the prior's log density.
     """
-    dtypes = tf.nest.flatten(model.prior.dtype)
-    draws, factors = [], []
-    for site, dtype in zip(model.sites, dtypes, strict=True):
-        draws.append(_in_prior_units(site, theta[site.name], dtype))
-        factors.append(_cholesky_in_prior_units(site, theta, dtype))
-    density = _log_density(model.prior, draws, factors)
+    density = _log_density(model.prior, *_as_prior_takes_them(model, theta))
     jacobian = log_det_jacobian(model.transformations_and_shapes, model.standardization)
     return tf.cast(density, model.dtype) + jacobian
+
+
+def log_prior_by_variable(model: StandardizedModel, theta: Theta) -> dict[str, tf.Tensor]:
+    """Return the log prior density of each variable given those before it, by name: [S].
+
+    In nats and, unlike `log_prior`, in the units of X. Variables that the prior fixes have none.
+    """
+    draws, factors = _as_prior_takes_them(model, theta)
+    if _takes_factors(model.prior, factors):
+        parts = _log_densities_by_cholesky(model.prior, draws, factors)
+    else:
+        parts = list(model.prior.log_prob_parts(*draws))
+    by_site = zip(model.sites, parts, strict=True)
+    return {site.name: part for site, part in by_site if site.fixed is None}
 
 
 def _log_density(
@@ -48,14 +57,28 @@ def _log_density(
     factors: list[tf.Tensor | None],
 ) -> tf.Tensor:
     """Return the prior's log density, by the Cholesky factors of those variables that have them."""
-    if type(prior) is not tfd.JointDistributionCoroutine or all(f is None for f in factors):
-        return prior.log_prob(*draws)  # a subclass may mean something else
+    if _takes_factors(prior, factors):
+        return sum(_log_densities_by_cholesky(prior, draws, factors))
+    return prior.log_prob(*draws)
+
+
+def _takes_factors(prior: tfd.JointDistributionCoroutine, factors: list[tf.Tensor | None]) -> bool:
+    """Return whether the density is computed by Cholesky factors, of a variable that has them."""
+    # A subclass may mean something else.
+    return type(prior) is tfd.JointDistributionCoroutine and any(f is not None for f in factors)
+
+
+def _log_densities_by_cholesky(
+    prior: tfd.JointDistributionCoroutine,
+    draws: list[tf.Tensor],
+    factors: list[tf.Tensor | None],
+) -> list[tf.Tensor]:
+    """Return the log density of each variable given those before it."""
     members, _ = prior.sample_distributions(value=draws, seed=(0, 0))
-    parts = [
+    return [
         member.log_prob(draw) if factor is None else _over_cholesky(member).log_prob(factor)
         for member, draw, factor in zip(members, draws, factors, strict=True)
     ]
-    return sum(parts)
 
 
 def _over_cholesky(member: tfd.Distribution) -> tfd.Distribution:
@@ -65,6 +88,18 @@ def _over_cholesky(member: tfd.Distribution) -> tfd.Distribution:
     if isinstance(member, ExchangeableWishart):
         return member.copy(input_output_cholesky=True)
     return WishartTriLOfCholesky(**{**member.parameters, "input_output_cholesky": True})
+
+
+def _as_prior_takes_them(
+    model: StandardizedModel, theta: Theta
+) -> tuple[list[tf.Tensor], list[tf.Tensor | None]]:
+    """Return draws, and their Cholesky factors or None, in the units and dtypes of the prior."""
+    dtypes = tf.nest.flatten(model.prior.dtype)
+    draws, factors = [], []
+    for site, dtype in zip(model.sites, dtypes, strict=True):
+        draws.append(_in_prior_units(site, theta[site.name], dtype))
+        factors.append(_cholesky_in_prior_units(site, theta, dtype))
+    return draws, factors
 
 
 def _in_prior_units(site: Site, draw: tf.Tensor, dtype: tf.DType) -> tf.Tensor:

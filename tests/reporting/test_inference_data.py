@@ -17,7 +17,7 @@ from builders import with_memory
 from scipy import special, stats
 
 import bgmm_jd
-from bgmm_jd.backend.arviz_version import import_arviz
+from bgmm_jd.backend.arviz_version import arviz_major_version, import_arviz
 from bgmm_jd.reporting.inference_data import check_variable_names, to_inference_data
 from bgmm_jd.reporting.names import name_coordinates
 
@@ -29,7 +29,7 @@ FALSE_ALARM = 1e-6
 Z_ALARM = stats.norm.isf(FALSE_ALARM / 2)
 S, SEED = 1000, 5
 ARVIZ = importlib.metadata.version("arviz")
-OLD = ARVIZ.startswith("0.")
+OLD = arviz_major_version() == 0
 
 # Far from zero, with columns of very different scale, so that a mistake in the units shows.
 CENTRES = np.array([[150.0, -0.02], [210.0, 0.01]])
@@ -43,8 +43,9 @@ PRIOR = {
     "weight_concentration": np.array([2.0, 3.0]),
 }
 
-WITHOUT_X = {"posterior", "prior", "sample_stats", "elbo_trace"}
-WITH_X = WITHOUT_X | {"observed_data", "log_likelihood", "posterior_predictive"}
+WITHOUT_X = {"posterior", "prior", "sample_stats", "log_prior", "elbo_trace"}
+PREDICTIVE = ("posterior_predictive", "prior_predictive")
+WITH_X = WITHOUT_X | {"observed_data", "log_likelihood", *PREDICTIVE}
 
 
 @pytest.fixture(scope="module")
@@ -124,13 +125,20 @@ def theta_of(idata, group="posterior"):
     return {name: v.to_numpy()[0] for name, v in dataset(idata, group).items()}
 
 
+def log_prior_by_variable(theta):
+    """Return the log density of each variable under `PRIOR`, in the units of X: [S]."""
+    means = stats.norm(PRIOR["mean_loc"], PRIOR["mean_scale"])
+    precisions = stats.gamma(PRIOR["precision_concentration"], scale=1 / PRIOR["precision_rate"])
+    return {
+        "weights": stats.dirichlet(PRIOR["weight_concentration"]).logpdf(theta["weights"].T),
+        "means": means.logpdf(theta["means"]).sum(axis=(1, 2)),
+        "precisions": precisions.logpdf(theta["precisions"]).sum(axis=(1, 2)),
+    }
+
+
 def log_prior(theta):
     """Return the log density of draws under `PRIOR`, in the units of X: [S]."""
-    rate = PRIOR["precision_rate"]
-    means = stats.norm(PRIOR["mean_loc"], PRIOR["mean_scale"]).logpdf(theta["means"])
-    precisions = stats.gamma(PRIOR["precision_concentration"], scale=1 / rate)
-    weights = stats.dirichlet(PRIOR["weight_concentration"]).logpdf(theta["weights"].T)
-    return weights + (means + precisions.logpdf(theta["precisions"])).sum(axis=(1, 2))
+    return sum(log_prior_by_variable(theta).values())
 
 
 def row_log_likelihood(theta, rows):
@@ -161,9 +169,13 @@ def test_groups_depend_on_whether_rows_are_given(posterior, idata):
         ],
         ("sample_stats", "lp", ("chain", "draw"), (1, S)),
         ("sample_stats", "log_q", ("chain", "draw"), (1, S)),
+        ("log_prior", "means", ("chain", "draw"), (1, S)),
         ("observed_data", "x", ("obs", "feature"), (300, 2)),
         ("log_likelihood", "x", ("chain", "draw", "obs"), (1, S, 300)),
-        ("posterior_predictive", "x", ("chain", "draw", "obs", "feature"), (1, S, 300, 2)),
+        *[
+            (group, "x", ("chain", "draw", "obs", "feature"), (1, S, 300, 2))
+            for group in PREDICTIVE
+        ],
     ],
 )
 def test_arrays_have_their_dims_and_coords(idata, group, name, dims, shape):
@@ -195,6 +207,22 @@ def test_lp_is_the_log_joint_density_of_the_draws_in_the_units_of_x(idata, rows)
     expected = log_prior(theta) + row_log_likelihood(theta, rows).sum(axis=1)
     # 300 rows of a few nats in float64, in standardised units: 1e-9 nats is a wide margin.
     np.testing.assert_allclose(values(idata, "sample_stats", "lp")[0], expected, atol=1e-8, rtol=0)
+
+
+def test_log_prior_is_that_of_each_variable_in_the_units_of_x(idata):
+    expected = log_prior_by_variable(theta_of(idata))
+    assert set(dataset(idata, "log_prior")) == set(expected)
+    for name, density in expected.items():
+        # Far from overflow, with sums of four terms: 1e-9 nats is a wide margin in float64.
+        found = values(idata, "log_prior", name)[0]
+        np.testing.assert_allclose(found, density, atol=1e-9, rtol=0)
+
+
+def test_log_prior_and_log_likelihood_of_the_rows_of_the_fit_add_up_to_lp(idata):
+    prior = sum(v.to_numpy() for v in dataset(idata, "log_prior").values())
+    likelihood = values(idata, "log_likelihood", "x").sum(axis=-1)
+    lp = values(idata, "sample_stats", "lp")
+    np.testing.assert_allclose(prior + likelihood, lp, atol=1e-8, rtol=0)
 
 
 def test_log_q_of_a_mean_field_is_its_density_and_gives_its_elbo(mean_field):
@@ -249,7 +277,7 @@ def test_relabelling_permutes_components_but_not_densities(posterior, idata, row
         moved = dataset(idata, group).isel(component=[1, 0])
         for name in moved:
             np.testing.assert_array_equal(dataset(other, group)[name], moved[name])
-    for group in ("sample_stats", "log_likelihood"):
+    for group in ("sample_stats", "log_prior", "log_likelihood"):
         xr.testing.assert_equal(dataset(other, group), dataset(idata, group))
 
 
@@ -267,20 +295,22 @@ def test_elbo_trace_is_that_of_the_fit(posterior, idata):
     np.testing.assert_array_equal(trace["step"], np.arange(len(posterior.elbo_trace)))
 
 
-def data_set_errors(idata):
+def data_set_errors(idata, predictive):
     """Return mean of each data set minus that of its parameters, in standard errors: [S, D]."""
-    kept = idata["posterior_predictive"]["draw"].to_numpy()
-    theta = {name: v[kept] for name, v in theta_of(idata).items()}
-    x = values(idata, "posterior_predictive", "x")[0]
+    kept = idata[predictive]["draw"].to_numpy()
+    theta = theta_of(idata, predictive.removesuffix("_predictive"))
+    theta = {name: v[kept] for name, v in theta.items()}
+    x = values(idata, predictive, "x")[0]
     w = theta["weights"][..., np.newaxis]
     mean = (w * theta["means"]).sum(axis=1)
     variance = (w * (theta["means"] ** 2 + theta["sds"] ** 2)).sum(axis=1) - mean**2
     return (x.mean(axis=1) - mean) / np.sqrt(variance / x.shape[1])
 
 
-def test_predictive_data_sets_come_from_their_own_draw(idata):
+@pytest.mark.parametrize("predictive", PREDICTIVE)
+def test_predictive_data_sets_come_from_their_own_draw(idata, predictive):
     """Under the parameters of another draw the squared errors would be at least twice as large."""
-    for column in data_set_errors(idata).T:
+    for column in data_set_errors(idata, predictive).T:
         assert stats.chi2(S).sf((column**2).sum()) > FALSE_ALARM
         assert stats.chi2(S).cdf((column**2).sum()) > FALSE_ALARM
 
@@ -288,17 +318,20 @@ def test_predictive_data_sets_come_from_their_own_draw(idata):
 def test_predictive_draws_are_thinned_to_the_memory_budget(posterior, idata, rows):
     bounded = with_memory(posterior, posterior_predictive=300 * rows.size)
     thin = to_inference_data(bounded, rows, draws=S, seed=SEED)
-    kept = thin["posterior_predictive"]["draw"].to_numpy()
-    np.testing.assert_array_equal(kept, np.arange(0, S, 4))
-    assert values(thin, "posterior_predictive", "x").shape == (1, 250, 300, 2)
-    for column in data_set_errors(thin).T:  # the coordinate `draw` is that of the parameters
-        assert stats.chi2(len(kept)).sf((column**2).sum()) > FALSE_ALARM
+    for predictive in PREDICTIVE:
+        kept = thin[predictive]["draw"].to_numpy()
+        np.testing.assert_array_equal(kept, np.arange(0, S, 4))
+        assert values(thin, predictive, "x").shape == (1, 250, 300, 2)
+        # The coordinate `draw` is that of the parameters.
+        for column in data_set_errors(thin, predictive).T:
+            assert stats.chi2(len(kept)).sf((column**2).sum()) > FALSE_ALARM
     for group in ("posterior", "sample_stats", "log_likelihood"):
         xr.testing.assert_equal(dataset(thin, group), dataset(idata, group))
 
     bounded = with_memory(posterior, posterior_predictive=rows.size - 1)
     least = to_inference_data(bounded, rows, draws=S, seed=SEED)
-    assert values(least, "posterior_predictive", "x").shape == (1, 1, 300, 2)
+    for predictive in PREDICTIVE:
+        assert values(least, predictive, "x").shape == (1, 1, 300, 2)
 
 
 def test_prior_draws_follow_the_prior_in_the_units_of_x(idata):
@@ -364,6 +397,17 @@ def test_loo_approximate_posterior_runs_as_the_docstring_says(mean_field, rows):
     loo = az.loo_approximate_posterior(idata, log_p=found["lp"], log_q=found["log_q"])
     assert loo.n_data_points == 300
     assert np.isfinite(loo.elpd)
+
+
+@pytest.mark.skipif(OLD, reason="arviz 0.23 has no psense_summary")
+def test_prior_sensitivity_runs_as_the_docstring_says(idata):
+    """300 rows determine the parameters far better than the prior does."""
+    az = import_arviz()
+    assert set(az.psense(idata, group="prior")) == {"weights", "means", "precisions", "sds"}
+    mine = idata["posterior"].to_dataset().rename(component="k")
+    table = az.psense_summary(idata.assign(posterior=xr.DataTree(mine)))
+    assert len(table) == 14
+    assert (table["likelihood"] > table["prior"]).all()
 
 
 def test_netcdf_returns_identical_groups(idata, tmp_path):
@@ -460,7 +504,15 @@ def test_variables_of_an_own_prior_keep_names_and_shapes(own, rows):
         assert found["scales"].dims == ("chain", "draw", "component", "feature")
         assert found["sds"].dims == found["scales"].dims
         np.testing.assert_array_equal(found["sds"], found["scales"])
+    densities = dataset(idata, "log_prior")
+    assert list(densities) == names[:-1]
+    assert {v.dims for v in densities.values()} == {("chain", "draw")}
     theta = theta_of(idata)
+    sd = theta["width"][:, np.newaxis] * np.array([50, 0.05])  # of `centre`, which depends on it
+    expected = stats.norm(CENTRES.mean(axis=0), sd).logpdf(theta["centre"]).sum(axis=1)
+    # Float32 rounds `centre`, relative to its sd, by 2e-5 at most for a width above 0.02, and the
+    # log density by a few times the distance in sds as much.
+    np.testing.assert_allclose(densities["centre"][0], expected, rtol=1e-3, atol=1e-3)
     theta["precisions"] = theta["scales"].astype(float) ** -2
     expected = row_log_likelihood(theta, rows)
     # float32 draws of means at 200 with sds near 5: the change of units alone rounds by 2e-5 nats
@@ -468,7 +520,8 @@ def test_variables_of_an_own_prior_keep_names_and_shapes(own, rows):
     found = values(idata, "log_likelihood", "x")[0]
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
     assert values(idata, "observed_data", "x").dtype == np.float32
-    assert values(idata, "posterior_predictive", "x").dtype == np.float32
+    for predictive in PREDICTIVE:
+        assert values(idata, predictive, "x").dtype == np.float32
     assert idata["posterior"].attrs["status"] == "STEP_LIMIT"
     table = import_arviz().summary(idata, kind="stats")
     assert {"width", "extra[2]", "centre[1]", "scales[1, 1]"} <= set(table.index)
@@ -479,7 +532,8 @@ def test_equal_seeds_give_equal_draws_in_all_groups(posterior, idata, rows):
     for group in WITH_X:
         xr.testing.assert_equal(dataset(again, group), dataset(idata, group))
     other = to_inference_data(posterior, rows, draws=S, seed=SEED + 1)
-    for group, name in (("posterior", "means"), ("prior", "means"), ("posterior_predictive", "x")):
+    drawn = [("posterior", "means"), ("prior", "means"), *[(group, "x") for group in PREDICTIVE]]
+    for group, name in drawn:
         assert not np.isin(values(other, group, name), values(idata, group, name)).any()
 
 

@@ -22,7 +22,7 @@ from bgmm_jd.data.units import (
 from bgmm_jd.distributions.exchangeable_wishart import ExchangeableWishart
 from bgmm_jd.model import likelihood as likelihood_module
 from bgmm_jd.model.covariance_forms import cholesky_name, transformation_of
-from bgmm_jd.variational.log_joint import log_joint, log_prior
+from bgmm_jd.variational.log_joint import log_joint, log_prior, log_prior_by_variable
 from bgmm_jd.variational.structure import model_of
 
 N, S, K, D = 23, 5, 3, 2
@@ -136,6 +136,23 @@ def test_log_prior_is_the_density_in_data_units_and_the_jacobian(name):
     np.testing.assert_allclose(found, density(in_data_units(theta)) + jacobian, rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("name", "free"),
+    [("published", ["weights", "means", "precisions"]), ("own", ["width", "scales", "means"])],
+)
+def test_log_prior_by_variable_sums_to_the_density_without_fixed_variables(name, free):
+    prior, density, _ = CASES[name]
+    model = standardized(prior)
+    theta = draws(model)
+    found = log_prior_by_variable(model, theta)
+    assert list(found) == free
+    theta = in_data_units(theta)
+    np.testing.assert_allclose(sum(found.values()), density(theta), rtol=1e-12)
+    if name == "own":  # the means depend on the width
+        means = stats.norm(0.0, 20.0 * theta["width"][:, None, None]).logpdf(theta["means"])
+        np.testing.assert_allclose(found["means"], means.sum((1, 2)), rtol=1e-12)
+
+
 def with_precisions(*members):
     """Make a prior with these members, the last of them `precisions`, each from those before it."""
 
@@ -192,6 +209,10 @@ def test_log_prior_by_cholesky_factors_is_that_of_the_matrices(name):
     np.testing.assert_allclose(log_prior(model, theta), expected, rtol=1e-12)
     theta["precisions"] *= np.nan  # the matrix is not read
     np.testing.assert_allclose(log_prior(model, theta), expected, rtol=1e-12)
+    parts = prior.log_prob_parts(**drawn)._asdict()
+    for variable, found in log_prior_by_variable(model, theta).items():
+        np.testing.assert_allclose(found, parts.pop(variable), rtol=1e-12)
+    assert not parts
 
 
 # --- Whitened rows ------------------------------------------------------------------------------
