@@ -51,7 +51,17 @@ def component_covariances(theta: Arrays, form: str) -> np.ndarray:
         return covariance_matrices(theta)
     if form == "tied":
         return _for_each_component(covariance_matrices(theta), theta)
-    return diagonal_matrices(_component_sds(theta, form) ** 2)
+    return diagonal_matrices(component_sds(theta, form) ** 2)
+
+
+def component_sds(theta: Arrays, form: str) -> np.ndarray:
+    """Return the standard deviations of each component in any form: [..., K, D]."""
+    sd = standard_deviations(theta, form)
+    if form == "spherical":
+        sd = sd[..., np.newaxis]
+    elif form == "tied":
+        sd = sd[..., np.newaxis, :]
+    return np.broadcast_to(sd, theta["means"].shape)
 
 
 def covariance_factors(theta: Arrays, form: str) -> np.ndarray:
@@ -61,7 +71,7 @@ def covariance_factors(theta: Arrays, form: str) -> np.ndarray:
     covariances [..., K, D, D]; see `correlated_noise`.
     """
     if form not in MATRIX_FORMS:
-        return _component_sds(theta, form)
+        return component_sds(theta, form)
     if "scales" in theta:
         factors = theta["scales"]
     else:
@@ -73,12 +83,6 @@ def _for_each_component(matrices: np.ndarray, theta: Arrays) -> np.ndarray:
     """Repeat the matrices [..., D, D] that components share: [..., K, D, D]."""
     means = theta["means"]
     return np.broadcast_to(matrices[..., np.newaxis, :, :], (*means.shape, means.shape[-1]))
-
-
-def _component_sds(theta: Arrays, form: str) -> np.ndarray:
-    """Return the standard deviations of each component [..., K, D] in a form without matrices."""
-    sd = standard_deviations(theta, form)
-    return np.broadcast_to(sd[..., np.newaxis] if form == "spherical" else sd, theta["means"].shape)
 
 
 def correlated_noise(factor: np.ndarray, z: np.ndarray) -> np.ndarray:

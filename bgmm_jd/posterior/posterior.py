@@ -1,9 +1,11 @@
 """The fitted posterior: draws from it, as a value that does not change."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -12,11 +14,12 @@ from tensorflow_probability import distributions as tfd
 from bgmm_jd.calibration.calibrate import calibrate_approximation
 from bgmm_jd.calibration.importance_sampling import draw_calibrated
 from bgmm_jd.data.units import as_standardization_tensors, unstandardize
-from bgmm_jd.data.validation import as_count, as_seed
+from bgmm_jd.data.validation import as_count, as_probability, as_seed
 from bgmm_jd.model.covariances import component_covariances
 from bgmm_jd.optimization.restarts import Restart
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.normal_mixtures import ComponentDraws
+from bgmm_jd.posterior.summary import summary_table
 from bgmm_jd.sampling.chains import Mixing
 from bgmm_jd.sampling.draws import draw_whole, draws_by_chain, has_whole_posterior, only_mode
 from bgmm_jd.sampling.evidence import log_labellings_of_surrogate
@@ -35,6 +38,9 @@ from bgmm_jd.variational.labels import (
     permute_parameters,
 )
 from bgmm_jd.variational.surrogate import surrogate_in_data_units
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PREDICTIVE_DRAWS = 200  # posterior means over them have an error of 0.07 posterior sds
 _LEAST_SHARE = 0.01  # of a mode: at_mode makes draws of it by 100 times as many at most
@@ -196,7 +202,7 @@ class Posterior:
         bank = self.approximation.bank
         return bank is not None and bank.chains > 1
 
-    def at_mode(self, number: int) -> "Posterior":
+    def at_mode(self, number: int) -> Posterior:
         """Return the posterior whose draws are only those that belong to `modes[number]`.
 
         All other attributes, such as `log_evidence`, stay those of the whole posterior.
@@ -260,6 +266,44 @@ class Posterior:
             If calibrated draws are requested from a fit without calibration.
         """
         return in_data_units(self, draw_standardized(self, as_count(n, "n"), seed, calibrate).theta)
+
+    def summary(self, *, draws: int = 1000, seed: int = 0, prob: float = 0.94) -> pd.DataFrame:
+        """Return a table of the weights, means and standard deviations of the components.
+
+        Parameters
+        ----------
+        draws : int
+            S, the number of draws that the table is computed from.
+        seed : int
+            Equal seeds give equal tables. The draws are those of `sample(draws, seed=seed)`.
+        prob : float
+            Posterior probability of the interval, greater than 0 and less than 1.
+
+        Returns
+        -------
+        pandas.DataFrame [K + 2 K D, 4]
+            The columns `mean`, `sd`, `lower` and `upper`: posterior mean and standard deviation,
+            and the ends of the equal-tailed interval, by quantiles of the draws; in the units of X.
+            The index has the levels `variable`, `component` and `feature`: first `weights`, whose
+            feature is "", then `means` and `sds`, the standard deviations of the features within
+            a component for any form of the covariance. Components and features have their names,
+            and are numbered 0, 1, 2, ... where they have none.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `draws` is not a positive integer, `seed` not a non-negative one, or `prob` not one
+            number between 0 and 1.
+        """
+        prob = as_probability(prob, "prob")
+        drawn = draw_standardized(self, as_count(draws, "draws"), seed)
+        return summary_table(
+            in_data_units_exactly(self, drawn.theta),
+            self.covariance,
+            self.component_names or range(self.K),
+            self.feature_names or range(self.D),
+            prob,
+        )
 
     def __repr__(self) -> str:
         rows = self.problem.data.shape[0]

@@ -32,6 +32,15 @@ def test_component_covariances_are_the_matrices_of_any_form(form, name):
 
 @either_scale_variable
 @every_form
+def test_component_sds_are_the_roots_of_the_variances_in_any_form(form, name):
+    theta, expected = drawn(form, name, (3, 4), seed=4)
+    found = covariances.component_sds(theta, form)
+    variances = np.diagonal(expected, axis1=-2, axis2=-1)
+    np.testing.assert_allclose(found, np.sqrt(variances), rtol=1e-12)
+
+
+@either_scale_variable
+@every_form
 def test_covariance_factors_are_lower_triangular_and_give_noise_the_covariances(form, name):
     theta, expected = drawn(form, name, (3, 4), seed=4)
     factor = covariances.covariance_factors(theta, form)
