@@ -658,7 +658,7 @@ class MemorySettings:
         Draws x rows of the log likelihood in leave-one-out: 80 MB in float32. For more rows there
         are fewer draws.
     posterior_predictive : int
-        Draws x rows x features of the posterior predictive group in InferenceData.
+        Draws x rows x features of each of the two predictive groups in InferenceData.
     """
 
     density: int = 2**21
