@@ -191,7 +191,7 @@ def _fit_table(
     # The draws are independent, so that diagnostics of Markov chains say nothing about the fit.
     print(az.summary(idata, kind="stats").to_string())
     print(
-        f"elbo {posterior.elbo:,.2f} +/- {posterior.elbo_se:.2f} nats, k-hat {posterior.khat:.2f}, "
+        f"elbo {posterior.elbo:,.2f} +/- {posterior.elbo_se:.2f} nats, {posterior.diagnostic}, "
         f"{len(posterior.elbo_trace):,} steps, {seconds:.1f} s with compilation"
     )
     print(f"How far to trust it: {posterior.status}", flush=True)

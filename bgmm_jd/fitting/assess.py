@@ -35,11 +35,11 @@ class Assessment:
     """What is known of a fit, in standardised units; NaN where a number is not known.
 
     elbo, elbo_se : the evidence lower bound and its standard error.
-    evidence : by importance weights.
-    khat : of the proposal that draws come from.
+    evidence : by importance weights, or by bridge sampling with chains.
+    khat : of the best proposal.
     status : Status
     modes : tuple of Mode
-    whole : the proposal for the whole posterior; None where it is out of reach.
+    whole : what draws from the whole posterior; None where it is out of reach.
     seconds : what each part took.
     """
 
@@ -148,19 +148,21 @@ def _with_chains(
     seed: int,
     is_asked: bool,
 ) -> Approximation:
-    """Return the approximation with draws of Markov chains.
-
-    Weighted proposals that are sound are better than chains that have not mixed, unless these were
-    asked for.
-    """
+    """Return the approximation with draws of Markov chains, where these are better or asked for."""
     rivals = [one.params for one in near[1:]]
     whole = draw_chains(approximation, rivals, known.whole, known.khat, seed)
-    if whole is None or whole.mixing is None:
-        return approximation
-    has_mixed = is_sound(whole.mixing, approximation.problem.settings.chains)
-    if known.whole is not None and known.khat <= KHAT_LIMIT and not (is_asked or has_mixed):
+    if whole is None or not (is_asked or _is_better(whole, known, approximation.problem)):
         return approximation
     return _adopted(approximation, whole, near, known)
+
+
+def _is_better(whole: WholePosterior, known: Assessment, problem: Problem) -> bool:
+    """Return whether draws of chains are better than what importance weights have made."""
+    if known.khat > KHAT_LIMIT:
+        return True
+    if whole.mixing is None or not is_sound(whole.mixing, problem.settings.chains):
+        return False
+    return known.whole is None or bool(np.isfinite(whole.evidence.log))
 
 
 def _adopted(

@@ -141,8 +141,8 @@ def fit(
         whole of it, and estimates the log evidence, where the numbers of parameters and rows
         permit: see `posterior.method`. Where importance weights are poor (k-hat above 0.5), and
         some 50,000 gradients are affordable, the draws come from Markov chains of Hamiltonian Monte
-        Carlo. "hmc" runs such chains in any case. "none" ends with the calibrated posterior at the
-        best optimum.
+        Carlo. "hmc" runs such chains in any case; `calibrate=False` contradicts it. "none" ends
+        with the calibrated posterior at the best optimum.
     settings : bgmm_jd.Settings, optional
         The numbers that steer the fit, such as tolerances and memory budgets; by default those of
         `Settings()`.
@@ -190,6 +190,11 @@ def fit(
     )
     execution = _as_choice(execution, "execution", EXECUTIONS)
     finish = _as_choice(finish, "finish", FINISHES)
+    if finish == "hmc" and not calibrate:
+        raise ValueError(
+            "finish='hmc' draws from the posterior, and calibrate=False asks for draws of the "
+            "surrogate; got both. Leave one of them out."
+        )
     if K > 1:
         warn_of_ties(X if weight is None else X[weight > 0], names, stacklevel=2)
 

@@ -13,6 +13,7 @@ from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.calibration.calibrate import calibrate_approximation
 from bgmm_jd.calibration.importance_sampling import draw_calibrated
+from bgmm_jd.calibration.psis import KHAT_LIMIT
 from bgmm_jd.data.units import as_standardization_tensors, unstandardize
 from bgmm_jd.data.validation import as_count, as_probability, as_seed
 from bgmm_jd.model.covariances import component_covariances
@@ -20,7 +21,7 @@ from bgmm_jd.optimization.restarts import Restart
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.normal_mixtures import ComponentDraws
 from bgmm_jd.posterior.summary import summary_table
-from bgmm_jd.sampling.chains import Mixing
+from bgmm_jd.sampling.chains import Mixing, is_sound
 from bgmm_jd.sampling.draws import draw_whole, draws_by_chain, has_whole_posterior, only_mode
 from bgmm_jd.sampling.evidence import log_labellings_of_surrogate
 from bgmm_jd.settings import Settings
@@ -85,8 +86,8 @@ class Posterior:
         where Ctrl-C came before that.
     log_evidence, log_evidence_se : float
         Log marginal likelihood in nats and the units of X, of all labellings of the components, by
-        importance weights, and its standard error. NaN where these are out of reach, or not
-        reliable (k-hat above 0.7); `evidence_bound` is then a lower bound.
+        importance weights or, with Markov chains, bridge sampling, and its standard error. NaN
+        where these are out of reach or not reliable; `evidence_bound` is then a lower bound.
     khat : float
         Pareto k-hat of the best proposal before importance weighting: below 0.5 reliable, above 0.7
         not; NaN if too expensive to compute.
@@ -156,7 +157,8 @@ class Posterior:
     @property
     def calibrated(self) -> bool:
         """Return whether draws are of the calibrated posterior, or of the mean-field surrogate."""
-        return self.approximation.calibration is not None
+        approximation = self.approximation
+        return approximation.calibration is not None or has_whole_posterior(approximation)
 
     @property
     def calibration(self) -> str:
@@ -195,6 +197,21 @@ class Posterior:
         if approximation.calibration is None:
             return MEAN_FIELD
         return "importance" if approximation.calibration.is_weighted else "normal"
+
+    @property
+    def diagnostic(self) -> str:
+        """Return what the verdict on the draws rests on: R-hat of Markov chains, or else k-hat."""
+        mixing = self.mixing
+        if mixing is None:
+            return f"k-hat {self.khat:.2f}"
+        return f"R-hat {mixing.rhat:.3f}, {mixing.effective:,.0f} effective draws"
+
+    @property
+    def is_reliable(self) -> bool:
+        """Return whether that diagnostic finds no fault with the draws."""
+        if self.mixing is None:
+            return not self.khat > KHAT_LIMIT
+        return is_sound(self.mixing, self.settings.chains)
 
     @property
     def has_chains(self) -> bool:
@@ -313,7 +330,7 @@ class Posterior:
             f"{rows:,} rows x {self.D} features, "
             f"elbo {self.elbo:.2f} +/- {self.elbo_se:.2f} nats, "
             f"log evidence {self.log_evidence:.2f} +/- {self.log_evidence_se:.2f} nats, "
-            f"{self.calibration}, k-hat {self.khat:.2f}, "
+            f"{self.method}, {self.diagnostic}, "
             f"{agreeing} of {len(self.restarts)} runs agree; {self.status}>"
         )
 
@@ -331,10 +348,10 @@ def restart_posteriors(posterior: Posterior) -> list[Posterior]:
             approximation = Approximation(
                 problem=posterior.problem, params=restart.params, order=order
             )
-            if posterior.calibrated:
+            if posterior.approximation.calibration is not None:
                 draws = draw_mean_field(posterior.problem, restart.params, PREDICTIVE_DRAWS, seed=0)
                 approximation, _ = calibrate_approximation(approximation, draws, seed=0)
-            found.append(replace(posterior, approximation=approximation))
+            found.append(replace(posterior, approximation=approximation, mixing=None))
     return found or [posterior]
 
 
@@ -363,12 +380,15 @@ def draw_standardized(
     return draw_mean_field(posterior.problem, posterior.approximation.params, n, seed)
 
 
-def draws_of_chains(posterior: Posterior, most: int) -> list[Draws]:
-    """Return the draws of each Markov chain in standardised units, thinned to `most` each."""
+def draws_of_chains(posterior: Posterior, n: int, fewest: int) -> list[Draws]:
+    """Return draws of each Markov chain in standardised units, thinned to n in all.
+
+    But at least `fewest` of each chain, if it is as long.
+    """
     bank = posterior.approximation.bank
     if bank is None:
         raise RuntimeError("The posterior has no Markov chains.")
-    return draws_by_chain(posterior.problem, bank, most)
+    return draws_by_chain(posterior.problem, bank, max(fewest, -(-n // bank.chains)))
 
 
 def in_data_units(posterior: Posterior, theta: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bgmm_jd.backend.arviz_version import arviz_major_version, import_arviz
-from bgmm_jd.calibration.psis import KHAT_LIMIT
 from bgmm_jd.data.standardize import standardize_new_rows
 from bgmm_jd.data.validation import as_count, as_seed
 from bgmm_jd.posterior.posterior import Posterior
@@ -107,7 +106,8 @@ def compare(
             the posterior with it.
         warning
             True where `elpd_loo` is not reliable: the Pareto k of a row is above
-            min(1 - 1 / log10(S), 0.7), or `khat` is above 0.7, or a single draw has more than
+            min(1 - 1 / log10(S), 0.7), or `khat` is above 0.7 (with Markov chains: they have
+            not mixed), or a single draw has more than
             sqrt(S) times the average weight. `elpd_loo` is NaN where a few draws have nearly all
             the weight.
         status
@@ -230,7 +230,7 @@ def _row(posterior: Posterior, loo: Loo) -> dict[str, Any]:
         "p_loo": loo.p,
         "khat": posterior.khat,
         "pareto_k_max": loo.k_max,
-        "warning": bool(loo.warning or posterior.khat > KHAT_LIMIT),
+        "warning": bool(loo.warning or not posterior.is_reliable),
         "status": posterior.status.name,
     }
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # arviz and xarray take a second to import: they are imported
 
 Chains = Literal["auto", "one", "restarts"]
 
+_FEWEST_PER_CHAIN = 100  # fewer have no R-hat
 _DRAW = ("chain", "draw")
 _MATRIX = ("feature", "feature_bis")
 _DIMS = {"weights": ("component",), "means": ("component", "feature")}
@@ -99,13 +100,14 @@ def to_inference_data(
         Rows to evaluate under the posterior: those of the fit for `az.loo`, or others. They are
         converted to the dtype of the fit. Only the groups marked (X) below need them.
     draws : int
-        S, the number of draws of each chain; at most the length of a Markov chain.
+        S, the number of draws of each chain. Of C Markov chains each has S / C, but at least 100,
+        if it is as long.
     seed : int
         Equal seeds give equal draws. Those of a single chain in the group `posterior` are those of
         `posterior.sample(draws, seed=seed)`.
     chains : {"auto", "one", "restarts"}
         "auto" returns the Markov chains of a fit that has them (`method` is "hmc", and one mode),
-        thinned evenly to S draws each, and otherwise what "one" does: all draws as one chain.
+        thinned evenly, and otherwise what "one" does: all draws as one chain.
         "restarts" returns each restart of the fit that
         converged as a chain of its own, with its components matched to those of the best. R-hat
         then says whether the restarts agree. It is NaN if only one of them converged, as where the
@@ -213,7 +215,7 @@ def _drawn(
     if chains == "restarts":
         members = restart_posteriors(posterior)
     elif chains == "auto" and posterior.has_chains:
-        return [(posterior, one) for one in draws_of_chains(posterior, draws)]
+        return [(posterior, one) for one in draws_of_chains(posterior, draws, _FEWEST_PER_CHAIN)]
     else:
         members = [posterior]
     return [(member, draw_standardized(member, draws, seed)) for member in members]

@@ -93,6 +93,7 @@ def limit_copies(draws: np.ndarray) -> np.ndarray:
     a row if all its tail weights belong to copies of one draw. Reliable weights are not affected.
     """
     _, which, copies = np.unique(draws, axis=0, return_inverse=True, return_counts=True)
+    which = which.ravel()  # NumPy 2.0.0 gives it another shape
     order = np.argsort(which, kind="stable")
     number_of_copy = np.arange(len(draws)) - np.repeat(np.cumsum(copies) - copies, copies)
     return np.sort(order[number_of_copy < _most_copies(len(draws))])

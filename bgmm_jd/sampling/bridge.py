@@ -13,13 +13,12 @@ Journal* 7).
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp
 
 from bgmm_jd.sampling import student_mixture
-from bgmm_jd.sampling.chains import Mixing
+from bgmm_jd.sampling.chain_modes import ModeDraws
 from bgmm_jd.sampling.evidence import OUT_OF_REACH, Evidence
 from bgmm_jd.sampling.modes import nearest_mode
 from bgmm_jd.sampling.proposal import (
@@ -33,23 +32,6 @@ from bgmm_jd.variational.approximation import Centre, Problem, StudentMixture
 
 _MOST_ITERATIONS, _TOLERANCE = 1_000, 1e-6
 _MOST_SE = 0.5  # nats, above which the two distributions hardly overlap
-
-
-class ModeDraws(NamedTuple):
-    """What the chains of one mode have drawn.
-
-    mode : its number.
-    centre : of the draws that the chains began with.
-    points [C, T, P] : in coordinates with log ratios, and in the labelling of the mode.
-    is_inside [C, T] : whether they are in the part of the posterior that is nearest to the mode.
-    mixing : of all of them.
-    """
-
-    mode: int
-    centre: Centre
-    points: np.ndarray
-    is_inside: np.ndarray
-    mixing: Mixing
 
 
 def evidence_of_mode(
@@ -71,11 +53,14 @@ def evidence_of_mode(
     """
     if problem.model.is_stick_breaking:  # each labelling has a density of its own
         return OUT_OF_REACH
+    fewest = drawn.points.shape[-1]  # for a covariance matrix
     first, second = np.array_split(np.arange(len(drawn.points)), 2)
     effective = min(drawn.mixing.effective, drawn.is_inside.size) * drawn.is_inside.mean() / 2.0
     logs, errors = [], []
     for fitted, bridged in ((first, second), (second, first)):
         points = [drawn.points[half][drawn.is_inside[half]] for half in (fitted, bridged)]
+        if min(len(part) for part in points) <= fewest:
+            return OUT_OF_REACH
         try:
             mixture = _proposal_for(problem, labels, points[0], rng)
             few = problem.settings.chains.bridge_draws // 2

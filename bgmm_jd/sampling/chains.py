@@ -81,8 +81,8 @@ def _moved(
 ) -> tuple[Chains, float]:
     """Return chains after one move each, and their mean acceptance probability.
 
-    The length of trajectories varies by a factor of three, so that no coordinate returns to where
-    it began each time.
+    The length of the trajectories varies from move to move, so that no coordinate returns to where
+    it began each time; that of single chains varies about it: see `move`.
     """
     length = _QUARTER_PERIOD * rng.uniform(0.5, 1.5)
     leapfrogs = min(math.ceil(length / chains.step), settings.most_leapfrogs)
@@ -111,8 +111,8 @@ def _rescaled(scale: np.ndarray, points: list[np.ndarray]) -> np.ndarray:
 class Mixing(NamedTuple):
     """How well chains have mixed, in the worst coordinate (Vehtari et al. 2021).
 
-    rhat : rank-normalised split R-hat.
-    effective : the smaller of the bulk and tail effective sample sizes.
+    rhat : rank-normalised split R-hat; NaN where a coordinate does not vary.
+    effective : the smaller of the bulk and tail effective sample sizes; NaN likewise.
     """
 
     rhat: float
@@ -125,8 +125,10 @@ def mixing(points: np.ndarray) -> Mixing:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "More chains", UserWarning)  # that is how they are run
         data = arviz.convert_to_dataset({"x": points})
-    rhat = float(arviz.rhat(data)["x"].max())
-    effective = [float(arviz.ess(data, method=one)["x"].min()) for one in ("bulk", "tail")]
+    rhat = float(arviz.rhat(data)["x"].max(skipna=False))
+    effective = [
+        float(arviz.ess(data, method=one)["x"].min(skipna=False)) for one in ("bulk", "tail")
+    ]
     return Mixing(rhat, min(effective))
 
 

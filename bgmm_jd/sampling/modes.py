@@ -7,7 +7,7 @@ import numpy as np
 from bgmm_jd.calibration.importance_sampling import draw_proposal
 from bgmm_jd.calibration.psis import pareto_smooth
 from bgmm_jd.sampling.proposal import Weighted
-from bgmm_jd.sampling.relabelling import Labels, align, centre_of, distance_from
+from bgmm_jd.sampling.relabelling import Labels, align_together, centre_of, distance_from
 from bgmm_jd.variational.approximation import Approximation, Centre, draw_mean_field
 from bgmm_jd.variational.log_ratios import as_log_ratios
 from bgmm_jd.variational.parameters import VariationalParameters
@@ -31,7 +31,7 @@ def draws_at_modes(
         few, seed = problem.settings.proposal.mode_draws, int(rng.integers(2**31))
         draws = draw_mean_field(problem, params, few, seed)
         points = as_log_ratios(problem, draws.points)
-        found.append(align(points, centre_of(found[0]), labels))
+        found.append(align_together(points, centre_of(found[0]), labels))
     return found
 
 

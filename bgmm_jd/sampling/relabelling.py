@@ -212,6 +212,18 @@ def align(points: np.ndarray, centre: Centre, labels: Labels) -> np.ndarray:
     return aligned
 
 
+def align_together(points: np.ndarray, centre: Centre, labels: Labels) -> np.ndarray:
+    """Return points [S, P] of one labelling with their components in another order, all the same.
+
+    That in which their mean is nearest to a centre.
+    """
+    if not labels.is_free or labels.K == 1:
+        return points
+    cost = _costs(points.mean(axis=0)[np.newaxis], centre, labels)[0]
+    order = [int(j) for j in linear_sum_assignment(cost)[1]]
+    return points @ labels.matrix(order).T
+
+
 def distance_from(points: np.ndarray, centre: Centre, labels: Labels) -> np.ndarray:
     """Return the squared distance of points [S, P] from a centre under their nearest labelling.
 

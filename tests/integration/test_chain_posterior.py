@@ -15,6 +15,8 @@ from bgmm_jd.sampling.chain_posterior import are_affordable
 from bgmm_jd.settings import ChainSettings, Settings
 
 TEN_ROWS = np.random.default_rng(3).normal(size=10)
+# Cases without modes that are close to each other, for which chains have to mix.
+APART = {"gal_std_K3"}
 Z_ALARM = 4.5  # false alarms: 7e-6
 
 
@@ -65,8 +67,8 @@ def test_chains_are_chains_in_arviz(ten_rows):
     idata = bgmm_jd.to_inference_data(ten_rows, TEN_ROWS[:, np.newaxis], draws=50)
     chains = ten_rows.approximation.bank.chains
     assert dict(idata["posterior"].sizes)["chain"] == chains
-    assert dict(idata["posterior"].sizes)["draw"] == 50
-    assert idata["log_likelihood"]["x"].shape == (chains, 50, 10)
+    assert dict(idata["posterior"].sizes)["draw"] == 100
+    assert idata["log_likelihood"]["x"].shape == (chains, 100, 10)
     assert "log_q" not in idata["sample_stats"]
     assert np.isfinite(idata["sample_stats"]["lp"]).all()
     assert idata["posterior"].attrs["rhat"] == ten_rows.mixing.rhat
@@ -96,6 +98,11 @@ def test_chains_that_have_hardly_moved_get_no_clean_verdict():
     assert not posterior.status.good
 
 
+def test_chains_without_calibration_are_refused():
+    with pytest.raises(ValueError, match="finish='hmc' draws from the posterior"):
+        bgmm_jd.fit(TEN_ROWS[:, np.newaxis], 2, progress=False, finish="hmc", calibrate=False)
+
+
 def test_chains_are_affordable_for_small_data_only():
     rows = np.random.default_rng(0).normal(size=(200, 3))
     assert are_affordable(problem_for(rows, 3))
@@ -113,7 +120,11 @@ def test_hard_posteriors_by_chains_are_right_or_said_not_to_be(name):
     assert posterior.method == "hmc"
     if not posterior.status.good:
         assert posterior.status is Status.CHAINS_NOT_MIXED
+        assert name not in APART
         return
+    for number, mode in enumerate(posterior.modes):
+        if mode.share > 0.02:
+            assert posterior.at_mode(number).sample(200)["weights"].shape == (200, case["K"])
     mean, sd = (np.array(truth[key])[:-1] for key in ("mean", "sd"))
     kept = sd > 1e-3
     found = invariants({k: v.astype(np.float64) for k, v in posterior.sample(4_000).items()})
