@@ -11,7 +11,6 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.calibration.calibrate import calibrate_approximation
 from bgmm_jd.calibration.importance_sampling import draw_calibrated
 from bgmm_jd.calibration.psis import KHAT_LIMIT
 from bgmm_jd.data.units import as_standardization_tensors, unstandardize
@@ -333,26 +332,6 @@ class Posterior:
             f"{self.method}, {self.diagnostic}, "
             f"{agreeing} of {len(self.restarts)} runs agree; {self.status}>"
         )
-
-
-def restart_posteriors(posterior: Posterior) -> list[Posterior]:
-    """Return the posterior of each restart that converged, with components matched to the best.
-
-    A restart that ended at the optimum of an earlier one is within 0.15 sds of it, and may be no
-    nearer.
-    """
-    found = []
-    for restart in posterior.restarts:
-        if restart.status is Status.CONVERGED:
-            order = restart.order[posterior.approximation.order]
-            approximation = Approximation(
-                problem=posterior.problem, params=restart.params, order=order
-            )
-            if posterior.approximation.calibration is not None:
-                draws = draw_mean_field(posterior.problem, restart.params, PREDICTIVE_DRAWS, seed=0)
-                approximation, _ = calibrate_approximation(approximation, draws, seed=0)
-            found.append(replace(posterior, approximation=approximation, mixing=None))
-    return found or [posterior]
 
 
 def draw_standardized(

@@ -32,9 +32,9 @@ from bgmm_jd.posterior.posterior import (
     draw_standardized,
     draws_of_chains,
     in_data_units,
-    restart_posteriors,
 )
 from bgmm_jd.posterior.prediction import as_new_rows
+from bgmm_jd.posterior.restart_posteriors import restart_posteriors
 from bgmm_jd.reporting.names import name_coordinates
 from bgmm_jd.reporting.replicated_data import replicated_data
 from bgmm_jd.variational.approximation import Draws

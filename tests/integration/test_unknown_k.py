@@ -14,7 +14,7 @@ from bgmm_jd.model.priors import (
 )
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.occupancy import occupied_components
-from bgmm_jd.posterior.posterior import restart_posteriors
+from bgmm_jd.posterior.restart_posteriors import restart_posteriors
 from bgmm_jd.reporting.inference_data import to_inference_data
 from bgmm_jd.variational.approximation import draw_mean_field
 from bgmm_jd.variational.structure import model_of
