@@ -32,11 +32,7 @@ from bgmm_jd.variational.approximation import (
     Region,
     draw_mean_field,
 )
-from bgmm_jd.variational.labels import (
-    is_permutable,
-    permute_components,
-    permute_parameters,
-)
+from bgmm_jd.variational.labels import is_permutable, permute_components, permute_parameters
 from bgmm_jd.variational.surrogate import surrogate_in_data_units
 
 if TYPE_CHECKING:
@@ -308,8 +304,7 @@ class Posterior:
         Raises
         ------
         ValueError, TypeError
-            If `draws` is not a positive integer, `seed` not a non-negative one, or `prob` not one
-            number between 0 and 1.
+            If `draws` is not a positive integer, `seed` is negative, or `prob` not between 0 and 1.
         """
         prob = as_probability(prob, "prob")
         drawn = draw_standardized(self, as_count(draws, "draws"), seed)
