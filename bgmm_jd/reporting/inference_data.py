@@ -154,7 +154,8 @@ def to_inference_data(
         has one, or every third, ..., as the coordinate `draw` says; at least one has.
     prior_predictive (X)
         `x` [chain, draw, obs, feature]: the same under the draws of the group `prior`. It has
-        infinite entries where a draw has a variance beyond the range of the dtype.
+        infinite entries where a draw has a variance beyond the range of the dtype, and is left out
+        where a matrix that was drawn is singular in it.
 
     Notes
     -----
@@ -243,12 +244,15 @@ def _groups(
     if rows is None:
         return groups
     likelihood = np.stack([row_log_likelihood(posterior, one, rows) for _, one in drawn])
-    return groups | {
-        "observed_data": Group({"x": (("obs", "feature"), rows)}),
-        "log_likelihood": Group({"x": ((*_DRAW, "obs"), likelihood)}),
-        "posterior_predictive": _predictive(posterior, theta, len(rows), (seed, 4)),
-        "prior_predictive": _predictive(posterior, prior, len(rows), (seed, 5)),
-    }
+    return (
+        groups
+        | {
+            "observed_data": Group({"x": (("obs", "feature"), rows)}),
+            "log_likelihood": Group({"x": ((*_DRAW, "obs"), likelihood)}),
+            "posterior_predictive": _predictive(posterior, theta, len(rows), (seed, 4)),
+        }
+        | _prior_predictive(posterior, prior, len(rows), seed)
+    )
 
 
 def _sample_stats(stats: dict[str, np.ndarray]) -> Group:
@@ -257,6 +261,16 @@ def _sample_stats(stats: dict[str, np.ndarray]) -> Group:
     if not np.isnan(stats["log_q"]).all():
         found["log_q"] = (_DRAW, stats["log_q"])
     return Group(found)
+
+
+def _prior_predictive(
+    posterior: Posterior, prior: Mapping[str, np.ndarray], N: int, seed: int
+) -> dict[str, Group]:
+    """Return the group of data sets under the prior, unless one of its matrices is singular."""
+    try:
+        return {"prior_predictive": _predictive(posterior, prior, N, (seed, 5))}
+    except np.linalg.LinAlgError:
+        return {}
 
 
 def _predictive(
