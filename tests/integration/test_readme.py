@@ -24,6 +24,8 @@ def examples(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", page.read_text(), flags=re.S | re.M)
 
 
+# arviz 0.23 gives this notice at its first import of a day.
+@pytest.mark.filterwarnings(r"ignore:\s*ArviZ is undergoing a major refactor:FutureWarning")
 @pytest.mark.parametrize("page", [p for p in EXAMPLES if examples(p)], ids=lambda page: page.stem)
 def test_all_examples_of_a_page_run_in_one_namespace(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
