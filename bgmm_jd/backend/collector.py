@@ -9,8 +9,8 @@ from collections.abc import Iterator
 def collector_at_rest() -> Iterator[None]:
     """Switch the garbage collector off, and on again if it was on.
 
-    The import of TensorFlow and TensorFlow Probability makes a million objects, all of which stay.
-    The collector looks through them again and again, for a quarter of the time of the import.
+    The import of TensorFlow and TensorFlow Probability makes very many objects, all of which stay,
+    and the collector looks through them again and again.
     """
     was_on = gc.isenabled()
     gc.disable()

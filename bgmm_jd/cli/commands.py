@@ -188,8 +188,8 @@ def _fit_table(
     idata = bgmm_jd.to_inference_data(posterior, X, draws=_DRAWS, seed=settings.get("seed", 0))
     import arviz as az  # after to_inference_data, which suppresses arviz 0.23's daily notice
 
-    # The draws are independent, so that diagnostics of Markov chains say nothing about the fit.
-    print(az.summary(idata, kind="stats").to_string())
+    # Of independent draws the diagnostics of Markov chains say nothing.
+    print(az.summary(idata, kind="all" if posterior.has_chains else "stats").to_string())
     print(
         f"elbo {posterior.elbo:,.2f} +/- {posterior.elbo_se:.2f} nats, {posterior.diagnostic}, "
         f"{len(posterior.elbo_trace):,} steps, {seconds:.1f} s with compilation"

@@ -251,7 +251,6 @@ def _posterior(
         log_evidence=assessment.evidence.log - jacobian,
         log_evidence_se=assessment.evidence.se,
         khat=assessment.khat,
-        mixing=None if assessment.whole is None else assessment.whole.mixing,
         elbo_trace=trace,
         status=assessment.status,
         batch_size=found.batch_size,

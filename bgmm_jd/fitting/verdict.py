@@ -12,10 +12,10 @@ from bgmm_jd.optimization.restarts import Restart
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.prediction import expected_counts
-from bgmm_jd.sampling.chains import Mixing, is_sound
+from bgmm_jd.sampling.chains import is_sound
 from bgmm_jd.sampling.whole_posterior import WholePosterior
 from bgmm_jd.settings import Settings
-from bgmm_jd.variational.approximation import sample_mean_field
+from bgmm_jd.variational.approximation import Mixing, sample_mean_field
 
 
 def with_verdict(

@@ -45,10 +45,19 @@ def log_prior_densities(posterior: Posterior, draws: Draws) -> dict[str, np.ndar
     In nats and the units of X. Variables that the prior fixes have none. The sum over the others is
     the part of the prior in `log_densities`.
     """
-    model = posterior.problem.standardized_model
+    model, data = posterior.problem.standardized_model, posterior.problem.data
     theta, _ = unflatten(model, tf.constant(draws.points))
     parts = log_prior_by_variable(model, theta)
-    return {name: part.numpy().astype(np.float64) for name, part in parts.items()}
+    found = {}
+    for site in model.free_sites:
+        # The default prior is in standardised units, and any other in those of X.
+        variable = [(site.transformation, site.shape)]
+        to_prior, to_data = (
+            float(log_det_jacobian(variable, units))
+            for units in (model.standardization, data.standardization)
+        )
+        found[site.name] = parts[site.name].numpy().astype(np.float64) + to_prior - to_data
+    return found
 
 
 def row_log_likelihood(posterior: Posterior, draws: Draws, X: np.ndarray) -> np.ndarray:

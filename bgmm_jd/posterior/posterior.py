@@ -20,14 +20,16 @@ from bgmm_jd.optimization.restarts import Restart
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.normal_mixtures import ComponentDraws
 from bgmm_jd.posterior.summary import summary_table
-from bgmm_jd.sampling.chains import Mixing, is_sound
+from bgmm_jd.sampling.chains import is_sound
 from bgmm_jd.sampling.draws import draw_whole, draws_by_chain, has_whole_posterior, only_mode
 from bgmm_jd.sampling.evidence import log_labellings_of_surrogate
+from bgmm_jd.sampling.modes import LEAST_SHARE
 from bgmm_jd.settings import Settings
 from bgmm_jd.variational.approximation import (
     MEAN_FIELD,
     Approximation,
     Draws,
+    Mixing,
     Problem,
     Region,
     draw_mean_field,
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PREDICTIVE_DRAWS = 200  # posterior means over them have an error of 0.07 posterior sds
-_LEAST_SHARE = 0.01  # of a mode: at_mode makes draws of it by 100 times as many at most
 
 
 class Mode(NamedTuple):
@@ -86,9 +87,6 @@ class Posterior:
     khat : float
         Pareto k-hat of the best proposal before importance weighting: below 0.5 reliable, above 0.7
         not; NaN if too expensive to compute.
-    mixing : Mixing or None
-        `rhat` and `effective`, the largest R-hat and the smallest effective sample size, where
-        Markov chains made the draws (`method` is "hmc"): they decide there instead of k-hat.
     elbo_trace : array [steps]
         The noisy estimate of the elbo in each step.
     status : Status
@@ -123,7 +121,6 @@ class Posterior:
     log_evidence: float
     log_evidence_se: float
     khat: float
-    mixing: Mixing | None
     elbo_trace: np.ndarray
     status: Status
     batch_size: int
@@ -194,6 +191,16 @@ class Posterior:
         return "importance" if approximation.calibration.is_weighted else "normal"
 
     @property
+    def mixing(self) -> Mixing | None:
+        """Return how well the Markov chains have mixed that made the draws; None if none did.
+
+        `rhat` and `effective` are the largest R-hat and the smallest effective sample size. They
+        decide on the draws instead of k-hat.
+        """
+        bank = self.approximation.bank
+        return None if bank is None else bank.mixing
+
+    @property
     def diagnostic(self) -> str:
         """Return what the verdict on the draws rests on: R-hat of Markov chains, or else k-hat."""
         mixing = self.mixing
@@ -233,10 +240,10 @@ class Posterior:
                 f"modes[{number}] has no draws of its own: draws come from one mode only, by the "
                 f"method {self.method!r}. See restarts[...].params for the surrogate there."
             )
-        if mode.share < _LEAST_SHARE:
+        if mode.share < LEAST_SHARE:
             raise ValueError(
                 f"modes[{number}] has hardly any draws: at_mode needs a share of at least "
-                f"{_LEAST_SHARE}; got {mode.share:.2g}."
+                f"{LEAST_SHARE}; got {mode.share:.2g}."
             )
         return replace(self, approximation=only_mode(approximation, mode.region))
 

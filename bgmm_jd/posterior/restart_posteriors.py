@@ -24,5 +24,5 @@ def restart_posteriors(posterior: Posterior) -> list[Posterior]:
             if posterior.approximation.calibration is not None:
                 draws = draw_mean_field(posterior.problem, restart.params, PREDICTIVE_DRAWS, seed=0)
                 approximation, _ = calibrate_approximation(approximation, draws, seed=0)
-            found.append(replace(posterior, approximation=approximation, mixing=None))
+            found.append(replace(posterior, approximation=approximation))
     return found or [posterior]

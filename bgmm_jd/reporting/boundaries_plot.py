@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bgmm_jd.data.validation import as_count, as_probability, as_seed
-from bgmm_jd.posterior.normal_mixtures import ComponentDraws, marginal_components
-from bgmm_jd.posterior.posterior import Posterior, draw_components
+from bgmm_jd.data.validation import as_probability
+from bgmm_jd.posterior.normal_mixtures import ComponentDraws
+from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.prediction import predict
 from bgmm_jd.reporting.class_regions import (
     component_probabilities,
@@ -23,11 +23,9 @@ from bgmm_jd.reporting.component_styles import (
     component_handles,
     draw_symbols,
 )
-from bgmm_jd.reporting.density_geometry import axis_limits, axis_points
-from bgmm_jd.reporting.names import component_labels, feature_labels
+from bgmm_jd.reporting.density_geometry import axis_points
 from bgmm_jd.reporting.plot_axes import add_legend, add_note, one_axes, plane_axes
-from bgmm_jd.reporting.plot_features import as_features
-from bgmm_jd.reporting.shown_rows import shown_rows
+from bgmm_jd.reporting.row_plots import row_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,30 +90,24 @@ def plot_boundaries(
         not columns of X, if `names` does not have one name for each column, or if `level` is not
         between 0 and 1.
     """
-    shown = as_features(features, posterior, most=2)
     level = as_probability(level, "level")
-    rng = np.random.default_rng(as_seed(seed))
-    rows = shown_rows(posterior, X, shown, rng)
-    all_names = feature_labels(posterior, X, names)
-    labels = component_labels(posterior)
-    components = draw_components(posterior, as_count(draws, "draws"), seed)
-    components = marginal_components(components, shown)
+    plot = row_plot(posterior, X, features, names, draws, seed)
+    rows, components, labels = plot.rows, plot.components, plot.labels
     component = predict(posterior, rows.rows[rows.chosen], draws=draws, seed=seed)
-    limits = [axis_limits(rows.values[:, i], components, i) for i in range(len(shown))]
-    if len(shown) == 1:
+    if len(plot.names) == 1:
         ax = one_axes(ax, 5.0, 3.0)
-        regions = _draw_curves(ax, components, limits[0], level, labels)
-        heights = rng.uniform(*_ROWS_BETWEEN, len(component))
+        regions = _draw_curves(ax, components, plot.limits[0], level, labels)
+        heights = plot.rng.uniform(*_ROWS_BETWEEN, len(component))
         draw_symbols(ax, np.column_stack([rows.points[:, 0], heights]), component, len(labels))
         ax.set_ylabel("probability of component")
     else:
-        ax = plane_axes(ax, limits)
-        regions = _draw_regions(ax, components, limits, level)
+        ax = plane_axes(ax, plot.limits)
+        regions = _draw_regions(ax, components, plot.limits, level)
         draw_symbols(ax, rows.points, component, len(labels))
         _write_labels(ax, components, labels, regions)
-        ax.set_ylabel(all_names[shown[1]])
-    ax.set_xlabel(all_names[shown[0]])
-    title = _marginal_title(posterior.D - len(shown))
+        ax.set_ylabel(plot.names[1])
+    ax.set_xlabel(plot.names[0])
+    title = _marginal_title(posterior.D - len(plot.names))
     named = {int(k): labels[k] for k in np.union1d(regions, component)}
     add_legend(ax, [*component_handles(named), _band_handle(level)], title)
     add_note(ax, rows.note)

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bgmm_jd.data.validation import as_count, as_seed
-from bgmm_jd.posterior.normal_mixtures import ComponentDraws, marginal_components
-from bgmm_jd.posterior.posterior import Posterior, draw_components
+from bgmm_jd.posterior.normal_mixtures import marginal_components
+from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.prediction import predict
 from bgmm_jd.reporting.component_ellipses import draw_ellipses
 from bgmm_jd.reporting.component_styles import (
@@ -19,7 +18,6 @@ from bgmm_jd.reporting.component_styles import (
     empty_handle,
 )
 from bgmm_jd.reporting.density_geometry import axis_limits
-from bgmm_jd.reporting.names import component_labels, feature_labels
 from bgmm_jd.reporting.plot_axes import (
     SMALL,
     add_legend,
@@ -29,8 +27,8 @@ from bgmm_jd.reporting.plot_axes import (
     plane_axes,
     remove_frame,
 )
-from bgmm_jd.reporting.plot_features import MOST_FEATURES, as_features
-from bgmm_jd.reporting.shown_rows import ShownRows, shown_rows
+from bgmm_jd.reporting.plot_features import MOST_FEATURES
+from bgmm_jd.reporting.row_plots import RowPlot, row_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,19 +38,14 @@ _ONE_COLUMN = 9  # entries of a legend that fit beside a panel
 
 
 class Classification(NamedTuple):
-    """What all panels show.
+    """Rows and their most probable components.
 
-    rows : ShownRows
+    plot : what is shown.
     component [n] : the most probable one of each row that is drawn.
-    components : draws of all components, of the d features shown.
-    names [d], labels [K] : of the features and of the components.
     """
 
-    rows: ShownRows
+    plot: RowPlot
     component: np.ndarray
-    components: ComponentDraws
-    names: Sequence[str]
-    labels: Sequence[str]
 
     @property
     def with_rows(self) -> np.ndarray:
@@ -79,8 +72,7 @@ def plot_classification(
     and a thin one from -2 to 2.
 
     The most probable component is that of `predict`: it takes all features into account, and not
-    only those that are shown. Components that are
-    the most probable one of no row are left out.
+    only those that are shown. Components that are the most probable one of no row are left out.
 
     Parameters
     ----------
@@ -115,61 +107,50 @@ def plot_classification(
         not columns of X, if `names` does not have one name for each column, or if `ax` has another
         number of axes.
     """
-    shown = as_features(features, posterior, MOST_FEATURES)
-    rng = np.random.default_rng(as_seed(seed))
-    rows = shown_rows(posterior, X, shown, rng, fewest=min(len(shown), 2))
-    all_names = feature_labels(posterior, X, names)
-    components = draw_components(posterior, as_count(draws, "draws"), seed)
-    found = Classification(
-        rows,
-        predict(posterior, rows.rows[rows.chosen], draws=draws, seed=seed),
-        marginal_components(components, shown),
-        [all_names[feature] for feature in shown],
-        component_labels(posterior),
-    )
-    if len(shown) > 2:
+    plot = row_plot(posterior, X, features, names, draws, seed, MOST_FEATURES, together=2)
+    chosen = plot.rows.rows[plot.rows.chosen]
+    found = Classification(plot, predict(posterior, chosen, draws=draws, seed=seed))
+    if len(plot.names) > 2:
         return _draw_pairs(found, ax, posterior.D)
-    ax = _draw_line(found, ax, rng) if len(shown) == 1 else _draw_plane(found, ax)
+    ax = _draw_line(found, ax) if len(plot.names) == 1 else _draw_plane(found, ax)
     add_legend(ax, _handles(found))
-    add_note(ax, rows.note)
+    add_note(ax, plot.rows.note)
     return ax
 
 
-def _draw_line(found: Classification, ax: Any, rng: np.random.Generator) -> Axes:
+def _draw_line(found: Classification, ax: Any) -> Axes:
     """Draw the rows along one feature, each component at a height of its own."""
-    K = len(found.labels)
-    limits = axis_limits(found.rows.values[:, 0], found.components, 0)
+    K = len(found.plot.labels)
     ax = one_axes(ax, 5.0, min(1.2 + 0.6 * K, 6.0))
-    height = found.component + rng.uniform(-0.3, 0.3, len(found.component))
-    draw_symbols(ax, np.column_stack([found.rows.points[:, 0], height]), found.component, K)
-    mean = found.components.means[..., 0].mean(axis=0)
-    sd = np.sqrt(found.components.covariances[..., 0, 0].mean(axis=0))
+    height = found.component + found.plot.rng.uniform(-0.3, 0.3, len(found.component))
+    draw_symbols(ax, np.column_stack([found.plot.rows.points[:, 0], height]), found.component, K)
+    mean = found.plot.components.means[..., 0].mean(axis=0)
+    sd = np.sqrt(found.plot.components.covariances[..., 0, 0].mean(axis=0))
     colours = component_colours(K)
     for k in found.with_rows:
         for width, lw in ((2.0, 1.2), (1.0, 3.2)):
             ends = mean[k] - width * sd[k], mean[k] + width * sd[k]
             ax.plot(ends, (k + 0.42, k + 0.42), color=colours[k], lw=lw, solid_capstyle="butt")
-    ax.set_xlim(*limits)
+    ax.set_xlim(*found.plot.limits[0])
     ax.set_ylim(K - 0.4, -0.6)
-    ax.set_yticks(range(K), found.labels)
-    ax.set_xlabel(found.names[0])
+    ax.set_yticks(range(K), found.plot.labels)
+    ax.set_xlabel(found.plot.names[0])
     ax.set_ylabel("component")
     return ax
 
 
 def _draw_plane(found: Classification, ax: Any) -> Axes:
-    limits = [axis_limits(found.rows.values[:, i], found.components, i) for i in range(2)]
-    ax = plane_axes(ax, limits)
-    draw_symbols(ax, found.rows.points, found.component, len(found.labels))
-    draw_ellipses(ax, found.components, found.labels, found.with_rows)
-    ax.set_xlabel(found.names[0])
-    ax.set_ylabel(found.names[1])
+    ax = plane_axes(ax, found.plot.limits)
+    draw_symbols(ax, found.plot.rows.points, found.component, len(found.plot.labels))
+    draw_ellipses(ax, found.plot.components, found.plot.labels, found.with_rows)
+    ax.set_xlabel(found.plot.names[0])
+    ax.set_ylabel(found.plot.names[1])
     return ax
 
 
 def _draw_pairs(found: Classification, ax: Any, D: int) -> np.ndarray:
     """Draw all pairs of features, the lower triangle of an array of axes."""
-    d = len(found.names)
+    d = len(found.plot.names)
     side = _PANEL * (d - 1)
     axes = axes_of_shape(ax, (d - 1, d - 1), side + 0.6, side + 0.4, f"for pairs of {d} features")
     limits = [_limits_of_observed(found, i) for i in range(d)]
@@ -178,11 +159,11 @@ def _draw_pairs(found: Classification, ax: Any, D: int) -> np.ndarray:
         _draw_pair(panel, found, pair)
         panel.set_xlim(*limits[column])
         panel.set_ylim(*limits[row + 1])
-        _label_outer_axes(panel, found.names, pair, d)
+        _label_outer_axes(panel, found.plot.names, pair, d)
     for row, column in zip(*np.triu_indices(d - 1, k=1), strict=True):
         axes[row, column].set_axis_off()
     _add_corner_legend(axes[0, -1], found, f"{d} of {D} features" if d < D else None)
-    add_note(axes[0, -1], found.rows.subset_note)
+    add_note(axes[0, -1], found.plot.rows.subset_note)
     return axes
 
 
@@ -192,12 +173,12 @@ def _lower_triangle(d: int) -> Iterator[tuple[int, int]]:
 
 def _draw_pair(ax: Axes, found: Classification, pair: list[int]) -> None:
     """Draw the rows in which both features are observed, and say how many are not."""
-    points = found.rows.points[:, pair]
+    points = found.plot.rows.points[:, pair]
     observed = ~np.isnan(points).any(axis=1)
-    draw_symbols(ax, points[observed], found.component[observed], len(found.labels))
-    components = marginal_components(found.components, pair)
-    draw_ellipses(ax, components, found.labels, found.with_rows, width=1.2)
-    missing = found.rows.missing + np.isnan(found.rows.values[:, pair]).any(axis=1).sum()
+    draw_symbols(ax, points[observed], found.component[observed], len(found.plot.labels))
+    components = marginal_components(found.plot.components, pair)
+    draw_ellipses(ax, components, found.plot.labels, found.with_rows, width=1.2)
+    missing = found.plot.rows.missing + np.isnan(found.plot.rows.values[:, pair]).any(axis=1).sum()
     add_note(ax, f"{missing:,} missing" if missing else "")
 
 
@@ -227,21 +208,21 @@ def _label_outer_axes(ax: Axes, names: Sequence[str], pair: list[int], d: int) -
 
 def _limits_of_observed(found: Classification, i: int) -> tuple[float, float]:
     """Return the limits of the axis of feature number i, or raise if it has no observed value."""
-    values = found.rows.values[:, i]
+    values = found.plot.rows.values[:, i]
     observed = values[~np.isnan(values)]
     if not len(observed):
         raise ValueError(
-            f"X must have observed values of each feature shown; {found.names[i]!r} has none. "
+            f"X must have observed values of each feature shown; {found.plot.names[i]!r} has none. "
             "Choose other features."
         )
-    return axis_limits(observed, found.components, i)
+    return axis_limits(observed, found.plot.components, i)
 
 
 def _handles(found: Classification) -> list[Any]:
     """Return the entries of the legend, with the number of rows of each component."""
-    counts = np.bincount(found.component, minlength=len(found.labels))
-    texts = {int(k): f"{found.labels[k]}: {_count(counts[k], 'row')}" for k in found.with_rows}
-    without = len(found.labels) - len(texts)
+    counts = np.bincount(found.component, minlength=len(found.plot.labels))
+    texts = {int(k): f"{found.plot.labels[k]}: {_count(counts[k], 'row')}" for k in found.with_rows}
+    without = len(found.plot.labels) - len(texts)
     empty = [empty_handle(f"{_count(without, 'component')} without rows")] if without else []
     return [*component_handles(texts), *empty]
 

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bgmm_jd.data.validation import as_count, as_seed
 from bgmm_jd.posterior.normal_mixtures import (
     ComponentDraws,
     average_component_densities,
     component_densities,
-    marginal_components,
 )
-from bgmm_jd.posterior.posterior import Posterior, draw_components
+from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.prediction import predict_proba
 from bgmm_jd.reporting.component_ellipses import draw_ellipses
 from bgmm_jd.reporting.component_styles import INK, PALETTE, SHADES, component_colours
@@ -25,10 +23,8 @@ from bgmm_jd.reporting.density_geometry import (
     region_levels,
     sample_predictive_rows,
 )
-from bgmm_jd.reporting.names import component_labels, feature_labels
 from bgmm_jd.reporting.plot_axes import add_legend, add_note, one_axes, plane_axes
-from bgmm_jd.reporting.plot_features import as_features
-from bgmm_jd.reporting.shown_rows import shown_rows
+from bgmm_jd.reporting.row_plots import row_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,34 +88,23 @@ def plot_density(
         If X is not a finite real array [N, D], if no row has all plotted features, if `features`
         are not columns of X, or if `names` does not have one name for each column.
     """
-    shown_features = as_features(features, posterior, most=2)
-    rng = np.random.default_rng(as_seed(seed))
-    rows = shown_rows(posterior, X, shown_features, rng)
-    labels = feature_labels(posterior, X, names)
-    components = marginal_components(
-        draw_components(posterior, as_count(draws, "draws"), seed), shown_features
-    )
-    if len(shown_features) == 1:
+    plot = row_plot(posterior, X, features, names, draws, seed)
+    rows, components = plot.rows, plot.components
+    if len(plot.names) == 1:
         ax = one_axes(ax, 5.0, 3.0)
         _draw_one_feature(ax, rows.values[:, 0], components)
     else:
-        limits = [axis_limits(rows.values[:, i], components, i) for i in range(2)]
-        ax = plane_axes(ax, limits)
+        ax = plane_axes(ax, plot.limits)
         probabilities = predict_proba(posterior, rows.rows[rows.chosen], draws=draws, seed=seed)
-        predicted = sample_predictive_rows(components, _REGION_ROWS, rng)
-        _draw_regions(ax, limits, components, predicted)
-        draw_ellipses(
-            ax,
-            components,
-            component_labels(posterior),
-            np.flatnonzero(~have_little_weight(components)),
-            single_draws=_SHOWN_DRAWS,
-        )
+        predicted = sample_predictive_rows(components, _REGION_ROWS, plot.rng)
+        _draw_regions(ax, plot.limits, components, predicted)
+        with_weight = np.flatnonzero(~have_little_weight(components))
+        draw_ellipses(ax, components, plot.labels, with_weight, single_draws=_SHOWN_DRAWS)
         colours = probabilities @ component_colours(posterior.K)
         _scatter(ax, rows.points, colours, len(rows.rows))
-        ax.set_ylabel(labels[shown_features[1]])
-    ax.set_xlabel(labels[shown_features[0]])
-    add_legend(ax, _handles(ax, components, component_labels(posterior)))
+        ax.set_ylabel(plot.names[1])
+    ax.set_xlabel(plot.names[0])
+    add_legend(ax, _handles(ax, components, plot.labels))
     add_note(ax, rows.missing_note)
     return ax
 

@@ -10,10 +10,8 @@ from bgmm_jd.posterior.posterior import Posterior
 MOST_FEATURES = 6  # in one figure: panels of more would be too small to read
 
 
-def as_features(
-    features: Any, posterior: Posterior, most: int, default: int | None = None
-) -> list[int]:
-    """Return from one to `most` columns of X, by default the first `default`, or raise.
+def as_features(features: Any, posterior: Posterior, most: int) -> list[int]:
+    """Return from one to `most` columns of X, by default the first of them, or raise.
 
     Parameters
     ----------
@@ -21,7 +19,7 @@ def as_features(
     """
     D = posterior.D
     if features is None:
-        return list(range(min(D, default or most)))
+        return list(range(min(D, most)))
     chosen = [features] if np.ndim(features) == 0 else features
     columns = as_columns(chosen, D, "features", posterior.feature_names)
     if len(columns) > most:

@@ -7,16 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bgmm_jd.data.validation import as_count, as_seed
-from bgmm_jd.posterior.normal_mixtures import marginal_components
-from bgmm_jd.posterior.posterior import Posterior, draw_components
+from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.prediction import predict_proba
 from bgmm_jd.reporting.component_ellipses import draw_ellipses
-from bgmm_jd.reporting.density_geometry import axis_limits
-from bgmm_jd.reporting.names import component_labels, feature_labels
 from bgmm_jd.reporting.plot_axes import add_legend, add_note, one_axes, plane_axes
-from bgmm_jd.reporting.plot_features import as_features
-from bgmm_jd.reporting.shown_rows import shown_rows
+from bgmm_jd.reporting.row_plots import row_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,29 +69,25 @@ def plot_uncertainty(
         If X is not a finite real array [N, D], if no row has all features shown, if `features` are
         not columns of X, or if `names` does not have one name for each column.
     """
-    shown = as_features(features, posterior, most=2)
-    rows = shown_rows(posterior, X, shown, np.random.default_rng(as_seed(seed)))
-    all_names = feature_labels(posterior, X, names)
-    components = draw_components(posterior, as_count(draws, "draws"), seed)
-    components = marginal_components(components, shown)
+    plot = row_plot(posterior, X, features, names, draws, seed)
+    rows = plot.rows
     probabilities = predict_proba(posterior, rows.rows[rows.chosen], draws=draws, seed=seed)
     # Rounding may leave a largest probability of 1 + 1e-7.
     uncertainty = np.maximum(1.0 - probabilities.max(axis=1), 0.0)
-    limits = [axis_limits(rows.values[:, i], components, i) for i in range(len(shown))]
-    if len(shown) == 1:
+    if len(plot.names) == 1:
         ax = one_axes(ax, 5.0, 3.0)
-        ax.set_xlim(*limits[0])
+        ax.set_xlim(*plot.limits[0])
         _draw_rows(ax, np.column_stack([rows.points, uncertainty]), uncertainty)
         highest = max(float(uncertainty.max()), 0.05)
         ax.set_ylim(-0.05 * highest, 1.08 * highest)
         ax.set_ylabel("1 - largest probability")
     else:
-        ax = plane_axes(ax, limits)
+        ax = plane_axes(ax, plot.limits)
         _draw_rows(ax, rows.points, uncertainty)
         with_rows = np.unique(probabilities.argmax(axis=1))
-        draw_ellipses(ax, components, component_labels(posterior), with_rows)
-        ax.set_ylabel(all_names[shown[1]])
-    ax.set_xlabel(all_names[shown[0]])
+        draw_ellipses(ax, plot.components, plot.labels, with_rows)
+        ax.set_ylabel(plot.names[1])
+    ax.set_xlabel(plot.names[0])
     add_legend(ax, _handles(), title="1 - largest probability")
     add_note(ax, rows.note)
     return ax

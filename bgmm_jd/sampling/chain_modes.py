@@ -7,20 +7,18 @@ from typing import NamedTuple
 import numpy as np
 
 from bgmm_jd.calibration.psis import KHAT_LIMIT
-from bgmm_jd.sampling.chains import Mixing, advance, leapfrogs_per_move, mixing, warm_up
+from bgmm_jd.sampling.chains import advance, leapfrogs_per_move, mixing, warm_up
 from bgmm_jd.sampling.draws import draw_whole
 from bgmm_jd.sampling.hamiltonian import Target
-from bgmm_jd.sampling.modes import draws_at_modes, nearest_mode
+from bgmm_jd.sampling.modes import LEAST_SHARE, draws_at_modes, nearest_mode
 from bgmm_jd.sampling.relabelling import Labels, align, centre_of
 from bgmm_jd.sampling.whole_posterior import WholePosterior
 from bgmm_jd.settings import ChainSettings
-from bgmm_jd.variational.approximation import Approximation, Centre, Problem
+from bgmm_jd.variational.approximation import Approximation, Centre, Mixing, Problem
 from bgmm_jd.variational.coordinates import components_are_separate
 from bgmm_jd.variational.evaluation import affordable_draws
 from bgmm_jd.variational.log_ratios import as_log_ratios, draws_at_log_ratios
 from bgmm_jd.variational.parameters import VariationalParameters
-
-LEAST_SHARE = 0.01  # of a mode, below which reliable weights leave it without chains
 
 _COST_OF_GRADIENT = 3  # densities; times D where each row has a matrix product
 _DRAWS_PER_COORDINATE, _FEWEST_DRAWS = 10, 1_000  # for the covariance matrix at the beginning

@@ -13,19 +13,19 @@ from scipy.special import softmax
 from bgmm_jd.calibration.psis import KHAT_LIMIT, resample_systematically
 from bgmm_jd.sampling.bridge import evidence_of_mode
 from bgmm_jd.sampling.chain_modes import (
-    LEAST_SHARE,
     ModeDraws,
     affordable_gradients,
     draw_mode,
     modes_that_hold,
     starts_of_modes,
 )
-from bgmm_jd.sampling.chains import Mixing, is_sound
+from bgmm_jd.sampling.chains import is_sound
 from bgmm_jd.sampling.evidence import OUT_OF_REACH, Evidence, sum_of_evidences
 from bgmm_jd.sampling.hamiltonian import Target
+from bgmm_jd.sampling.modes import LEAST_SHARE
 from bgmm_jd.sampling.relabelling import Labels, labels_of
 from bgmm_jd.sampling.whole_posterior import WholePosterior
-from bgmm_jd.variational.approximation import Approximation, Bank, Problem
+from bgmm_jd.variational.approximation import Approximation, Bank, Mixing, Problem
 from bgmm_jd.variational.evaluation import (
     rounding_per_entry,
     statistics_fit_in_memory,
@@ -34,6 +34,7 @@ from bgmm_jd.variational.evaluation import (
 from bgmm_jd.variational.parameters import VariationalParameters
 
 _USUAL_LEAPFROGS = 5  # of a move
+_MOST_COPIES = 4  # the part of the best mode's draws that a bank has at least
 
 
 def are_affordable(problem: Problem) -> bool:
@@ -95,8 +96,7 @@ def draw_chains(
         shares=shares,
         khats=np.full(len(shares), np.nan),
         is_scouted=whole is not None and whole.is_scouted,
-        bank=_bank(held, shares, rng),
-        mixing=mixed,
+        bank=_bank(held, shares, mixed, rng),
     )
 
 
@@ -135,10 +135,12 @@ def _softmax(log_evidences: list[float]) -> np.ndarray:
     return np.ones(1) if len(log_evidences) == 1 else softmax(log_evidences)
 
 
-def _bank(held: list[ModeDraws], shares: np.ndarray, rng: np.random.Generator) -> Bank:
+def _bank(
+    held: list[ModeDraws], shares: np.ndarray, mixed: Mixing, rng: np.random.Generator
+) -> Bank:
     """Return the draws of one mode, chain after chain, or of several in proportion to them.
 
-    Of several there are so many that no draw is repeated, but for modes with a small share.
+    Of several there are so many that no draw is repeated, but enough for those of a large share.
     """
     inside = [one.points[one.is_inside] for one in held]
     counts = [len(part) for part in inside]
@@ -146,12 +148,12 @@ def _bank(held: list[ModeDraws], shares: np.ndarray, rng: np.random.Generator) -
     if len(held) == 1:
         is_whole = bool(held[0].is_inside.all())
         order = np.arange(len(points)) if is_whole else rng.permutation(len(points))
-        return Bank(points[order], len(held[0].points) if is_whole else 1, mode)
-    own = np.array([shares[one.mode] for one in held]) / np.sum([shares[one.mode] for one in held])
-    fewest = held[0].points.shape[0] * held[0].points.shape[1] // 4
-    size = max(int(min(np.array(counts) / own)), fewest)
+        return Bank(points[order], len(held[0].points) if is_whole else 1, mode, mixed)
+    own = shares[[one.mode for one in held]]
+    own = own / own.sum()
+    size = max(int((counts / own).min()), held[0].is_inside.size // _MOST_COPIES)
     chosen = resample_systematically(np.repeat(own / counts, counts), size, rng)
-    return Bank(points[chosen], 1, mode[chosen])
+    return Bank(points[chosen], 1, mode[chosen], mixed)
 
 
 def _worst(mixings: list[Mixing]) -> Mixing:

@@ -14,6 +14,7 @@ import numpy as np
 from bgmm_jd.backend.arviz_version import import_arviz
 from bgmm_jd.sampling.hamiltonian import Particles, Target, Trajectory, move
 from bgmm_jd.settings import ChainSettings
+from bgmm_jd.variational.approximation import Mixing
 
 _QUARTER_PERIOD = math.pi / 2.0  # of a coordinate whose distribution is standard normal
 _LEAST_STEP, _MOST_STEP = 1e-3, 2.0
@@ -106,17 +107,6 @@ def _rescaled(scale: np.ndarray, points: list[np.ndarray]) -> np.ndarray:
     covariance = whitened @ whitened.T / len(kept)
     shrunk = (count * covariance + P * np.eye(P)) / (count + P)
     return scale @ np.linalg.cholesky(shrunk)
-
-
-class Mixing(NamedTuple):
-    """How well chains have mixed, in the worst coordinate (Vehtari et al. 2021).
-
-    rhat : rank-normalised split R-hat; NaN where a coordinate does not vary.
-    effective : the smaller of the bulk and tail effective sample sizes; NaN likewise.
-    """
-
-    rhat: float
-    effective: float
 
 
 def mixing(points: np.ndarray) -> Mixing:

@@ -67,8 +67,8 @@ def move(
         proposed, velocity = _leapfrogs(target, particles, trajectory, length, velocity)
         after = proposed.log_density(target.temperature) - 0.5 * (velocity**2).sum(axis=1)
         log_ratio = after - before
-    log_ratio = np.where(np.isfinite(after), np.minimum(log_ratio, 0.0), -np.inf)
-    log_ratio = np.where(np.isnan(log_ratio), -np.inf, log_ratio)
+    is_possible = np.isfinite(after) & ~np.isnan(log_ratio)
+    log_ratio = np.where(is_possible, np.minimum(log_ratio, 0.0), -np.inf)
     accepted = np.log(rng.random(len(log_ratio))) < log_ratio
     return _merge(accepted, proposed, particles), np.exp(log_ratio)
 

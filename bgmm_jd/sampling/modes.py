@@ -12,6 +12,9 @@ from bgmm_jd.variational.approximation import Approximation, Centre, draw_mean_f
 from bgmm_jd.variational.log_ratios import as_log_ratios
 from bgmm_jd.variational.parameters import VariationalParameters
 
+# Of a mode: less is negligible beside the others, and too little to make draws of it alone.
+LEAST_SHARE = 0.01
+
 
 def draws_at_modes(
     approximation: Approximation,

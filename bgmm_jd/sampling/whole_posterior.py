@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from bgmm_jd.calibration.psis import KHAT_LIMIT
-from bgmm_jd.sampling.chains import Mixing
 from bgmm_jd.sampling.evidence import Evidence, evidence_of_weights
 from bgmm_jd.sampling.modes import draws_at_modes, shares_of_modes
 from bgmm_jd.sampling.proposal import (
@@ -55,7 +54,6 @@ class WholePosterior(NamedTuple):
     shares, khats [J] : of the modes.
     is_scouted : whether a scout has looked for modes that no start found.
     bank : Bank of draws that chains have made; None where draws are proposed.
-    mixing : of the chains.
     """
 
     proposal: Proposal | None
@@ -66,7 +64,6 @@ class WholePosterior(NamedTuple):
     khats: np.ndarray
     is_scouted: bool
     bank: Bank | None = None
-    mixing: Mixing | None = None
 
     @property
     def has_shares(self) -> bool:

@@ -148,18 +148,31 @@ class Proposal(NamedTuple):
     region: Region | None = None
 
 
+class Mixing(NamedTuple):
+    """How well Markov chains have mixed, in the worst coordinate (Vehtari et al. 2021).
+
+    rhat : rank-normalised split R-hat; NaN where a coordinate does not vary.
+    effective : the smaller of the bulk and tail effective sample sizes; NaN likewise.
+    """
+
+    rhat: float
+    effective: float
+
+
 class Bank(NamedTuple):
     """Draws that Markov chains have made, in coordinates with log ratios and one labelling.
 
     points [S, P] : chain after chain, each of the same length; in random order if `chains` is 1.
     chains : their number; 1 where draws of several modes are together.
     mode [S] : the number of the mode that a draw belongs to.
+    mixing : of the chains of the mode where they have mixed worst.
     chosen : the only mode that is drawn from; None for all.
     """
 
     points: np.ndarray
     chains: int
     mode: np.ndarray
+    mixing: Mixing
     chosen: int | None = None
 
 

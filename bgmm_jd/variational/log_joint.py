@@ -40,7 +40,7 @@ def log_prior(model: StandardizedModel, theta: Theta) -> tf.Tensor:
 def log_prior_by_variable(model: StandardizedModel, theta: Theta) -> dict[str, tf.Tensor]:
     """Return the log prior density of each variable given those before it, by name: [S].
 
-    In nats and, unlike `log_prior`, in the units of X. Variables that the prior fixes have none.
+    In nats and, unlike `log_prior`, in the units of the prior. Variables that it fixes have none.
     """
     draws, factors = _as_prior_takes_them(model, theta)
     if _takes_factors(model.prior, factors):

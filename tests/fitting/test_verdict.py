@@ -11,6 +11,7 @@ from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.posterior import draw_standardized
 from bgmm_jd.posterior.prediction import expected_counts
 from bgmm_jd.settings import Settings
+from bgmm_jd.variational.approximation import Mixing
 
 GOOD = Status.CONVERGED
 
@@ -50,6 +51,11 @@ def decided(
         ({"restarts": (BEST, BEST, RIVAL), "shares": (0.99, 0.01)}, Status.CONVERGED),
         ({"restarts": (BEST, RIVAL), "shares": (0.7, 0.3)}, Status.SEVERAL_MODES),
         ({"shares": (0.7, 0.3), "khat": 0.8}, Status.KHAT_TOO_HIGH),
+        # Where Markov chains made the draws, k-hat says nothing of them.
+        ({"khat": 0.8, "shares": (1.0,), "mixing": Mixing(1.02, 900.0)}, Status.CONVERGED),
+        ({"shares": (1.0,), "mixing": Mixing(1.06, 900.0)}, Status.CHAINS_NOT_MIXED),
+        ({"shares": (1.0,), "mixing": Mixing(1.02, 300.0)}, Status.CHAINS_NOT_MIXED),
+        ({"shares": (1.0,), "mixing": Mixing(np.nan, np.nan)}, Status.CHAINS_NOT_MIXED),
         ({"restarts": (BEST,), "starts": 1, "shares": (1.0,)}, Status.RESTARTS_DISAGREE),
         (
             {"restarts": (BEST,), "starts": 1, "shares": (1.0,), "is_scouted": True},

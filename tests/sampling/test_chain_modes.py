@@ -3,9 +3,8 @@
 import numpy as np
 
 from bgmm_jd.sampling.chain_modes import ModeDraws, modes_that_hold
-from bgmm_jd.sampling.chains import Mixing
 from bgmm_jd.sampling.relabelling import Labels
-from bgmm_jd.variational.approximation import Centre
+from bgmm_jd.variational.approximation import Centre, Mixing
 from bgmm_jd.variational.coordinates import CoordinateLayout
 
 NONE = np.empty(0, int)
