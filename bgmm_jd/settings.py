@@ -558,8 +558,8 @@ class ChainSettings:
         look there are as many as in all before.
     rhat, effective : float
         R-hat and effective sample size at which the chains have run long enough. R-hat compares
-        halves of short chains: where C chains have mixed, it is still some 1 + C over the effective
-        sample size.
+        halves of short chains: where C chains have mixed, it is still about 1 + C / ESS, with the
+        effective sample size ESS.
     worst_rhat, fewest_effective : float
         Limits of a sound result (Vehtari et al. 2021: 400 effective draws; R-hat 1.01 for chains of
         1,000 draws, and ours are short).
