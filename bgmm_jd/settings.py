@@ -46,6 +46,21 @@ class OptimizationSettings:
         at one optimum are recognised as such.
     subsample_tolerance : float
         The same, at least, on a subsample.
+    fewest_settled_blocks, settled_gain : int, float
+        A run on all rows has also settled, after so many blocks, when the elbo at the mean of the
+        later half of its averaged iterates is higher than at that of the earlier half by less than
+        so many nats. Where the rows hardly inform a direction, its noise takes ten thousand steps
+        to average out, for a few hundredths of a nat.
+    polishing_blocks, averaged_blocks : int
+        A settled run goes on, for at most the first number of blocks, by accelerated blocks that
+        repeat the same draws, until these have converged; the second number of blocks, with draws
+        of their own, is then averaged.
+    comparison_draws : int
+        Draws by which two elbos are compared. They are the same for both, so that the difference
+        has an error of some hundredths of a nat.
+    valley : float
+        Two runs are at one optimum if the elbo, on the straight way between them, is nowhere lower
+        than at both ends by more than so many nats.
     step_rounding : float
         Largest rounding error per row (nats) tolerated in a training step. Its sign varies between
         draws, so most of it averages out.
@@ -92,6 +107,12 @@ class OptimizationSettings:
     full_rate_blocks: int = 12
     tolerance: float = 0.05
     subsample_tolerance: float = 0.15
+    fewest_settled_blocks: int = 12
+    settled_gain: float = 0.05
+    polishing_blocks: int = 24
+    averaged_blocks: int = 8
+    comparison_draws: int = 400
+    valley: float = 0.1
     step_rounding: float = 1e-3
     rounding_margin: float = 4.0
     rounding_check_blocks: int = 64

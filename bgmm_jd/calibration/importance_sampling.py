@@ -28,9 +28,9 @@ from bgmm_jd.variational.approximation import (
     draw_mean_field,
     take_draws,
 )
-from bgmm_jd.variational.coordinates import flatten, unflatten
+from bgmm_jd.variational.coordinates import flatten
 from bgmm_jd.variational.evaluation import affordable_draws, log_joint_of_draws
-from bgmm_jd.variational.surrogate import without_cholesky
+from bgmm_jd.variational.points import draws_at_points
 
 
 def draw_proposal(
@@ -55,7 +55,7 @@ def draw_proposal(
             approximation, calibration.empty, points, log_q, fraction, rng
         )
     points = points.astype(problem.data.dtype)
-    theta, log_det_jacobian = _unflatten(approximation, points)
+    theta, log_det_jacobian = draws_at_points(problem, points)
     return Draws(theta, points, _as_tensor(approximation, log_q) - log_det_jacobian)
 
 
@@ -93,7 +93,7 @@ def _with_empty_components(
     if fraction:
         sticks = relocation.draw_stick_coordinates(empty, chosen, n, rng)
         whole[:, empty.places] = sticks[:, empty.breaks]
-    theta, _ = _unflatten(approximation, whole.astype(problem.data.dtype))
+    theta, _ = draws_at_points(problem, whole)
     log_ratio = np.zeros(n)
     if fraction:
         theta, log_ratio = _relocate(approximation, empty, chosen, theta, fraction, rng)
@@ -103,7 +103,7 @@ def _with_empty_components(
     model = problem.standardized_model
     draws_themselves = tf.nest.map_structure(tf.identity, theta)
     final = flatten(model, draws_themselves).numpy()
-    _, log_det_jacobian = unflatten(model, tf.constant(final))
+    _, log_det_jacobian = draws_at_points(problem, final)
     log_q_of_empty = log_prob_of_empty(problem, params, theta, empty)
     total = _as_tensor(approximation, log_q + log_ratio) + log_q_of_empty - log_det_jacobian
     return Draws(theta, final, total)
@@ -126,14 +126,6 @@ def _relocate(
         arrays["means"] = relocation.relocate_means(empty, chosen, arrays, form, means, rng, budget)
         log_ratio = relocation.log_density_ratio(empty, arrays, form, means, fraction, budget)
     return theta | {"means": _as_tensor(approximation, arrays["means"])}, log_ratio
-
-
-def _unflatten(
-    approximation: Approximation, points: np.ndarray
-) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    model = approximation.problem.standardized_model
-    theta, log_det_jacobian = unflatten(model, tf.constant(points))
-    return without_cholesky(model, theta), log_det_jacobian
 
 
 def _as_tensor(approximation: Approximation, numbers: np.ndarray) -> tf.Tensor:

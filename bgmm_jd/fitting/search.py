@@ -22,6 +22,7 @@ from bgmm_jd.optimization.restarts import (
     Restart,
     compare_runs,
     distinct_optima,
+    join_connected,
     matching_run,
 )
 from bgmm_jd.optimization.single_run import (
@@ -170,6 +171,7 @@ def _run_all_starts(
         )
         if runs[-1].status is Status.INTERRUPTED:
             break
+        runs = join_connected(problem, runs)
     return runs
 
 

@@ -7,18 +7,15 @@ step is (Polyak and Juditsky 1992; for variational inference Dhaka et al. 2020, 
 stochastic optimization for variational inference*).
 """
 
-from typing import Any
-
 import numpy as np
-from tensorflow_probability import bijectors as tfb
+import tensorflow as tf
 
-from bgmm_jd.variational.parameters import VariationalParameters, map_parameters
+from bgmm_jd.variational.parameters import VariationalParameters, constrained_arrays
 from bgmm_jd.variational.structure import Site
 
 MomentVectors = tuple[np.ndarray, np.ndarray]  # means and sds of all coordinates, in a row each
 
 _FEWEST_BLOCKS = 4  # in the second half: two to compare with two
-_NUMPY_FORWARD: dict[type, Any] = {tfb.Identity: np.asarray, tfb.Exp: np.exp}
 
 
 def is_check_due(blocks: int) -> bool:
@@ -34,21 +31,25 @@ def second_half(blocks: list[VariationalParameters]) -> list[VariationalParamete
     return blocks[-2 * (len(blocks) // 4) :] if len(blocks) >= 4 else blocks[-1:]
 
 
+def halves(
+    blocks: list[VariationalParameters],
+) -> tuple[list[VariationalParameters], list[VariationalParameters]]:
+    """Return the two halves of the run's second half."""
+    chosen = second_half(blocks)
+    return chosen[: len(chosen) // 2], chosen[len(chosen) // 2 :]
+
+
 def drift(sites: tuple[Site, ...], blocks: list[VariationalParameters]) -> float:
     """Return how far apart the two halves of the run's second half are.
 
     The largest over all parameters of |difference of posterior means| / sd and |difference of log
     sds|; infinite for short runs.
     """
-    chosen = second_half(blocks)
-    if len(chosen) < _FEWEST_BLOCKS:
+    early, late = halves(blocks)
+    if len(early) < _FEWEST_BLOCKS // 2:
         return np.inf
-    half = len(chosen) // 2
-    early, late = (
-        parameter_moments(sites, average_parameters(sites, part))
-        for part in (chosen[:half], chosen[half:])
-    )
-    return float(np.abs(standardized_difference(late, early)).max())
+    moments = [parameter_moments(sites, average_parameters(sites, part)) for part in (early, late)]
+    return float(np.abs(standardized_difference(moments[1], moments[0])).max())
 
 
 def standardized_difference(here: MomentVectors, there: MomentVectors) -> np.ndarray:
@@ -60,21 +61,8 @@ def average_parameters(
     sites: tuple[Site, ...], blocks: list[VariationalParameters]
 ) -> VariationalParameters:
     """Return the parameters at the mean of the blocks, which are in unconstrained coordinates."""
-    return map_parameters(
-        lambda constraint, *leaves: _constrained(constraint, np.mean(leaves, axis=0)),
-        sites,
-        *blocks,
-    )
-
-
-def _constrained(constraint: tfb.Bijector, free: np.ndarray) -> np.ndarray:
-    """Apply `constraint.forward`, by NumPy where possible.
-
-    A TFP bijector takes a millisecond outside of a compiled function.
-    """
-    known = _NUMPY_FORWARD.get(type(constraint))
-    with np.errstate(over="ignore"):  # a run may leave the dtype's range, as it may in TensorFlow
-        return constraint.forward(free).numpy() if known is None else known(free)
+    average = tf.nest.map_structure(lambda *leaves: np.mean(leaves, axis=0), *blocks)
+    return constrained_arrays(sites, average)
 
 
 def parameter_moments(sites: tuple[Site, ...], params: VariationalParameters) -> MomentVectors:

@@ -9,11 +9,10 @@ in 12 to 22 passes on the measured data sets. A few more passes with other draws
 reduces the noise that the draws of a single pass leave in the scales.
 """
 
-import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -21,7 +20,7 @@ import tensorflow as tf
 from bgmm_jd.backend.random import fold_in
 from bgmm_jd.data.rows import as_row_tensors
 from bgmm_jd.model import quadratic_likelihood
-from bgmm_jd.optimization import anderson, convergence
+from bgmm_jd.optimization.accelerated_path import Evaluator, accelerated_path
 from bgmm_jd.optimization.data_pass import PassPlan, pass_program, rows_for_pass
 from bgmm_jd.optimization.single_run import RunProgress, RunResult, read_only_copy
 from bgmm_jd.optimization.status import Status
@@ -29,13 +28,9 @@ from bgmm_jd.variational.approximation import Problem
 from bgmm_jd.variational.evaluation import surrogate_statistics_are_accurate
 from bgmm_jd.variational.parameters import (
     VariationalParameters,
-    from_unconstrained,
-    to_unconstrained,
+    constrained_arrays,
+    unconstrained_arrays,
 )
-
-# (unconstrained parameters, number of draws) -> (parameters after one step, elbo before it). Passes
-# with the same number have the same random draws.
-Evaluator = Callable[[VariationalParameters, int], tuple[VariationalParameters, float]]
 
 
 def optimize_full_data(
@@ -61,7 +56,7 @@ def optimize_full_data(
     limit : number of passes.
     """
     sites = problem.model.sites
-    unconstrained = tf.nest.map_structure(lambda t: t.numpy(), to_unconstrained(sites, start))
+    unconstrained = unconstrained_arrays(sites, start)
     elbos, status = list(elbos_before), Status.STEP_LIMIT
     try:
         evaluate = pass_evaluator(problem, start, seed)
@@ -81,7 +76,7 @@ def optimize_full_data(
     trace = np.array(elbos)
     trace.setflags(write=False)
     return RunResult(
-        read_only_copy(from_unconstrained(sites, unconstrained)), trace, elbos[-1], status
+        read_only_copy(constrained_arrays(sites, unconstrained)), trace, elbos[-1], status
     )
 
 
@@ -94,63 +89,6 @@ def _averaged_over_other_draws(
     return tf.nest.map_structure(lambda *leaves: np.mean(leaves, axis=0), *images)
 
 
-class PathPoint(NamedTuple):
-    """Unconstrained parameters, their elbo, and an estimate of the distance left, in sds."""
-
-    unconstrained: VariationalParameters
-    elbo: float
-    remaining: float
-
-
-def accelerated_path(
-    problem: Problem, evaluate: Evaluator, unconstrained: VariationalParameters
-) -> Iterator[PathPoint]:
-    """Yield the points of accelerated natural-gradient steps, one pass each.
-
-    The distance left is estimated by the accelerated step, and not by the plain one, which is short
-    where convergence is slow. If the elbo falls, go back to the best point and take half a plain
-    step: a combination of steps, or a full one where components overlap or are empty, may lead
-    astray. If the shortest step still lowers the elbo, the recorded best was itself misleading:
-    accept the lower point and continue.
-    """
-    settings = problem.settings.full_data
-    history, length = anderson.History(), 1.0
-    best, plain_step = -np.inf, functools.partial(_between, unconstrained, unconstrained)
-    while True:
-        image, elbo = evaluate(unconstrained, 0)
-        here, there = _moments(problem, unconstrained), _moments(problem, image)
-        if not (np.isfinite(elbo) and np.isfinite(there).all()):
-            yield PathPoint(unconstrained, np.nan, np.nan)
-            return
-        has_fallen = elbo < best - _rounding_allowance(best, problem.data.dtype)
-        if has_fallen and length > settings.shortest_step:
-            history, length = anderson.History(), length / 2.0
-            yield PathPoint(unconstrained, elbo, np.inf)
-            unconstrained = plain_step(length)
-            continue
-        if has_fallen or elbo >= best:
-            best, plain_step = elbo, functools.partial(_between, unconstrained, image)
-            length = length if has_fallen else min(1.0, 2.0 * length)
-        residual = convergence.standardized_difference(here, there)
-        flat = _flat(_between(unconstrained, image, length))
-        history = anderson.remember(history, flat, residual, settings.history)
-        ahead = _like(image, anderson.accelerated(history))
-        far = convergence.standardized_difference(here, _moments(problem, ahead))
-        yield PathPoint(unconstrained, elbo, float(np.abs([residual, far]).max()))
-        unconstrained = ahead
-
-
-def _between(
-    here: VariationalParameters, there: VariationalParameters, fraction: float
-) -> VariationalParameters:
-    return tf.nest.map_structure(lambda h, t: (h + fraction * (t - h)).astype(h.dtype), here, there)
-
-
-def _rounding_allowance(elbo: float, dtype: np.dtype) -> float:
-    """Return the decrease of the elbo, in nats, that rounding or a step of an sd may cause."""
-    return 1.0 + 4.0 * float(np.finfo(dtype).eps) * abs(elbo)
-
-
 def full_data_elbo(
     problem: Problem, params: VariationalParameters, seed: tf.Tensor
 ) -> tuple[float, float]:
@@ -159,8 +97,7 @@ def full_data_elbo(
     From passes that each have draws of their own.
     """
     evaluate = pass_evaluator(problem, params, seed)
-    unconstrained = to_unconstrained(problem.model.sites, params)
-    unconstrained = tf.nest.map_structure(lambda t: t.numpy(), unconstrained)
+    unconstrained = unconstrained_arrays(problem.model.sites, params)
     found = [
         evaluate(unconstrained, number)[1] for number in range(passes_to_average(problem) // 2)
     ]
@@ -172,22 +109,6 @@ def passes_to_average(problem: Problem) -> int:
     settings = problem.settings.full_data
     by_rows = min(settings.most_averaged_passes, settings.averaged_rows // problem.data.shape[0])
     return max(settings.averaged_passes, by_rows)
-
-
-def _flat(unconstrained: VariationalParameters) -> np.ndarray:
-    return np.concatenate([np.ravel(v).astype(np.float64) for v in tf.nest.flatten(unconstrained)])
-
-
-def _like(unconstrained: VariationalParameters, flat: np.ndarray) -> VariationalParameters:
-    leaves = tf.nest.flatten(unconstrained)
-    parts = np.split(flat, np.cumsum([leaf.size for leaf in leaves])[:-1])
-    shaped = [p.reshape(v.shape).astype(v.dtype) for p, v in zip(parts, leaves, strict=True)]
-    return tf.nest.pack_sequence_as(unconstrained, shaped)
-
-
-def _moments(problem: Problem, unconstrained: VariationalParameters) -> convergence.MomentVectors:
-    sites = problem.model.sites
-    return convergence.parameter_moments(sites, from_unconstrained(sites, unconstrained))
 
 
 def pass_evaluator(problem: Problem, params: VariationalParameters, seed: tf.Tensor) -> Evaluator:

@@ -6,9 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 from bgmm_jd.optimization.convergence import parameter_moments, standardized_difference
+from bgmm_jd.optimization.elbo_differences import are_affordable, elbo_gain, has_valley_between
 from bgmm_jd.optimization.single_run import RunResult
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.settings import OptimizationSettings
+from bgmm_jd.variational.approximation import Problem
 from bgmm_jd.variational.labels import (
     has_own_parameters,
     labels_are_free,
@@ -119,11 +121,9 @@ def matching_run(
     if not converged:
         return None
     sites = model.sites
-    free = labels_are_free(model)
     limit = sd_ratio * _TOLERANCES_OF_A_MATCH * settings.tolerance
     for run in converged:
-        order = _matched_labels(sites, run, params) if free else None
-        there = params if order is None else permute_parameters(sites, params, order)
+        there = _with_labels_of(model, run, params)
         apart = standardized_difference(
             parameter_moments(sites, run.params), parameter_moments(sites, there)
         )
@@ -131,6 +131,41 @@ def matching_run(
         if of_means.max() < limit and of_sds.max() < min(limit, settings.agreement):
             return run
     return None
+
+
+def join_connected(problem: Problem, runs: list[RunResult]) -> list[RunResult]:
+    """Return runs of which the last may have joined another, or another the last.
+
+    Where no valley of the elbo lies between them, they are at one optimum, however far apart: it is
+    flat in some direction. The run with the lower elbo takes the place of the other.
+    """
+    *earlier, last = runs
+    if last.joined or last.status is not Status.CONVERGED or not are_affordable(problem):
+        return runs
+    for number, run in enumerate(earlier):
+        if run.joined or run.status is not Status.CONVERGED:
+            continue
+        moved = _with_labels_of(problem.model, run, last.params)
+        if has_valley_between(problem, run.params, moved):
+            continue
+        if elbo_gain(problem, run.params, moved).gain <= 0.0:
+            return [*earlier, _joined(last, run)]
+        earlier[number] = _joined(run, last)
+    return [*earlier, last]
+
+
+def _joined(run: RunResult, other: RunResult) -> RunResult:
+    """Return a run as one that has ended where another is."""
+    return run._replace(params=other.params, elbo=other.elbo, joined=True)
+
+
+def _with_labels_of(
+    model: Model, run: RunResult, params: VariationalParameters
+) -> VariationalParameters:
+    """Return parameters with their components in the order that matches those of a run."""
+    if not labels_are_free(model):
+        return params
+    return permute_parameters(model.sites, params, _matched_labels(model.sites, run, params))
 
 
 def _as_restart(model: Model, best: RunResult, run: RunResult, limit: float) -> Restart:

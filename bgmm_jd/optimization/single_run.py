@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,12 +10,17 @@ import numpy as np
 import tensorflow as tf
 
 from bgmm_jd.data.minibatches import Batches
-from bgmm_jd.optimization import convergence, svi
+from bgmm_jd.optimization import convergence, elbo_differences, svi
+from bgmm_jd.optimization.accelerated_path import Evaluator, accelerated_path
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.variational.approximation import Problem
 from bgmm_jd.variational.evaluation import surrogate_statistics_are_accurate
 from bgmm_jd.variational.natural_gradient import StepSize
-from bgmm_jd.variational.parameters import VariationalParameters
+from bgmm_jd.variational.parameters import (
+    VariationalParameters,
+    constrained_arrays,
+    unconstrained_arrays,
+)
 
 
 class RunResult(NamedTuple):
@@ -140,6 +146,10 @@ def optimize(
             elif run.has_converged(drift):
                 status = Status.CONVERGED
                 break
+            elif run.has_settled():
+                run.polish(first + schedule.steps)
+                status = Status.CONVERGED
+                break
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
     return run.result(status)
@@ -159,7 +169,9 @@ class _Run:
         self.schedule = schedule
         self.params = start
         self.blocks: list[VariationalParameters] = []  # unconstrained averages
+        self._polished: list[VariationalParameters] = []  # the same, of blocks after them
         self.elbos: list[np.ndarray] = []
+        self._polishing_elbos: list[np.ndarray] = []
         self._opt_state: tuple[Any, ...] = ()
 
     def choose_likelihood(self) -> None:
@@ -181,21 +193,30 @@ class _Run:
     def take_block(self, first: int) -> bool:
         """Take one block of steps; return False and keep nothing if it is not finite."""
         size = step_size(self._problem, self.schedule, len(self.blocks))
-        block = self._program.run(
-            self._problem.rows,
-            self._problem.prior_standardization,
-            self.params,
-            self._seed,
-            first,
-            size,
-            self._opt_state,
-        )
+        block = self._block(self.params, first, size, self._opt_state)
         if not all(np.isfinite(leaf).all() for leaf in tf.nest.flatten(block.average)):
             return False
         self.params, self._opt_state = block.params, block.opt_state
         self.blocks.append(block.average)
         self.elbos.append(-block.losses)
         return True
+
+    def _block(
+        self,
+        params: VariationalParameters,
+        first: int,
+        size: StepSize,
+        opt_state: tuple[Any, ...],
+    ) -> svi.Block:
+        return self._program.run(
+            self._problem.rows,
+            self._problem.prior_standardization,
+            params,
+            self._seed,
+            first,
+            size,
+            opt_state,
+        )
 
     def restart_without_statistics(self) -> None:
         """Begin again with differences before squares, which keep their digits."""
@@ -205,6 +226,63 @@ class _Run:
     def has_converged(self, drift: float) -> bool:
         """Return whether the halves of the run's second half agree."""
         return drift < _tolerance(self._problem)
+
+    def has_settled(self) -> bool:
+        """Return whether the elbo no longer rises, though parameters may still move."""
+        settings = self._problem.settings.optimization
+        is_time = len(self.blocks) >= settings.fewest_settled_blocks
+        is_smooth = self.schedule.batches.count == 1 and self.schedule.optimizer == "natural"
+        if not (is_time and is_smooth and elbo_differences.are_affordable(self._problem)):
+            return False
+        sites = self._problem.model.sites
+        early, late = (
+            convergence.average_parameters(sites, part) for part in convergence.halves(self.blocks)
+        )
+        gain = elbo_differences.elbo_gain(self._problem, early, late)
+        return gain.at_most < settings.settled_gain
+
+    def polish(self, first: int) -> None:
+        """Go on, by accelerated blocks under the same draws, to their fixed point if it is found.
+
+        A block under fixed draws is a smooth map of the parameters. Blocks under other draws, from
+        its fixed point, are then averaged.
+
+        Parameters
+        ----------
+        first : number of steps taken before.
+        """
+        settings, sites = self._problem.settings.optimization, self._problem.model.sites
+        start = unconstrained_arrays(sites, self.average())
+        size = step_size(self._problem, self.schedule, settings.overshooting_blocks)
+        evaluate = self._evaluator(first, size)
+        for point in itertools.islice(
+            accelerated_path(self._problem, evaluate, start), settings.polishing_blocks
+        ):
+            if point.remaining < settings.tolerance:
+                numbers = range(1, 1 + settings.averaged_blocks)
+                self._keep_if_better([evaluate(point.unconstrained, n)[0] for n in numbers])
+                return
+
+    def _evaluator(self, first: int, size: StepSize) -> Evaluator:
+        """Return the function that takes a block of steps; `number` tells which draws it has."""
+        sites, steps = self._problem.model.sites, self.schedule.steps
+
+        def evaluate(
+            unconstrained: VariationalParameters, number: int
+        ) -> tuple[VariationalParameters, float]:
+            params = constrained_arrays(sites, unconstrained)
+            block = self._block(params, first + number * steps, size, ())
+            self._polishing_elbos.append(-block.losses)
+            return block.average, float(np.median(-block.losses))
+
+        return evaluate
+
+    def _keep_if_better(self, polished: list[VariationalParameters]) -> None:
+        """Return these blocks' average in the end, unless its elbo is lower."""
+        average = convergence.average_parameters(self._problem.model.sites, polished)
+        gain = elbo_differences.elbo_gain(self._problem, self.average(), average)
+        if gain.at_most > 0.0:
+            self._polished = polished
 
     def statistics_are_inaccurate(self, drift: float) -> bool:
         """Return whether components have become too narrow for sufficient statistics.
@@ -226,19 +304,21 @@ class _Run:
         self.blocks = self.blocks[-1:]
 
     def average(self) -> VariationalParameters:
-        """Return the parameters at the mean of the run's second half."""
-        sites = self._problem.model.sites
-        return convergence.average_parameters(sites, convergence.second_half(self.blocks))
+        """Return the parameters at the mean of the run's second half, or of its polished blocks."""
+        return convergence.average_parameters(self._problem.model.sites, self._kept())
+
+    def _kept(self) -> list[VariationalParameters]:
+        return self._polished or convergence.second_half(self.blocks)
 
     def result(self, status: Status) -> RunResult:
         """Return what the run has found so far."""
         if not self.blocks:
             return RunResult(read_only_copy(self.params), np.empty(0), -np.inf, status)
-        trace = np.concatenate(self.elbos)
+        trace = np.concatenate(self.elbos + self._polishing_elbos)
         trace.setflags(write=False)
-        averaged = len(convergence.second_half(self.blocks))
+        elbos = self._polishing_elbos if self._polished else self.elbos
         # The median: a single extreme draw would outweigh all others in a mean.
-        elbo = float(np.median(np.concatenate(self.elbos[-averaged:])))
+        elbo = float(np.median(np.concatenate(elbos[-len(self._kept()) :])))
         return RunResult(read_only_copy(self.average()), trace, elbo, status)
 
 

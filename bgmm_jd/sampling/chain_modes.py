@@ -17,8 +17,8 @@ from bgmm_jd.settings import ChainSettings
 from bgmm_jd.variational.approximation import Approximation, Centre, Mixing, Problem
 from bgmm_jd.variational.coordinates import components_are_separate
 from bgmm_jd.variational.evaluation import affordable_draws
-from bgmm_jd.variational.log_ratios import as_log_ratios, draws_at_log_ratios
 from bgmm_jd.variational.parameters import VariationalParameters
+from bgmm_jd.variational.points import as_log_ratios, draws_at_log_ratios
 
 _COST_OF_GRADIENT = 3  # densities; times D where each row has a matrix product
 _DRAWS_PER_COORDINATE, _FEWEST_DRAWS = 10, 1_000  # for the covariance matrix at the beginning

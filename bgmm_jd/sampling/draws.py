@@ -20,7 +20,7 @@ from bgmm_jd.variational.approximation import (
     take_draws,
 )
 from bgmm_jd.variational.evaluation import affordable_draws
-from bgmm_jd.variational.log_ratios import draws_at_log_ratios
+from bgmm_jd.variational.points import draws_at_log_ratios
 
 
 def has_whole_posterior(approximation: Approximation) -> bool:

@@ -9,8 +9,8 @@ from bgmm_jd.calibration.psis import pareto_smooth
 from bgmm_jd.sampling.proposal import Weighted
 from bgmm_jd.sampling.relabelling import Labels, align_together, centre_of, distance_from
 from bgmm_jd.variational.approximation import Approximation, Centre, draw_mean_field
-from bgmm_jd.variational.log_ratios import as_log_ratios
 from bgmm_jd.variational.parameters import VariationalParameters
+from bgmm_jd.variational.points import as_log_ratios
 
 # Of a mode: less is negligible beside the others, and too little to make draws of it alone.
 LEAST_SHARE = 0.01

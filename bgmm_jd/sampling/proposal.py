@@ -24,7 +24,7 @@ from bgmm_jd.sampling.scout import is_affordable, moved
 from bgmm_jd.settings import ProposalSettings
 from bgmm_jd.variational.approximation import Draws, Problem, StudentMixture
 from bgmm_jd.variational.evaluation import log_joint_of_draws
-from bgmm_jd.variational.log_ratios import as_log_ratios, draws_at_log_ratios
+from bgmm_jd.variational.points import as_log_ratios, draws_at_log_ratios
 
 _FALL_OF_POWER = 0.7  # by which weights are tempered until enough of them are effective
 _LEAST_POWER = 0.01

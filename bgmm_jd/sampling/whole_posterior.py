@@ -40,8 +40,8 @@ from bgmm_jd.variational.approximation import (
 )
 from bgmm_jd.variational.coordinates import components_are_separate, coordinate_layout
 from bgmm_jd.variational.evaluation import affordable_draws
-from bgmm_jd.variational.log_ratios import as_log_ratios
 from bgmm_jd.variational.parameters import VariationalParameters
+from bgmm_jd.variational.points import as_log_ratios
 
 
 class WholePosterior(NamedTuple):

@@ -252,17 +252,21 @@ class Approximation:
 
 def draw_mean_field(problem: Problem, params: VariationalParameters, n: int, seed: int) -> Draws:
     """Draw from the mean-field surrogate."""
-    theta, log_q = sample_mean_field(problem, params, n, seed)
-    # `tf.identity` defeats TFP's bijector cache, which in eager mode would return the points that
-    # the draws were made of instead of inverting the draws themselves.
-    draws_themselves = tf.nest.map_structure(tf.identity, theta)
-    return Draws(theta, flatten(problem.standardized_model, draws_themselves).numpy(), log_q)
+    theta, points, log_q = _draw_and_flatten(problem, params, n, seed)
+    return Draws(theta, points.numpy(), log_q)
 
 
 def sample_mean_field(
     problem: Problem, params: VariationalParameters, n: int, seed: int
 ) -> tuple[Mapping[str, tf.Tensor], tf.Tensor]:
     """Draw from the mean-field surrogate, without points: theta [n, ...] and its log density."""
+    theta, _, log_q = _draw_and_flatten(problem, params, n, seed)
+    return theta, log_q
+
+
+def _draw_and_flatten(
+    problem: Problem, params: VariationalParameters, n: int, seed: int
+) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
     program = _mean_field_program(problem.model, problem.execution == "eager")
     return program(
         as_parameter_tensors(params),
@@ -275,17 +279,21 @@ def sample_mean_field(
 @functools.lru_cache(maxsize=32)
 def _mean_field_program(
     model: Model, eager: bool
-) -> Callable[..., tuple[dict[str, tf.Tensor], tf.Tensor]]:
+) -> Callable[..., tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]]:
     def draw(
         params: VariationalParameters,
         standardization: Standardization,
         n: tf.Tensor,
         seed: tf.Tensor,
-    ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
         standardized = model.standardized(standardization)
         surrogate = standardized_surrogate(standardized, params)
         draws, log_q = surrogate.experimental_sample_and_log_prob(n, seed=seed)
-        return by_name(standardized, draws), log_q
+        theta = by_name(standardized, draws)
+        # `tf.identity` defeats TFP's bijector cache, which would return the points that the draws
+        # were made of instead of inverting the draws themselves.
+        points = flatten(standardized, tf.nest.map_structure(tf.identity, theta))
+        return theta, points, log_q
 
     # A graph, not XLA, which would compile anew for each number of draws.
     return compiled(draw, "eager" if eager else "graph")

@@ -16,7 +16,7 @@ from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.posterior import draw_standardized
 from bgmm_jd.sampling.modes import nearest_mode
 from bgmm_jd.sampling.relabelling import labels_of
-from bgmm_jd.variational.log_ratios import as_log_ratios
+from bgmm_jd.variational.points import as_log_ratios
 
 ENOUGH = 0.1  # nats
 TEN_ROWS = np.random.default_rng(3).normal(size=10)

@@ -1,4 +1,8 @@
-"""Points whose weights are in log ratios, which permutations of the components map linearly."""
+"""Programs between points and draws, and between the coordinates of points.
+
+Points may have log ratios of the weights for coordinates, which permutations of the components map
+linearly.
+"""
 
 import functools
 from collections.abc import Callable
@@ -13,6 +17,12 @@ from bgmm_jd.variational.approximation import Problem
 from bgmm_jd.variational.coordinates import flatten, unflatten
 from bgmm_jd.variational.structure import Model
 from bgmm_jd.variational.surrogate import without_cholesky
+
+
+def draws_at_points(problem: Problem, points: np.ndarray) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """Return what points [S, P] stand for, by name [S, ...], and log |d theta / d point| [S]."""
+    program = _from_points(problem.model, problem.execution == "eager")
+    return program(tf.constant(points.astype(problem.data.dtype)), problem.prior_standardization)
 
 
 def draws_at_log_ratios(
@@ -38,6 +48,16 @@ def as_log_ratios(problem: Problem, points: np.ndarray) -> np.ndarray:
     dtype = problem.data.dtype
     found = program(tf.constant(points.astype(dtype)), problem.prior_standardization).numpy()
     return found[np.isfinite(found).all(axis=1)].astype(np.float64)
+
+
+@functools.lru_cache(maxsize=32)
+def _from_points(model: Model, eager: bool) -> Callable[..., Any]:
+    def run(points: tf.Tensor, standardization: Standardization) -> Any:
+        standardized = model.standardized(standardization)
+        theta, log_det_jacobian = unflatten(standardized, points)
+        return without_cholesky(standardized, theta), log_det_jacobian
+
+    return _for_any_number(run, eager)
 
 
 @functools.lru_cache(maxsize=32)

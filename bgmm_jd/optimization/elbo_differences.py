@@ -1,0 +1,80 @@
+"""Differences of elbos, by draws that two surrogates have in common.
+
+The elbo of one surrogate is known to some tenths of a nat from a few hundred draws. The difference
+of two similar ones is known far better if their draws come from the same random numbers.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from bgmm_jd.variational.approximation import Problem, draw_mean_field
+from bgmm_jd.variational.evaluation import affordable_draws, log_joint_of_draws
+from bgmm_jd.variational.parameters import (
+    VariationalParameters,
+    between,
+    constrained_arrays,
+    unconstrained_arrays,
+)
+
+_BETWEEN = (0.25, 0.5, 0.75)
+_ERRORS = 2.0  # standard errors that a difference is given the benefit of
+
+
+class Difference(NamedTuple):
+    """How much higher one elbo is than another, in nats, and its standard error."""
+
+    gain: float
+    se: float
+
+    @property
+    def at_most(self) -> float:
+        """Return what the difference hardly exceeds."""
+        return self.gain + _ERRORS * self.se
+
+
+def are_affordable(problem: Problem) -> bool:
+    """Return whether elbos can be compared on all rows without much time."""
+    settings = problem.settings.optimization
+    is_whole = problem.data.sampling_fraction == 1.0
+    return is_whole and affordable_draws(problem) >= 100 * settings.comparison_draws
+
+
+def elbo_terms(problem: Problem, params: VariationalParameters) -> np.ndarray:
+    """Return log joint less log surrogate at draws of the surrogate: [S], in nats."""
+    settings = problem.settings.optimization
+    draws = draw_mean_field(problem, params, settings.comparison_draws, seed=0)
+    return log_joint_of_draws(problem, draws) - draws.log_q.numpy()
+
+
+def difference(terms: np.ndarray, others: np.ndarray) -> Difference:
+    """Return how much higher the first elbo is than the second; NaN if one is not finite."""
+    apart = terms - others
+    if not np.isfinite(apart).all():
+        return Difference(np.nan, np.nan)
+    return Difference(float(apart.mean()), float(apart.std(ddof=1) / len(apart) ** 0.5))
+
+
+def elbo_gain(
+    problem: Problem, before: VariationalParameters, after: VariationalParameters
+) -> Difference:
+    """Return how much higher the elbo of the second surrogate is."""
+    return difference(elbo_terms(problem, after), elbo_terms(problem, before))
+
+
+def has_valley_between(
+    problem: Problem, here: VariationalParameters, there: VariationalParameters
+) -> bool:
+    """Return whether the elbo falls below both ends on the straight way between two surrogates.
+
+    In unconstrained coordinates. Without a valley, the lower end is not an optimum of its own.
+    """
+    sites, limit = problem.model.sites, problem.settings.optimization.valley
+    start, end = (unconstrained_arrays(sites, params) for params in (here, there))
+    ends = [elbo_terms(problem, params) for params in (here, there)]
+    lower = min(ends, key=lambda terms: terms.mean())
+    for fraction in _BETWEEN:
+        params = constrained_arrays(sites, between(start, end, fraction))
+        if not difference(elbo_terms(problem, params), lower).at_most > -limit:
+            return True
+    return False
