@@ -28,7 +28,7 @@ from bgmm_jd.posterior.posterior import in_data_units
 from bgmm_jd.variational.approximation import Approximation, Problem, draw_mean_field
 from bgmm_jd.variational.labels import permute_parameters
 from bgmm_jd.variational.natural_gradient import StepSize
-from bgmm_jd.variational.parameters import VariationalParameters, to_unconstrained
+from bgmm_jd.variational.parameters import VariationalParameters, unconstrained_arrays
 from bgmm_jd.variational.surrogate import surrogate_in_data_units
 
 __all__ = [
@@ -61,7 +61,7 @@ __all__ = [
     "surrogate_in_data_units",
     "surrogate_khat",
     "svi",
-    "to_unconstrained",
+    "unconstrained_arrays",
     "units_of_rows",
     "unstandardize",
 ]

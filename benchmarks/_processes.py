@@ -32,7 +32,7 @@ from _inside import (
     standardize,
     start_at,
     stateless_seed,
-    to_unconstrained,
+    unconstrained_arrays,
     units_of_rows,
     unstandardize,
 )
@@ -277,8 +277,7 @@ def moments_of(posterior: bgmm_jd.Posterior) -> Moments:
 def pass_seconds(problem: Problem, params: VariationalParameters, calls: int) -> float:
     """Return the median seconds of a pass over all rows, after one that compiles."""
     evaluate = pass_evaluator(problem, params, stateless_seed(0))
-    free = to_unconstrained(problem.model.sites, params)
-    free = tf.nest.map_structure(lambda t: t.numpy(), free)
+    free = unconstrained_arrays(problem.model.sites, params)
     return median_seconds(lambda: evaluate(free, 0), calls)
 
 

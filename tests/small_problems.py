@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 from builders import ONE_SEEDING, problem_for, started
 
-from bgmm_jd.variational.parameters import to_unconstrained
+from bgmm_jd.variational.parameters import unconstrained_arrays
 
 OVERLAPPING_ROWS = 300
 
@@ -41,5 +41,5 @@ def overlapping_start(
 
 def unconstrained(approximation):
     """Return the unconstrained parameters as new tensors, which no bijector has cached."""
-    free = to_unconstrained(approximation.problem.model.sites, approximation.params)
-    return tf.nest.map_structure(lambda t: tf.constant(t.numpy()), free)
+    free = unconstrained_arrays(approximation.problem.model.sites, approximation.params)
+    return tf.nest.map_structure(tf.constant, free)

@@ -22,7 +22,7 @@ import numpy as np
 
 from bgmm_jd.settings import CalibrationSettings
 from bgmm_jd.variational.approximation import MultivariateNormal, Problem
-from bgmm_jd.variational.evaluation import tempered_density
+from bgmm_jd.variational.tempered import TemperedDensity
 
 # Points [S, G, P] -> gradients of log joint [S, G, P]; what is not among the P coordinates is the
 # same for the G points of each draw.
@@ -37,9 +37,11 @@ def gradient_of_log_joint(problem: Problem, use_statistics: bool) -> Gradient:
     use_statistics : whether the likelihood may be a matrix product: see `quadratic_likelihood`.
     """
 
+    target = TemperedDensity(problem, use_statistics=use_statistics)
+
     def gradient(points: np.ndarray) -> np.ndarray:
         flat = points.reshape(-1, points.shape[-1])
-        slope = tempered_density(problem, flat, use_statistics=use_statistics).slope
+        slope = target.density(flat).slope
         return slope.reshape(points.shape)
 
     return gradient

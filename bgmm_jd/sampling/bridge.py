@@ -31,6 +31,8 @@ from bgmm_jd.sampling.relabelling import Labels, TooManyLabellings
 from bgmm_jd.variational.approximation import Centre, Problem, StudentMixture
 
 _MOST_ITERATIONS, _TOLERANCE = 1_000, 1e-6
+# The proposal need only overlap with the draws, for which few members fitted to few draws do.
+_MOST_FITTED, _MOST_MEMBERS = 4_000, 12
 _MOST_SE = 0.5  # nats, above which the two distributions hardly overlap
 
 
@@ -86,8 +88,9 @@ def _proposal_for(
     df = degrees_of_freedom(P, settings)
     if settings.most_coordinates < P:
         return student_mixture.single_member(points, df)
-    members = number_of_members(len(points), P, labels, settings)
-    return student_mixture.fit_cloud(points, members, df, rng)
+    few = rng.permutation(points)[:_MOST_FITTED]
+    members = min(number_of_members(len(few), P, labels, settings), _MOST_MEMBERS)
+    return student_mixture.fit_cloud(few, members, df, rng)
 
 
 def bridge_evidence(

@@ -9,7 +9,7 @@ import numpy as np
 from bgmm_jd.calibration.psis import KHAT_LIMIT
 from bgmm_jd.sampling.chains import advance, leapfrogs_per_move, mixing, warm_up
 from bgmm_jd.sampling.draws import draw_whole
-from bgmm_jd.sampling.hamiltonian import Target
+from bgmm_jd.sampling.hamiltonian import particles_at
 from bgmm_jd.sampling.modes import LEAST_SHARE, draws_at_modes, nearest_mode
 from bgmm_jd.sampling.relabelling import Labels, align, centre_of
 from bgmm_jd.sampling.whole_posterior import WholePosterior
@@ -19,6 +19,7 @@ from bgmm_jd.variational.coordinates import components_are_separate
 from bgmm_jd.variational.evaluation import affordable_draws
 from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.points import as_log_ratios, draws_at_log_ratios
+from bgmm_jd.variational.tempered import TemperedDensity
 
 _COST_OF_GRADIENT = 3  # densities; times D where each row has a matrix product
 _DRAWS_PER_COORDINATE, _FEWEST_DRAWS = 10, 1_000  # for the covariance matrix at the beginning
@@ -92,7 +93,7 @@ def _likely_modes(whole: WholePosterior) -> list[int]:
 
 
 def draw_mode(
-    target: Target,
+    target: TemperedDensity,
     mode: int,
     points: np.ndarray,
     labels: Labels,
@@ -110,7 +111,7 @@ def draw_mode(
     """
     problem, settings = target.problem, target.problem.settings.chains
     coordinates = draws_at_log_ratios(problem, points)[1].astype(np.float64)
-    possible = np.isfinite(target.at(coordinates).log_density(target.temperature))
+    possible = np.isfinite(particles_at(target, coordinates).log_density(target.temperature))
     coordinates = coordinates[possible]
     if len(coordinates) < settings.chains:
         raise FloatingPointError("Too few points have a density.")

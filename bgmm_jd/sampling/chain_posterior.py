@@ -21,7 +21,6 @@ from bgmm_jd.sampling.chain_modes import (
 )
 from bgmm_jd.sampling.chains import is_sound
 from bgmm_jd.sampling.evidence import OUT_OF_REACH, Evidence, sum_of_evidences
-from bgmm_jd.sampling.hamiltonian import Target
 from bgmm_jd.sampling.modes import LEAST_SHARE
 from bgmm_jd.sampling.relabelling import Labels, labels_of
 from bgmm_jd.sampling.whole_posterior import WholePosterior
@@ -32,6 +31,7 @@ from bgmm_jd.variational.evaluation import (
     surrogate_statistics_are_accurate,
 )
 from bgmm_jd.variational.parameters import VariationalParameters
+from bgmm_jd.variational.tempered import TemperedDensity
 
 _USUAL_LEAPFROGS = 5  # of a move
 _MOST_COPIES = 4  # the part of the best mode's draws that a bank has at least
@@ -100,13 +100,13 @@ def draw_chains(
     )
 
 
-def _target(approximation: Approximation) -> Target:
+def _target(approximation: Approximation) -> TemperedDensity:
     problem = approximation.problem
     use_statistics = statistics_fit_in_memory(problem) and surrogate_statistics_are_accurate(
         problem, approximation.params, rounding_per_entry(problem)
     )
     chains = problem.settings.chains.chains
-    return Target(problem, use_statistics=use_statistics, most_points=chains)
+    return TemperedDensity(problem, use_statistics=use_statistics, most_points=chains)
 
 
 def _evidences(

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from bgmm_jd.backend.arviz_version import import_arviz
-from bgmm_jd.sampling.hamiltonian import Particles, Target, Trajectory, move
+from bgmm_jd.sampling.hamiltonian import Particles, Trajectory, move, particles_at
 from bgmm_jd.settings import ChainSettings
 from bgmm_jd.variational.approximation import Mixing
+from bgmm_jd.variational.tempered import TemperedDensity
 
 _QUARTER_PERIOD = math.pi / 2.0  # of a coordinate whose distribution is standard normal
 _LEAST_STEP, _MOST_STEP = 1e-3, 2.0
@@ -30,7 +31,7 @@ class Chains(NamedTuple):
 
 
 def warm_up(
-    target: Target,
+    target: TemperedDensity,
     start: np.ndarray,
     scale: np.ndarray,
     rng: np.random.Generator,
@@ -42,7 +43,7 @@ def warm_up(
     ----------
     scale : [P, P], a factor of an approximate covariance matrix.
     """
-    chains = Chains(target.at(start), settings.first_step, scale)
+    chains = Chains(particles_at(target, start), settings.first_step, scale)
     points: list[np.ndarray] = []
     for moves in settings.warm_up:
         if points:
@@ -58,7 +59,7 @@ def warm_up(
 
 
 def advance(
-    target: Target,
+    target: TemperedDensity,
     chains: Chains,
     moves: int,
     rng: np.random.Generator,
@@ -78,7 +79,7 @@ def leapfrogs_per_move(chains: Chains, settings: ChainSettings) -> float:
 
 
 def _moved(
-    target: Target, chains: Chains, rng: np.random.Generator, settings: ChainSettings
+    target: TemperedDensity, chains: Chains, rng: np.random.Generator, settings: ChainSettings
 ) -> tuple[Chains, float]:
     """Return chains after one move each, and their mean acceptance probability.
 

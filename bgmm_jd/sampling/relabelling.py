@@ -163,12 +163,14 @@ def _allowed_places(
         reach = df * np.expm1(2.0 * margin / (df + P))
     own = labels.layout.own
     scale = mixture.factors @ mixture.factors.swapaxes(1, 2)
+    blocks = points[:, own].reshape(-1, own.shape[1])  # all in one product: small ones are slow
     allowed = np.zeros((len(points), labels.K, labels.K), bool)
     for member, mean in enumerate(mixture.means):
         for k, places in enumerate(own):
-            precision = np.linalg.inv(scale[member][np.ix_(places, places)])
-            apart = points[:, own] - mean[places]
-            distance = np.einsum("sji,ih,sjh->sj", apart, precision, apart)
+            factor = np.linalg.cholesky(scale[member][np.ix_(places, places)])
+            inverse = np.linalg.inv(factor)
+            whitened = blocks @ inverse.T - inverse @ mean[places]
+            distance = np.square(whitened).sum(axis=1).reshape(len(points), labels.K)
             allowed[:, k] |= distance <= reach[:, np.newaxis]
     return allowed
 

@@ -12,10 +12,11 @@ import tensorflow as tf
 
 from bgmm_jd.calibration.psis import resample_systematically
 from bgmm_jd.data.units import standardize_value
-from bgmm_jd.sampling.hamiltonian import Particles, Target, Trajectory, move
+from bgmm_jd.sampling.hamiltonian import Particles, Trajectory, move, particles_at
 from bgmm_jd.settings import ScoutSettings
 from bgmm_jd.variational.approximation import Problem
 from bgmm_jd.variational.coordinates import flatten
+from bgmm_jd.variational.tempered import TemperedDensity
 
 _LONGEST_STEP, _SHORTEST_STEP = 1.0, 1e-3
 _FEWEST_POSSIBLE = 0.1  # fraction of the particles that must have a finite likelihood
@@ -33,14 +34,14 @@ def scout(problem: Problem, rng: np.random.Generator, settings: ScoutSettings) -
     An empty array where the prior's draws have no likelihood that is finite.
     """
     points = prior_points(problem, settings.particles, rng)
-    likelihood = Target(problem, 0.0).at(points).density.log_likelihood
+    likelihood = TemperedDensity(problem, 0.0).density(points).log_likelihood
     temperature, step = 0.0, settings.first_step
     while temperature < 1.0:
         if np.isfinite(likelihood).sum() < _FEWEST_POSSIBLE * settings.particles:
             return points[:0]
         temperature, weight = _next_temperature(likelihood, temperature, settings)
         chosen = resample_systematically(weight, settings.particles, rng)
-        target = Target(problem, temperature)
+        target = TemperedDensity(problem, temperature)
         (points, density), step = _move(target, points[chosen], step, rng, settings)
         likelihood = density.log_likelihood
     return points
@@ -52,7 +53,7 @@ def moved(
     """Return approximate draws of the posterior [n, P] after moves that leave it invariant."""
     step = settings.first_step
     for _ in range(settings.rejuvenations):
-        (points, _), step = _move(Target(problem), points, step, rng, settings)
+        (points, _), step = _move(TemperedDensity(problem), points, step, rng, settings)
     return points
 
 
@@ -93,7 +94,7 @@ def _next_temperature(
 
 
 def _move(
-    target: Target,
+    target: TemperedDensity,
     points: np.ndarray,
     step: float,
     rng: np.random.Generator,
@@ -104,10 +105,10 @@ def _move(
     The scale of a coordinate is that of the mean squared gradient, which is the mean curvature of
     the log density, and not the spread of the points, which is that between modes.
     """
-    particles = target.at(points)
+    particles = particles_at(target, points)
     for _ in range(settings.moves):
         scale = 1.0 / np.sqrt(np.nanmean(particles.density.slope**2, axis=0) + 1e-6)
-        trajectory = Trajectory(step, settings.leapfrogs, scale)
+        trajectory = Trajectory(step, settings.leapfrogs, np.diag(scale))
         particles, acceptance = move(target, particles, trajectory, rng)
         step *= np.exp(acceptance.mean() - settings.acceptance)
         step = float(np.clip(step, _SHORTEST_STEP, _LONGEST_STEP))

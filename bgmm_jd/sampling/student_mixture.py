@@ -12,6 +12,7 @@ from scipy.special import logsumexp
 
 from bgmm_jd.variational.approximation import StudentMixture
 
+_NEGLIGIBLE = 1e-8  # share of a draw in a member's scatter, relative to the largest
 _LEAST_WEIGHT = 0.002  # of a member: it keeps looking where the draws had little weight
 
 
@@ -109,8 +110,9 @@ def _moments(
     means = (scaled.T @ points) / scaled.sum(axis=0)[:, np.newaxis]
     scatter = np.empty((len(total), P, P))
     for member, mean in enumerate(means):
-        centred = points - mean
-        scatter[member] = (centred.T * scaled[:, member]) @ centred
+        near = scaled[:, member] > _NEGLIGIBLE * scaled[:, member].max()
+        centred = points[near] - mean
+        scatter[member] = (centred.T * scaled[near, member]) @ centred
     pooled = scatter.sum(axis=0) / total.sum()
     count = total * effective
     scatter = scatter * effective + P * pooled

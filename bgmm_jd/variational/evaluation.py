@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -14,7 +13,7 @@ from bgmm_jd.model import quadratic_likelihood
 from bgmm_jd.model.likelihood import Theta
 from bgmm_jd.variational.approximation import Draws, Problem, sample_mean_field
 from bgmm_jd.variational.coordinates import unflatten
-from bgmm_jd.variational.log_joint import log_joint, log_likelihood, log_prior
+from bgmm_jd.variational.log_joint import log_joint
 from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.structure import Model
 
@@ -116,74 +115,5 @@ def _log_joint_program(
         return log_joint(
             standardized, theta, rows, accumulate=tf.float64, use_statistics=use_statistics
         )
-
-    return compiled(density, execution)
-
-
-class Tempered(NamedTuple):
-    """Densities at points [S, P], over the points themselves: float64, in nats.
-
-    log_prior, log_likelihood [S], and slope [S, P] : the gradient of log prior + temperature * log
-    likelihood.
-    """
-
-    log_prior: np.ndarray
-    log_likelihood: np.ndarray
-    slope: np.ndarray
-
-
-def tempered_density(
-    problem: Problem,
-    points: np.ndarray,
-    temperature: float = 1.0,
-    use_statistics: bool = False,
-    most_points: int | None = None,
-) -> Tempered:
-    """Return the prior, the likelihood and the gradient at points in unconstrained coordinates.
-
-    Parameters
-    ----------
-    most_points : of a call, where many calls have few points: a program of its own is compiled for
-        this number, instead of one that all calls share.
-    """
-    program = _tempered_program(
-        problem.model, problem.data.shape[0], use_statistics, problem.execution
-    )
-    beta = tf.constant(temperature, problem.data.dtype)
-
-    def call(part: tf.Tensor) -> tf.Tensor:
-        return program(part, problem.rows, problem.prior_standardization, beta)
-
-    size = points_per_call(problem, use_statistics)
-    size = size if most_points is None else min(size, most_points)
-    found = map_chunks(call, points.astype(problem.data.dtype), size)
-    return Tempered(found[:, 0], found[:, 1], found[:, 2:])
-
-
-@functools.lru_cache(maxsize=32)
-def _tempered_program(
-    model: Model, N: int, use_statistics: bool, execution: str
-) -> Callable[..., tf.Tensor]:
-    """Make the compiled `Tempered` of points [S, P], its parts side by side: [S, 2 + P].
-
-    Cached per number of rows, so that a new N builds a new `tf.function` instead of triggering a
-    retracing warning.
-    """
-
-    def density(
-        points: tf.Tensor, rows: Rows, standardization: Standardization, temperature: tf.Tensor
-    ) -> tf.Tensor:
-        standardized = model.standardized(standardization)
-        with tf.GradientTape() as tape:
-            tape.watch(points)
-            theta, log_det_jacobian = unflatten(standardized, points)
-            prior = log_prior(standardized, theta) + log_det_jacobian
-            likelihood = log_likelihood(
-                standardized, theta, rows, tf.float64, use_statistics=use_statistics
-            )
-            total = prior + temperature * tf.cast(likelihood, prior.dtype)
-        slope = tape.gradient(total, points)
-        values = tf.stack([tf.cast(prior, tf.float64), likelihood], axis=1)
-        return tf.concat([values, tf.cast(slope, tf.float64)], axis=1)
 
     return compiled(density, execution)

@@ -1,0 +1,155 @@
+"""The tempered density and its gradient at many points, and trajectories through it."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from bgmm_jd.backend.execution import compiled, map_chunks
+from bgmm_jd.data.rows import Rows
+from bgmm_jd.data.units import Standardization
+from bgmm_jd.variational.approximation import Problem
+from bgmm_jd.variational.coordinates import unflatten
+from bgmm_jd.variational.evaluation import points_per_call
+from bgmm_jd.variational.log_joint import log_likelihood, log_prior
+from bgmm_jd.variational.structure import Model, StandardizedModel
+
+
+class Tempered(NamedTuple):
+    """Densities at points [S, P], over the points themselves: float64, in nats.
+
+    log_prior, log_likelihood [S], and slope [S, P] : the gradient of log prior + temperature * log
+    likelihood.
+    """
+
+    log_prior: np.ndarray
+    log_likelihood: np.ndarray
+    slope: np.ndarray
+
+
+class TemperedDensity(NamedTuple):
+    """Prior times likelihood to a power, for all rows, as a function of unconstrained coordinates.
+
+    temperature : the power of the likelihood.
+    use_statistics : whether the likelihood may be a matrix product: see `quadratic_likelihood`.
+    most_points : of a call, where many calls have few points: a program of its own is compiled for
+        this number, instead of one that all calls share.
+    """
+
+    problem: Problem
+    temperature: float = 1.0
+    use_statistics: bool = False
+    most_points: int | None = None
+
+    def density(self, points: np.ndarray) -> Tempered:
+        """Return the prior, the likelihood and the gradient at points [S, P]."""
+        still = np.zeros_like(points)
+        lengths = np.zeros((len(points), 1))
+        return self.follow(points, still, still, lengths, np.eye(points.shape[1]), 1)[2]
+
+    def follow(
+        self,
+        points: np.ndarray,
+        velocity: np.ndarray,
+        slope: np.ndarray,
+        lengths: np.ndarray,
+        scale: np.ndarray,
+        leapfrogs: int,
+    ) -> tuple[np.ndarray, np.ndarray, Tempered]:
+        """Follow trajectories of Hamiltonian dynamics (Neal 2011), all in one call of the program.
+
+        Parameters
+        ----------
+        points [S, P] : in unconstrained coordinates.
+        velocity [S, P] : in coordinates in which the points have unit scale.
+        slope [S, P] : at the points.
+        lengths [S, 1] : of one leapfrog.
+        scale [P, P] : a matrix M; the mass matrix is (M M^T)^-1.
+        leapfrogs : their number, at least 1.
+
+        Returns
+        -------
+        points and velocities at the end, and the densities there.
+        """
+        problem, P = self.problem, points.shape[1]
+        program = _trajectory_program(
+            problem.model, problem.data.shape[0], self.use_statistics, problem.execution
+        )
+        beta = tf.constant(self.temperature, problem.data.dtype)
+        matrix, count = tf.constant(scale, tf.float64), tf.constant(leapfrogs)
+
+        def call(part: tf.Tensor) -> tf.Tensor:
+            return program(part, problem.rows, problem.prior_standardization, beta, matrix, count)
+
+        size = points_per_call(problem, self.use_statistics)
+        size = size if self.most_points is None else min(size, self.most_points)
+        state = np.concatenate([points, velocity, slope, lengths], axis=1, dtype=np.float64)
+        found = map_chunks(call, state, size)
+        points, velocity, slope, values = np.split(found, [P, 2 * P, 3 * P], axis=1)
+        return points, velocity, Tempered(values[:, 0], values[:, 1], slope)
+
+
+@functools.lru_cache(maxsize=32)
+def _trajectory_program(
+    model: Model, N: int, use_statistics: bool, execution: str
+) -> Callable[..., tf.Tensor]:
+    """Make the compiled trajectories: points, velocities, slopes and lengths [S, 3 P + 1].
+
+    The density is in the program once, as the body of a loop, so that one program serves single
+    densities too. Returned are points, velocities, slopes, log priors and log likelihoods
+    [S, 3 P + 2].
+
+    Cached per number of rows, so that a new N builds a new `tf.function` instead of triggering a
+    retracing warning.
+    """
+
+    def run(
+        state: tf.Tensor,
+        rows: Rows,
+        standardization: Standardization,
+        temperature: tf.Tensor,
+        scale: tf.Tensor,
+        leapfrogs: tf.Tensor,
+    ) -> tf.Tensor:
+        standardized, P = model.standardized(standardization), scale.shape[0]
+        points, velocity, slope, lengths = tf.split(state, [P, P, P, 1], axis=1)
+
+        def density(points: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return _tempered(standardized, points, rows, temperature, use_statistics)
+
+        def leapfrog(
+            i: tf.Tensor, points: tf.Tensor, velocity: tf.Tensor, slope: tf.Tensor, _: tf.Tensor
+        ) -> tuple[tf.Tensor, ...]:
+            velocity += 0.5 * lengths * tf.matmul(slope, scale)
+            points += lengths * tf.matmul(velocity, scale, transpose_b=True)
+            slope, values = density(points)
+            velocity += 0.5 * lengths * tf.matmul(slope, scale)
+            return i + 1, points, velocity, slope, values
+
+        values = tf.zeros([tf.shape(state)[0], 2], tf.float64)
+        begun = (tf.constant(0), points, velocity, slope, values)
+        _, *ended = tf.while_loop(lambda i, *_: i < leapfrogs, leapfrog, begun)
+        return tf.concat(ended, axis=1)
+
+    return compiled(run, execution)
+
+
+def _tempered(
+    model: StandardizedModel,
+    points: tf.Tensor,
+    rows: Rows,
+    temperature: tf.Tensor,
+    use_statistics: bool,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the gradient [S, P] at points, and log prior and log likelihood [S, 2]; float64."""
+    points = tf.cast(points, model.dtype)
+    with tf.GradientTape() as tape:
+        tape.watch(points)
+        theta, log_det_jacobian = unflatten(model, points)
+        prior = log_prior(model, theta) + log_det_jacobian
+        likelihood = log_likelihood(model, theta, rows, tf.float64, use_statistics=use_statistics)
+        total = prior + temperature * tf.cast(likelihood, prior.dtype)
+    slope = tf.cast(tape.gradient(total, points), tf.float64)
+    return slope, tf.stack([tf.cast(prior, tf.float64), likelihood], axis=1)
