@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from small_problems import two_large_clusters
+from builders import problem_for, started
+from small_problems import two_groups, two_large_clusters
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
 from bgmm_jd.optimization.convergence import parameter_moments
-from bgmm_jd.optimization.restarts import compare_runs, matching_run
-from bgmm_jd.optimization.single_run import RunResult
+from bgmm_jd.optimization.restarts import compare_runs, join_connected, matching_run
+from bgmm_jd.optimization.single_run import RunResult, read_only_copy
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.settings import OptimizationSettings
 from bgmm_jd.variational.labels import permute_parameters
@@ -224,3 +225,53 @@ def test_means_that_the_prior_fixes_determine_the_labels():
     # All rows have a certain label: Dirichlet(101, 201), whose sd is 0.027. Four standard errors of
     # the mean of 400 draws.
     np.testing.assert_allclose(theta["weights"].mean(axis=0), [101 / 302, 201 / 302], atol=0.0054)
+
+
+@pytest.fixture(scope="module")
+def two_runs():
+    """Return a problem, a run near its optimum, and one half a sd away with the labels swapped."""
+    approximation = started(problem_for(two_groups(64), 2, execution="graph"))
+    problem, near = approximation.problem, read_only_copy(approximation.params)
+    means = near["means"]
+    aside = {**near, "means": means | {"loc": means["loc"] + 0.7 * means["scale"]}}
+    runs = [
+        RunResult(found, np.zeros(steps), elbo, Status.CONVERGED)
+        for found, elbo, steps in ((near, -1.0, 20), (swapped(problem.model, aside), -2.0, 40))
+    ]
+    return problem, *runs
+
+
+def test_run_without_a_valley_to_an_earlier_one_has_joined_it(two_runs):
+    problem, near, aside = two_runs
+    first, second = join_connected(problem, [near, aside])
+    assert first is near
+    assert second.joined
+    assert second.params is near.params
+    assert (second.elbo, len(second.elbos)) == (near.elbo, 40)
+
+
+def test_earlier_run_joins_a_later_one_whose_elbo_is_higher(two_runs):
+    problem, near, aside = two_runs
+    first, second = join_connected(problem, [aside, near])
+    assert second is near
+    assert first.joined
+    assert first.params is near.params
+
+
+def test_run_behind_a_valley_is_one_of_its_own():
+    """Its labels are those of the other run, but the prior prefers one of the two orders."""
+    prior = bgmm_jd.mixture_prior(2, 2, mean_loc=[[-3.0] * 2, [6.0] * 2], dtype="float64")
+    approximation = started(problem_for(two_groups(64), 2, prior=prior, execution="graph"))
+    problem, found = approximation.problem, read_only_copy(approximation.params)
+    runs = [
+        RunResult(params, np.zeros(20), elbo, Status.CONVERGED)
+        for params, elbo in ((found, -1.0), (swapped(problem.model, found), -2.0))
+    ]
+    assert join_connected(problem, runs) == runs
+
+
+@pytest.mark.parametrize("change", [{"joined": True}, {"status": Status.STEP_LIMIT}])
+def test_only_runs_that_converged_by_themselves_join(two_runs, change):
+    problem, near, aside = two_runs
+    for runs in ([near, aside._replace(**change)], [aside._replace(**change), near]):
+        assert join_connected(problem, runs) == runs
