@@ -23,6 +23,7 @@ from bgmm_jd.posterior.posterior import Mode, Posterior
 from bgmm_jd.posterior.prediction import log_density, predict, predict_proba, sample_predictive
 from bgmm_jd.posterior.predictive_mixture import PredictiveMixture
 from bgmm_jd.posterior.relabel import relabel
+from bgmm_jd.posterior.trainable import trainable_surrogate
 from bgmm_jd.reporting.boundaries_plot import plot_boundaries
 from bgmm_jd.reporting.classification_plot import plot_classification
 from bgmm_jd.reporting.comparison import compare
@@ -62,6 +63,7 @@ __all__ = [  # noqa: RUF022  by section
     "impute",
     "occupied_components",
     "relabel",
+    "trainable_surrogate",
     # Report and compare.
     "to_inference_data",
     "compare",
