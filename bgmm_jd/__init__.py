@@ -12,6 +12,7 @@ from bgmm_jd.backend.compilation_cache import keep_compiled
 from bgmm_jd.distributions.stick_breaking import StickBreaking, dirichlet_process
 from bgmm_jd.fitting.default_prior import default_prior
 from bgmm_jd.fitting.fit import fit
+from bgmm_jd.fitting.progress import Progress
 from bgmm_jd.fitting.selection import Selection, select
 from bgmm_jd.model.priors import mixture_prior, stick_breaking_prior
 from bgmm_jd.optimization.restarts import Restart
@@ -43,6 +44,7 @@ __all__ = [  # noqa: RUF022  by section
     "Posterior",
     "Mode",
     "Restart",
+    "Progress",
     "Selection",
     "Settings",
     "Status",

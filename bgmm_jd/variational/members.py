@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
@@ -85,16 +86,39 @@ def _member(site: Site, parameters: Parameters) -> Member:
         return Member(site.name, site.shape, site.family, parameters, bijector)
     family, change = site.family, site.affine_map
     if change is not None:
-        family, parameters = _in_data_units(family, parameters, change)
+        family, parameters = _changed(family, parameters, change)
     return Member(site.name, site.shape, family, parameters)
 
 
-def _in_data_units(
+def standardized_parameters(site: Site, member: Member) -> Parameters:
+    """Return a site's parameters in standardised units, at which its member would be as given.
+
+    Where the member is multivariate normal and the site has independent entries, they keep their
+    means and standard deviations.
+
+    Parameters
+    ----------
+    site : bound to the standardization of the data, which may be other data than the member's.
+    member : of the same variable, with parameters in the dtype of the site.
+    """
+    if site.fixed is not None:
+        return {}
+    change = site.affine_map
+    if member.bijector is not None or change is None:
+        return member.parameters
+    family, parameters = _changed(member.family, member.parameters, change.inverted())
+    if family is site.family:
+        return parameters
+    arrays = {name: np.asarray(v) for name, v in parameters.items()}
+    return site.family.from_moments(*map(tf.constant, family.moments(arrays)))
+
+
+def _changed(
     family: Family, parameters: Parameters, change: AffineMap
 ) -> tuple[Family, Parameters]:
-    """Return the family and the parameters of a variable in the units of X."""
+    """Return the family and the parameters of a variable in other units."""
     if family is NORMAL and not isinstance(change, Elementwise):
-        # Entries that are independent where rows are whitened are correlated in the units of X.
+        # Independent entries are correlated in the units of X where rows are whitened.
         family = MULTIVARIATE_NORMAL
         parameters = family.from_moments(parameters["loc"], parameters["scale"])
     return family, family.unstandardize(parameters, change)
