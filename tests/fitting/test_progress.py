@@ -176,6 +176,15 @@ def test_stream_that_is_no_terminal_has_a_line_for_each_phase_if_asked():
     ]
 
 
+def test_stream_of_a_notebook_has_one_line_that_is_overwritten():
+    """It is no terminal, but obeys carriage returns."""
+    kernel = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})()
+    with reporting_to(kernel, progress=True) as report:
+        report(Progress(phase="starts"))
+    assert kernel.getvalue().startswith("\rlooking for starts ...")
+    assert "\n" not in kernel.getvalue()
+
+
 # --- Callbacks and the log ------------------------------------------------------------------------
 
 OPTIONS = {"progress": False, "execution": "graph", "seed": 2}

@@ -145,6 +145,13 @@ def test_bad_arguments_of_select_are_refused_before_the_first_fit(
     assert not fits.calls
 
 
+def test_posterior_to_start_from_is_refused_for_several_forms(rows, selection, fake_fit):
+    fits = fake_fit()
+    with pytest.raises(ValueError, match="init is a posterior of one form of covariance only"):
+        select(rows, K=2, covariance=("diag", "full"), init=selection.best)
+    assert not fits.calls
+
+
 def test_arguments_that_fit_rejects_are_errors_of_the_first_fit(rows):
     with pytest.raises(ValueError, match="batch_size"):
         select(rows, K=(1, 2), batch_size=10_000)
