@@ -12,6 +12,7 @@ from bgmm_jd.backend.compilation_cache import keep_compiled
 from bgmm_jd.distributions.stick_breaking import StickBreaking, dirichlet_process
 from bgmm_jd.fitting.default_prior import default_prior
 from bgmm_jd.fitting.fit import fit
+from bgmm_jd.fitting.progress import Progress
 from bgmm_jd.fitting.selection import Selection, select
 from bgmm_jd.model.priors import mixture_prior, stick_breaking_prior
 from bgmm_jd.optimization.restarts import Restart
@@ -23,6 +24,7 @@ from bgmm_jd.posterior.posterior import Mode, Posterior
 from bgmm_jd.posterior.prediction import log_density, predict, predict_proba, sample_predictive
 from bgmm_jd.posterior.predictive_mixture import PredictiveMixture
 from bgmm_jd.posterior.relabel import relabel
+from bgmm_jd.posterior.trainable import trainable_surrogate
 from bgmm_jd.reporting.boundaries_plot import plot_boundaries
 from bgmm_jd.reporting.classification_plot import plot_classification
 from bgmm_jd.reporting.comparison import compare
@@ -42,6 +44,7 @@ __all__ = [  # noqa: RUF022  by section
     "Posterior",
     "Mode",
     "Restart",
+    "Progress",
     "Selection",
     "Settings",
     "Status",
@@ -62,6 +65,7 @@ __all__ = [  # noqa: RUF022  by section
     "impute",
     "occupied_components",
     "relabel",
+    "trainable_surrogate",
     # Report and compare.
     "to_inference_data",
     "compare",

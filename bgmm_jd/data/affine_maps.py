@@ -1,8 +1,9 @@
 """Affine maps of vectors and matrices, for arrays and for tensors alike.
 
-Each map has `forward`, from standardised values `z` to values `x` in other units; `inverse`; the
-`log_det_jacobian`, log |dx / dz| of one vector of features, of one number, or of the free entries
-of one matrix; and `event_ndims`, the number of trailing axes that it maps together.
+Each map has `forward`, from standardised values `z` to values `x` in other units; `inverse`, and
+`inverted`, the map that goes back; the `log_det_jacobian`, log |dx / dz| of one vector of features,
+of one number, or of the free entries of one matrix; and `event_ndims`, the number of trailing axes
+that it maps together.
 """
 
 from typing import Any, NamedTuple
@@ -31,6 +32,11 @@ class Elementwise(NamedTuple):
         """Return z."""
         return (x if self.shift is None else x - self.shift) / self.factor
 
+    def inverted(self) -> "Elementwise":
+        """Return the map from x to z."""
+        shift = None if self.shift is None else -self.shift / self.factor
+        return Elementwise(shift, 1.0 / self.factor, -self.log_det_jacobian, self.event_ndims)
+
 
 class LinearMap(NamedTuple):
     """x = shift + matrix @ z, for vectors z [..., D], or matrices [..., D, D] without a shift.
@@ -53,6 +59,13 @@ class LinearMap(NamedTuple):
         """Return z."""
         return self._times(self.inverse_matrix, x if self.shift is None else x - self.shift)
 
+    def inverted(self) -> "LinearMap":
+        """Return the map from x to z."""
+        shift = None if self.shift is None else self._times(self.inverse_matrix, -self.shift)
+        return LinearMap(
+            shift, self.inverse_matrix, self.matrix, -self.log_det_jacobian, self.event_ndims
+        )
+
     def _times(self, matrix: Any, value: Any) -> Any:
         if self.event_ndims == 2:
             return matrix_product(matrix, value)
@@ -74,6 +87,12 @@ class Congruence(NamedTuple):
     def inverse(self, x: Any) -> Any:
         """Return z."""
         return _congruent(self.inverse_matrix, x)
+
+    def inverted(self) -> "Congruence":
+        """Return the map from x to z."""
+        return Congruence(
+            self.inverse_matrix, self.matrix, -self.log_det_jacobian, self.event_ndims
+        )
 
 
 AffineMap = Elementwise | LinearMap | Congruence

@@ -11,7 +11,8 @@ from bgmm_jd.backend.random import stateless_seed
 from bgmm_jd.calibration.calibrate import calibrate_approximation
 from bgmm_jd.calibration.importance_sampling import surrogate_khat
 from bgmm_jd.calibration.psis import KHAT_LIMIT
-from bgmm_jd.fitting.search import Reporter, SearchPlan, SearchResult
+from bgmm_jd.fitting.progress import Progress, Reporter
+from bgmm_jd.fitting.search import SearchPlan, SearchResult
 from bgmm_jd.optimization.full_data import full_data_elbo
 from bgmm_jd.optimization.restarts import Optimum
 from bgmm_jd.optimization.status import Status
@@ -82,6 +83,7 @@ def assess(
     best = found.best
     known = Assessment(elbo=best.elbo, status=best.status, modes=_modes_of(found.optima))
     try:
+        report(Progress(phase="elbo"))
         draws = draw_mean_field(
             approximation.problem, approximation.params, _elbo_draws(approximation), plan.seed
         )
@@ -93,15 +95,17 @@ def assess(
         if finish is None:
             known.khat = surrogate_khat(approximation, draws, plan.seed)
             return approximation, known
+        report(Progress(phase="calibration"))
         with known.timed("calibration"):
             approximation, known.khat = calibrate_approximation(approximation, draws, plan.seed)
         if finish == "none":
             return approximation, known
         near = _near_optima(approximation.problem, found)
+        report(Progress(phase="whole posterior"))
         with known.timed("whole posterior"):
             approximation = _with_whole_posterior(approximation, near, known, plan.seed)
         if finish == "hmc" or _needs_chains(approximation.problem, known):
-            report("drawing by Hamiltonian Monte Carlo ...")
+            report(Progress(phase="chains"))
             with known.timed("chains"):
                 approximation = _with_chains(
                     approximation, near, known, plan.seed, is_asked=finish == "hmc"

@@ -4,6 +4,8 @@ Validate the input, optimise from several starts, calibrate, and return a `Poste
 diagnosis.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
@@ -26,7 +28,8 @@ from bgmm_jd.data.validation import (
 )
 from bgmm_jd.fitting.assess import Assessment, assess
 from bgmm_jd.fitting.default_prior import prior_in_data_units
-from bgmm_jd.fitting.progress import reporter
+from bgmm_jd.fitting.initial_values import as_init, initial_values
+from bgmm_jd.fitting.progress import Progress, as_callback, reporter
 from bgmm_jd.fitting.search import (
     SearchPlan,
     SearchResult,
@@ -64,6 +67,7 @@ def fit(
     batch_size: int | Literal["auto"] = "auto",
     seed: int = 0,
     progress: bool | None = None,
+    callback: Callable[[Progress], None] | None = None,
     execution: Execution = "xla",
     init: Any = None,
     restarts: int | None = None,
@@ -108,15 +112,28 @@ def fit(
     seed : int
         The same seed, machine and versions give the same result.
     progress : bool, optional
-        Whether to show a line of progress; by default only on a terminal.
+        Whether to show progress on standard error: a line that is overwritten on a terminal and in
+        a notebook, and a line for each phase elsewhere. By default only on a terminal.
+    callback : callable, optional
+        Called as `callback(progress)` with a `bgmm_jd.Progress` when a phase begins and after each
+        block of steps. `KeyboardInterrupt` raised in it ends the fit as Ctrl-C does; any other
+        exception ends it without a result.
     execution : {"xla", "graph", "eager"}
         How the loop runs. All three follow the same path to float tolerance; "eager" is for
         inspecting it with a debugger.
-    init : array-like or data frame [K, D], optional
-        Means to start from, in the units of X; components keep their order. Without it, the best
-        optima of variational EM from many starts, on at most max(4,096, 100 K) rows, or, under a
-        stick-breaking prior, clusters of k-means; components are then in ascending order of the
-        feature that separates them best, or of their variances or weights if no feature's means do.
+    init : array-like, data frame or Posterior, optional
+        What to start from, whose order of the components is kept:
+
+        - means [K, D], in the units of X;
+        - labels [N], an integer from 0 to K - 1 for each row;
+        - probabilities [N, K] of the components for each row. Where N = K = D, these are means;
+        - a posterior with as many components and features, the same form of covariance and a prior
+          of the same variables and families, of the same rows or of others.
+
+        Without it, the best optima of variational EM from many starts, on at most max(4,096, 100 K)
+        rows, or, under a stick-breaking prior, clusters of k-means; components are then in
+        ascending order of the feature that separates them best, or of their variances or weights if
+        no feature's means do.
     restarts : int, optional
         Largest number of optimiser runs, of which the one with the best elbo is kept; a later one
         ends where an earlier one has converged. There is one run for each distinct optimum of
@@ -168,7 +185,10 @@ def fit(
 
     Notes
     -----
-    Ctrl-C ends the fit and keeps what it has reached, with `Status.INTERRUPTED`.
+    Ctrl-C ends the fit and keeps what it has reached, with `Status.INTERRUPTED`. It is raised as
+    usual while the fit looks for starts, when there is nothing to keep.
+
+    The logger `bgmm_jd` has a record at the level INFO for each phase and for the end of each run.
     """
     settings = _as_settings(settings)
     allow_missing = as_missing_flag(missing)
@@ -180,16 +200,18 @@ def fit(
     check_rows(N, K, weight is not None)
     check_covariance(covariance)
     form = covariance if prior is None else prior_covariance_form(prior, K, D, covariance)
+    given = None if init is None else as_init(init, X.shape, K, form, names)
     plan = SearchPlan(
         batch_size=_as_batch_size(batch_size, N, K, D, settings.optimization),
         restarts=_as_restarts(restarts, batch_size, N, init is not None, settings.optimization),
-        init=None if init is None else _as_init(init, K, D, names),
+        init=None,
         max_steps=as_count(max_steps, "max_steps"),
         optimizer=_as_choice(optimizer, "optimizer", OPTIMIZERS),
         seed=as_seed(seed),
     )
     execution = _as_choice(execution, "execution", EXECUTIONS)
     finish = _as_choice(finish, "finish", FINISHES)
+    callback = as_callback(callback)
     if finish == "hmc" and not calibrate:
         raise ValueError(
             "finish='hmc' draws from the posterior, and calibrate=False asks for draws of the "
@@ -209,11 +231,12 @@ def fit(
     places = np.arange(len(X)) if weight is None else np.flatnonzero(weight)
     warn_of_very_far_rows(data, places, settings.robust_moments.very_far, names, stacklevel=2)
     problem = problem_of(data, K, form, prior, execution, settings)
-    with reporter(progress) as report:
+    if given is not None:
+        plan = replace(plan, init=initial_values(given, problem, places))
+    with reporter(progress, callback, K, form) as report:
         found = find_optimum(problem, plan, report)
         params = found.best.params
         order = output_order(problem, params, has_init=plan.init is not None)
-        report("calibrating ..." if calibrate else "estimating the elbo ...")
         approximation, assessment = assess(
             Approximation(problem=problem, params=params, order=order),
             found,
@@ -300,10 +323,3 @@ def _as_restarts(
     if restarts is not None:
         return as_count(restarts, "restarts")
     return settings.restarts if batch_size in ("auto", N) and not has_init else 1
-
-
-def _as_init(init: Any, K: int, D: int, names: tuple[str, ...] | None) -> np.ndarray:
-    means = as_rows(init, D, name="init", names=names)
-    if len(means) != K:
-        raise ValueError(f"init must have one row for each of K={K} components; got {len(means)}.")
-    return means

@@ -1,69 +1,148 @@
-"""A line of progress on a terminal."""
+"""The progress of a fit: reported to a callback, shown on a terminal and written to a log.
+
+A line of a terminal is overwritten from block to block of steps. Anything else that is written to,
+such as the log of a batch job, has a line for each phase.
+"""
 
 import contextlib
+import logging
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, TextIO
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, TextIO
+
+from bgmm_jd.optimization.single_run import RunResult
+from bgmm_jd.variational.approximation import Problem
+
+Phase = Literal[
+    "starts", "optimization", "passes", "elbo", "calibration", "whole posterior", "chains"
+]
 
 _SHORTEST_SECONDS = 0.1  # between two reports: blocks of a small fit take milliseconds
 _ECHO = "^C"  # what a terminal adds to the line when the fit is interrupted
+_DESCRIPTIONS: dict[Phase, str] = {
+    "starts": "looking for starts",
+    "optimization": "optimising",
+    "passes": "all rows",
+    "elbo": "estimating the elbo",
+    "calibration": "calibrating",
+    "whole posterior": "drawing from all modes",
+    "chains": "drawing by Hamiltonian Monte Carlo",
+}
+
+logger = logging.getLogger("bgmm_jd")
+logger.addHandler(logging.NullHandler())
 
 
-class Report(NamedTuple):
-    """The progress of a fit after a block of steps.
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a fit has come: the argument of `callback` of `fit` and `select`.
 
     Attributes
     ----------
-    steps, limit : int
-        Number of steps taken, and its limit.
-    elbo : float
-        Mean over the last block of steps, in nats for the whole data set.
-    drift : float
-        Distance between the averages of the two halves of the iterates, in posterior sds; infinite
-        while there are too few iterates.
-    run, runs : int
+    phase : str
+        "starts" looks for starts; "optimization" takes steps from each; "passes" go on with all of
+        many rows; "elbo" estimates it anew; "calibration", "whole posterior" and "chains" make the
+        draws.
+    K, covariance : int, str
+        Number of components and form of the fit.
+    seconds : float
+        Since the fit began, which is after its input was checked.
+    start, starts : int
         Number of the present start, from 1, and of all starts.
+    steps, max_steps : int
+        Number of steps taken from it, passes included, and the limit of steps; 0 outside of
+        "optimization" and "passes".
+    elbo : float
+        Mean over the last block of steps, or of the last pass, in nats for the whole data set and
+        the units of X; NaN before the first, and in other phases.
+    drift : float
+        Distance that the parameters still move, in posterior sds: between the averages of the two
+        halves of the iterates, or the estimated rest of the way. Infinite while it is not known.
     """
 
-    steps: int
-    limit: int
-    elbo: float
-    drift: float
-    run: int = 1
-    runs: int = 1
+    phase: Phase
+    K: int = 0
+    covariance: str = ""
+    seconds: float = 0.0
+    start: int = 1
+    starts: int = 1
+    steps: int = 0
+    max_steps: int = 0
+    elbo: float = float("nan")
+    drift: float = float("inf")
+
+
+Reporter = Callable[[Progress], None]
+
+
+def as_callback(callback: Any) -> Reporter | None:
+    """Return `callback`, or raise unless it can be called."""
+    if callback is not None and not callable(callback):
+        raise TypeError(
+            "callback must be a function of one argument, a bgmm_jd.Progress; got "
+            f"{type(callback).__name__}. Try callback=print."
+        )
+    return callback
+
+
+class Display(Protocol):
+    """Something that shows progress."""
+
+    def show(self, progress: Progress, before: str = "") -> None:
+        """Show the progress, after a text that says what it belongs to."""
 
 
 @contextmanager
-def reporter(progress: bool | None) -> Iterator[Callable[[Report | str], None]]:
-    """Yield the function to call with each report, or with a text to show instead.
+def reporter(
+    progress: bool | None, callback: Reporter | None, K: int, covariance: str
+) -> Iterator[Reporter]:
+    """Yield the function to call with each report of a fit.
 
-    The line is cleared at the end, also on an interrupt.
+    Parameters
+    ----------
+    progress : see `display`.
+    callback : called with each report too; what it raises is not caught.
+    K, covariance : of the fit, which reports need not have.
+    """
+    begun, log = time.perf_counter(), _PhaseLog()
+    with display(progress) as shown:
+
+        def report(value: Progress) -> None:
+            seconds = time.perf_counter() - begun
+            value = replace(value, K=K, covariance=covariance, seconds=seconds)
+            log.show(value)
+            shown.show(value)
+            if callback is not None:
+                callback(value)
+
+        yield report
+
+
+@contextmanager
+def display(progress: bool | None) -> Iterator[Display]:
+    """Yield what shows progress on `sys.stderr`; a line of a terminal is cleared at the end.
 
     Parameters
     ----------
     progress : bool, optional
-        Whether to write to `sys.stderr`; by default only if that is a terminal.
+        Whether to write; by default only to a terminal.
     """
     stream = sys.stderr
-    if not (_is_terminal(stream) if progress is None else progress and stream is not None):
-        yield lambda report: None
-        return
-    line = ProgressLine(stream)
-    line.show("compiling ...")
-    try:
-        yield lambda report: _show(line, report)
-    finally:
-        line.clear()
-
-
-def _show(line: "ProgressLine", report: Report | str) -> None:
-    if isinstance(report, str):
-        line.show(report)
+    can_overwrite = _is_terminal(stream)
+    if stream is None or not (can_overwrite if progress is None else progress):
+        yield _Nothing()
+    elif can_overwrite or _is_notebook(stream):
+        line = ProgressLine(stream)
+        try:
+            yield line
+        finally:
+            line.clear()
     else:
-        line.show(_describe(report), limit_rate=True)
+        yield PhaseLines(stream)
 
 
 class ProgressLine:
@@ -78,35 +157,103 @@ class ProgressLine:
         self._stream = stream
         self._longest = 0
         self._next_time = 0.0
+        self._phases = _Phases()
 
-    def show(self, text: str, limit_rate: bool = False) -> None:
-        """Replace the present text.
-
-        Parameters
-        ----------
-        text : str
-        limit_rate : bool
-            Whether to skip the text if the last rate-limited one was shown a moment ago.
-        """
+    def show(self, progress: Progress, before: str = "") -> None:
+        """Replace the present text, unless one of the same phase was shown a moment ago."""
         now = time.monotonic()
-        if limit_rate and now < self._next_time:
+        if not self._phases.is_new(progress) and now < self._next_time:
             return
-        if limit_rate:
-            self._next_time = now + _SHORTEST_SECONDS
+        self._next_time = now + _SHORTEST_SECONDS
         # A line that wraps could not be overwritten.
-        text = text[: _columns(self._stream) - 1 - len(_ECHO)]
+        text = (before + describe(progress))[: _columns(self._stream) - 1 - len(_ECHO)]
         self._longest = max(self._longest, len(text))
-        self._write("\r" + text.ljust(self._longest))
+        _write(self._stream, "\r" + text.ljust(self._longest))
 
     def clear(self) -> None:
         """Clear the line, and leave the cursor at its start."""
-        self._write("\r" + " " * (self._longest + len(_ECHO)) + "\r")
+        _write(self._stream, "\r" + " " * (self._longest + len(_ECHO)) + "\r")
         self._longest = 0
 
-    def _write(self, text: str) -> None:
-        with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
-            self._stream.write(text)
-            self._stream.flush()
+
+class PhaseLines:
+    """A line for each phase, for streams that keep what is written."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+        self._phases = _Phases()
+
+    def show(self, progress: Progress, before: str = "") -> None:
+        """Write a line if the phase or the start is another than before."""
+        if self._phases.is_new(progress):
+            _write(self._stream, before + describe(progress) + "\n")
+
+
+class _PhaseLog:
+    """A record of the log at the level INFO for each phase."""
+
+    def __init__(self) -> None:
+        self._phases = _Phases()
+
+    def show(self, progress: Progress) -> None:
+        if self._phases.is_new(progress):
+            logger.info(
+                "K=%d, %s: %s", progress.K, progress.covariance, _DESCRIPTIONS[progress.phase]
+            )
+
+
+class _Nothing:
+    """Show nothing."""
+
+    def show(self, progress: Progress, before: str = "") -> None:
+        pass
+
+
+class _Phases:
+    """Recall the phase that was seen last."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Any, ...] = ()
+
+    def is_new(self, progress: Progress) -> bool:
+        """Return whether the phase, or its start, is another than that of the last call."""
+        key = (progress.K, progress.covariance, progress.phase, progress.start)
+        found = key != self._last
+        self._last = key
+        return found
+
+
+def log_run(problem: Problem, start: int, starts: int, run: RunResult) -> None:
+    """Write how a run ended to the log, with its elbo in the units of X."""
+    logger.info(
+        "K=%d, %s: run %d of %d, %s after %s steps, elbo %s",
+        problem.model.K,
+        problem.model.covariance,
+        start,
+        starts,
+        run.status.name,
+        f"{len(run.elbos):,}",
+        f"{run.elbo - problem.data.log_det_jacobian:,.2f}",
+    )
+
+
+def describe(progress: Progress) -> str:
+    """Return the text of a line."""
+    text = f"run {progress.start} of {progress.starts}, " if progress.starts > 1 else ""
+    if not progress.steps:
+        return f"{text}{_DESCRIPTIONS[progress.phase]} ..."
+    if progress.phase == "passes":
+        text += "all rows, "
+    text += f"step {progress.steps:,} of at most {progress.max_steps:,}, elbo {progress.elbo:,.2f}"
+    if progress.drift < float("inf"):
+        text += f", still moving {progress.drift:.2f} sd"
+    return text
+
+
+def _write(stream: TextIO, text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
+        stream.write(text)
+        stream.flush()
 
 
 def _is_terminal(stream: TextIO | None) -> bool:
@@ -116,17 +263,14 @@ def _is_terminal(stream: TextIO | None) -> bool:
         return False
 
 
+def _is_notebook(stream: TextIO) -> bool:
+    """Return whether a stream is that of a Jupyter kernel, which obeys carriage returns."""
+    return type(stream).__module__.startswith("ipykernel.")
+
+
 def _columns(stream: TextIO) -> int:
     try:
         # 0 where the terminal does not report its width
         return os.get_terminal_size(stream.fileno()).columns or 80
     except (OSError, ValueError, AttributeError):
         return 80
-
-
-def _describe(report: Report) -> str:
-    text = f"run {report.run} of {report.runs}, " if report.runs > 1 else ""
-    text += f"step {report.steps:,} of at most {report.limit:,}, elbo {report.elbo:,.2f}"
-    if report.drift < float("inf"):
-        text += f", still moving {report.drift:.2f} sd"
-    return text

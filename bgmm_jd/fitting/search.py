@@ -13,10 +13,10 @@ from bgmm_jd.data.minibatches import equal_batches
 from bgmm_jd.data.standardize import Data, subsample
 from bgmm_jd.data.units import as_standardization_tensors, identity_standardization
 from bgmm_jd.fitting.default_prior import prior_of_standardized
-from bgmm_jd.fitting.progress import Report
+from bgmm_jd.fitting.progress import Phase, Progress, Reporter, log_run
 from bgmm_jd.model.covariance_forms import CovarianceForm
 from bgmm_jd.optimization.full_data import optimize_full_data
-from bgmm_jd.optimization.initialization import Start, all_starts
+from bgmm_jd.optimization.initialization import Given, Start, all_starts
 from bgmm_jd.optimization.restarts import (
     Optimum,
     Restart,
@@ -42,8 +42,6 @@ from bgmm_jd.variational.labels import labels_are_free
 from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.structure import model_of
 
-Reporter = Callable[[Report | str], None]
-
 
 @dataclass(frozen=True, kw_only=True)
 class SearchPlan:
@@ -55,8 +53,8 @@ class SearchPlan:
         Rows of a step; None to fit a subsample first and then all rows in a few passes.
     restarts : int
         Largest number of runs.
-    init : array [K, D], optional
-        Means to start from, in the units of X.
+    init : Given, optional
+        What to start from.
     max_steps : int
         Limit of steps of each start.
     optimizer : {"natural", "adam"}
@@ -65,7 +63,7 @@ class SearchPlan:
 
     batch_size: int | None
     restarts: int
-    init: np.ndarray | None
+    init: Given | None
     max_steps: int
     optimizer: str
     seed: int
@@ -127,6 +125,7 @@ def find_optimum(problem: Problem, plan: SearchPlan, report: Reporter) -> Search
         searched = problem.on(subsample(problem.data, rows, rng))
     N = searched.data.shape[0]
     batches = equal_batches(N, plan.batch_size or N)
+    report(Progress(phase="starts"))
     starts = all_starts(searched, plan.init, plan.restarts, plan.seed)
     schedule = schedule_for(searched, batches, plan.optimizer)
     runs = _run_all_starts(searched, starts.runs, plan, schedule, report)
@@ -164,11 +163,14 @@ def _run_all_starts(
         return matching_run(problem.model, runs, params, settings, subsample_sd_ratio(problem))
 
     for number, start in enumerate(starts):
-        progress = _progress_reporter(problem, plan, report, number + 1, len(starts))
+        progress = _progress_reporter(
+            problem, plan, report, "optimization", number + 1, len(starts)
+        )
         seed = fold_in(stateless_seed(plan.seed), number)
         runs.append(
             optimize(problem, start.params, schedule, seed, plan.max_steps, progress, find_match)
         )
+        log_run(problem, number + 1, len(starts), runs[-1])
         if runs[-1].status is Status.INTERRUPTED:
             break
         runs = join_connected(problem, runs)
@@ -176,14 +178,28 @@ def _run_all_starts(
 
 
 def _progress_reporter(
-    problem: Problem, plan: SearchPlan, report: Reporter, run: int = 1, runs: int = 1
+    problem: Problem,
+    plan: SearchPlan,
+    report: Reporter,
+    phase: Phase,
+    start: int = 1,
+    starts: int = 1,
 ) -> Callable[[RunProgress], None]:
     """Return a function that reports the progress of one run, with its elbo in the units of X."""
     log_det_jacobian = problem.data.log_det_jacobian
 
     def report_progress(progress: RunProgress) -> None:
-        elbo = progress.elbo - log_det_jacobian
-        report(Report(progress.steps, plan.max_steps, elbo, progress.drift, run, runs))
+        report(
+            Progress(
+                phase=phase,
+                start=start,
+                starts=starts,
+                steps=progress.steps,
+                max_steps=plan.max_steps,
+                elbo=progress.elbo - log_det_jacobian,
+                drift=progress.drift,
+            )
+        )
 
     return report_progress
 
@@ -230,7 +246,7 @@ def _continue_on_all_rows(
 def _continue(problem: Problem, run: RunResult, plan: SearchPlan, report: Reporter) -> RunResult:
     """Continue a run of a subsample on all rows."""
     settings = problem.settings.full_data
-    progress = _progress_reporter(problem, plan, report)
+    progress = _progress_reporter(problem, plan, report, "passes")
     limit = max(settings.fewest_passes_limit, plan.max_steps // settings.steps_per_pass)
     seed = stateless_seed(plan.seed, "passes")
     return optimize_full_data(problem, run.params, seed, progress, run.elbos, limit)
@@ -239,8 +255,8 @@ def _continue(problem: Problem, run: RunResult, plan: SearchPlan, report: Report
 def output_order(problem: Problem, params: VariationalParameters, has_init: bool) -> np.ndarray:
     """Return the fitted labels [K] in the order of output.
 
-    By `order_components` where all orders are equally good. Means to start from, or a prior that
-    distinguishes the components, have given them their order already.
+    By `order_components` where all orders are equally good. What a fit is given to start from, or
+    a prior that distinguishes the components, has given them their order already.
     """
     if has_init or not labels_are_free(problem.model):
         return np.arange(problem.model.K)

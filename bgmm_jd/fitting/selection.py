@@ -1,6 +1,7 @@
 """`select`: fit several numbers of components and forms of covariance, and choose the best."""
 
 import re
+import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from bgmm_jd.data.validation import (
     check_rows,
 )
 from bgmm_jd.fitting.fit import fit
-from bgmm_jd.fitting.progress import reporter
+from bgmm_jd.fitting.progress import Display, Progress, Reporter, as_callback, display
 from bgmm_jd.model.covariance_forms import CovarianceForm, check_covariance
 from bgmm_jd.model.prior_checks import prior_covariance_form
 from bgmm_jd.optimization.status import Status
@@ -74,6 +75,7 @@ def select(
     prior: PriorFunction | None = None,
     draws: int = 1000,
     progress: bool | None = None,
+    callback: Callable[[Progress], None] | None = None,
     seed: int = 0,
     **options: Any,
 ) -> Selection:
@@ -99,7 +101,10 @@ def select(
     draws : int
         Number of draws of each fit for leave-one-out: see `compare`.
     progress : bool, optional
-        Whether to show a line that names the present fit; by default only on a terminal.
+        Whether to show the progress of the present fit: see `fit`. By default only on a terminal.
+    callback : callable, optional
+        Called with the progress of each fit, whose `K` and `covariance` name the fit: see `fit`.
+        `KeyboardInterrupt` raised in it ends the sweep as Ctrl-C does.
     seed : int
         The seed of every fit and of the draws.
     **options
@@ -152,8 +157,10 @@ def select(
     places = np.arange(len(rows)) if weight is None else np.flatnonzero(weight)
     warn_of_very_far_rows(standardized, places, robust.very_far, names, stacklevel=2)
     options["seed"], draws = as_seed(seed), as_draw_count(draws)
+    callback = as_callback(callback)
 
-    found = _sweep(X, weighted_rows, priors, draws, progress, options)
+    with display(progress) as shown:
+        found = _sweep(X, weighted_rows, priors, draws, shown, callback, options)
     selection = _selection(found)
     if len(found) < len(combinations):
         warnings.warn(
@@ -174,7 +181,8 @@ def _sweep(
     weighted_rows: np.ndarray,
     priors: Mapping[Combination, tfd.JointDistributionCoroutine | None],
     draws: int,
-    progress: bool | None,
+    shown: Display,
+    callback: Reporter | None,
     options: Mapping[str, Any],
 ) -> dict[Combination, tuple[Posterior, Loo]]:
     """Return each fit with its leave-one-out results.
@@ -187,18 +195,37 @@ def _sweep(
     weighted_rows : the rows of X whose weight is not zero.
     """
     found: dict[Combination, tuple[Posterior, Loo]] = {}
+    begun = time.perf_counter()
     try:
-        with reporter(progress) as report:
-            for key, prior in priors.items():
-                elbos = {k: posterior.elbo for k, (posterior, _) in found.items()}
-                report(_describe_progress(key, len(priors), elbos))
-                posterior = _fit_one(X, key, prior, options)
-                rows = as_new_rows(posterior, weighted_rows)
-                found[key] = posterior, leave_one_out(posterior, rows, draws, options["seed"])
+        for key, prior in priors.items():
+            name = _describe(key, len(found), len(priors), time.perf_counter() - begun)
+            report = _reporter_of_one(shown, callback, name)
+            posterior = _fit_one(X, key, prior, report, options)
+            rows = as_new_rows(posterior, weighted_rows)
+            found[key] = posterior, leave_one_out(posterior, rows, draws, options["seed"])
     except KeyboardInterrupt:
         if not found:
             raise
     return found
+
+
+def _describe(key: Combination, done: int, total: int, elapsed: float) -> str:
+    """Return the name of a fit, and how long the rest takes if it is as fast as those before."""
+    text = f"fit {done + 1} of {total}: K={key[0]}, {key[1]}"
+    if not done:
+        return text
+    return f"{text}, about {elapsed / done * (total - done):,.0f} s left"
+
+
+def _reporter_of_one(shown: Display, callback: Reporter | None, name: str) -> Reporter:
+    """Return what a fit of the sweep reports to."""
+
+    def report(progress: Progress) -> None:
+        shown.show(progress, f"{name}; ")
+        if callback is not None:
+            callback(progress)
+
+    return report
 
 
 def _as_component_counts(K: Any) -> list[int]:
@@ -243,8 +270,14 @@ def _make_priors(
 
 
 def _check_options(options: Mapping[str, Any], combinations: list[Combination]) -> None:
-    if options.get("init") is not None and len({K for K, _ in combinations}) > 1:
-        raise ValueError("init has the means of one K only; pass that K alone, or leave init out.")
+    init = options.get("init")
+    if init is not None and len({K for K, _ in combinations}) > 1:
+        raise ValueError("init is of one K only; pass that K alone, or leave init out.")
+    if isinstance(init, Posterior) and len(combinations) > 1:
+        raise ValueError(
+            "init is a posterior of one form of covariance only; pass that form alone, or its "
+            "labels: init=bgmm_jd.predict(init, X)."
+        )
 
 
 def _name(K: int, form: str) -> str:
@@ -252,18 +285,11 @@ def _name(K: int, form: str) -> str:
     return f"{K} {form}"
 
 
-def _describe_progress(key: Combination, total: int, elbos: Mapping[Combination, float]) -> str:
-    text = f"fit {len(elbos) + 1} of {total}: K={key[0]}, {key[1]}"
-    if not elbos:
-        return text
-    best = max(elbos, key=lambda key: elbos[key])
-    return f"{text}; highest elbo so far {elbos[best]:,.2f}, of {_name(*best)}"
-
-
 def _fit_one(
     X: Any,
     key: Combination,
     prior: tfd.JointDistributionCoroutine | None,
+    report: Reporter,
     options: Mapping[str, Any],
 ) -> Posterior:
     """Fit one combination without a warning of its status, which the table shows.
@@ -275,7 +301,9 @@ def _fit_one(
         warnings.filterwarnings("ignore", _ANY_STATUS, RuntimeWarning)
         for seen in (FewValuesWarning, FarRowsWarning):  # `select` has warned once
             warnings.simplefilter("ignore", seen)
-        posterior = fit(X, K, covariance=form, prior=prior, progress=False, **options)
+        posterior = fit(
+            X, K, covariance=form, prior=prior, progress=False, callback=report, **options
+        )
     if posterior.status is Status.INTERRUPTED:  # `fit` has caught Ctrl-C
         raise KeyboardInterrupt
     return posterior

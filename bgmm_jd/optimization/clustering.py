@@ -75,7 +75,7 @@ def cluster_rows(
     else:
         centres = init.astype(np.float64)
     label = squared_distances(sample, centres).argmin(axis=1)
-    found = _summarise(sample, label, centres)
+    found = _summarise(sample, _member(sample, label, K), centres)
     total = _clustering_weights(rows).sum()
     return replace(found, count=found.count * (total / sample.weight.sum()))
 
@@ -130,7 +130,10 @@ def _criterion(clusters: Clusters, form: str) -> float:
 
 def _subsample(rows: Rows, most: int, rng: np.random.Generator) -> ClusteringSample:
     N = len(rows.values)
-    chosen = rng.choice(N, most, replace=False) if most < N else np.arange(N)
+    return _sample(rows, rng.choice(N, most, replace=False) if most < N else np.arange(N))
+
+
+def _sample(rows: Rows, chosen: np.ndarray) -> ClusteringSample:
     values = rows.values[chosen].astype(np.float64)
     observed = np.ones_like(values)
     if rows.missing is not None:
@@ -190,16 +193,30 @@ def _means(sample: ClusteringSample, member: np.ndarray, centres: np.ndarray) ->
     return np.where(count > 0, total / np.maximum(count, _TINY), centres)
 
 
-def _summarise(sample: ClusteringSample, label: np.ndarray, centres: np.ndarray) -> Clusters:
-    """Return counts, means and covariances by label; an empty cluster keeps its centre."""
+def clusters_of_memberships(rows: Rows, probability: np.ndarray) -> Clusters:
+    """Describe clusters to which each row belongs with given probabilities, [N, K].
+
+    A cluster without rows is at the centre of the data.
+    """
+    sample = _sample(rows, np.arange(len(rows.values)))
+    centres = np.zeros((probability.shape[1], sample.values.shape[1]))
+    return _summarise(sample, probability * sample.weight[:, None], centres)
+
+
+def _summarise(sample: ClusteringSample, member: np.ndarray, centres: np.ndarray) -> Clusters:
+    """Return counts, means and covariances; an empty cluster keeps its centre.
+
+    Parameters
+    ----------
+    member : [n, K], the weight of each row in each cluster.
+    """
     K, D = centres.shape
-    member = _member(sample, label, K)
     mean = _means(sample, member, centres)
-    deviation = (sample.values - mean[label]) * sample.observed
     count = member.sum(axis=0)
     covariance = np.empty((K, D, D))
     for k in range(K):
         share = member[:, k, None]
+        deviation = (sample.values - mean[k]) * sample.observed
         covariance[k] = (share * deviation).T @ deviation / max(count[k], _TINY)
         # Missing entries contribute zero deviations, so covariances are divided by the size of the
         # cluster. Variances are divided by the smaller observed count, which only enlarges the

@@ -5,6 +5,7 @@ published example began at the prior and did not converge, because the concentra
 with the number of rows.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from bgmm_jd.data.standardize import Data, standardize_values
 from bgmm_jd.model.prior_summaries import prior_moments
 from bgmm_jd.optimization.candidates import find_starts
 from bgmm_jd.optimization.clustering import (
+    Clusters,
     MeanAndSd,
     cluster_as_needed,
     cluster_rows,
@@ -25,6 +27,10 @@ from bgmm_jd.settings import DefaultPriorSettings
 from bgmm_jd.variational.approximation import Problem
 from bgmm_jd.variational.labels import order_preferred_by_prior, prior_distinguishes_components
 from bgmm_jd.variational.parameters import VariationalParameters, parameters_from_moments
+
+# What a user may give to start from: means [K, D] in the units of X, clusters in standardised
+# units, or parameters of the surrogate.
+Given = np.ndarray | Clusters | VariationalParameters
 
 
 class Start(NamedTuple):
@@ -45,23 +51,22 @@ class Starts(NamedTuple):
     searches: int
 
 
-def all_starts(problem: Problem, init: np.ndarray | None, restarts: int, seed: int) -> Starts:
+def all_starts(problem: Problem, init: Given | None, restarts: int, seed: int) -> Starts:
     """Return where the runs of a fit begin, `restarts` of them or fewer.
 
-    Given means, and a stick-breaking prior, whose number of clusters is chosen first, have a start
-    for each run by k-means. Otherwise the starts are the distinct optima of variational EM.
+    What is given, and a stick-breaking prior, whose number of clusters is chosen first, make a
+    start for each run. Otherwise the starts are the distinct optima of variational EM.
 
     Parameters
     ----------
-    init : [K, D], optional
-        Means to start from, in the units of X.
+    init : Given, optional
     restarts : int
     seed : int
     """
     model, data = problem.standardized_model, problem.data
     if init is not None or model.is_stick_breaking:
-        by_kmeans = tuple(Start(start_at(problem, init, i, seed), 1) for i in range(restarts))
-        return Starts(by_kmeans, restarts)
+        runs = tuple(Start(start_at(problem, init, i, seed), 1) for i in range(restarts))
+        return Starts(runs, restarts)
     # A subsample's rows stand for more: EM reads them at their own weight.
     natural = data.rows._replace(weight=row_weights(data.rows) * data.sampling_fraction)
     found = find_starts(
@@ -74,14 +79,14 @@ def all_starts(problem: Problem, init: np.ndarray | None, restarts: int, seed: i
         prior=_prior_of_starts(data, model.K, model.covariance, problem.settings.default_prior),
         columns=data.standardization.to_scaled_columns,
     )
-    runs = []
+    optima = []
     for candidate in found.candidates:
         count = candidate.clusters.count / data.sampling_fraction
         moments = moments_from_clusters(
             replace(candidate.clusters, count=count), model.covariance, is_optimum=True
         )
-        runs.append(Start(_parameters(problem, moments, has_labels=False), candidate.starts))
-    return Starts(tuple(runs), found.searches)
+        optima.append(Start(_parameters(problem, moments, has_labels=False), candidate.starts))
+    return Starts(tuple(optima), found.searches)
 
 
 def _prior_of_starts(
@@ -95,31 +100,36 @@ def _prior_of_starts(
     return replace(prior, mean_variance=prior.mean_variance * (1.0 + farthest))
 
 
-def start_at(
-    problem: Problem, init: np.ndarray | None, number: int, seed: int
-) -> VariationalParameters:
-    """Return the parameters of one start by k-means.
+def start_at(problem: Problem, init: Given | None, number: int, seed: int) -> VariationalParameters:
+    """Return the parameters of one start: those given, or of clusters given or found by k-means.
 
     Parameters
     ----------
-    init : [K, D], optional
-        Means to start from, in the units of X; by default k-means++.
+    init : Given, optional
+        By default k-means++.
     number : int
         Of the start, from 0. The first is the tightest of several clusterings.
     seed : int
     """
-    model, data = problem.standardized_model, problem.data
-    settings = problem.settings.optimization
-    centres = None if init is None else standardize_values(init, data.standardization)
+    if isinstance(init, Mapping):
+        return init
+    clusters = init if isinstance(init, Clusters) else _clusters(problem, init, number, seed)
+    informed = moments_from_clusters(clusters, problem.model.covariance)
+    return _parameters(problem, informed, has_labels=init is not None)
+
+
+def _clusters(problem: Problem, means: np.ndarray | None, number: int, seed: int) -> Clusters:
+    """Return clusters of the rows around given means, or by k-means."""
+    model, data, settings = problem.model, problem.data, problem.settings.optimization
     rng = np.random.default_rng([seed, number])
-    if centres is None and model.is_stick_breaking:
+    if means is not None:
+        centres = standardize_values(means, data.standardization)
+        return cluster_rows(data.rows, model.K, rng, settings, centres)
+    if model.is_stick_breaking:
         extra = settings.extra_clusters[number % len(settings.extra_clusters)]
-        clusters = cluster_as_needed(data.rows, model.K, model.covariance, rng, settings, extra)
-    else:
-        seedings = settings.first_start_seedings if number == 0 else 1
-        clusters = cluster_rows(data.rows, model.K, rng, settings, centres, seedings)
-    informed = moments_from_clusters(clusters, model.covariance)
-    return _parameters(problem, informed, has_labels=centres is not None)
+        return cluster_as_needed(data.rows, model.K, model.covariance, rng, settings, extra)
+    seedings = settings.first_start_seedings if number == 0 else 1
+    return cluster_rows(data.rows, model.K, rng, settings, seedings=seedings)
 
 
 def _parameters(

@@ -118,7 +118,7 @@ def optimize(
     schedule : of the programs to run.
     seed : int32 [2]
     max_steps : int
-    report : called after each check of convergence.
+    report : called before the first step, and after each check of convergence.
     find_match : function of the averaged parameters
         The converged run that has them for its optimum, or None. A run ends there, because
         converging to the same optimum again would give no new information.
@@ -126,6 +126,7 @@ def optimize(
     run = _Run(problem, start, schedule, seed)
     status = Status.STEP_LIMIT
     try:
+        report(RunProgress(0, np.nan, np.inf))
         run.choose_likelihood()
         for first in range(0, max_steps, schedule.steps):
             if not run.take_block(first):

@@ -13,13 +13,14 @@ from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.calibration.importance_sampling import draw_calibrated
 from bgmm_jd.calibration.psis import KHAT_LIMIT
-from bgmm_jd.data.units import as_standardization_tensors, unstandardize
+from bgmm_jd.data.units import unstandardize
 from bgmm_jd.data.validation import as_count, as_probability, as_seed
 from bgmm_jd.model.covariances import component_covariances
 from bgmm_jd.optimization.restarts import Restart
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.normal_mixtures import ComponentDraws
 from bgmm_jd.posterior.summary import summary_table
+from bgmm_jd.posterior.surrogate_members import parameter_arrays, surrogate_members
 from bgmm_jd.sampling.chains import is_sound
 from bgmm_jd.sampling.draws import draw_whole, draws_by_chain, has_whole_posterior, only_mode
 from bgmm_jd.sampling.evidence import log_labellings_of_surrogate
@@ -34,8 +35,8 @@ from bgmm_jd.variational.approximation import (
     Region,
     draw_mean_field,
 )
-from bgmm_jd.variational.labels import is_permutable, permute_components, permute_parameters
-from bgmm_jd.variational.surrogate import surrogate_in_data_units
+from bgmm_jd.variational.labels import permute_components
+from bgmm_jd.variational.members import joint_distribution
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -254,12 +255,18 @@ class Posterior:
         Its components are in the order of the draws, unless `relabel` has moved components whose
         weights have no parameters of their own, as under `stick_breaking_prior`.
         """
-        problem = self.problem
-        tensors = as_standardization_tensors(problem.data.standardization, self.dtype)
-        model, params = problem.model, self.approximation.params
-        if is_permutable(model):
-            params = permute_parameters(model.sites, params, self.approximation.order)
-        return surrogate_in_data_units(model.standardized(tensors), params)
+        return joint_distribution(surrogate_members(self.approximation))
+
+    @property
+    def parameters(self) -> Mapping[str, Mapping[str, np.ndarray]]:
+        """Return the variational parameters of `surrogate`: by variable, then by parameter.
+
+        Read-only arrays in the units and dtype of X, under TFP's names, such as `means` -> `loc`,
+        `scale`; `precisions` -> `concentration`, `rate`, or `df`, `scale_tril` of a matrix. Of a
+        variable whose prior is of another family they are `loc` and `scale` of a normal on the real
+        line, before the default event-space bijector of the prior's distribution.
+        """
+        return parameter_arrays(surrogate_members(self.approximation))
 
     def sample(
         self, n: int, *, seed: int = 0, calibrate: bool | None = None

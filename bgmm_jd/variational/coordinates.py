@@ -16,24 +16,19 @@ from bgmm_jd.variational.structure import Site, StandardizedModel
 
 def bijector_to_data_units(site: Site) -> tfb.Bijector:
     """Map the real line to a variable that has a bijector of its own, in the prior's units."""
-    change = site.affine_map
-    if change is None or not site.is_unrestricted:
-        return _in_dtype_of_fit(site)
-    return _to_prior_units(change)
+    dtype = site.bound_standardization.scale.dtype
+    return site.bijector if site.dtype == dtype else InDtype(site.bijector, site.dtype)
 
 
 def bijector_to_standardized(site: Site) -> tfb.Bijector:
-    """Map the real line to a variable that has a bijector of its own, in standardised units."""
-    change = site.affine_map
-    bijector = _in_dtype_of_fit(site)
+    """Map the real line to a variable that has a bijector of its own, in standardised units.
+
+    A variable without bounds has standardised coordinates, and others have those of the prior.
+    """
+    change, bijector = site.affine_map, bijector_to_data_units(site)
     if change is None or site.is_unrestricted:
         return bijector
     return tfb.Chain([tfb.Invert(_to_prior_units(change)), bijector])
-
-
-def _in_dtype_of_fit(site: Site) -> tfb.Bijector:
-    dtype = site.bound_standardization.scale.dtype
-    return site.bijector if site.dtype == dtype else InDtype(site.bijector, site.dtype)
 
 
 def _to_prior_units(change: AffineMap) -> tfb.Bijector:

@@ -87,11 +87,15 @@ class GammaFamily(Family):
 
     def distribution(self, p: Parameters) -> tfd.Distribution:
         """Make Gamma(concentration, rate = concentration / mean)."""
-        return Gamma(p["concentration"], p["concentration"] / p["mean"])
+        return Gamma(**self.tfp_parameters(p))
 
     def training_distribution(self, p: Parameters) -> tfd.Distribution:
         """Make the same, from normal draws in antithetic pairs."""
-        return AntitheticGamma(p["concentration"], p["concentration"] / p["mean"])
+        return AntitheticGamma(**self.tfp_parameters(p))
+
+    def tfp_parameters(self, p: Parameters) -> Parameters:
+        """Return the concentration and the rate, concentration / mean."""
+        return {"concentration": p["concentration"], "rate": p["concentration"] / p["mean"]}
 
     def from_moments(self, mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
         """Return concentration = (mean / sd)^2."""
@@ -214,6 +218,10 @@ class FixedFamily(Family):
     def training_distribution(self, p: Parameters) -> tfd.Distribution:
         """Make a point mass."""
         return tfd.Deterministic(p["value"])
+
+    def tfp_parameters(self, p: Parameters) -> Parameters:
+        """Return the value, which TFP calls `loc`."""
+        return {"loc": p["value"]}
 
     def from_moments(self, mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
         """Return an empty mapping: there are no parameters."""

@@ -55,6 +55,10 @@ class Family(ABC):
     def training_distribution(self, p: Parameters) -> tfd.Distribution:
         """Make the same distribution with antithetic draws; of matrices, their Cholesky factors."""
 
+    def tfp_parameters(self, p: Parameters) -> Parameters:
+        """Return the parameters by which TFP's own distribution of the family is made."""
+        return p
+
     @abstractmethod
     def from_moments(self, mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
         """Return parameters for a mean and a standard deviation of each entry of the variable."""

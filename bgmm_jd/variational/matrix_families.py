@@ -106,6 +106,11 @@ class WishartFamily(Family):
             self._degrees(p), p["mean_tril"], input_output_cholesky=True
         )
 
+    def tfp_parameters(self, p: Parameters) -> Parameters:
+        """Return the degrees of freedom and the lower Cholesky factor of mean / df."""
+        df = self._degrees(p)
+        return {"df": df, "scale_tril": p["mean_tril"] / df[..., tf.newaxis, tf.newaxis] ** 0.5}
+
     def from_moments(self, mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
         """Solve var[d, d] = 2 mean[d, d]^2 / df for df, on average over d."""
         relative = tf.linalg.diag_part(sd) / tf.linalg.diag_part(mean)

@@ -9,7 +9,7 @@ import tensorflow_probability as tfp
 from tensorflow_probability import bijectors as tfb
 
 from bgmm_jd.variational.coordinates import bijector_to_standardized, coordinate_shape
-from bgmm_jd.variational.family import Parameters
+from bgmm_jd.variational.family import Family, Parameters
 from bgmm_jd.variational.structure import Site, StandardizedModel
 
 # Site name -> parameter name -> tensor, array or variable.
@@ -94,6 +94,22 @@ def trainable_variables(sites: tuple[Site, ...], dtype: Any) -> VariationalParam
             for name, shape in _parameter_shapes(site).items()
         }
         for site in sites
+    }
+
+
+def trainable_parameters(family: Family, parameters: Parameters, prefix: str) -> Parameters:
+    """Make a variable of each parameter that a family trains, starting at the present value.
+
+    Parameters
+    ----------
+    prefix : str
+        The variables are named `prefix_parameter`.
+    """
+    return {
+        name: tfp.util.TransformedVariable(v, family.constraints[name], name=f"{prefix}_{name}")
+        if name in family.constraints
+        else v
+        for name, v in parameters.items()
     }
 
 

@@ -4,15 +4,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
-from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.backend.random import offset_seed
 from bgmm_jd.data.units import standardize_value
 from bgmm_jd.distributions.wishart import product_with_transpose
 from bgmm_jd.model.covariance_forms import cholesky_name
-from bgmm_jd.variational.coordinates import bijector_to_data_units, bijector_to_standardized
+from bgmm_jd.variational.coordinates import bijector_to_standardized
 from bgmm_jd.variational.family import Parameters
+from bgmm_jd.variational.members import (
+    joint_distribution,
+    members_in_data_units,
+    over_variable,
+)
 from bgmm_jd.variational.parameters import VariationalParameters, map_parameters
 from bgmm_jd.variational.structure import Site, StandardizedModel
 
@@ -27,13 +31,7 @@ def surrogate_in_data_units(
     model : bound to the standardization of the data.
     params : in standardised units, as tensors.
     """
-    Root = tfd.JointDistributionCoroutine.Root
-
-    def surrogate():  # type: ignore[no-untyped-def]
-        for site in model.sites:
-            yield Root(_member_in_data_units(site, params[site.name]))
-
-    return tfd.JointDistributionCoroutine(surrogate)
+    return joint_distribution(members_in_data_units(model, params))
 
 
 class IndependentMembers(tfd.JointDistributionCoroutine):
@@ -188,22 +186,9 @@ def _member(
     site: Site, parameters: Parameters, make: Callable[[Parameters], tfd.Distribution]
 ) -> tfd.Distribution:
     """Make the member of one variable in standardised units."""
-    member = make(_with_fixed_value(site, parameters))
-    if site.bijector is None:
-        return _over_event(member, site)
-    return _transformed(member, bijector_to_standardized(site), site)
-
-
-def _member_in_data_units(site: Site, parameters: Parameters) -> tfd.Distribution:
-    """Make the member of one variable in the units of X."""
-    parameters = _with_fixed_value(site, parameters)
-    if site.bijector is not None:
-        member = site.family.distribution(parameters)
-        return _transformed(member, bijector_to_data_units(site), site)
-    change = site.affine_map
-    if change is not None:
-        parameters = site.family.unstandardize(parameters, change)
-    return _over_event(site.family.distribution(parameters), site)
+    distribution = make(_with_fixed_value(site, parameters))
+    bijector = None if site.bijector is None else bijector_to_standardized(site)
+    return over_variable(distribution, site.name, site.shape, bijector)
 
 
 def _with_fixed_value(site: Site, parameters: Parameters) -> Parameters:
@@ -213,13 +198,3 @@ def _with_fixed_value(site: Site, parameters: Parameters) -> Parameters:
     standardization = site.bound_standardization
     value = tf.convert_to_tensor(site.fixed, dtype=standardization.scale.dtype)
     return {"value": standardize_value(site.transformation, value, standardization)}
-
-
-def _transformed(member: tfd.Distribution, bijector: tfb.Bijector, site: Site) -> tfd.Distribution:
-    base = tfd.Independent(member, reinterpreted_batch_ndims=len(member.batch_shape))
-    return tfd.TransformedDistribution(base, bijector, name=site.name)
-
-
-def _over_event(distribution: tfd.Distribution, site: Site) -> tfd.Distribution:
-    wrapped = len(site.shape) - len(distribution.event_shape)
-    return tfd.Independent(distribution, reinterpreted_batch_ndims=wrapped, name=site.name)

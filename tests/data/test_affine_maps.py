@@ -129,3 +129,12 @@ def test_product_of_a_single_vector_and_a_matrix_counts_the_vector_as_a_row():
         matrix_product(tf.constant(row), UPPER),
     ):
         np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+@every_map
+def test_inverted_map_goes_back_and_has_the_opposite_jacobian(change, z):
+    back = change.inverted()
+    np.testing.assert_allclose(back.forward(change.forward(z)), z, atol=1e-9)
+    np.testing.assert_allclose(back.inverse(z), change.forward(z), rtol=1e-12, atol=1e-9)
+    assert back.log_det_jacobian == -change.log_det_jacobian
+    assert back.event_ndims == change.event_ndims

@@ -8,7 +8,7 @@ from builders import RIGHT_FIRST, means_in_data_units, problem_for
 from small_problems import two_large_clusters
 
 import bgmm_jd
-from bgmm_jd.fitting.progress import Report
+from bgmm_jd.fitting.progress import Progress
 from bgmm_jd.fitting.search import (
     SearchPlan,
     find_optimum,
@@ -61,10 +61,11 @@ def test_search_reports_every_start_and_keeps_the_best(two_clusters):
     assert found.searches == 3
     assert [restart.agrees for restart in found.restarts] == [True] * 3
     assert found.best.elbo == max(restart.elbo for restart in found.restarts)
-    assert all(isinstance(report, Report) and report.runs == 3 for report in reports)
-    assert sorted({report.run for report in reports}) == [1, 2, 3]
+    assert reports[0] == Progress(phase="starts")
+    assert all(report.phase == "optimization" and report.starts == 3 for report in reports[1:])
+    assert sorted({report.start for report in reports}) == [1, 2, 3]
     # Reports are in the units of X.
-    last_of_first = [report for report in reports if report.run == 1][-1]
+    last_of_first = [report for report in reports if report.start == 1][-1]
     jacobian = problem.data.log_det_jacobian
     assert last_of_first.elbo == pytest.approx(found.restarts[0].elbo - jacobian, abs=1.0)
 
@@ -101,7 +102,7 @@ def test_search_ends_at_an_interrupted_start(two_clusters):
     problem = problem_for(two_clusters, 2, execution="graph")
 
     def interrupt_second(report):
-        if report.run == 2:
+        if report.start == 2:
             raise KeyboardInterrupt
 
     found = find_optimum(problem, replace(PLAN, restarts=3, init=RIGHT_FIRST), interrupt_second)

@@ -15,6 +15,7 @@ import bgmm_jd
 from bgmm_jd import Status
 from bgmm_jd.data.standardize import standardize
 from bgmm_jd.fitting import selection as selection_module
+from bgmm_jd.fitting.progress import Progress
 from bgmm_jd.fitting.selection import select
 from bgmm_jd.reporting.comparison import compare
 
@@ -84,7 +85,8 @@ class KnownFits:
         self.interrupt_at = interrupt_at
         self.calls = []
 
-    def __call__(self, X, K, *, covariance, prior, seed, progress, **options):
+    def __call__(self, X, K, *, covariance, prior, seed, progress, callback, **options):
+        callback(Progress(phase="calibration", K=K, covariance=covariance))
         self.calls.append((K, covariance, prior, seed, progress, options))
         status = self.status.get(K, Status.CONVERGED)
         if len(self.calls) == self.interrupt_at:
@@ -129,6 +131,7 @@ def fake_fit(selection, monkeypatch):
             r"shape \[1\]",
         ),
         ({"init": [[1.0, 1.0]]}, ValueError, "init.*one K only"),
+        ({"callback": 1}, TypeError, "callback must be a function"),
         ({"draws": 10}, ValueError, "at least 100"),
         ({"seed": "a"}, TypeError, "seed must be an integer"),
     ],
@@ -139,6 +142,13 @@ def test_bad_arguments_of_select_are_refused_before_the_first_fit(
     fits = fake_fit()
     with pytest.raises(error, match=message):
         select(**{"X": rows, "K": (1, 2)} | arguments)
+    assert not fits.calls
+
+
+def test_posterior_to_start_from_is_refused_for_several_forms(rows, selection, fake_fit):
+    fits = fake_fit()
+    with pytest.raises(ValueError, match="init is a posterior of one form of covariance only"):
+        select(rows, K=2, covariance=("diag", "full"), init=selection.best)
     assert not fits.calls
 
 
@@ -226,15 +236,33 @@ def test_an_interrupt_of_the_first_fit_is_raised(rows, fake_fit, how):
         select(rows, K=(1, 2, 3))
 
 
-def test_progress_names_each_fit(rows, fake_fit, capsys):
+def test_progress_names_each_fit_and_its_phase(rows, fake_fit, capsys):
+    """And from the second fit on, how long the rest may take."""
     fake_fit()
     select(rows, K=(1, 2), progress=True)
-    shown = capsys.readouterr().err
-    assert "fit 1 of 2: K=1, diag" in shown
-    assert re.search(r"fit 2 of 2: K=2, diag; highest elbo so far -[\d,.]+, of 1 diag", shown)
-    assert shown.endswith("\r")
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "fit 1 of 2: K=1, diag; calibrating ..."
+    assert re.fullmatch(r"fit 2 of 2: K=2, diag, about \d+ s left; calibrating \.\.\.", second)
     select(rows, K=1, progress=False)
     assert not capsys.readouterr().err
+
+
+def test_callback_receives_the_progress_of_each_fit(rows, fake_fit):
+    fake_fit()
+    found = []
+    select(rows, K=(1, 2), callback=found.append)
+    assert [(progress.K, progress.covariance) for progress in found] == [(1, "diag"), (2, "diag")]
+
+
+def test_interrupt_in_a_callback_keeps_the_complete_fits(rows, fake_fit):
+    def interrupting(progress):
+        if progress.K == 2:
+            raise KeyboardInterrupt
+
+    fake_fit()
+    with pytest.warns(RuntimeWarning, match="interrupted: the best is that of 1 fits out of 2"):
+        found = select(rows, K=(1, 2), callback=interrupting)
+    assert list(found.posteriors) == [(1, "diag")]
 
 
 def test_select_has_its_defaults_and_keyword_only_options():
