@@ -48,6 +48,18 @@ def test_document_as_it_is_has_the_posterior(saved):
     assert repr(decode(with_contents(*saved), None, "it")) == repr(fit_of("mixture"))
 
 
+def test_no_changed_byte_and_no_cut_is_read():
+    data, rng = encode(fit_of("mixture")), np.random.default_rng(0)
+    for place in rng.integers(len(data), size=500):
+        other = bytearray(data)
+        other[place] ^= int(rng.integers(1, 256))
+        with pytest.raises(ValueError, match="it cannot be loaded: it"):
+            decode(bytes(other), None, "it")
+    for length in rng.integers(len(data), size=50):
+        with pytest.raises(ValueError, match="it cannot be loaded: it"):
+            decode(data[:length], None, "it")
+
+
 PRIOR = ("posterior", "prior", "WeaklyInformativeArguments")
 PROBLEM = ("posterior", "approximation", "problem")
 
