@@ -36,6 +36,10 @@ from bgmm_jd.reporting.modes_plot import plot_modes
 from bgmm_jd.reporting.selection_plot import plot_selection
 from bgmm_jd.reporting.uncertainty_plot import plot_uncertainty
 from bgmm_jd.settings import Settings
+from bgmm_jd.storage import pickling as _pickling
+from bgmm_jd.storage.saving import load, save
+
+_pickling.register()
 
 __all__ = [  # noqa: RUF022  by section
     # Fit a mixture, or many.
@@ -78,6 +82,9 @@ __all__ = [  # noqa: RUF022  by section
     "plot_elbo",
     "plot_modes",
     "plot_selection",
+    # Keep.
+    "save",
+    "load",
     # The process.
     "keep_compiled",
 ]

@@ -32,6 +32,7 @@ MAY_IMPORT = {
         "calibration",
         "sampling",
     },
+    "storage": {"backend", "data", "model", "sampling", "variational", "posterior"},
     "reporting": {"backend", "data", "model", "variational", "calibration", "posterior"},
     "fitting": {
         "backend",

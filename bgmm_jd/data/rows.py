@@ -1,6 +1,7 @@
 """Rows as the likelihood reads them: values, weights and missing entries."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,41 @@ class Rows(NamedTuple):
     values: Any
     weight: Any = None
     missing: Missing | None = None
+
+    @property
+    def dtype(self) -> Any:
+        """Return the dtype of the values."""
+        return self.values.dtype
+
+    @property
+    def shape(self) -> Any:
+        """Return the numbers of rows and of columns, (N, D)."""
+        return self.values.shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class AbsentRows:
+    """What is known of rows that a file has left out.
+
+    N, D : int
+        Their shape.
+    type : str
+        The name of their dtype.
+    """
+
+    N: int
+    D: int
+    type: str
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Return the dtype that the values had."""
+        return np.dtype(self.type)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return the numbers of rows and of columns, (N, D)."""
+        return self.N, self.D
 
 
 def as_row_tensors(rows: Rows) -> Rows:

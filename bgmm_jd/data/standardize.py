@@ -6,7 +6,7 @@ import numpy as np
 
 from bgmm_jd.data.missing import separate_missing
 from bgmm_jd.data.robust_moments import RobustMoments, robust_moments
-from bgmm_jd.data.rows import Rows
+from bgmm_jd.data.rows import AbsentRows, Rows
 from bgmm_jd.data.units import Standardization, whitening
 from bgmm_jd.settings import RobustMomentsSettings
 
@@ -16,7 +16,7 @@ Units = Literal["columns", "common", "upper", "lower"]
 class Data(NamedTuple):
     """Rows ready for the fit, in standardised units.
 
-    rows : arrays in the dtype of the fit.
+    kept_rows : arrays in the dtype of the fit, or what stands in for them.
     standardization : the change of units.
     sampling_fraction : fraction of all rows that a subsample contains; 1 otherwise.
     far_scatter : [D, D], in standardised units, what far rows add to the scatter of the others, see
@@ -24,21 +24,36 @@ class Data(NamedTuple):
     unread : bool [D], columns that count as missing in every row; None if there are none.
     """
 
-    rows: Rows
+    kept_rows: Rows | AbsentRows
     standardization: Standardization
     sampling_fraction: float = 1.0
     far_scatter: np.ndarray | None = None
     unread: np.ndarray | None = None
 
     @property
+    def rows(self) -> Rows:
+        """Return the rows, or raise ValueError if a file has left them out."""
+        if isinstance(self.kept_rows, AbsentRows):
+            raise ValueError(
+                "the posterior was saved without the rows of the fit, which are needed here. Save "
+                "it with bgmm_jd.save(posterior, path, keep_rows=True)."
+            )
+        return self.kept_rows
+
+    @property
+    def has_rows(self) -> bool:
+        """Return whether the rows are there: a file may have left them out."""
+        return isinstance(self.kept_rows, Rows)
+
+    @property
     def dtype(self) -> np.dtype:
         """Return the dtype of the fit."""
-        return self.rows.values.dtype
+        return self.kept_rows.dtype
 
     @property
     def shape(self) -> tuple[int, int]:
         """Return the numbers of rows and of columns, (N, D)."""
-        return self.rows.values.shape
+        return self.kept_rows.shape
 
     @property
     def informative_columns(self) -> int:
@@ -168,7 +183,7 @@ def subsample(data: Data, most: int, rng: np.random.Generator) -> Data:
     if missing is not None:
         missing = missing._replace(pattern=missing.pattern[chosen])
     return data._replace(
-        rows=Rows(rows.values[chosen], weight, missing),
+        kept_rows=Rows(rows.values[chosen], weight, missing),
         sampling_fraction=data.sampling_fraction * len(chosen) / N,
     )
 

@@ -164,7 +164,8 @@ def _is_better(whole: WholePosterior, known: Assessment, problem: Problem) -> bo
     """Return whether draws of chains are better than what importance weights have made."""
     if known.khat > KHAT_LIMIT:
         return True
-    if whole.bank is None or not is_sound(whole.bank.mixing, problem.settings.chains):
+    mixing = None if whole.bank is None else whole.bank.mixing
+    if mixing is None or not is_sound(mixing, problem.settings.chains):
         return False
     return known.whole is None or bool(np.isfinite(whole.evidence.log))
 

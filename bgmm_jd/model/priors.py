@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,45 @@ from bgmm_jd.model.covariance_forms import (
     scale_shape,
 )
 from bgmm_jd.model.covariances import diagonal_matrices
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorArguments:
+    """The arguments of `mixture_prior` or `stick_breaking_prior`, checked, broadcast and hashable.
+
+    mean_loc, mean_scale, concentration, rate, weight_concentration : float64 arrays, as bytes.
+    weights_shape : of the concentration of the weights: [K], or [K - 1, 2] of broken sticks.
+    covariance : the form of the components' covariances.
+    shape : (K, D)
+    dtype : the name of the prior's dtype.
+    """
+
+    mean_loc: bytes
+    mean_scale: bytes
+    concentration: bytes
+    rate: bytes
+    weight_concentration: bytes
+    weights_shape: tuple[int, ...]
+    covariance: str
+    shape: tuple[int, int]
+    dtype: str
+
+
+@dataclass(frozen=True, eq=False)
+class IndependentVariables:
+    """The coroutine of a prior whose variables are independent, which knows how it was made.
+
+    arguments : what the prior is made of again, in another process. It is found at `prior.model`.
+    members : the distributions that are yielded.
+    """
+
+    arguments: Any
+    members: tuple[tfd.Distribution, ...]
+
+    def __call__(self) -> Iterator[Any]:
+        """Yield each variable's distribution."""
+        for member in self.members:
+            yield tfd.JointDistributionCoroutine.Root(member)
 
 
 def mixture_prior(
@@ -79,13 +119,14 @@ def mixture_prior(
         If an argument is out of its range or does not broadcast.
     """
     K = as_count(K, "K")
-    return _cached_prior(
+    arguments = PriorArguments(
         weight_concentration=_as_hashable(weight_concentration, "weight_concentration", (K,)),
         weights_shape=(K,),
         **_component_arguments(
             K, D, covariance, mean_loc, mean_scale, precision_concentration, precision_rate, dtype
         ),
     )
+    return prior_of_arguments(arguments)
 
 
 def stick_breaking_prior(
@@ -140,13 +181,14 @@ def stick_breaking_prior(
     K = as_count(K_max, "K_max")
     _as_hashable(concentration, "concentration", ())
     start_tensorflow()
-    return _cached_prior(
+    arguments = PriorArguments(
         weight_concentration=dirichlet_process(K, np.float64(concentration)).numpy().tobytes(),
         weights_shape=(K - 1, 2),
         **_component_arguments(
             K, D, covariance, mean_loc, mean_scale, precision_concentration, precision_rate, dtype
         ),
     )
+    return prior_of_arguments(arguments)
 
 
 def _component_arguments(
@@ -207,33 +249,24 @@ def _as_hashable(value: Any, name: str, shape: tuple[int, ...], positive: bool =
 
 
 @functools.lru_cache(maxsize=64)
-def _cached_prior(
-    mean_loc: bytes,
-    mean_scale: bytes,
-    concentration: bytes,
-    rate: bytes,
-    weight_concentration: bytes,
-    weights_shape: tuple[int, ...],
-    covariance: str,
-    shape: tuple[int, int],
-    dtype: str,
-) -> tfd.JointDistributionCoroutine:
+def prior_of_arguments(arguments: PriorArguments) -> tfd.JointDistributionCoroutine:
+    """Return the prior of `mixture_prior` or `stick_breaking_prior` with these arguments."""
     start_tensorflow()
+    shape, dtype = arguments.shape, arguments.dtype
 
     def array(value: bytes, shape: tuple[int, ...]) -> np.ndarray:
         return np.frombuffer(value).reshape(shape).astype(dtype)
 
-    weights = weights_prior(array(weight_concentration, weights_shape), shape[0])
-    loc, scale = array(mean_loc, shape), array(mean_scale, shape)
-    precisions = _precisions_prior(concentration, rate, covariance, shape, dtype)
-    Root = tfd.JointDistributionCoroutine.Root
-
-    def mixture() -> Iterator[Any]:
-        yield Root(weights)
-        yield Root(tfd.Independent(tfd.Normal(loc, scale), 2, name="means"))
-        yield Root(precisions)
-
-    return tfd.JointDistributionCoroutine(mixture)
+    concentration = array(arguments.weight_concentration, arguments.weights_shape)
+    loc, scale = array(arguments.mean_loc, shape), array(arguments.mean_scale, shape)
+    members = (
+        weights_prior(concentration, shape[0]),
+        tfd.Independent(tfd.Normal(loc, scale), 2, name="means"),
+        _precisions_prior(
+            arguments.concentration, arguments.rate, arguments.covariance, shape, dtype
+        ),
+    )
+    return tfd.JointDistributionCoroutine(IndependentVariables(arguments, members))
 
 
 def weights_prior(concentration: np.ndarray, K: int) -> tfd.Distribution:

@@ -1,7 +1,7 @@
 """The default prior: weakly informative, and in the units of the rows."""
 
 import functools
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,27 @@ from bgmm_jd.backend.startup_log import start_tensorflow
 from bgmm_jd.data.units import Standardization, identity_standardization
 from bgmm_jd.distributions.exchangeable_wishart import ExchangeableWishart
 from bgmm_jd.model.covariance_forms import CovarianceForm, scale_shape
-from bgmm_jd.model.priors import weights_prior
+from bgmm_jd.model.priors import IndependentVariables, weights_prior
 from bgmm_jd.settings import DefaultPriorSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeaklyInformativeArguments:
+    """The arguments of `weakly_informative_prior`, checked and hashable.
+
+    shift, scale, scatter : float64 arrays as bytes; of a diagonal matrix, its diagonal.
+    share : K^(-2/D), with D the number of features that are not constant.
+    """
+
+    K: int
+    D: int
+    covariance: CovarianceForm
+    dtype: str
+    shift: bytes
+    scale: bytes
+    scatter: bytes
+    share: float
+    settings: DefaultPriorSettings
 
 
 def weakly_informative_prior(
@@ -78,17 +97,18 @@ def weakly_informative_prior(
     """
     shift, scale, _ = identity_standardization(D) if standardization is None else standardization
     scatter = np.ones(D) if means_scatter is None else np.asarray(means_scatter, np.float64)
-    return _cached_default_prior(
-        K,
-        D,
-        covariance,
-        np.dtype(dtype).name,
-        np.asarray(shift, np.float64).tobytes(),
-        _diagonal_of(np.asarray(scale, np.float64)).tobytes(),
-        _diagonal_of(scatter).tobytes(),
-        K ** (-2.0 / (informative or D)),
-        settings or DefaultPriorSettings(),
+    arguments = WeaklyInformativeArguments(
+        K=K,
+        D=D,
+        covariance=covariance,
+        dtype=np.dtype(dtype).name,
+        shift=np.asarray(shift, np.float64).tobytes(),
+        scale=_diagonal_of(np.asarray(scale, np.float64)).tobytes(),
+        scatter=_diagonal_of(scatter).tobytes(),
+        share=K ** (-2.0 / (informative or D)),
+        settings=settings or DefaultPriorSettings(),
     )
+    return weakly_informative_prior_of(arguments)
 
 
 def _diagonal_of(matrix: np.ndarray) -> np.ndarray:
@@ -100,31 +120,21 @@ def _diagonal_of(matrix: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=64)
-def _cached_default_prior(
-    K: int,
-    D: int,
-    covariance: CovarianceForm,
-    dtype: str,
-    shift: bytes,
-    scale: bytes,
-    scatter: bytes,
-    share: float,
-    settings: DefaultPriorSettings,
+def weakly_informative_prior_of(
+    arguments: WeaklyInformativeArguments,
 ) -> tfd.JointDistributionCoroutine:
+    """Return the prior of `weakly_informative_prior` with these arguments."""
     start_tensorflow()
-    factor, M = _vector_or_matrix(scale, D), _vector_or_matrix(scatter, D)
+    K, D, dtype, settings = arguments.K, arguments.D, arguments.dtype, arguments.settings
+    covariance = arguments.covariance
+    factor, M = _vector_or_matrix(arguments.scale, D), _vector_or_matrix(arguments.scatter, D)
     variance = settings.means_variance if covariance == "full" else settings.shared_means_variance
-    weights = weights_prior(np.full(K, settings.weight_concentration, dtype), K)
-    means = _default_means(K, np.frombuffer(shift), factor, variance * M, dtype)
-    precisions = _default_precisions(K, D, covariance, factor, share, dtype, settings)
-    Root = tfd.JointDistributionCoroutine.Root
-
-    def mixture() -> Iterator[Any]:
-        yield Root(weights)
-        yield Root(means)
-        yield Root(precisions)
-
-    return tfd.JointDistributionCoroutine(mixture)
+    members = (
+        weights_prior(np.full(K, settings.weight_concentration, dtype), K),
+        _default_means(K, np.frombuffer(arguments.shift), factor, variance * M, dtype),
+        _default_precisions(K, D, covariance, factor, arguments.share, dtype, settings),
+    )
+    return tfd.JointDistributionCoroutine(IndependentVariables(arguments, members))
 
 
 def _vector_or_matrix(value: bytes, D: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -183,7 +183,7 @@ class Posterior:
         distribution without; or "mean field", the surrogate.
         """
         approximation = self.approximation
-        if approximation.bank is not None:
+        if self.mixing is not None:
             return "hmc"
         if approximation.proposal is not None:
             return "mixture"
@@ -329,6 +329,12 @@ class Posterior:
             self.feature_names or range(self.D),
             prob,
         )
+
+    def __copy__(self) -> Posterior:
+        return self  # it never changes
+
+    def __deepcopy__(self, memo: Any) -> Posterior:
+        return self
 
     def __repr__(self) -> str:
         rows = self.problem.data.shape[0]

@@ -133,7 +133,7 @@ def to_inference_data(
         [chain, draw]: log density of the draw under the distribution that proposed it, which is the
         calibrated normal distribution, or the surrogate for a fit with `calibrate=False`; not there
         for draws of Markov chains. In nats, with all constants, with respect to the variables in
-        the units of X.
+        the units of X. Left out if the posterior was saved without the rows of the fit.
     log_prior
         Each variable of the prior that has a density, under its name [chain, draw]: the log density
         of the draw given the variables before it, summed over its entries, in nats and the units of
@@ -231,13 +231,12 @@ def _groups(
 ) -> dict[str, Group]:
     """Return all groups, with a chain for each member of `drawn`."""
     theta = _stack([in_data_units(member, one.theta) for member, one in drawn])
-    stats = _stack([log_densities(member, one)._asdict() for member, one in drawn])
     log_prior = _stack([log_prior_densities(member, one) for member, one in drawn])
     prior = {name: v[np.newaxis] for name, v in _prior_draws(posterior, draws, seed).items()}
     groups = {
         "posterior": _parameters(posterior, theta),
         "prior": _parameters(posterior, prior),
-        "sample_stats": _sample_stats(stats),
+        **_sample_stats(drawn),
         "log_prior": Group({name: (_DRAW, values) for name, values in log_prior.items()}),
         "elbo_trace": Group({"elbo": (("step",), posterior.elbo_trace.copy())}),
     }
@@ -255,12 +254,18 @@ def _groups(
     )
 
 
-def _sample_stats(stats: dict[str, np.ndarray]) -> Group:
-    """Return the log densities of draws; log q only where a distribution has proposed them."""
+def _sample_stats(drawn: list[tuple[Posterior, Draws]]) -> dict[str, Group]:
+    """Return the group of the log densities of draws, or nothing without the rows of the fit.
+
+    With log q only where a distribution has proposed the draws.
+    """
+    if not drawn[0][0].problem.data.has_rows:
+        return {}
+    stats = _stack([log_densities(member, one)._asdict() for member, one in drawn])
     found = {"lp": (_DRAW, stats["log_joint"])}
     if not np.isnan(stats["log_q"]).all():
         found["log_q"] = (_DRAW, stats["log_q"])
-    return Group(found)
+    return {"sample_stats": Group(found)}
 
 
 def _prior_predictive(

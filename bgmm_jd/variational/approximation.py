@@ -160,19 +160,22 @@ class Mixing(NamedTuple):
 
 
 class Bank(NamedTuple):
-    """Draws that Markov chains have made, in coordinates with log ratios and one labelling.
+    """Draws that are kept, in coordinates with log ratios and one labelling.
+
+    Those that Markov chains have made, or, in a file without the rows of the fit, weighted draws
+    that have been resampled.
 
     points [S, P] : chain after chain, each of the same length; in random order if `chains` is 1.
     chains : their number; 1 where draws of several modes are together.
     mode [S] : the number of the mode that a draw belongs to.
-    mixing : of the chains of the mode where they have mixed worst.
+    mixing : of the chains of the mode where they have mixed worst; None without chains.
     chosen : the only mode that is drawn from; None for all.
     """
 
     points: np.ndarray
     chains: int
     mode: np.ndarray
-    mixing: Mixing
+    mixing: Mixing | None
     chosen: int | None = None
 
 

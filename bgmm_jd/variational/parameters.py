@@ -91,7 +91,7 @@ def trainable_variables(sites: tuple[Site, ...], dtype: Any) -> VariationalParam
     return {
         site.name: {
             name: tfp.util.TransformedVariable(tf.ones(shape, dtype), site.family.constraints[name])
-            for name, shape in _parameter_shapes(site).items()
+            for name, shape in parameter_shapes(site).items()
         }
         for site in sites
     }
@@ -113,7 +113,8 @@ def trainable_parameters(family: Family, parameters: Parameters, prefix: str) ->
     }
 
 
-def _parameter_shapes(site: Site) -> Mapping[str, tuple[int, ...]]:
+def parameter_shapes(site: Site) -> Mapping[str, tuple[int, ...]]:
+    """Return the shape of each parameter of the member for a site."""
     if site.bijector is None:
         return site.family.parameter_shapes(site.shape)
     return site.family.parameter_shapes(coordinate_shape(site))

@@ -86,7 +86,7 @@ def test_no_more_blocks_are_read_than_needed():
 def with_doubtful_rows(two_clusters_posterior):
     """A fit whose rows are replaced by three between the components; and these rows."""
     values = np.array([[-0.1, 0.0], [0.0, 0.3], [0.05, -0.2]])
-    data = two_clusters_posterior.problem.data._replace(rows=Rows(values))
+    data = two_clusters_posterior.problem.data._replace(kept_rows=Rows(values))
     posterior = with_data(two_clusters_posterior, data)
     calibration = posterior.approximation.calibration._replace(is_weighted=False)
     approximation = dataclasses.replace(
@@ -116,7 +116,7 @@ def test_occupied_components_of_a_posterior_agree_with_enumeration(with_doubtful
 def test_a_row_of_weight_zero_does_not_occupy_a_component(with_doubtful_rows):
     posterior, _ = with_doubtful_rows
     data = posterior.problem.data
-    weighted = data._replace(rows=data.rows._replace(weight=np.array([0.0, 1.5, 0.0])))
+    weighted = data._replace(kept_rows=data.rows._replace(weight=np.array([0.0, 1.5, 0.0])))
     found = occupied_components(with_data(posterior, weighted), draws=50)
     np.testing.assert_array_equal(found, [0, 1, 0])
 

@@ -1,0 +1,1 @@
+"""Save a posterior to a file, load it again, and pickle it."""
