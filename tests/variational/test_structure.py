@@ -81,8 +81,8 @@ def test_multivariate_normal_means_keep_their_family_in_every_form(kind, form):
 @pytest.mark.parametrize(
     "proportions",
     [
-        tfd.Dirichlet(np.ones((2, 3))),
-        tfd.RelaxedOneHotCategorical(np.float64(1.0), probs=np.ones((2, 3))),
+        tfd.Dirichlet(np.ones((K, D))),
+        tfd.RelaxedOneHotCategorical(np.float64(1.0), probs=np.ones((K, D))),
     ],
     ids=["Dirichlet", "relaxed one-hot"],
 )
@@ -90,8 +90,8 @@ def test_proportions_outside_their_family_are_a_softmax_of_normal_variables(prop
     """By a map of this library: under NumPy 2.4 TFP 0.25 cannot make its own."""
     (site,) = sites_of(prior_of(precisions=tfd.Independent(proportions, 1)))
     assert site.family is NORMAL
-    y = np.random.default_rng(0).normal(size=(2, 2))
-    expected = softmax(np.column_stack([y, np.zeros(2)]), axis=1)
+    y = np.random.default_rng(0).normal(size=(K, D - 1))
+    expected = softmax(np.column_stack([y, np.zeros(K)]), axis=1)
     np.testing.assert_allclose(site.bijector.forward(y), expected, rtol=1e-12)
 
 
