@@ -58,6 +58,7 @@ def test_import_without_scikit_learn_says_how_to_install_it(monkeypatch):
 # --- Results --------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_estimator_returns_the_results_of_fit_with_the_same_seed(X):
     model = estimator(covariance_type="diag", random_state=3, draws=50).fit(X)
     posterior = bgmm_jd.fit(X, 2, seed=3, **QUICK)
@@ -167,6 +168,7 @@ def test_random_state_object_gives_another_seed_at_each_fit(X):
     assert seeds == other.tolist()
 
 
+@pytest.mark.contract
 def test_clone_keeps_the_prior_itself():
     """By which compiled programs are found."""
     prior = bgmm_jd.mixture_prior(2, 2)
@@ -237,6 +239,7 @@ def test_tag_says_whether_nan_is_allowed(missing):
 # --- Within scikit-learn --------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_pipeline_with_data_frames_names_the_features_of_the_posterior(X):
     frame = pd.DataFrame(X, columns=["length", "wait"])
     pipeline = make_pipeline(StandardScaler(), estimator(covariance_type="diag"))
@@ -256,6 +259,7 @@ def test_float32_is_the_dtype_of_the_fit(X):
     assert model.sample(3)[0].dtype == np.float32
 
 
+@pytest.mark.contract
 def test_metadata_routing_passes_weights_to_fit_and_score(X):
     weight = np.random.default_rng(0).uniform(0.5, 2.0, N)
     split = KFold(2, shuffle=True, random_state=0)
@@ -271,6 +275,7 @@ def test_metadata_routing_passes_weights_to_fit_and_score(X):
 # --- Fits that end badly --------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_status_that_is_not_good_is_a_convergence_warning(X):
     with pytest.warns(ConvergenceWarning, match="step limit") as record:
         model = estimator(covariance_type="diag", max_steps=20).fit(X)

@@ -11,8 +11,7 @@ EXPECTED_FAILURES = {
 }
 
 
-# As in the tests of scikit-learn itself: some checks fit a handful of rows, whose status need not be
-# good.
+# As scikit-learn's own tests do: some checks fit a handful of rows, whose status need not be good.
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks(
     [BayesianGaussianMixture(**QUICK)], expected_failed_checks=lambda estimator: EXPECTED_FAILURES
