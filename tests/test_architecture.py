@@ -45,8 +45,10 @@ MAY_IMPORT = {
         "posterior",
         "reporting",
     },
+    "sklearn": {"backend", "data", "model", "posterior"},  # and the public names
     "cli": {"datasets"},  # and the public names
 }
+OVER_PUBLIC_NAMES = {"sklearn", "cli"}
 # Modules beside the subpackages. Any subpackage may import the first two, and they import nothing.
 SHARED = {"_version", "settings"}
 DEMONSTRATION = "datasets"
@@ -85,7 +87,7 @@ def subpackage(path: Path) -> str:
 def test_module_imports_only_from_subpackages_above_its_own(path):
     own = subpackage(path)
     allowed = MAY_IMPORT[own] | SHARED | {own}
-    if own == "cli":
+    if own in OVER_PUBLIC_NAMES:
         allowed = MAY_IMPORT[own] | {own, "", *bgmm_jd.__all__}
     assert origins(path) <= allowed
 
@@ -112,6 +114,12 @@ def test_modules_beside_the_subpackages_import_nothing_from_the_package(name):
 def test_datasets_are_imported_by_the_command_line_only():
     users = {path for path in PACKAGE.rglob("*.py") if DEMONSTRATION in origins(path)}
     assert {subpackage(path) for path in users} == {"cli"}
+
+
+def test_estimator_is_imported_by_no_other_part_of_the_package():
+    """`import bgmm_jd` must not need scikit-learn."""
+    users = {path for path in PACKAGE.rglob("*.py") if "sklearn" in origins(path)}
+    assert {path.parent.name for path in users} == {"sklearn"}
 
 
 # --- Private names --------------------------------------------------------------------------------

@@ -192,7 +192,14 @@ def _standard_density(z: np.ndarray) -> np.ndarray:
 def sample_rows(
     weights: np.ndarray, means: np.ndarray, factors: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draw one row under each draw of the parameters.
+    """Draw one row under each draw of the parameters: see `sample_labelled_rows`."""
+    return sample_labelled_rows(weights, means, factors, rng)[0]
+
+
+def sample_labelled_rows(
+    weights: np.ndarray, means: np.ndarray, factors: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw one row, and the component that it is from, under each draw of the parameters.
 
     Parameters
     ----------
@@ -203,11 +210,14 @@ def sample_rows(
 
     Returns
     -------
-    array [S, D], float64
+    rows : array [S, D], float64
+    labels : int array [S]
     """
     S, _, D = means.shape
-    chosen = np.arange(S), draw_labels(weights, rng.random((S,)))
-    return means[chosen] + correlated_noise(factors[chosen], rng.standard_normal((S, D)))
+    labels = draw_labels(weights, rng.random((S,)))
+    chosen = np.arange(S), labels
+    noise = correlated_noise(factors[chosen], rng.standard_normal((S, D)))
+    return means[chosen] + noise, labels
 
 
 def replicate_data(

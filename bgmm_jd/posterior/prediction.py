@@ -12,7 +12,7 @@ from bgmm_jd.model import likelihood
 from bgmm_jd.model.covariances import covariance_factors
 from bgmm_jd.model.likelihood import Theta
 from bgmm_jd.posterior.densities import likelihood_blocks, map_rows
-from bgmm_jd.posterior.normal_mixtures import sample_rows
+from bgmm_jd.posterior.normal_mixtures import sample_labelled_rows
 from bgmm_jd.posterior.posterior import (
     PREDICTIVE_DRAWS,
     Posterior,
@@ -135,11 +135,18 @@ def sample_predictive(posterior: Posterior, n: int, *, seed: int = 0) -> np.ndar
     -------
     array [n, D], in the units, dtype and order of columns of X.
     """
-    n = as_count(n, "n")
+    return sample_predictive_with_labels(posterior, as_count(n, "n"), seed)[0]
+
+
+def sample_predictive_with_labels(
+    posterior: Posterior, n: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of `sample_predictive` and the component of each: [n, D], int [n]."""
     theta = in_data_units_exactly(posterior, draw_standardized(posterior, n, seed).theta)
     factors = covariance_factors(theta, posterior.covariance)
     rng = np.random.default_rng([seed, 1])
-    return sample_rows(theta["weights"], theta["means"], factors, rng).astype(posterior.dtype)
+    rows, labels = sample_labelled_rows(theta["weights"], theta["means"], factors, rng)
+    return rows.astype(posterior.dtype), labels
 
 
 def as_new_rows(posterior: Posterior, X: Any) -> np.ndarray:

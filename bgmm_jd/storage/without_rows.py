@@ -9,7 +9,7 @@ from bgmm_jd.posterior.posterior import Posterior, draw_standardized
 from bgmm_jd.sampling.modes import nearest_mode
 from bgmm_jd.sampling.relabelling import labels_of
 from bgmm_jd.variational.approximation import Bank, Calibration
-from bgmm_jd.variational.log_ratios import as_log_ratios
+from bgmm_jd.variational.points import as_log_ratios
 
 # A posterior mean over so many has an error of 0.016 posterior sds, and a 95 % limit one of 0.03.
 KEPT_DRAWS = 4_000

@@ -16,6 +16,7 @@ from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.data.affine_maps import AffineMap
 from bgmm_jd.data.units import Standardization, Transformation, affine_map
+from bgmm_jd.distributions.bijectors import LogRatios
 from bgmm_jd.model.covariance_forms import (
     MATRIX_FORMS,
     has_component_axis,
@@ -31,6 +32,7 @@ from bgmm_jd.variational.families import (
 from bgmm_jd.variational.family import Family
 
 SHAPE_WRAPPERS = tfd.Independent | tfd.Sample  # they add axes to the distribution they wrap
+_PROPORTIONS = (tfd.Dirichlet, tfd.RelaxedOneHotCategorical)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -297,6 +299,10 @@ def _event_space_bijector(distribution: tfd.Distribution, draw: tf.Tensor) -> tf
 
     A `tfb.Reshape` without `event_shape_in` knows the shape of its own values only.
     """
+    if isinstance(_unwrap(distribution), _PROPORTIONS):
+        # The same map as their own SoftmaxCentered, which TFP 0.25 cannot make under NumPy 2.4: it
+        # calls np.reshape(newshape=).
+        return LogRatios()
     bijector = distribution.experimental_default_event_space_bijector()
     if bijector is None or bijector.inverse_event_shape(draw.shape).is_fully_defined():
         return bijector

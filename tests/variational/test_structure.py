@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from known_priors import ONE, PRIORS, STANDARDIZATION, D, K, Root, own_prior, prior_of
+from scipy.special import softmax
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
@@ -74,6 +75,24 @@ def test_multivariate_normal_means_keep_their_family_in_every_form(kind, form):
     assert site.bijector is None
     assert site.shape == (K, D)
     assert site.is_normal
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize(
+    "proportions",
+    [
+        tfd.Dirichlet(np.ones((K, D))),
+        tfd.RelaxedOneHotCategorical(np.float64(1.0), probs=np.ones((K, D))),
+    ],
+    ids=["Dirichlet", "relaxed one-hot"],
+)
+def test_proportions_outside_their_family_are_a_softmax_of_normal_variables(proportions):
+    """By a map of this library: under NumPy 2.4 TFP 0.25 cannot make its own."""
+    (site,) = sites_of(prior_of(precisions=tfd.Independent(proportions, 1)))
+    assert site.family is NORMAL
+    y = np.random.default_rng(0).normal(size=(K, D - 1))
+    expected = softmax(np.column_stack([y, np.zeros(K)]), axis=1)
+    np.testing.assert_allclose(site.bijector.forward(y), expected, rtol=1e-12)
 
 
 def test_multivariate_normal_hyperparameter_keeps_its_family():
