@@ -9,7 +9,7 @@ QUICK = {"execution": "graph", "finish": "none", "calibrate": False, "restarts":
 EXPECTED_FAILURES = {
     "check_estimators_pickle": "a posterior holds a joint distribution, which TFP cannot pickle",
 }
-# Of the interface alone; the others fit some thirty shapes of data, each of which is compiled.
+# Of the interface alone; the others fit many shapes of data, each of which is compiled.
 WITHOUT_FITS = {
     "check_estimator_cloneable",
     "check_estimator_tags_renamed",
