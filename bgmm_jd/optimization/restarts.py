@@ -29,10 +29,11 @@ _TOLERANCES_OF_A_MATCH = 3.0
 class Restart(NamedTuple):
     """How one run of the optimiser ended.
 
-    params : the parameters it ended at, in standardised units.
+    params : the parameters it ended at, in standardised units, or those of another run at the same
+        optimum: see `join_connected`.
     order : its labels [K], in the order that matches them to the best run's.
     elbo : in nats; in standardised units inside, in those of X in a `Posterior`. It is that of the
-        earlier run at whose optimum this one ended, if it ended there: see `matching_run`.
+        other run at whose optimum this one ended, if it ended there.
     steps : number of steps taken.
     status : its own, or that of the run that it joined.
     agrees : whether it is at the optimum of the best run.

@@ -29,8 +29,7 @@ class RunResult(NamedTuple):
     params : the parameters it converged to, as arrays that cannot be written.
     elbos [steps] : the noisy elbo of each step.
     elbo : their median over the blocks that were averaged.
-    joined : whether it ended at the optimum of an earlier run, before it had converged itself. Its
-        elbo is then that of the earlier run.
+    joined : whether it ended at the optimum of another run, whose elbo it then has.
     """
 
     params: VariationalParameters
