@@ -63,6 +63,13 @@ class Selection:
     posteriors: Mapping[Combination, Posterior]
     best: Posterior
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A read-only view cannot be pickled. `best` is one of the posteriors, in a copy too.
+        return {**self.__dict__, "posteriors": dict(self.posteriors)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, posteriors=MappingProxyType(state["posteriors"]))
+
     def __repr__(self) -> str:
         return f"<Selection: the best of {len(self.posteriors)} is {self.best}>"
 

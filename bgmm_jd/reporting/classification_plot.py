@@ -160,8 +160,8 @@ def _draw_pairs(found: Classification, ax: Any, D: int) -> np.ndarray:
         panel.set_xlim(*limits[column])
         panel.set_ylim(*limits[row + 1])
         _label_outer_axes(panel, found.plot.names, pair, d)
-    for row, column in zip(*np.triu_indices(d - 1, k=1), strict=True):
-        axes[row, column].set_axis_off()
+    for panel in axes[np.triu_indices(d - 1, k=1)]:
+        panel.set_axis_off()
     _add_corner_legend(axes[0, -1], found, f"{d} of {D} features" if d < D else None)
     add_note(axes[0, -1], found.plot.rows.subset_note)
     return axes

@@ -1,6 +1,7 @@
 """The sweep of `select` over K and covariance: the table, the arguments, and Ctrl-C."""
 
 import inspect
+import pickle
 import re
 import warnings
 from dataclasses import replace
@@ -143,6 +144,19 @@ def test_bad_arguments_of_select_are_refused_before_the_first_fit(
     with pytest.raises(error, match=message):
         select(**{"X": rows, "K": (1, 2)} | arguments)
     assert not fits.calls
+
+
+def test_selection_is_pickled_with_its_posteriors(selection):
+    found = pickle.loads(pickle.dumps(selection))
+    assert found.table.equals(selection.table)
+    assert list(found.posteriors) == list(selection.posteriors)
+    assert any(found.best is posterior for posterior in found.posteriors.values())
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        found.posteriors[1, "diag"] = found.best
+    for key, posterior in selection.posteriors.items():
+        draws, again = posterior.sample(20), found.posteriors[key].sample(20)
+        for name, values in draws.items():
+            np.testing.assert_array_equal(values, again[name])
 
 
 def test_posterior_to_start_from_is_refused_for_several_forms(rows, selection, fake_fit):
