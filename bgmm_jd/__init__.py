@@ -19,8 +19,9 @@ from bgmm_jd.optimization.restarts import Restart
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.conditionals import conditional, marginal
 from bgmm_jd.posterior.imputation import impute
+from bgmm_jd.posterior.mode import Mode
 from bgmm_jd.posterior.occupancy import occupied_components
-from bgmm_jd.posterior.posterior import Mode, Posterior
+from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.prediction import log_density, predict, predict_proba, sample_predictive
 from bgmm_jd.posterior.predictive_mixture import PredictiveMixture
 from bgmm_jd.posterior.relabel import relabel

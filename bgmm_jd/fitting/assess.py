@@ -16,7 +16,7 @@ from bgmm_jd.fitting.search import SearchPlan, SearchResult
 from bgmm_jd.optimization.full_data import full_data_elbo
 from bgmm_jd.optimization.restarts import Optimum
 from bgmm_jd.optimization.status import Status
-from bgmm_jd.posterior.posterior import Mode
+from bgmm_jd.posterior.mode import Mode
 from bgmm_jd.sampling.chain_posterior import are_affordable, draw_chains
 from bgmm_jd.sampling.chains import is_sound
 from bgmm_jd.sampling.evidence import OUT_OF_REACH, Evidence

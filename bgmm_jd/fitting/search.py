@@ -34,7 +34,7 @@ from bgmm_jd.optimization.single_run import (
 )
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.optimization.svi import Schedule
-from bgmm_jd.posterior.posterior import Mode
+from bgmm_jd.posterior.mode import Mode
 from bgmm_jd.settings import OptimizationSettings, Settings
 from bgmm_jd.variational.approximation import Problem
 from bgmm_jd.variational.component_order import component_summaries, order_components

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 Combination = tuple[int, CovarianceForm]  # K and covariance
 PriorFunction = Callable[..., tfd.JointDistributionCoroutine]  # of K, D and the keyword covariance
 
+# Columns of the table that are printed.
+_SHOWN = ["log_evidence", "log_evidence_se", "elpd_loo", "se", "khat", "status"]
+
 # The text of any status, as `fit` warns of it.
 _ANY_STATUS = "|".join(re.escape(str(status)) for status in Status)
 
@@ -71,7 +74,14 @@ class Selection:
         self.__dict__.update(state, posteriors=MappingProxyType(state["posteriors"]))
 
     def __repr__(self) -> str:
-        return f"<Selection: the best of {len(self.posteriors)} is {self.best}>"
+        return f"<Selection: {self._title}\n{self.table[_SHOWN].to_string()}>"
+
+    def _repr_html_(self) -> str:
+        return f"<div><strong>Selection</strong>: {self._title}{self.table[_SHOWN].to_html()}</div>"
+
+    @property
+    def _title(self) -> str:
+        return f"the best of {len(self.posteriors)} fits is {self.table.index[0]}"
 
 
 def select(

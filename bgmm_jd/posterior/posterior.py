@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +18,8 @@ from bgmm_jd.data.validation import as_count, as_probability, as_seed
 from bgmm_jd.model.covariances import component_covariances
 from bgmm_jd.optimization.restarts import Restart
 from bgmm_jd.optimization.status import Status
+from bgmm_jd.posterior.description import as_html, as_text
+from bgmm_jd.posterior.mode import Mode
 from bgmm_jd.posterior.normal_mixtures import ComponentDraws
 from bgmm_jd.posterior.summary import summary_table
 from bgmm_jd.posterior.surrogate_members import parameter_arrays, surrogate_members
@@ -32,7 +34,6 @@ from bgmm_jd.variational.approximation import (
     Draws,
     Mixing,
     Problem,
-    Region,
     draw_mean_field,
 )
 from bgmm_jd.variational.labels import permute_components
@@ -42,25 +43,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PREDICTIVE_DRAWS = 200  # posterior means over them have an error of 0.07 posterior sds
-
-
-class Mode(NamedTuple):
-    """One of the solutions that runs converged to.
-
-    share : posterior probability of being nearer to it than to the others; NaN if it is not known.
-    log_evidence : of that part of the posterior, in nats and the units of X; NaN if not known.
-    elbo : of the surrogate there, from the noisy ones of steps.
-    khat : of the importance weights of its draws; NaN if not known.
-    starts : number of starts that led to it.
-    region : the part of the posterior that `at_mode` draws from; None if it is not known.
-    """
-
-    share: float
-    log_evidence: float
-    elbo: float
-    khat: float
-    starts: int
-    region: Region | None = None
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -337,16 +319,10 @@ class Posterior:
         return self
 
     def __repr__(self) -> str:
-        rows = self.problem.data.shape[0]
-        agreeing = sum(restart.agrees for restart in self.restarts)
-        return (
-            f"<Posterior: {self.K} components, {self.covariance} covariance, "
-            f"{rows:,} rows x {self.D} features, "
-            f"elbo {self.elbo:.2f} +/- {self.elbo_se:.2f} nats, "
-            f"log evidence {self.log_evidence:.2f} +/- {self.log_evidence_se:.2f} nats, "
-            f"{self.method}, {self.diagnostic}, "
-            f"{agreeing} of {len(self.restarts)} runs agree; {self.status}>"
-        )
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
 
 
 def draw_standardized(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bgmm_jd.posterior.posterior import Mode, Posterior
+from bgmm_jd.posterior.mode import Mode
+from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.reporting.component_styles import PALETTE
 from bgmm_jd.reporting.plot_axes import add_note, one_axes, remove_frame
 

@@ -68,7 +68,9 @@ def test_two_clusters_are_found_and_the_table_is_consistent(selection, rows):
     assert sorted(table["rank"]) == [0, 1, 2]
     assert table["rank"].idxmin() == table["elpd_loo"].idxmax()
     assert table["warning"].dtype == bool
-    assert "best of 3" in repr(selection)
+    assert f"best of 3 fits is {selection.table.index[0]}" in repr(selection)
+    for text in (repr(selection), selection._repr_html_()):
+        assert all(name in text for name in selection.table.index)
     again = compare({"a": selection.best}, rows, draws=S, seed=SEED).loc["a"]
     first = table.loc["2 diag"]
     relative = ["weight", "elbo_diff", "elpd_diff", "dse", "rank"]

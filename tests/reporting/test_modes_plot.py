@@ -7,7 +7,7 @@ import pytest
 from figures import draw, fit_of_groups, note
 from matplotlib.figure import Figure
 
-from bgmm_jd.posterior.posterior import Mode
+from bgmm_jd.posterior.mode import Mode
 from bgmm_jd.reporting.modes_plot import plot_modes
 
 TWO = (Mode(0.7, -810.25, -815.0, 0.3, 22), Mode(0.3, -811.1, -816.0, 0.4, 1))

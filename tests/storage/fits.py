@@ -12,7 +12,8 @@ from builders import two_groups_of_unlike_scale
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
-from bgmm_jd.posterior.posterior import Mode, Posterior
+from bgmm_jd.posterior.mode import Mode
+from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.settings import ChainSettings, FullDataSettings, OptimizationSettings, Settings
 from bgmm_jd.variational.approximation import Centre, Region
 

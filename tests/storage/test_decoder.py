@@ -16,7 +16,7 @@ from equal_values import assert_same
 from bgmm_jd.data.standardize import Data
 from bgmm_jd.optimization.restarts import Restart
 from bgmm_jd.optimization.status import Status
-from bgmm_jd.posterior.posterior import Mode
+from bgmm_jd.posterior.mode import Mode
 from bgmm_jd.settings import Settings
 from bgmm_jd.storage import container
 from bgmm_jd.storage.container import Contents

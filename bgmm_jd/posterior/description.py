@@ -1,0 +1,55 @@
+"""What is printed of a posterior: its size, its verdict and what the verdict rests on."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from bgmm_jd.sampling.modes import LEAST_SHARE
+
+if TYPE_CHECKING:
+    from bgmm_jd.posterior.posterior import Posterior
+
+
+def as_text(posterior: Posterior) -> str:
+    """Return several lines, each with a name and what it is."""
+    lines = [f"{name:<12}  {text}" for name, text in _facts(posterior)]
+    return "\n ".join([f"<Posterior: {_size(posterior)}", *lines]) + ">"
+
+
+def as_html(posterior: Posterior) -> str:
+    """Return the same as a table of HTML, for notebooks."""
+    rows = "".join(
+        f'<tr><th style="text-align: left">{html.escape(name)}</th>'
+        f'<td style="text-align: left">{html.escape(text)}</td></tr>'
+        for name, text in _facts(posterior)
+    )
+    size = html.escape(_size(posterior))
+    return f"<div><strong>Posterior</strong>: {size}<table>{rows}</table></div>"
+
+
+def _size(posterior: Posterior) -> str:
+    components = "1 component" if posterior.K == 1 else f"{posterior.K} components"
+    rows = posterior.problem.data.shape[0]
+    features = "1 feature" if posterior.D == 1 else f"{posterior.D} features"
+    return f"{components}, {posterior.covariance} covariance, {rows:,} rows x {features}"
+
+
+def _facts(posterior: Posterior) -> Iterator[tuple[str, str]]:
+    """Yield names and texts, in the order in which they are shown."""
+    yield "status", f"{posterior.status.name}, {posterior.status}"
+    yield "elbo", f"{posterior.elbo:.2f} +/- {posterior.elbo_se:.2f} nats"
+    yield "log evidence", f"{posterior.log_evidence:.2f} +/- {posterior.log_evidence_se:.2f} nats"
+    yield "draws", f"{posterior.method}, {posterior.diagnostic}"
+    shares = [mode.share for mode in posterior.modes if mode.share >= LEAST_SHARE]
+    if len(shares) > 1:
+        yield "modes", "shares of " + ", ".join(f"{share:.2f}" for share in shares)
+    agreeing = sum(restart.agrees for restart in posterior.restarts)
+    yield "restarts", f"{agreeing} of {len(posterior.restarts)} runs agree"
+    for name, names in (
+        ("features", posterior.feature_names),
+        ("components", posterior.component_names),
+    ):
+        if names is not None:
+            yield name, ", ".join(names)
