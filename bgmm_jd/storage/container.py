@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import h5netcdf
 import h5py
 import numpy as np
 
@@ -43,6 +42,8 @@ def to_bytes(contents: Contents, attributes: Mapping[str, Any]) -> bytes:
     contents : Contents
     attributes : strings and numbers for a reader who looks at the file. They are not read again.
     """
+    import h5netcdf  # late: it takes long to import, and only saving needs it
+
     held = io.BytesIO()
     text = np.frombuffer(contents.text.encode(), "S1")
     # Where HDF5 tracks the order in which objects were made, it notes the time too.
