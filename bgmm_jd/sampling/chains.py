@@ -19,6 +19,8 @@ from bgmm_jd.variational.tempered import TemperedDensity
 
 _QUARTER_PERIOD = math.pi / 2.0  # of a coordinate whose distribution is standard normal
 _LEAST_STEP, _MOST_STEP = 1e-3, 2.0
+# Of ArviZ 0.23 and 1.x, where there are more chains than draws of each.
+_MORE_CHAINS = "More chains|Found chain dimension to be longer"
 _DRAWS_EACH = 4  # draws of a chain that tell as much of a covariance matrix as an independent one
 
 
@@ -114,7 +116,7 @@ def mixing(points: np.ndarray) -> Mixing:
     """Compare chains [C, T, P]."""
     arviz = import_arviz()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "More chains", UserWarning)  # that is how they are run
+        warnings.filterwarnings("ignore", _MORE_CHAINS, UserWarning)  # that is how they are run
         data = arviz.convert_to_dataset({"x": points})
     rhat = float(arviz.rhat(data)["x"].max(skipna=False))
     effective = [

@@ -82,6 +82,8 @@ def test_comparison_is_equal(kind):
     assert tables[0].equals(tables[1])
 
 
+# The chains of this fit are shorter than they are many, which ArviZ 1.x finds odd.
+@pytest.mark.filterwarnings("ignore:Found chain dimension to be longer:UserWarning")
 @pytest.mark.contract
 @pytest.mark.parametrize("kind", ["chains", "frame, full, relabelled", "own prior"])
 def test_inference_data_is_equal(kind):
