@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import bgmm_jd
+from bgmm_jd.optimization import svi
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 
@@ -76,3 +77,18 @@ def two_clusters():
 def two_clusters_posterior(two_clusters):
     """Return the fit of `two_clusters` under the default prior."""
     return bgmm_jd.fit(two_clusters, 2, progress=False)
+
+
+@pytest.fixture
+def interrupt_in_third_block(monkeypatch):
+    """Press Ctrl-C in the third block of steps."""
+    calls = []
+    run = svi.Program.run
+
+    def interrupted(self, *arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return run(self, *arguments)
+
+    monkeypatch.setattr(svi.Program, "run", interrupted)

@@ -9,18 +9,8 @@ import bgmm_jd
 from bgmm_jd.optimization import svi
 
 
-def test_interrupt_during_a_run_keeps_the_blocks_before_it(monkeypatch):
+def test_interrupt_during_a_run_keeps_the_blocks_before_it(interrupt_in_third_block):
     """Ctrl-C in the third block: the parameters of the second, a status, one warning."""
-    calls = []
-    run = svi.Program.run
-
-    def interrupted(self, *arguments):
-        calls.append(arguments)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return run(self, *arguments)
-
-    monkeypatch.setattr(svi.Program, "run", interrupted)
     with pytest.warns(RuntimeWarning, match="interrupted"):
         posterior = bgmm_jd.fit(two_groups(64), 2)
     assert posterior.status is bgmm_jd.Status.INTERRUPTED

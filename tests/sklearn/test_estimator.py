@@ -19,7 +19,6 @@ from small_problems import two_groups
 
 import bgmm_jd
 from bgmm_jd.model.covariance_forms import FORMS
-from bgmm_jd.optimization import svi
 from bgmm_jd.sklearn import BayesianGaussianMixture
 
 QUICK = {"execution": "graph", "finish": "none", "calibrate": False, "restarts": 1}
@@ -285,17 +284,7 @@ def test_status_that_is_not_good_is_a_convergence_warning(X):
     assert model.posterior_.status is bgmm_jd.Status.STEP_LIMIT
 
 
-def test_interrupt_keeps_what_was_reached_and_is_raised(X, monkeypatch):
-    calls = []
-    run = svi.Program.run
-
-    def interrupted(self, *arguments):
-        calls.append(arguments)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return run(self, *arguments)
-
-    monkeypatch.setattr(svi.Program, "run", interrupted)
+def test_interrupt_keeps_what_was_reached_and_is_raised(X, interrupt_in_third_block):
     model = estimator(covariance_type="diag")
     with pytest.raises(KeyboardInterrupt):
         model.fit(X)
