@@ -48,8 +48,8 @@ class OptimizationSettings:
         The same, at least, on a subsample.
     fewest_settled_blocks, settled_gain : int, float
         A run on all rows has also settled, after so many blocks, when the elbo at the mean of the
-        later half of its averaged iterates is higher than at that of the earlier half by less than
-        so many nats. Where the rows hardly inform a direction, its noise takes ten thousand steps
+        later half of its averaged iterates differs from that of the earlier half by less than so
+        many nats. Where the rows hardly inform a direction, its noise takes ten thousand steps
         to average out, for a few hundredths of a nat.
     polishing_blocks, averaged_blocks : int
         A settled run goes on, for at most the first number of blocks, by accelerated blocks that

@@ -115,8 +115,8 @@ def fit(
         Whether to show progress on standard error: a line that is overwritten on a terminal and in
         a notebook, and a line for each phase elsewhere. By default only on a terminal.
     callback : callable, optional
-        Called as `callback(progress)` with a `bgmm_jd.Progress` when a phase begins and after each
-        block of steps. `KeyboardInterrupt` raised in it ends the fit as Ctrl-C does; any other
+        Called as `callback(progress)` with a `bgmm_jd.Progress` when a phase begins, whenever the
+        convergence of the steps is checked, and after each pass over all of many rows. `KeyboardInterrupt` raised in it ends the fit as Ctrl-C does; any other
         exception ends it without a result.
     execution : {"xla", "graph", "eager"}
         How the loop runs. All three follow the same path to float tolerance; "eager" is for

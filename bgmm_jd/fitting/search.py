@@ -172,9 +172,11 @@ def _run_all_starts(
         )
         log_run(problem, number + 1, len(starts), runs[-1])
         if runs[-1].status is Status.INTERRUPTED:
-            break
-        runs = join_connected(problem, runs)
-    return runs
+            return runs
+    try:
+        return join_connected(problem, runs)
+    except KeyboardInterrupt:
+        return [*runs[:-1], runs[-1]._replace(status=Status.INTERRUPTED)]
 
 
 def _progress_reporter(

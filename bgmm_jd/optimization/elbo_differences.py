@@ -18,7 +18,8 @@ from bgmm_jd.variational.parameters import (
 )
 
 _BETWEEN = (0.25, 0.5, 0.75)
-_ERRORS = 2.0  # standard errors that a difference is given the benefit of
+_ERRORS = 2.0  # standard errors from an estimate to its upper limit
+_COMPARISONS = 100  # elbos at least that must be affordable; all runs of a fit need fewer
 
 
 class Difference(NamedTuple):
@@ -29,15 +30,20 @@ class Difference(NamedTuple):
 
     @property
     def at_most(self) -> float:
-        """Return what the difference hardly exceeds."""
+        """Return an upper limit of the difference."""
         return self.gain + _ERRORS * self.se
+
+    @property
+    def size_at_most(self) -> float:
+        """Return an upper limit of the difference's absolute value."""
+        return abs(self.gain) + _ERRORS * self.se
 
 
 def are_affordable(problem: Problem) -> bool:
     """Return whether elbos can be compared on all rows without much time."""
     settings = problem.settings.optimization
     is_whole = problem.data.sampling_fraction == 1.0
-    return is_whole and affordable_draws(problem) >= 100 * settings.comparison_draws
+    return is_whole and affordable_draws(problem) >= _COMPARISONS * settings.comparison_draws
 
 
 def elbo_terms(problem: Problem, params: VariationalParameters) -> np.ndarray:
@@ -64,18 +70,18 @@ def elbo_gain(
 
 
 def has_valley_between(
-    problem: Problem, here: VariationalParameters, there: VariationalParameters
+    problem: Problem, higher: VariationalParameters, lower: VariationalParameters
 ) -> bool:
-    """Return whether the elbo falls below both ends on the straight way between two surrogates.
+    """Return whether the elbo falls below its lower end on the straight way between two surrogates.
 
     In unconstrained coordinates. Without a valley, the lower end is not an optimum of its own.
+    Where an elbo is not finite there is one.
     """
     sites, limit = problem.model.sites, problem.settings.optimization.valley
-    start, end = (unconstrained_arrays(sites, params) for params in (here, there))
-    ends = [elbo_terms(problem, params) for params in (here, there)]
-    lower = min(ends, key=lambda terms: terms.mean())
+    start, end = (unconstrained_arrays(sites, params) for params in (higher, lower))
+    terms = elbo_terms(problem, lower)
     for fraction in _BETWEEN:
         params = constrained_arrays(sites, between(start, end, fraction))
-        if not difference(elbo_terms(problem, params), lower).at_most > -limit:
+        if not difference(elbo_terms(problem, params), terms).at_most > -limit:
             return True
     return False

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bgmm_jd.optimization.convergence import parameter_moments, standardized_difference
-from bgmm_jd.optimization.elbo_differences import are_affordable, elbo_gain, has_valley_between
+from bgmm_jd.optimization.elbo_differences import are_affordable, elbo_terms, has_valley_between
 from bgmm_jd.optimization.single_run import RunResult
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.settings import OptimizationSettings
@@ -135,24 +135,36 @@ def matching_run(
 
 
 def join_connected(problem: Problem, runs: list[RunResult]) -> list[RunResult]:
-    """Return runs of which the last may have joined another, or another the last.
+    """Return the runs, of which those that are at the optimum of a better one have joined it.
 
-    Where no valley of the elbo lies between them, they are at one optimum, however far apart: it is
-    flat in some direction. The run with the lower elbo takes the place of the other.
+    Where no valley of the elbo lies between two runs, they are at one optimum, however far apart:
+    it is flat in some direction. Runs that had joined the lower one join the better one with it.
     """
-    *earlier, last = runs
-    if last.joined or last.status is not Status.CONVERGED or not are_affordable(problem):
+    own = [run for run in runs if run.status is Status.CONVERGED and not run.joined]
+    if len(own) < 2 or not are_affordable(problem):
         return runs
-    for number, run in enumerate(earlier):
-        if run.joined or run.status is not Status.CONVERGED:
-            continue
-        moved = _with_labels_of(problem.model, run, last.params)
-        if has_valley_between(problem, run.params, moved):
-            continue
-        if elbo_gain(problem, run.params, moved).gain <= 0.0:
-            return [*earlier, _joined(last, run)]
-        earlier[number] = _joined(run, last)
-    return [*earlier, last]
+    elbos = np.nan_to_num([elbo_terms(problem, run.params).mean() for run in own], nan=-np.inf)
+    optima: list[RunResult] = []
+    goes_to: dict[float, RunResult] = {}  # by elbo, which a run shares with those that joined it
+    for run in (own[i] for i in np.argsort(-elbos, kind="stable")):
+        better = (
+            one
+            for one in optima
+            if not has_valley_between(
+                problem, one.params, _with_labels_of(problem.model, one, run.params)
+            )
+        )
+        found = next(better, None)
+        if found is None:
+            optima.append(run)
+        else:
+            goes_to[run.elbo] = found
+    return [
+        _joined(run, goes_to[run.elbo])
+        if run.status is Status.CONVERGED and run.elbo in goes_to
+        else run
+        for run in runs
+    ]
 
 
 def _joined(run: RunResult, other: RunResult) -> RunResult:

@@ -105,7 +105,10 @@ def optimize(
     report: Callable[[RunProgress], None],
     find_match: Callable[[VariationalParameters], RunResult | None] = lambda params: None,
 ) -> RunResult:
-    """Run blocks of steps from a start until the parameters have converged, or to the limit.
+    """Run blocks of steps from a start until the run has converged, or to the limit.
+
+    It has converged when its parameters have, or when its elbo no longer rises, and is then
+    polished.
 
     Where each step reads all rows the likelihood is a matrix product as long as that is accurate,
     whatever the schedule says. Ctrl-C ends the run and keeps what it has.
@@ -141,13 +144,13 @@ def optimize(
             match = find_match(run.average())
             if match is not None:
                 return run.result(match.status)._replace(elbo=match.elbo, joined=True)
-            if run.statistics_are_inaccurate(drift):
+            is_converged = run.has_converged(drift)
+            is_settled = not is_converged and run.has_settled()
+            if run.statistics_are_inaccurate(is_converged or is_settled):
                 run.continue_without_statistics()
-            elif run.has_converged(drift):
-                status = Status.CONVERGED
-                break
-            elif run.has_settled():
-                run.polish(first + schedule.steps)
+            elif is_converged or is_settled:
+                if is_settled:
+                    run.polish(first + schedule.steps, max_steps, report)
                 status = Status.CONVERGED
                 break
     except KeyboardInterrupt:
@@ -169,7 +172,9 @@ class _Run:
         self.schedule = schedule
         self.params = start
         self.blocks: list[VariationalParameters] = []  # unconstrained averages
-        self._polished: list[VariationalParameters] = []  # the same, of blocks after them
+        self._polished: list[
+            VariationalParameters
+        ] = []  # the same, of polished blocks that are kept
         self.elbos: list[np.ndarray] = []
         self._polishing_elbos: list[np.ndarray] = []
         self._opt_state: tuple[Any, ...] = ()
@@ -239,9 +244,9 @@ class _Run:
             convergence.average_parameters(sites, part) for part in convergence.halves(self.blocks)
         )
         gain = elbo_differences.elbo_gain(self._problem, early, late)
-        return gain.at_most < settings.settled_gain
+        return gain.size_at_most < settings.settled_gain
 
-    def polish(self, first: int) -> None:
+    def polish(self, first: int, max_steps: int, report: Callable[[RunProgress], None]) -> None:
         """Go on, by accelerated blocks under the same draws, to their fixed point if it is found.
 
         A block under fixed draws is a smooth map of the parameters. Blocks under other draws, from
@@ -250,14 +255,19 @@ class _Run:
         Parameters
         ----------
         first : number of steps taken before.
+        max_steps : limit of all steps.
+        report : called after each block.
         """
-        settings, sites = self._problem.settings.optimization, self._problem.model.sites
-        start = unconstrained_arrays(sites, self.average())
+        settings, steps = self._problem.settings.optimization, self.schedule.steps
+        start = unconstrained_arrays(self._problem.model.sites, self.average())
+        # Full steps, clipped as they are after the first blocks.
         size = step_size(self._problem, self.schedule, settings.overshooting_blocks)
         evaluate = self._evaluator(first, size)
-        for point in itertools.islice(
-            accelerated_path(self._problem, evaluate, start), settings.polishing_blocks
-        ):
+        left = (max_steps - first) // steps - settings.averaged_blocks
+        most = min(settings.polishing_blocks, max(left, 0))
+        path = itertools.islice(accelerated_path(self._problem, evaluate, start), most)
+        for taken, point in enumerate(path, start=1):
+            report(RunProgress(first + taken * steps, point.elbo, point.remaining))
             if point.remaining < settings.tolerance:
                 numbers = range(1, 1 + settings.averaged_blocks)
                 self._keep_if_better([evaluate(point.unconstrained, n)[0] for n in numbers])
@@ -278,21 +288,21 @@ class _Run:
         return evaluate
 
     def _keep_if_better(self, polished: list[VariationalParameters]) -> None:
-        """Return these blocks' average in the end, unless its elbo is lower."""
+        """Keep these blocks' average as the result, unless its elbo is clearly lower."""
         average = convergence.average_parameters(self._problem.model.sites, polished)
         gain = elbo_differences.elbo_gain(self._problem, self.average(), average)
         if gain.at_most > 0.0:
             self._polished = polished
 
-    def statistics_are_inaccurate(self, drift: float) -> bool:
+    def statistics_are_inaccurate(self, is_over: bool) -> bool:
         """Return whether components have become too narrow for sufficient statistics.
 
-        It is checked at convergence, and from time to time: a run that has lost its digits may
-        never converge.
+        It is checked at the end of the run, and from time to time: a run that has lost its digits
+        may never end.
         """
         settings = self._problem.settings.optimization
         is_time = len(self.blocks) % settings.rounding_check_blocks == 0
-        if not (self.schedule.use_statistics and (is_time or self.has_converged(drift))):
+        if not (self.schedule.use_statistics and (is_time or is_over)):
             return False
         return not surrogate_statistics_are_accurate(
             self._problem, self.params, settings.step_rounding

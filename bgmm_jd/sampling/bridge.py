@@ -31,7 +31,7 @@ from bgmm_jd.sampling.relabelling import Labels, TooManyLabellings
 from bgmm_jd.variational.approximation import Centre, Problem, StudentMixture
 
 _MOST_ITERATIONS, _TOLERANCE = 1_000, 1e-6
-# The proposal need only overlap with the draws, for which few members fitted to few draws do.
+# The proposal need only overlap with the draws: a few members, fitted to few draws, are enough.
 _MOST_FITTED, _MOST_MEMBERS = 4_000, 12
 _MOST_SE = 0.5  # nats, above which the two distributions hardly overlap
 

@@ -34,7 +34,7 @@ from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.tempered import TemperedDensity
 
 _USUAL_LEAPFROGS = 5  # of a move
-_MOST_COPIES = 4  # the part of the best mode's draws that a bank has at least
+_LEAST_PART = 0.25  # of the number of draws of one mode: the least size of a bank of several
 
 
 def are_affordable(problem: Problem) -> bool:
@@ -140,7 +140,8 @@ def _bank(
 ) -> Bank:
     """Return the draws of one mode, chain after chain, or of several in proportion to them.
 
-    Of several there are so many that no draw is repeated, but enough for those of a large share.
+    Of several there are as many as leave no draw repeated, but at least a quarter of those of one
+    mode; draws of a mode with too few are then repeated.
     """
     inside = [one.points[one.is_inside] for one in held]
     counts = [len(part) for part in inside]
@@ -151,7 +152,7 @@ def _bank(
         return Bank(points[order], len(held[0].points) if is_whole else 1, mode, mixed)
     own = shares[[one.mode for one in held]]
     own = own / own.sum()
-    size = max(int((counts / own).min()), held[0].is_inside.size // _MOST_COPIES)
+    size = max(int((counts / own).min()), int(_LEAST_PART * held[0].is_inside.size))
     chosen = resample_systematically(np.repeat(own / counts, counts), size, rng)
     return Bank(points[chosen], 1, mode[chosen], mixed)
 

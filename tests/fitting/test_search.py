@@ -9,6 +9,7 @@ from small_problems import two_large_clusters
 
 import bgmm_jd
 from bgmm_jd.fitting.progress import Progress
+from bgmm_jd.fitting import search
 from bgmm_jd.fitting.search import (
     SearchPlan,
     find_optimum,
@@ -106,6 +107,21 @@ def test_search_ends_at_an_interrupted_start(two_clusters):
             raise KeyboardInterrupt
 
     found = find_optimum(problem, replace(PLAN, restarts=3, init=RIGHT_FIRST), interrupt_second)
+    assert [restart.status for restart in found.restarts] == [
+        Status.CONVERGED,
+        Status.INTERRUPTED,
+    ]
+    assert found.best.status is Status.CONVERGED
+
+
+def test_interrupt_while_runs_are_compared_keeps_them(two_clusters, monkeypatch):
+    problem = problem_for(two_clusters, 2, execution="graph")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search, "join_connected", interrupt)
+    found = find_optimum(problem, replace(PLAN, restarts=2, init=RIGHT_FIRST), lambda _: None)
     assert [restart.status for restart in found.restarts] == [
         Status.CONVERGED,
         Status.INTERRUPTED,

@@ -1,5 +1,7 @@
 """Several starts: which is the best, which reached the same optimum, and which may end early."""
 
+import itertools
+
 import numpy as np
 import pytest
 from builders import problem_for, started
@@ -8,7 +10,12 @@ from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
 from bgmm_jd.optimization.convergence import parameter_moments
-from bgmm_jd.optimization.restarts import compare_runs, join_connected, matching_run
+from bgmm_jd.optimization.restarts import (
+    compare_runs,
+    distinct_optima,
+    join_connected,
+    matching_run,
+)
 from bgmm_jd.optimization.single_run import RunResult, read_only_copy
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.settings import OptimizationSettings
@@ -263,6 +270,29 @@ def test_run_behind_a_valley_is_one_of_its_own():
         for params, elbo in ((found, -1.0), (swapped(problem.model, found), -2.0))
     ]
     assert join_connected(problem, runs) == runs
+
+
+def test_run_that_had_joined_a_lower_one_joins_the_higher_with_it(two_runs):
+    problem, near, aside = two_runs
+    before = RunResult(swapped(problem.model, aside.params), np.zeros(60), aside.elbo, aside.status)
+    found = join_connected(problem, [aside, before._replace(joined=True), near])
+    assert found[2] is near
+    assert all(run.joined and run.params is near.params for run in found[:2])
+    assert [run.elbo for run in found] == [near.elbo] * 3
+    _, restarts = compare_runs(problem.model, found, SETTINGS)
+    assert all(restart.agrees for restart in restarts)
+    assert len(distinct_optima(problem.model, found, [1, 1, 1], SETTINGS)) == 1
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_best_of_three_runs_without_a_valley_is_joined_by_the_others(two_runs, order):
+    problem, near, aside = two_runs
+    means = near.params["means"]
+    between = near.params | {"means": means | {"loc": means["loc"] + 0.3 * means["scale"]}}
+    runs = [near, aside, RunResult(between, np.zeros(30), -1.5, Status.CONVERGED)]
+    found = join_connected(problem, [runs[i] for i in order])
+    assert all(run.params is near.params for run in found)
+    assert [run.joined for run in found] == [i != 0 for i in order]
 
 
 @pytest.mark.parametrize("change", [{"joined": True}, {"status": Status.STEP_LIMIT}])

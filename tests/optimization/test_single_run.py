@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import tensorflow as tf
 from builders import ONE_SEEDING, problem_for, started
 from small_problems import two_groups, two_large_clusters
 
@@ -60,14 +61,16 @@ def test_run_ends_where_another_run_has_converged():
     assert 0.0 < apart < 0.15
 
 
-def settled_run(tolerance, **settings):
-    """Return the problem of two groups, and a run whose draws do not average out to a tolerance."""
-    optimization = OptimizationSettings(first_start_seedings=1, tolerance=tolerance, **settings)
+def settled_run(max_steps=2_000, report=no_report, **settings):
+    """Return the problem of two groups, and a run whose draws do not average out to 0.002 sds."""
+    optimization = OptimizationSettings(
+        **{"first_start_seedings": 1, "tolerance": 0.002} | settings
+    )
     settings = replace(ONE_SEEDING, optimization=optimization)
     approximation = started(problem_for(two_large_clusters(), 2, settings=settings))
     schedule = single_run.schedule_for(approximation.problem, equal_batches(400, 400))
     run = single_run.optimize(
-        approximation.problem, approximation.params, schedule, stateless_seed(3), 2_000, no_report
+        approximation.problem, approximation.params, schedule, stateless_seed(3), max_steps, report
     )
     return approximation.problem, run
 
@@ -78,11 +81,10 @@ def test_run_whose_elbo_no_longer_rises_has_settled_though_its_parameters_still_
     The averages of 8 polished blocks, of 20 steps with 8 draws each, are as far from the optimum as
     1,280 draws leave them, and so are those of a run that converged to the usual tolerance.
     """
-    problem, found = settled_run(0.002)
+    problem, found = settled_run()
     assert found.status is Status.CONVERGED
     assert 240 < len(found.elbos) < 2_000
-    assert len(found.elbos) % 20 == 0
-    _, usual = settled_run(0.05)
+    _, usual = settled_run(tolerance=0.05)
     (mean, sd), (usual_mean, usual_sd) = (
         convergence.parameter_moments(problem.model.sites, run.params) for run in (found, usual)
     )
@@ -90,10 +92,62 @@ def test_run_whose_elbo_no_longer_rises_has_settled_though_its_parameters_still_
     np.testing.assert_allclose(sd, usual_sd, rtol=0.2)
 
 
-def test_run_does_not_settle_where_no_gain_is_small_enough():
-    _, found = settled_run(0.002, settled_gain=-np.inf)
+def test_polished_blocks_are_kept_and_reported():
+    """They begin where a run without them ends, and have other draws."""
+    reports = []
+    _, found = settled_run(report=reports.append)
+    _, unpolished = settled_run(polishing_blocks=0)
+    steps = len(unpolished.elbos)
+    np.testing.assert_array_equal(found.elbos[:steps], unpolished.elbos)
+    polished = [one.steps for one in reports if one.steps > steps]
+    assert polished == list(range(steps + 20, steps + 20 * len(polished) + 1, 20))
+    assert reports[-1].drift < 0.002
+    assert len(found.elbos) == polished[-1] + 8 * 20
+    assert found.elbo == np.median(found.elbos[-8 * 20 :])
+
+
+def test_run_is_not_polished_beyond_the_limit_of_steps():
+    _, unpolished = settled_run(polishing_blocks=0)
+    steps = len(unpolished.elbos)
+    _, found = settled_run(max_steps=steps + 8 * 20)
+    np.testing.assert_array_equal(found.elbos, unpolished.elbos)
+    assert found.status is Status.CONVERGED
+
+
+def test_interrupt_of_polishing_keeps_the_run_before_it():
+    _, unpolished = settled_run(polishing_blocks=0)
+
+    def interrupt(progress):
+        if progress.steps > len(unpolished.elbos):
+            raise KeyboardInterrupt
+
+    _, found = settled_run(report=interrupt)
+    assert found.status is Status.INTERRUPTED
+    assert found.elbo == unpolished.elbo
+    for one, other in zip(*map(tf.nest.flatten, (found.params, unpolished.params)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_run_does_not_settle_where_no_change_of_the_elbo_is_small_enough():
+    _, found = settled_run(settled_gain=0.0)
     assert found.status is Status.STEP_LIMIT
     assert len(found.elbos) == 2_000
+
+
+def test_settled_run_goes_on_without_statistics_where_components_are_too_narrow(monkeypatch):
+    """As one that has converged: it begins again from there with differences before squares."""
+    used, program = [], svi.program
+
+    def recorded(model, schedule):
+        used.append(schedule.use_statistics)
+        return program(model, schedule)
+
+    monkeypatch.setattr(svi, "program", recorded)
+    answers = iter([True, False])  # accurate at the start, and no longer when it is asked again
+    monkeypatch.setattr(single_run, "surrogate_statistics_are_accurate", lambda *_: next(answers))
+    _, found = settled_run()
+    assert used == [True, False]
+    assert found.status is Status.CONVERGED
 
 
 def narrow_from_wide():
