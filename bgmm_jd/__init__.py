@@ -16,7 +16,7 @@ from bgmm_jd.fitting.progress import Progress
 from bgmm_jd.fitting.selection import Selection, select
 from bgmm_jd.model.priors import mixture_prior, stick_breaking_prior
 from bgmm_jd.optimization.restarts import Restart
-from bgmm_jd.optimization.status import Status
+from bgmm_jd.optimization.status import Status, StatusWarning
 from bgmm_jd.posterior.conditionals import conditional, marginal
 from bgmm_jd.posterior.imputation import impute
 from bgmm_jd.posterior.mode import Mode
@@ -53,6 +53,7 @@ __all__ = [  # noqa: RUF022  by section
     "Selection",
     "Settings",
     "Status",
+    "StatusWarning",
     # Priors.
     "default_prior",
     "mixture_prior",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 import time
 import traceback
@@ -188,7 +187,7 @@ def _fit_table(
     idata = bgmm_jd.to_inference_data(posterior, X, draws=_DRAWS, seed=settings.get("seed", 0))
     import arviz as az  # after to_inference_data, which suppresses arviz 0.23's daily notice
 
-    # Of independent draws the diagnostics of Markov chains say nothing.
+    # For independent draws the diagnostics of Markov chains say nothing.
     print(az.summary(idata, kind="all" if posterior.has_chains else "stats").to_string())
     print(
         f"elbo {posterior.elbo:,.2f} +/- {posterior.elbo_se:.2f} nats, {posterior.diagnostic}, "
@@ -203,8 +202,7 @@ def _fit(X: pd.DataFrame, K: int, settings: dict[str, Any]) -> tuple[bgmm_jd.Pos
     start = time.perf_counter()
     with warnings.catch_warnings():
         # The status is printed under the summary.
-        for status in bgmm_jd.Status:
-            warnings.filterwarnings("ignore", re.escape(str(status)), RuntimeWarning)
+        warnings.simplefilter("ignore", bgmm_jd.StatusWarning)
         try:
             posterior = bgmm_jd.fit(X, K, **settings)
         except (ValueError, TypeError) as error:

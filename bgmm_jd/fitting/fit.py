@@ -116,8 +116,9 @@ def fit(
         a notebook, and a line for each phase elsewhere. By default only on a terminal.
     callback : callable, optional
         Called as `callback(progress)` with a `bgmm_jd.Progress` when a phase begins, whenever the
-        convergence of the steps is checked, and after each pass over all of many rows. `KeyboardInterrupt` raised in it ends the fit as Ctrl-C does; any other
-        exception ends it without a result.
+        convergence of the steps is checked, and after each pass over all of many rows.
+        `KeyboardInterrupt` raised in it ends the fit as Ctrl-C does; any other exception ends it
+        without a result.
     execution : {"xla", "graph", "eager"}
         How the loop runs. All three follow the same path to float tolerance; "eager" is for
         inspecting it with a debugger.
@@ -175,7 +176,7 @@ def fit(
 
     Warns
     -----
-    RuntimeWarning
+    StatusWarning, a RuntimeWarning
         If the fit ended with any status but CONVERGED; `posterior.status` has advice.
     FarRowsWarning, a UserWarning
         If rows are more than 100 standard deviations from all others: they may be codes.

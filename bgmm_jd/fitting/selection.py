@@ -1,6 +1,5 @@
 """`select`: fit several numbers of components and forms of covariance, and choose the best."""
 
-import re
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -27,8 +26,8 @@ from bgmm_jd.data.validation import (
 from bgmm_jd.fitting.fit import fit
 from bgmm_jd.fitting.progress import Display, Progress, Reporter, as_callback, display
 from bgmm_jd.model.covariance_forms import CovarianceForm, check_covariance
-from bgmm_jd.model.prior_checks import prior_covariance_form
-from bgmm_jd.optimization.status import Status
+from bgmm_jd.model.prior_checks import PriorFunction, prior_of_function
+from bgmm_jd.optimization.status import Status, StatusWarning
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.prediction import as_new_rows
 from bgmm_jd.reporting.comparison import as_draw_count, comparison_table
@@ -39,13 +38,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Combination = tuple[int, CovarianceForm]  # K and covariance
-PriorFunction = Callable[..., tfd.JointDistributionCoroutine]  # of K, D and the keyword covariance
 
 # Columns of the table that are printed.
 _SHOWN = ["log_evidence", "log_evidence_se", "elpd_loo", "se", "khat", "status"]
-
-# The text of any status, as `fit` warns of it.
-_ANY_STATUS = "|".join(re.escape(str(status)) for status in Status)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -189,7 +184,7 @@ def select(
     best = selection.best
     if not best.status.good:
         name = _name(best.K, best.covariance)
-        warnings.warn(f"Best fit ({name}): {best.status}", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"Best fit ({name}): {best.status}", StatusWarning, stacklevel=2)
     return selection
 
 
@@ -276,14 +271,7 @@ def _make_priors(
             "prior must be a function of K, D and covariance that makes the prior of each fit, as "
             f"bgmm_jd.mixture_prior does; got {type(prior).__name__}, which has one K only."
         )
-    made = {(K, form): prior(K, D, covariance=form) for K, form in combinations}
-    for (K, form), one in made.items():
-        found = prior_covariance_form(one, K, D, form)
-        if found != form:
-            raise ValueError(
-                f"prior({K}, {D}, covariance={form!r}) made a prior of the form {found!r}."
-            )
-    return made
+    return {(K, form): prior_of_function(prior, K, D, form) for K, form in combinations}
 
 
 def _check_options(options: Mapping[str, Any], combinations: list[Combination]) -> None:
@@ -315,8 +303,8 @@ def _fit_one(
     """
     K, form = key
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", _ANY_STATUS, RuntimeWarning)
-        for seen in (FewValuesWarning, FarRowsWarning):  # `select` has warned once
+        # `select` warns of the rows, and of the status of the best fit.
+        for seen in (FewValuesWarning, FarRowsWarning, StatusWarning):
             warnings.simplefilter("ignore", seen)
         posterior = fit(
             X, K, covariance=form, prior=prior, progress=False, callback=report, **options

@@ -9,7 +9,7 @@ from bgmm_jd.calibration.psis import KHAT_LIMIT
 from bgmm_jd.fitting.search import SearchResult
 from bgmm_jd.model.prior_summaries import smallest_weight
 from bgmm_jd.optimization.restarts import Restart
-from bgmm_jd.optimization.status import Status
+from bgmm_jd.optimization.status import Status, StatusWarning
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.prediction import expected_counts
 from bgmm_jd.sampling.chains import is_sound
@@ -43,7 +43,7 @@ def with_verdict(
         posterior.mixing,
     )
     if not status.good:
-        warnings.warn(str(status), RuntimeWarning, stacklevel=3)
+        warnings.warn(str(status), StatusWarning, stacklevel=3)
     return replace(posterior, status=status)
 
 

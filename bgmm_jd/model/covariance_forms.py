@@ -31,10 +31,10 @@ _TRANSFORMATIONS = {
 }
 
 
-def check_covariance(covariance: str) -> None:
-    """Raise unless `covariance` is the name of a form."""
+def check_covariance(covariance: str, name: str = "covariance") -> None:
+    """Raise unless `covariance`, the argument of that name, is the name of a form."""
     if covariance not in FORMS:
-        raise ValueError(f"covariance must be one of {FORMS}; got {covariance!r}.")
+        raise ValueError(f"{name} must be one of {FORMS}; got {covariance!r}.")
 
 
 def scale_shape(form: str, K: int, D: int) -> tuple[int, ...]:

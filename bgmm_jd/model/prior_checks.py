@@ -1,6 +1,7 @@
 """Checks that a prior describes K components in D dimensions, and in which form of covariance."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from bgmm_jd.model.covariance_forms import (
     forms_with_shape,
     scale_shape,
 )
+
+PriorFunction = Callable[..., tfd.JointDistributionCoroutine]  # of K, D and the keyword covariance
 
 
 def prior_covariance_form(
@@ -152,3 +155,16 @@ def variable_shapes(prior: tfd.JointDistributionCoroutine) -> dict[str, tuple[in
     The event shape of a distribution that is reshaped by `tfb.Reshape([-1, 1])` has -1 in it.
     """
     return {name: tuple(v.shape) for name, v in prior.sample(seed=(0, 0))._asdict().items()}
+
+
+def prior_of_function(
+    function: PriorFunction, K: int, D: int, form: CovarianceForm
+) -> tfd.JointDistributionCoroutine:
+    """Return the prior that a function makes, or raise ValueError if it is of another form."""
+    prior = function(K, D, covariance=form)
+    found = prior_covariance_form(prior, K, D, form)
+    if found != form:
+        raise ValueError(
+            f"prior({K}, {D}, covariance={form!r}) made a prior of the form {found!r}."
+        )
+    return prior

@@ -52,3 +52,7 @@ class Status(enum.Enum):
 
     def __str__(self) -> str:
         return f"{self.name.lower().replace('_', ' ')}: {self.value}"
+
+
+class StatusWarning(RuntimeWarning):
+    """A fit ended with a status that is not good; the text is that of the status."""

@@ -91,11 +91,13 @@ def map_rows(
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Call a function of `likelihood` on any number of draws and rows, some rows at a time.
 
-    As a graph, not under XLA, which would compile anew for each of these numbers.
+    As a graph, not under XLA, which would compile anew for each of these numbers. Draws have the
+    dtype of the rows.
     """
     ranks = tuple((name, len(v.shape)) for name, v in theta.items())
     incomplete = rows.missing is not None
-    program = _rows_program(function, posterior.covariance, ranks, posterior.dtype.name, incomplete)
+    dtype = rows.values.dtype.name
+    program = _rows_program(function, posterior.covariance, ranks, dtype, incomplete)
     numbers_each = int(tf.size(theta["means"])) * (posterior.D if incomplete else 1)
     budget = posterior.settings.memory.prediction
     for part in blocks(len(rows.values), numbers_each, budget):

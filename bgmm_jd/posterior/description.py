@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def as_text(posterior: Posterior) -> str:
-    """Return several lines, each with a name and what it is."""
+    """Return the description in several lines, each a name and a value."""
     lines = [f"{name:<12}  {text}" for name, text in _facts(posterior)]
     return "\n ".join([f"<Posterior: {_size(posterior)}", *lines]) + ">"
 
 
 def as_html(posterior: Posterior) -> str:
-    """Return the same as a table of HTML, for notebooks."""
+    """Return the description as an HTML table, for notebooks."""
     rows = "".join(
         f'<tr><th style="text-align: left">{html.escape(name)}</th>'
         f'<td style="text-align: left">{html.escape(text)}</td></tr>'

@@ -107,7 +107,7 @@ def plot_classification(
         not columns of X, if `names` does not have one name for each column, or if `ax` has another
         number of axes.
     """
-    plot = row_plot(posterior, X, features, names, draws, seed, MOST_FEATURES, together=2)
+    plot = row_plot(posterior, X, features, names, draws, seed, MOST_FEATURES)
     chosen = plot.rows.rows[plot.rows.chosen]
     found = Classification(plot, predict(posterior, chosen, draws=draws, seed=seed))
     if len(plot.names) > 2:

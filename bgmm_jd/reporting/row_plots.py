@@ -13,6 +13,8 @@ from bgmm_jd.reporting.names import component_labels, feature_labels
 from bgmm_jd.reporting.plot_features import as_features
 from bgmm_jd.reporting.shown_rows import ShownRows, shown_rows
 
+_PANEL_FEATURES = 2  # that one panel shows, and that must be observed in a row
+
 
 class RowPlot(NamedTuple):
     """What a plot of rows shows.
@@ -44,7 +46,6 @@ def row_plot(
     draws: Any,
     seed: Any,
     most: int = 2,
-    together: int | None = None,
 ) -> RowPlot:
     """Check the arguments of a plot of rows, and return what it shows, or raise.
 
@@ -52,13 +53,10 @@ def row_plot(
     ----------
     posterior, X, features, names, draws, seed : the arguments of the plot.
     most : number of features that it can show.
-    together : number of features that one panel shows, which must be observed in a row; by default
-        all that are shown.
     """
     shown = as_features(features, posterior, most)
     rng = np.random.default_rng(as_seed(seed))
-    fewest = None if together is None else min(len(shown), together)
-    rows = shown_rows(posterior, X, shown, rng, fewest)
+    rows = shown_rows(posterior, X, shown, rng, fewest=min(len(shown), _PANEL_FEATURES))
     all_names = feature_labels(posterior, X, names)
     components = draw_components(posterior, as_count(draws, "draws"), seed)
     return RowPlot(

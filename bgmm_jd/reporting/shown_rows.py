@@ -54,7 +54,7 @@ def shown_rows(
     X: Any,
     features: Sequence[int],
     rng: np.random.Generator,
-    fewest: int | None = None,
+    fewest: int,
 ) -> ShownRows:
     """Return the rows of X in which at least `fewest` of the features are observed, or raise.
 
@@ -64,12 +64,11 @@ def shown_rows(
     X : array-like or data frame [N, D]
     features : columns of X.
     rng : chooses the rows that are drawn, where there are many.
-    fewest : by default all features.
+    fewest : number of features.
     """
     allow_missing = as_missing_flag(posterior.missing)
     rows = as_rows(X, posterior.D, allow_missing, names=posterior.feature_names)
     shown = list(features)
-    fewest = len(shown) if fewest is None else fewest
     complete = (~np.isnan(rows[:, shown])).sum(axis=1) >= fewest
     if not complete.any():
         labels = ", ".join(feature_labels(posterior, X)[i] for i in shown)

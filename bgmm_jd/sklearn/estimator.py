@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import re
 import warnings
-from collections.abc import Callable
 from numbers import Integral
 from typing import Any, Literal
 
@@ -19,7 +17,8 @@ from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
 from bgmm_jd.data.validation import MissingOption, as_count, as_missing_flag, as_weights
-from bgmm_jd.model.covariance_forms import FORMS, CovarianceForm
+from bgmm_jd.model.covariance_forms import CovarianceForm, check_covariance
+from bgmm_jd.model.prior_checks import PriorFunction, prior_of_function
 from bgmm_jd.posterior.posterior import PREDICTIVE_DRAWS
 from bgmm_jd.posterior.prediction import sample_predictive_with_labels
 from bgmm_jd.sklearn.point_estimate import (
@@ -30,11 +29,6 @@ from bgmm_jd.sklearn.point_estimate import (
     precisions,
     row_log_likelihood,
 )
-
-PriorFunction = Callable[..., tfd.JointDistributionCoroutine]  # of K, D and the keyword covariance
-
-# The text of any status, as `fit` warns of it.
-_ANY_STATUS = "|".join(re.escape(str(status)) for status in bgmm_jd.Status)
 
 
 class BayesianGaussianMixture(DensityMixin, BaseEstimator):
@@ -55,8 +49,9 @@ class BayesianGaussianMixture(DensityMixin, BaseEstimator):
         makes one for each fit; a search over `n_components` needs that.
     missing : {None, "marginalize"}
         The meaning of NaN: an error, or a missing entry, which is integrated out.
-    init : array-like or data frame [K, D], optional
-        Means to start from.
+    init : array-like, data frame or Posterior, optional
+        What to start from: see `bgmm_jd.fit`. Labels and probabilities are of the rows of one fit;
+        a cross-validation needs means or a posterior.
     random_state : int, RandomState or None
         An int is the seed of the fit. Otherwise, as in scikit-learn, the seed is drawn from the
         RandomState, or from NumPy's global one for None: set it for results that can be repeated.
@@ -66,7 +61,7 @@ class BayesianGaussianMixture(DensityMixin, BaseEstimator):
     batch_size, restarts, max_steps, calibrate, optimizer, finish, execution, settings
         See `bgmm_jd.fit`. `finish="none"` saves time where many fits are compared.
     progress : bool, optional
-        Whether to show a line of progress; by default never, None for on a terminal only.
+        Whether to show progress, see `bgmm_jd.fit`; False by default, None for only on a terminal.
 
     Attributes
     ----------
@@ -100,7 +95,7 @@ class BayesianGaussianMixture(DensityMixin, BaseEstimator):
     Warns
     -----
     sklearn.exceptions.ConvergenceWarning
-        By `fit`, in place of the RuntimeWarning of `bgmm_jd.fit`, if the status is not good.
+        By `fit`, in place of the StatusWarning of `bgmm_jd.fit`, if the status is not good.
 
     Notes
     -----
@@ -179,15 +174,12 @@ class BayesianGaussianMixture(DensityMixin, BaseEstimator):
         """
         K = as_count(self.n_components, "n_components")
         as_count(self.draws, "draws")
-        if self.covariance_type not in FORMS:
-            raise ValueError(
-                f"covariance_type must be one of {FORMS}; got {self.covariance_type!r}."
-            )
+        check_covariance(self.covariance_type, "covariance_type")
         rows = self._as_rows(X, reset=True, fewest=K)
         seed = _as_seed(self.random_state)
         with warnings.catch_warnings():
             # Issued below in the category that users of scikit-learn filter.
-            warnings.filterwarnings("ignore", message=_ANY_STATUS, category=RuntimeWarning)
+            warnings.simplefilter("ignore", bgmm_jd.StatusWarning)
             posterior = bgmm_jd.fit(
                 _with_names(rows, getattr(self, "feature_names_in_", None)),
                 K,
@@ -315,18 +307,19 @@ class BayesianGaussianMixture(DensityMixin, BaseEstimator):
         self.seed_ = seed
 
     def _plug_in(self, X: Any) -> tuple[float, int, int]:
-        """Return the log likelihood of X at the posterior means, their number, and that of rows."""
-        rows = self._as_rows(X)
-        posterior = self.posterior_
+        """Return the log likelihood of X at the posterior means, and two numbers.
+
+        Those of the free parameters and of the rows.
+        """
+        rows, posterior = self._as_rows(X), self.posterior_
         estimate = PointEstimate(
             self.weights_, self.means_, self.covariances_, posterior.covariance
         )
-        unread = posterior.problem.data.unread
-        if unread is not None:
-            rows = np.where(unread, np.nan, rows)
-        D = posterior.D - (0 if unread is None else int(unread.sum()))
-        by_row = row_log_likelihood(estimate, rows, posterior.settings.memory.prediction)
-        return float(by_row.sum()), parameter_count(estimate, D), len(rows)
+        data = posterior.problem.data
+        if data.unread is not None:
+            rows = np.where(data.unread, np.nan, rows)
+        by_row = row_log_likelihood(posterior, estimate, rows)
+        return float(by_row.sum()), parameter_count(estimate, data.informative_columns), len(rows)
 
     def _as_rows(self, X: Any, reset: bool = False, fewest: int = 1) -> np.ndarray:
         """Return X as an array [N, D], checked as scikit-learn does, or raise."""
@@ -356,7 +349,7 @@ class BayesianGaussianMixture(DensityMixin, BaseEstimator):
         """Return the prior of a fit of D features."""
         if not callable(self.prior):
             return self.prior
-        return self.prior(self.n_components, D, covariance=self.covariance_type)
+        return prior_of_function(self.prior, self.n_components, D, self.covariance_type)
 
     def __sklearn_clone__(self) -> BayesianGaussianMixture:
         # scikit-learn copies parameters deeply. The copy of a coroutine is another prior, for which

@@ -3,18 +3,14 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
+import tensorflow as tf
 
-from bgmm_jd.backend.numerics import blocks
-from bgmm_jd.data.missing import Missing, separate_missing
+from bgmm_jd.data.missing import separate_missing
+from bgmm_jd.data.rows import Rows
+from bgmm_jd.model import likelihood
 from bgmm_jd.model.covariance_forms import MATRIX_FORMS
-from bgmm_jd.model.covariances import (
-    Arrays,
-    covariance_matrices,
-    diagonal_matrices,
-    standard_deviations,
-)
-from bgmm_jd.posterior.normal_mixtures import normal_log_density
+from bgmm_jd.model.covariances import Arrays, covariance_matrices, standard_deviations
+from bgmm_jd.posterior.densities import map_rows
 from bgmm_jd.posterior.posterior import Posterior, draw_standardized, in_data_units_exactly
 
 
@@ -69,57 +65,25 @@ def precisions(estimate: PointEstimate) -> np.ndarray:
     return factors @ factors.swapaxes(-1, -2)
 
 
-def row_log_likelihood(estimate: PointEstimate, X: np.ndarray, budget: int) -> np.ndarray:
+def row_log_likelihood(posterior: Posterior, estimate: PointEstimate, X: np.ndarray) -> np.ndarray:
     """Return log p(x_n) under the mixture, in nats: [N], float64.
 
     Missing entries are integrated out.
 
     Parameters
     ----------
+    posterior : of the estimate.
     X : [N, D], NaN where an entry is missing.
-    budget : numbers in the largest array of a block of rows.
     """
     values, missing = separate_missing(X.astype(np.float64))
-    if missing is None:
-        missing = Missing(np.ones((1, X.shape[1])), np.zeros(len(X), int))
-    result = np.empty(len(X))
-    for number, observed in enumerate(missing.observed):
-        rows = np.flatnonzero(missing.pattern == number)
-        own = _marginal_components(estimate, np.flatnonzero(observed))
-        for part in blocks(len(rows), max(1, own.means.size), budget):
-            chosen = rows[part]
-            result[chosen] = _log_density(own, values[chosen][:, observed > 0])
-    return result
-
-
-class _Components(NamedTuple):
-    """Log weights [K], means [K, g] and lower Cholesky factors [K, g, g] of normals."""
-
-    log_weights: np.ndarray
-    means: np.ndarray
-    factors: np.ndarray
-
-
-def _marginal_components(estimate: PointEstimate, features: np.ndarray) -> _Components:
-    covariances = _component_covariances(estimate)[:, features[:, np.newaxis], features]
-    with np.errstate(divide="ignore"):  # a weight may be zero
-        log_weights = np.log(estimate.weights)
-    return _Components(log_weights, estimate.means[:, features], np.linalg.cholesky(covariances))
-
-
-def _component_covariances(estimate: PointEstimate) -> np.ndarray:
-    """Return the covariance matrix of each component: [K, D, D]."""
-    (K, D), value = estimate.means.shape, estimate.covariances
-    if estimate.covariance in MATRIX_FORMS:
-        return np.broadcast_to(value, (K, D, D))
-    variances = value[:, np.newaxis] if estimate.covariance == "spherical" else value
-    return diagonal_matrices(np.broadcast_to(variances, (K, D)))
-
-
-def _log_density(components: _Components, X: np.ndarray) -> np.ndarray:
-    residual = X[:, np.newaxis] - components.means
-    log_density, _ = normal_log_density(components.factors, residual)
-    return logsumexp(components.log_weights + log_density, axis=1)
+    inverse = precisions(estimate)
+    if estimate.covariance == "spherical":
+        inverse = inverse[:, np.newaxis]
+    theta = {"weights": estimate.weights, "means": estimate.means, "precisions": inverse}
+    one_draw = {name: tf.constant(value[np.newaxis]) for name, value in theta.items()}
+    rows = Rows(values, missing=missing)
+    found = map_rows(posterior, likelihood.row_log_likelihood, one_draw, rows)
+    return np.concatenate([block[0] for _, block in found])
 
 
 def parameter_count(estimate: PointEstimate, features: int) -> int:

@@ -1,7 +1,8 @@
 """Checks that the parts of a posterior that was read fit together.
 
-The checksum of a file finds damage, and the types of the fields what cannot be theirs. What is left
-is a file that was made to be wrong: an array of another shape would end in an obscure error later.
+The checksum finds damage, and the types of the fields find values of a wrong kind. These checks
+find a file that was made wrong on purpose, before an array of a wrong shape ends in an obscure
+error.
 """
 
 import math
@@ -40,10 +41,13 @@ def check_consistency(posterior: Posterior) -> None:
         _check_parameters(model, restart.params)
         as_permutation(restart.order, K)
     P = _number_of_coordinates(model, log_ratios=True)
-    for mode in posterior.modes:
-        if mode.region is not None:
-            _check("region", 0 <= mode.region.chosen < len(mode.region.centres))
-            for centre in mode.region.centres:
+    regions = [mode.region for mode in posterior.modes]
+    if posterior.approximation.proposal is not None:
+        regions.append(posterior.approximation.proposal.region)
+    for region in regions:
+        if region is not None:
+            _check("region", 0 <= region.chosen < len(region.centres))
+            for centre in region.centres:
                 _check("centre", centre.mean.shape == centre.sd.shape == (P,))
 
 
@@ -53,6 +57,7 @@ def _check_data(data: Data, D: int) -> None:
     _check("columns", data.shape[1] == D and data.dtype.name in ("float32", "float64"))
     _check("standardization", units.shift.shape == (D,) and scale in ((D,), (D, D)))
     _check("inverse", scale == (D,) if units.inverse is None else units.inverse.shape == (D, D))
+    _check("unread columns", data.unread is None or data.unread.shape == (D,))
     if isinstance(data.kept_rows, Rows):
         _check_rows(data.kept_rows)
 
@@ -112,4 +117,4 @@ def _shapes(params: VariationalParameters) -> Mapping[str, Any]:
 
 def _check(part: str, is_sound: bool) -> None:
     if not is_sound:
-        raise ValueError(f"its {part} does not fit to the rest")
+        raise ValueError(f"its {part} does not fit the rest")

@@ -81,7 +81,7 @@ def decode(data: bytes, prior: Any, source: str) -> Posterior:
         contents = container.from_bytes(data)
         document = json.loads(contents.text)
         if not isinstance(document, dict) or document.get("name") != _NAME:
-            raise ValueError("it is not of bgmm_jd.save")
+            raise ValueError("it was not written by bgmm_jd.save")
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{source} cannot be loaded: {error}.") from error
     _check_format(document, source)
@@ -92,8 +92,8 @@ def decode(data: bytes, prior: Any, source: str) -> Posterior:
     except PriorMismatchError:
         raise
     except _WRONG_CONTENTS as error:
-        made_by = _made_by(document)
-        raise ValueError(f"{source} cannot be loaded: {error}. It is of {made_by}.") from error
+        by = _made_by(document)
+        raise ValueError(f"{source} cannot be loaded: {error}. It was written by {by}.") from error
     return replace(found, seconds=MappingProxyType(dict(found.seconds)))
 
 

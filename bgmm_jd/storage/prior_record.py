@@ -39,18 +39,18 @@ class OwnPrior(NamedTuple):
 PriorRecord = PriorArguments | WeaklyInformativeArguments | OwnPrior
 
 
+def is_own(prior: tfd.JointDistributionCoroutine) -> bool:
+    """Return whether a prior was written by the user."""
+    return not isinstance(prior.model, IndependentVariables)
+
+
 def record_of(prior: tfd.JointDistributionCoroutine) -> PriorRecord:
     """Return what is saved of a prior."""
-    if isinstance(prior.model, IndependentVariables):
+    if not is_own(prior):
         return prior.model.arguments
     draws = prior.sample(_DRAWS, seed=(0, 0))
     by_name = {name: v.numpy() for name, v in draws._asdict().items()}
     return OwnPrior(by_name, prior.log_prob(draws).numpy())
-
-
-def is_own(prior: tfd.JointDistributionCoroutine) -> bool:
-    """Return whether a prior was written by the user."""
-    return not isinstance(prior.model, IndependentVariables)
 
 
 def prior_of_record(record: PriorRecord, own: Any, most: int) -> tfd.JointDistributionCoroutine:
@@ -68,7 +68,7 @@ def prior_of_record(record: PriorRecord, own: Any, most: int) -> tfd.JointDistri
     PriorMismatchError
         If the user's prior is needed, and is missing or another.
     ValueError
-        If the record has no arguments of a prior.
+        If the arguments in the record are not those of a prior.
     """
     if isinstance(record, OwnPrior):
         _check_same_prior(own, record)

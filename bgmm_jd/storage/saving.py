@@ -33,9 +33,10 @@ def save(posterior: Posterior, path: str | os.PathLike[str], *, keep_rows: bool 
         Without rows, the file has 4,000 draws of the posterior instead where its draws are
         weighted (`posterior.method` is "mixture" or "importance"), and `sample` draws from these,
         each as often as every other. `predict`, `log_density`, `conditional`, `impute` and the
-        plots of given rows work as before, and `to_inference_data` without `lp` and `log_q`.
-        `compare`, `occupied_components` and `to_inference_data(..., chains="restarts")` need the
-        rows, and raise a ValueError that says so.
+        plots of given rows work as before, and `to_inference_data` leaves out the
+        group `sample_stats`. `compare`, `occupied_components` and, after a calibrated fit,
+        `to_inference_data(..., chains="restarts")` need the rows, and raise a ValueError that says
+        so.
 
     Raises
     ------
@@ -81,7 +82,7 @@ def load(
     OSError
         If there is no such file, or it cannot be read.
     ValueError
-        If the file is not of `save`, is damaged, was altered, or is of a newer version; if it needs
+        If the file was not written by `save`, is damaged, or is of a newer version; if it needs
         `prior`, or `prior` has other variables or another log density than that of the fit.
     TypeError
         If an argument is not of its type.

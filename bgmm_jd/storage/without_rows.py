@@ -11,7 +11,7 @@ from bgmm_jd.sampling.relabelling import labels_of
 from bgmm_jd.variational.approximation import Bank, Calibration
 from bgmm_jd.variational.points import as_log_ratios
 
-# A posterior mean over so many has an error of 0.016 posterior sds, and a 95 % limit one of 0.03.
+# A posterior mean over so many has an error of 0.016 posterior sds, an end of a 94 % interval 0.04.
 KEPT_DRAWS = 4_000
 
 

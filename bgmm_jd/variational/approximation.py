@@ -239,10 +239,10 @@ class Approximation:
     calibration : Calibration, optional
         None where draws come from the surrogate as it is.
     proposal : Proposal, optional
-        Of draws of the whole posterior, all of its modes; None where draws come from the
-        calibration or from chains.
+        Of draws of the whole posterior, all of its modes; None where there is none.
     bank : Bank, optional
-        Draws of Markov chains; None where there are no chains.
+        Draws that are kept, from which all calibrated draws then come; None where draws are made
+        anew.
     """
 
     problem: Problem

@@ -8,8 +8,8 @@ from builders import RIGHT_FIRST, means_in_data_units, problem_for
 from small_problems import two_large_clusters
 
 import bgmm_jd
-from bgmm_jd.fitting.progress import Progress
 from bgmm_jd.fitting import search
+from bgmm_jd.fitting.progress import Progress
 from bgmm_jd.fitting.search import (
     SearchPlan,
     find_optimum,

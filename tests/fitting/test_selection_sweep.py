@@ -13,7 +13,7 @@ from builders import with_data
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
-from bgmm_jd import Status
+from bgmm_jd import Status, StatusWarning
 from bgmm_jd.data.standardize import standardize
 from bgmm_jd.fitting import selection as selection_module
 from bgmm_jd.fitting.progress import Progress
@@ -95,7 +95,7 @@ class KnownFits:
         if len(self.calls) == self.interrupt_at:
             raise KeyboardInterrupt
         if not status.good:
-            warnings.warn(str(status), RuntimeWarning, stacklevel=2)
+            warnings.warn(str(status), StatusWarning, stacklevel=2)
         return replace(self.posteriors[K, "diag"], status=status)
 
 

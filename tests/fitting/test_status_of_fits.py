@@ -11,7 +11,7 @@ from bgmm_jd.optimization import svi
 
 def test_interrupt_during_a_run_keeps_the_blocks_before_it(interrupt_in_third_block):
     """Ctrl-C in the third block: the parameters of the second, a status, one warning."""
-    with pytest.warns(RuntimeWarning, match="interrupted"):
+    with pytest.warns(bgmm_jd.StatusWarning, match="interrupted"):
         posterior = bgmm_jd.fit(two_groups(64), 2)
     assert posterior.status is bgmm_jd.Status.INTERRUPTED
     assert len(posterior.elbo_trace) == 40

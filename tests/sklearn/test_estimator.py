@@ -1,6 +1,7 @@
 """The scikit-learn estimator: the results of `fit`, and its behaviour within scikit-learn."""
 
 import importlib
+import pickle
 import sys
 
 import numpy as np
@@ -291,3 +292,11 @@ def test_interrupt_keeps_what_was_reached_and_is_raised(X, interrupt_in_third_bl
     assert model.posterior_.status is bgmm_jd.Status.INTERRUPTED
     assert not model.converged_
     assert np.isfinite(model.means_).all()
+
+
+@pytest.mark.parametrize("prior", [None, bgmm_jd.mixture_prior])
+def test_fitted_estimator_is_pickled(X, prior):
+    model = estimator(covariance_type="diag", prior=prior).fit(X)
+    found = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(found.predict_proba(X), model.predict_proba(X))
+    assert found.get_params() == model.get_params()
