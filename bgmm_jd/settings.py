@@ -697,6 +697,31 @@ class MemorySettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PaddingSettings:
+    """Which problems share compiled programs: see `variational.padding`.
+
+    Attributes
+    ----------
+    fewest_rows : int
+        Small problems are given this number of rows, or 1.5, 2, 3, 4, 6, 8, ... times it: those
+        that are added have weight zero.
+    components : tuple of int
+        Small problems of the default prior have the first of these numbers of components that
+        suffices: the others are inactive.
+    numbers : int
+        Rows x components x features, when padded, up to which a problem is small. A step then
+        takes about as long as without padding.
+    parameters : int
+        Entries of the components' precisions, when padded, up to which a problem is small.
+    """
+
+    fewest_rows: int = 64
+    components: tuple[int, ...] = (4, 8, 16, 32)
+    numbers: int = 2**15
+    parameters: int = 256
+
+
+@dataclass(frozen=True, kw_only=True)
 class RobustMomentsSettings:
     """What counts as far from the other rows, and how much a covariance matrix may be regularised.
 
@@ -810,6 +835,8 @@ class Settings:
         The final elbo and the status.
     memory : MemorySettings
         The size of the largest arrays.
+    padding : PaddingSettings
+        Which problems share compiled programs.
     default_prior : DefaultPriorSettings
         The prior of a fit that is given none, and of the search for starts.
     robust_moments : RobustMomentsSettings
@@ -826,5 +853,6 @@ class Settings:
     chains: ChainSettings = field(default_factory=ChainSettings)
     assessment: AssessmentSettings = field(default_factory=AssessmentSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)
+    padding: PaddingSettings = field(default_factory=PaddingSettings)
     default_prior: DefaultPriorSettings = field(default_factory=DefaultPriorSettings)
     robust_moments: RobustMomentsSettings = field(default_factory=RobustMomentsSettings)

@@ -86,7 +86,7 @@ def pad_to_slices(rows: Rows, slices: int, size: int) -> Rows:
     def cut(padded: np.ndarray) -> np.ndarray:
         return padded.reshape(slices, size, *padded.shape[1:])
 
-    return _map_rows(cut, _padded(rows, slices * size))
+    return _map_rows(cut, padded_rows(rows, slices * size))
 
 
 def deal_to_slices(rows: Rows, slices: int, parts: int, size: int) -> Rows:
@@ -116,10 +116,10 @@ def deal_to_slices(rows: Rows, slices: int, parts: int, size: int) -> Rows:
         turns = padded.reshape(parts, size, slices, *padded.shape[1:]).swapaxes(1, 2)
         return turns.reshape(parts * slices, size, *padded.shape[1:])
 
-    return _map_rows(deal, _padded(rows, slices * parts * size))
+    return _map_rows(deal, padded_rows(rows, slices * parts * size))
 
 
-def _padded(rows: Rows, length: int) -> Rows:
+def padded_rows(rows: Rows, length: int) -> Rows:
     """Return that many rows, with weights: rows of weight 0 follow those given."""
     weight = rows.weight
     if weight is None:

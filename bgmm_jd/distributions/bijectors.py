@@ -54,7 +54,12 @@ class StickCoordinates(_Proportions):
     def _forward_log_det_jacobian(self, y: tf.Tensor) -> tf.Tensor:
         log_sticks = _log_sigmoids(y)
         log_remaining = tf.cumsum(log_sticks[..., 1], axis=-1, exclusive=True)
-        return tf.reduce_sum(tf.reduce_sum(log_sticks, axis=-1) + log_remaining, axis=-1)
+        by_break = tf.reduce_sum(log_sticks, axis=-1) + log_remaining
+        return tf.reduce_sum(self._by_break(by_break), axis=-1)
+
+    def _by_break(self, values: tf.Tensor) -> tf.Tensor:
+        """Return the values [..., K - 1] of the breaks that count: here all."""
+        return values
 
 
 class LogRatios(_Proportions):

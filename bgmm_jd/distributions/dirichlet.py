@@ -44,8 +44,8 @@ class Dirichlet(tfd.Dirichlet):
         seed = random.stateless_seed(seed, salt="Dirichlet")
         z = draw_standard_gamma(concentration, seed, self._antithetic)
         # Relative to the largest factor, whose scale is at least 10: the sum cannot vanish.
-        largest = tf.reduce_max(z.log_factor, axis=-1, keepdims=True)
-        parts = z.scale * tf.exp(z.log_factor - largest)
+        largest = tf.reduce_max(self._counted(z.log_factor, -math.inf), axis=-1, keepdims=True)
+        parts = self._counted(z.scale * tf.exp(z.log_factor - largest))
         value = parts / tf.reduce_sum(parts, axis=-1, keepdims=True)
         value = tf.maximum(value, LEAST_PROPORTION)
         return with_relative_gradient(
@@ -56,10 +56,12 @@ class Dirichlet(tfd.Dirichlet):
         # The joint density of independent z_k ~ Gamma(a_k), times the Jacobian sum(z)^(K - 1), is
         # the density of x = z / sum(z) times that of sum(z) ~ Gamma(A). Evaluated at sum(z) = A.
         concentration = tf.convert_to_tensor(self.concentration)
-        total = tf.reduce_sum(concentration, axis=-1)
+        total = tf.reduce_sum(self._counted(concentration), axis=-1)
         mean = concentration / total[..., tf.newaxis]
         parts = log_density_at_mean(concentration) + log_kernel(x, mean, concentration)
-        log_jacobian = tf.cast(tf.shape(concentration)[-1] - 1, self.dtype) * tf.math.log(total)
+        parts = self._counted(parts)
+        K = tf.reduce_sum(self._counted(tf.ones_like(concentration)), axis=-1)
+        log_jacobian = (K - 1.0) * tf.math.log(total)
         log_prob = tf.reduce_sum(parts, axis=-1) - log_density_at_mean(total) + log_jacobian
         if self.force_probs_to_zero_outside_support:
             # The tolerance is that of tfd.Dirichlet.
@@ -67,6 +69,10 @@ class Dirichlet(tfd.Dirichlet):
             on_simplex = tf.abs(tf.reduce_sum(x, axis=-1) - 1.0) < tolerance
             return tf.where(on_simplex & tf.reduce_all(x >= 0, axis=-1), log_prob, -math.inf)
         return log_prob
+
+    def _counted(self, values: tf.Tensor, other: float = 0.0) -> tf.Tensor:
+        """Return the values [..., K], with `other` for components that do not count: here none."""
+        return values
 
 
 class AntitheticDirichlet(Dirichlet):

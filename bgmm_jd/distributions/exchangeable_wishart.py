@@ -130,25 +130,33 @@ class ExchangeableWishart(tfd.Distribution):
 
     def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
         """Take x to units where S = I; there the matrices are F^T Lam_k F = W_k W_k^T."""
-        K, D = self._components, self._factor.shape[-1]
+        K, D = self._count(), self._factor.shape[-1]
         lower = x if self._input_output_cholesky else tf.linalg.cholesky(x)
         log_factor = tf.reduce_sum(tf.math.log(tf.abs(tf.linalg.diag_part(self._factor))))
-        log_dets = 2.0 * tf.reduce_sum(tf.math.log(tf.linalg.diag_part(lower)), axis=[-2, -1])
-        log_dets += 2.0 * K * log_factor
+        log_diagonals = tf.reduce_sum(tf.math.log(tf.linalg.diag_part(lower)), axis=-1)
+        log_dets = 2.0 * (self._sum(log_diagonals) + K * log_factor)
 
         W = tf.matmul(self._factor, lower, transpose_a=True)
-        total = tf.reduce_sum(tf.matmul(W, W, transpose_b=True), axis=-3)
+        total = self._sum(tf.matmul(W, W, transpose_b=True), axis=-3)
         root = tf.linalg.cholesky(total + self._inverse_scale * tf.eye(D, dtype=self.dtype))
         log_det_total = 2.0 * tf.reduce_sum(tf.math.log(tf.linalg.diag_part(root)), axis=-1)
         kernel = (
             0.5 * (self._df - D - 1.0) * log_dets
-            - 0.5 * self._posterior_df * log_det_total
+            - 0.5 * (self._scale_df + K * self._df) * log_det_total
             - 0.5 * self._floor * tf.linalg.trace(total)
         )
         # Lam -> F^T Lam F has the Jacobian |F|^(D + 1) (Muirhead 1982, theorem 2.1.6).
-        return kernel + self._log_constant() + K * (D + 1.0) * log_factor
+        return kernel + self.log_constant() + K * (D + 1.0) * log_factor
 
-    def _log_constant(self) -> float:
+    def _count(self) -> Any:
+        """Return the number of matrices that the density counts: K."""
+        return self._components
+
+    def _sum(self, values: tf.Tensor, axis: int = -1) -> tf.Tensor:
+        """Sum over the components that the density counts: all."""
+        return tf.reduce_sum(values, axis=axis)
+
+    def log_constant(self) -> Any:
         """Return the constant of the module's formula, without the factors of the change of units.
 
         See Gupta and Nagar (2000), section 5.2, for floor = 0.

@@ -141,8 +141,17 @@ def _with_whole_posterior(
 
 
 def _needs_chains(problem: Problem, known: Assessment) -> bool:
-    """Return whether importance weights are poor, and chains are affordable."""
-    return known.khat > problem.settings.chains.above_khat and are_affordable(problem)
+    """Return whether importance weights are poor, and chains are affordable.
+
+    Weights with a k-hat between `above_khat` and 0.7 are reliable (Vehtari et al. 2024), and poor
+    only if too few draws are effective.
+    """
+    if known.khat <= problem.settings.chains.above_khat or not are_affordable(problem):
+        return False
+    proposal = None if known.whole is None else known.whole.proposal
+    most_per_draw = problem.settings.proposal.most_per_draw
+    is_efficient = proposal is not None and proposal.efficiency * most_per_draw >= 1.0
+    return known.khat > KHAT_LIMIT or not is_efficient
 
 
 def _with_chains(

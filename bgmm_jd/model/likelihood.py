@@ -21,7 +21,10 @@ from bgmm_jd.model.covariance_forms import MATRIX_FORMS, cholesky_name, scale_va
 
 Theta = Mapping[str, tf.Tensor]
 
+# The name, in a theta, of which components are active: 1 or 0 for each [K]. All are without it.
+ACTIVE = "active"
 LOG_2PI = math.log(2.0 * math.pi)
+_LOG_OF_NOTHING = -1e30  # of the weight of an inactive component: no row is so unlikely elsewhere
 
 
 def log_joint_label(theta: Theta, rows: Rows, covariance: str) -> tf.Tensor:
@@ -69,7 +72,9 @@ def log_weights(theta: Theta) -> tf.Tensor:
     keeps its log finite, and makes its gradient zero rather than NaN.
     """
     weights = tf.convert_to_tensor(theta["weights"])
-    return tf.math.log(tf.maximum(weights, np.finfo(weights.dtype.as_numpy_dtype).tiny))
+    logs = tf.math.log(tf.maximum(weights, np.finfo(weights.dtype.as_numpy_dtype).tiny))
+    active = theta.get(ACTIVE)
+    return logs if active is None else tf.where(active > 0.0, logs, _LOG_OF_NOTHING)
 
 
 def _log_density_of_features(theta: Theta, rows: Rows) -> tf.Tensor:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from bgmm_jd.data.minibatches import Batches
+from bgmm_jd.data.minibatches import Batches, equal_batches
 from bgmm_jd.optimization import convergence, elbo_differences, svi
 from bgmm_jd.optimization.accelerated_path import Evaluator, accelerated_path
 from bgmm_jd.optimization.status import Status
@@ -55,6 +55,8 @@ def schedule_for(problem: Problem, batches: Batches, optimizer: str = "natural")
     is_subsample = subsample_sd_ratio(problem) != 1.0
     draws = settings.subsample_draws_per_step if is_subsample else settings.draws_per_step
     dtype = problem.data.dtype.name
+    if batches.count == 1:  # of all rows, and of those that pad them
+        batches = equal_batches(*[problem.compiled_form.size[0]] * 2)
     return svi.Schedule(batches, draws, steps, dtype, problem.execution, optimizer)
 
 
@@ -193,7 +195,7 @@ class _Run:
 
     def _use_statistics(self, use: bool) -> None:
         self.schedule = self.schedule._replace(use_statistics=use)
-        self._program = svi.program(self._problem.model, self.schedule)
+        self._program = svi.program(self._problem.compiled_form.model, self.schedule)
 
     def take_block(self, first: int) -> bool:
         """Take one block of steps; return False and keep nothing if it is not finite."""
@@ -213,14 +215,18 @@ class _Run:
         size: StepSize,
         opt_state: tuple[Any, ...],
     ) -> svi.Block:
-        return self._program.run(
-            self._problem.rows,
-            self._problem.prior_standardization,
-            params,
+        form = self._problem.compiled_form
+        block = self._program.run(
+            form.rows,
+            form.values,
+            form.pad_parameters(params),
             self._seed,
             first,
             size,
             opt_state,
+        )
+        return block._replace(
+            params=form.crop_parameters(block.params), average=form.crop_parameters(block.average)
         )
 
     def restart_without_statistics(self) -> None:

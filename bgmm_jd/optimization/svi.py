@@ -94,7 +94,8 @@ class Program:
         Parameters
         ----------
         rows : N of them, as tensors.
-        standardization : between standardised units and those of the prior, as tensors.
+        standardization : the argument of `model.standardized`: between standardised units and
+            those of the prior, as tensors.
         params : (constrained) to start from.
         seed : int32 [2], the same for all blocks of a run.
         first : number of steps taken before, which determines the batches and draws to come.
@@ -170,7 +171,7 @@ class Program:
         problem = LoopProblem(
             target,
             training_surrogate(model, self._variables, step_seed),
-            self._optimizer(size),
+            self._optimizer(model, size),
             tf.nest.flatten(self._unconstrained),
         )
         return fit_in_loop(
@@ -184,10 +185,10 @@ class Program:
             seed=seed,  # TFP demands one; `training_surrogate` has its own
         )
 
-    def _optimizer(self, size: StepSize) -> NaturalGradient | Adam:
+    def _optimizer(self, model: StandardizedModel, size: StepSize) -> NaturalGradient | Adam:
         if self._schedule.optimizer == "adam":
             return Adam(tf.nest.flatten(self._unconstrained), self._opt_state, size, self._step)
-        return NaturalGradient(self._model.sites, self._variables, size, self._step)
+        return NaturalGradient(model.sites, self._variables, size, self._step)
 
     def _batch(self, rows: Rows, seed: tf.Tensor) -> Rows:
         batches = self._schedule.batches

@@ -25,6 +25,7 @@ from bgmm_jd.settings import ProposalSettings
 from bgmm_jd.variational.approximation import Draws, Problem, StudentMixture
 from bgmm_jd.variational.evaluation import log_joint_of_draws
 from bgmm_jd.variational.points import as_log_ratios, draws_at_log_ratios
+from bgmm_jd.variational.tempered import TemperedDensity
 
 _FALL_OF_POWER = 0.7  # by which weights are tempered until enough of them are effective
 _LEAST_POWER = 0.01
@@ -122,7 +123,7 @@ class Cloud(NamedTuple):
 
 
 def adapt(
-    problem: Problem,
+    posterior: TemperedDensity,
     cloud: Cloud,
     labels: Labels,
     rng: np.random.Generator,
@@ -132,7 +133,12 @@ def adapt(
 
     Each adaptation fits the mixture to all draws so far, those of the cloud among them, and each
     part counts as its effective number of draws.
+
+    Parameters
+    ----------
+    posterior : the density by which draws are moved: see `density_for_moves`.
     """
+    problem = posterior.problem
     points = np.concatenate([cloud.sample, cloud.modes])
     P = points.shape[1]
     members = number_of_members(len(points), P, labels, settings)
@@ -150,23 +156,23 @@ def adapt(
         parts.append(found.points)
         weights.append(part / (part**2).sum())
         if not is_reliable and is_affordable(problem):
-            parts.append(_rejuvenated(problem, found, part, labels, rng))
+            parts.append(_rejuvenated(posterior, found, part, labels, rng))
             weights.append(np.full(len(parts[-1]), settings.worth_of_sample))
         mixture = _refitted(mixture, parts, weights)
     return mixture
 
 
 def _rejuvenated(
-    problem: Problem,
+    posterior: TemperedDensity,
     found: Weighted,
     weights: np.ndarray,
     labels: Labels,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Return draws [n, P] moved from weighted ones to where the proposal may not reach."""
-    settings = problem.settings.scout
+    problem, settings = posterior.problem, posterior.problem.settings.scout
     chosen = resample_systematically(weights, settings.particles, rng)
-    points = moved(problem, found.draws.points[chosen].astype(np.float64), rng, settings)
+    points = moved(posterior, found.draws.points[chosen].astype(np.float64), rng, settings)
     return align(as_log_ratios(problem, points), centre_of(found.points[chosen]), labels)
 
 

@@ -28,7 +28,7 @@ from bgmm_jd.sampling.relabelling import (
     centre_of,
     labels_of,
 )
-from bgmm_jd.sampling.scout import is_affordable, scout
+from bgmm_jd.sampling.scout import density_for_moves, is_affordable, scout
 from bgmm_jd.sampling.student_mixture import single_member
 from bgmm_jd.variational.approximation import (
     Approximation,
@@ -42,6 +42,7 @@ from bgmm_jd.variational.coordinates import components_are_separate, coordinate_
 from bgmm_jd.variational.evaluation import affordable_draws
 from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.points import as_log_ratios
+from bgmm_jd.variational.tempered import TemperedDensity
 
 
 class WholePosterior(NamedTuple):
@@ -99,7 +100,7 @@ def find_whole_posterior(
     try:
         chosen = _plain_proposal(problem, modes, labels, khat, rng) if is_normal else None
         if chosen is None and may_adapt(problem):
-            chosen = _adapted_proposal(problem, modes, labels, rng)
+            chosen = _adapted_proposal(density_for_moves(approximation), modes, labels, rng)
     except (TooManyLabellings, np.linalg.LinAlgError):  # or draws without a covariance matrix
         return None
     if chosen is None:
@@ -145,13 +146,13 @@ def _plain_proposal(
 
 
 def _adapted_proposal(
-    problem: Problem, modes: list[np.ndarray], labels: Labels, rng: np.random.Generator
+    posterior: TemperedDensity, modes: list[np.ndarray], labels: Labels, rng: np.random.Generator
 ) -> tuple[StudentMixture, Weighted, bool]:
     """Return a mixture adapted to the posterior, its weights, and whether a scout has helped."""
-    settings = problem.settings.proposal
-    sample = _scouted(problem, centre_of(modes[0]), labels, rng)
+    problem, settings = posterior.problem, posterior.problem.settings.proposal
+    sample = _scouted(posterior, centre_of(modes[0]), labels, rng)
     cloud = Cloud(sample, np.concatenate([draws[: settings.mode_draws] for draws in modes]))
-    mixture = adapt(problem, cloud, labels, rng, settings)
+    mixture = adapt(posterior, cloud, labels, rng, settings)
     found = _final_weights(problem, mixture, labels, settings.khat, rng)
     return mixture, found, len(sample) > 0
 
@@ -194,12 +195,13 @@ def _is_normal(approximation: Approximation) -> bool:
 
 
 def _scouted(
-    problem: Problem, centre: Centre, labels: Labels, rng: np.random.Generator
+    posterior: TemperedDensity, centre: Centre, labels: Labels, rng: np.random.Generator
 ) -> np.ndarray:
     """Return the particles of a scout with the labels of a centre; none if it costs too much."""
+    problem = posterior.problem
     if not is_affordable(problem):
         return np.empty((0, labels.layout.size))
-    points = as_log_ratios(problem, scout(problem, rng, problem.settings.scout))
+    points = as_log_ratios(problem, scout(posterior, rng, problem.settings.scout))
     return align(points, centre, labels)
 
 

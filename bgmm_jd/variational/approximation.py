@@ -20,6 +20,7 @@ from bgmm_jd.data.standardize import Data
 from bgmm_jd.data.units import Standardization
 from bgmm_jd.settings import Settings
 from bgmm_jd.variational.coordinates import flatten
+from bgmm_jd.variational.padding import CompiledForm, compiled_form
 from bgmm_jd.variational.parameters import VariationalParameters, as_parameter_tensors
 from bgmm_jd.variational.structure import Model, StandardizedModel
 from bgmm_jd.variational.surrogate import by_name, standardized_surrogate
@@ -60,6 +61,12 @@ class Problem:
     def rows(self) -> Rows:
         """Return the rows of `data` as tensors, made once."""
         return as_row_tensors(self.data.rows)
+
+    @functools.cached_property
+    def compiled_form(self) -> CompiledForm:
+        """Return what the programs of the problem are compiled for and called with, made once."""
+        settings = self.settings.padding
+        return compiled_form(self.model, self.prior_standardization, self.data, settings)
 
     @property
     def numbers_per_row(self) -> int:
@@ -256,7 +263,7 @@ class Approximation:
 def draw_mean_field(problem: Problem, params: VariationalParameters, n: int, seed: int) -> Draws:
     """Draw from the mean-field surrogate."""
     theta, points, log_q = _draw_and_flatten(problem, params, n, seed)
-    return Draws(theta, points.numpy(), log_q)
+    return Draws(theta, problem.compiled_form.crop(points.numpy()), log_q)
 
 
 def sample_mean_field(
@@ -270,13 +277,15 @@ def sample_mean_field(
 def _draw_and_flatten(
     problem: Problem, params: VariationalParameters, n: int, seed: int
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
-    program = _mean_field_program(problem.model, problem.execution == "eager")
-    return program(
-        as_parameter_tensors(params),
-        problem.prior_standardization,
+    form = problem.compiled_form
+    program = _mean_field_program(form.model, problem.execution == "eager")
+    theta, points, log_q = program(
+        as_parameter_tensors(form.pad_parameters(params)),
+        form.values,
         tf.constant(n),
         stateless_seed(seed),
     )
+    return form.crop_draws(theta), points, log_q
 
 
 @functools.lru_cache(maxsize=32)

@@ -32,12 +32,11 @@ def affordable_draws(problem: Problem) -> int:
 
 def points_per_call(problem: Problem, use_statistics: bool = False) -> int:
     """Return how many points [P] one call on all rows takes."""
-    memory = problem.settings.memory
-    N, D = problem.data.shape
+    memory, D = problem.settings.memory, problem.data.shape[1]
+    N, K = problem.compiled_form.size  # so that all problems of a form have one shape
     saved = D if use_statistics else 1  # a matrix product has no array over features
-    return int(
-        np.clip(saved * memory.density // (problem.numbers_per_row * N), 1, memory.most_points)
-    )
+    numbers = N * K * (problem.numbers_per_row // problem.model.K)
+    return int(np.clip(saved * memory.density // numbers, 1, memory.most_points))
 
 
 def statistics_fit_in_memory(problem: Problem) -> bool:
@@ -84,12 +83,11 @@ def log_joint_of_draws(problem: Problem, draws: Draws) -> np.ndarray:
     use_statistics = statistics_fit_in_memory(problem) and statistics_are_accurate(
         problem, draws.theta, rounding_per_entry(problem)
     )
-    program = _log_joint_program(
-        problem.model, problem.data.shape[0], use_statistics, problem.execution
-    )
+    form = problem.compiled_form
+    program = _log_joint_program(form.model, form.size[0], use_statistics, problem.execution)
     return map_chunks(
-        lambda part: program(part, problem.rows, problem.prior_standardization),
-        draws.points,
+        lambda part: program(part, form.rows, form.values),
+        form.pad_points(draws.points),
         points_per_call(problem, use_statistics),
     )
 

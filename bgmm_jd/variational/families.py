@@ -159,14 +159,18 @@ class DirichletFamily(Family):
         is free of the cancellation that leaves no digit in float32 at a total of a million.
         """
         c = tf.convert_to_tensor(p["concentration"])
-        total = tf.reduce_sum(c, axis=-1, keepdims=True)
+        total = tf.reduce_sum(self._counted(c), axis=-1, keepdims=True)
         e, e_total = trigamma_excess(c), trigamma_excess(total)
-        u, u_total = c * e / (c + e), total * e_total / (total + e_total)
+        u, u_total = self._counted(c * e / (c + e)), total * e_total / (total + e_total)
         slope = gradient["concentration"]
-        weighted = tf.reduce_sum(slope * c / (c + e), axis=-1, keepdims=True)
+        weighted = tf.reduce_sum(self._counted(slope * c / (c + e)), axis=-1, keepdims=True)
         # One component: a point mass whose concentration has no gradient and no information.
         common = tf.math.divide_no_nan(weighted, tf.reduce_sum(u, -1, keepdims=True) - u_total)
-        return {"concentration": (slope + c * common) / (c + e)}
+        return {"concentration": self._counted((slope + c * common) / (c + e))}
+
+    def _counted(self, values: tf.Tensor) -> tf.Tensor:
+        """Return the values [..., K], with 0 for components that do not count: here none."""
+        return values
 
 
 class StickBreakingFamily(DirichletFamily):

@@ -15,7 +15,8 @@ from bgmm_jd.distributions.exchangeable_wishart import ExchangeableWishart
 from bgmm_jd.distributions.wishart import WishartTriLOfCholesky
 from bgmm_jd.model import quadratic_likelihood
 from bgmm_jd.model.covariance_forms import cholesky_name
-from bgmm_jd.model.likelihood import Theta, row_log_likelihood
+from bgmm_jd.model.likelihood import ACTIVE, Theta, row_log_likelihood
+from bgmm_jd.model.priors import IndependentVariables
 from bgmm_jd.variational.structure import SHAPE_WRAPPERS, Site, StandardizedModel
 
 _POSITIVE = (
@@ -43,8 +44,8 @@ def log_prior_by_variable(model: StandardizedModel, theta: Theta) -> dict[str, t
     In nats and, unlike `log_prior`, in the units of the prior. Variables that it fixes have none.
     """
     draws, factors = _as_prior_takes_them(model, theta)
-    if _takes_factors(model.prior, factors):
-        parts = _log_densities_by_cholesky(model.prior, draws, factors)
+    if _has_known_members(model.prior, factors):
+        parts = _log_densities(model.prior, draws, factors)
     else:
         parts = list(model.prior.log_prob_parts(*draws))
     by_site = zip(model.sites, parts, strict=True)
@@ -57,24 +58,34 @@ def _log_density(
     factors: list[tf.Tensor | None],
 ) -> tf.Tensor:
     """Return the prior's log density, by the Cholesky factors of those variables that have them."""
-    if _takes_factors(prior, factors):
-        return sum(_log_densities_by_cholesky(prior, draws, factors))
+    if _has_known_members(prior, factors):
+        return sum(_log_densities(prior, draws, factors))
     return prior.log_prob(*draws)
 
 
-def _takes_factors(prior: tfd.JointDistributionCoroutine, factors: list[tf.Tensor | None]) -> bool:
-    """Return whether the density is computed by Cholesky factors, of a variable that has them."""
+def _has_known_members(
+    prior: tfd.JointDistributionCoroutine, factors: list[tf.Tensor | None]
+) -> bool:
+    """Return whether the density is the sum of the members', some perhaps by Cholesky factors."""
     # A subclass may mean something else.
-    return type(prior) is tfd.JointDistributionCoroutine and any(f is not None for f in factors)
+    is_plain = type(prior) is tfd.JointDistributionCoroutine
+    return is_plain and (_is_independent(prior) or any(f is not None for f in factors))
 
 
-def _log_densities_by_cholesky(
+def _is_independent(prior: tfd.JointDistributionCoroutine) -> bool:
+    return isinstance(prior.model, IndependentVariables)
+
+
+def _log_densities(
     prior: tfd.JointDistributionCoroutine,
     draws: list[tf.Tensor],
     factors: list[tf.Tensor | None],
 ) -> list[tf.Tensor]:
     """Return the log density of each variable given those before it."""
-    members, _ = prior.sample_distributions(value=draws, seed=(0, 0))
+    if _is_independent(prior):
+        members = prior.model.members  # TFP would draw from each, and discard the draws
+    else:
+        members, _ = prior.sample_distributions(value=draws, seed=(0, 0))
     return [
         member.log_prob(draw) if factor is None else _over_cholesky(member).log_prob(factor)
         for member, draw, factor in zip(members, draws, factors, strict=True)
@@ -161,6 +172,8 @@ def log_likelihood(
 
     The arguments are those of `log_joint`.
     """
+    if model.active is not None:
+        theta = {**theta, ACTIVE: model.active}
     likelihood = _row_log_likelihood(model, theta, rows, use_statistics)
     if rows.weight is not None:
         likelihood *= rows.weight

@@ -157,9 +157,17 @@ class Model:
 
 @dataclass(frozen=True, eq=False)
 class StandardizedModel(Model):
-    """A model whose variables are in standardised units, and how they go to those of the prior."""
+    """A model whose variables are in standardised units, and how they go to those of the prior.
+
+    Attributes
+    ----------
+    standardization : Standardization
+    active : tensor [K], optional
+        1 for active components and 0 for others, see `padded_model`; None if all are active.
+    """
 
     standardization: Standardization
+    active: tf.Tensor | None = None
 
     @property
     def dtype(self) -> tf.DType:

@@ -43,6 +43,10 @@ class TemperedDensity(NamedTuple):
     use_statistics: bool = False
     most_points: int | None = None
 
+    def at(self, temperature: float) -> "TemperedDensity":
+        """Return the density with the likelihood to another power."""
+        return self._replace(temperature=temperature)
+
     def density(self, points: np.ndarray) -> Tempered:
         """Return the prior, the likelihood and the gradient at points [S, P]."""
         still = np.zeros_like(points)
@@ -73,21 +77,24 @@ class TemperedDensity(NamedTuple):
         -------
         points and velocities at the end, and the densities there.
         """
-        problem, P = self.problem, points.shape[1]
+        problem, form = self.problem, self.problem.compiled_form
         program = _trajectory_program(
-            problem.model, problem.data.shape[0], self.use_statistics, problem.execution
+            form.model, form.size[0], self.use_statistics, problem.execution
         )
         beta = tf.constant(self.temperature, problem.data.dtype)
-        matrix, count = tf.constant(scale, tf.float64), tf.constant(leapfrogs)
+        matrix = tf.constant(form.pad_matrix(scale), tf.float64)
+        count = tf.constant(leapfrogs)
 
         def call(part: tf.Tensor) -> tf.Tensor:
-            return program(part, problem.rows, problem.prior_standardization, beta, matrix, count)
+            return program(part, form.rows, form.values, beta, matrix, count)
 
         size = points_per_call(problem, self.use_statistics)
         size = size if self.most_points is None else min(size, self.most_points)
-        state = np.concatenate([points, velocity, slope, lengths], axis=1, dtype=np.float64)
-        found = map_chunks(call, state, size)
-        points, velocity, slope, values = np.split(found, [P, 2 * P, 3 * P], axis=1)
+        begun = [form.pad_points(points), *map(form.pad_directions, (velocity, slope)), lengths]
+        P = begun[0].shape[1]
+        found = map_chunks(call, np.concatenate(begun, axis=1, dtype=np.float64), size)
+        *ended, values = np.split(found, [P, 2 * P, 3 * P], axis=1)
+        points, velocity, slope = map(form.crop, ended)
         return points, velocity, Tempered(values[:, 0], values[:, 1], slope)
 
 

@@ -8,6 +8,7 @@ import bgmm_jd
 from bgmm_jd.sampling.scout import moved, prior_points, scout
 from bgmm_jd.settings import ScoutSettings
 from bgmm_jd.variational.coordinates import unflatten
+from bgmm_jd.variational.tempered import TemperedDensity
 
 Z_ALARM = 4.5  # false alarms: 7e-6
 SETTINGS = ScoutSettings(particles=2_000)
@@ -38,7 +39,7 @@ def test_particles_have_the_posterior_of_two_equal_clusters_in_both_labellings()
     rng = np.random.default_rng(1)
     rows = np.concatenate([rng.normal(-3.0, 1.0, 15), rng.normal(3.0, 1.0, 15)])[:, np.newaxis]
     problem = problem_for(rows, 2)
-    theta = theta_of(problem, scout(problem, np.random.default_rng(2), SETTINGS))
+    theta = theta_of(problem, scout(TemperedDensity(problem), np.random.default_rng(2), SETTINGS))
     means = theta["means"][..., 0]
     separate = np.abs(means[:, 0] - means[:, 1]) > 1.0
     assert separate.mean() > 0.9
@@ -50,8 +51,9 @@ def test_particles_have_the_posterior_of_two_equal_clusters_in_both_labellings()
 def test_moves_leave_the_posterior_invariant():
     rows = np.random.default_rng(3).normal(size=(30, 1))
     problem = problem_for(rows, 1)
-    before = scout(problem, np.random.default_rng(4), SETTINGS)
-    after = moved(problem, before, np.random.default_rng(5), SETTINGS)
+    posterior = TemperedDensity(problem, use_statistics=True)
+    before = scout(posterior, np.random.default_rng(4), SETTINGS)
+    after = moved(posterior, before, np.random.default_rng(5), SETTINGS)
     assert (before != after).any(axis=1).mean() > 0.9
     difference = after.mean(axis=0) - before.mean(axis=0)
     se = np.hypot(before.std(axis=0), after.std(axis=0)) / 200**0.5
