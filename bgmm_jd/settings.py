@@ -522,7 +522,9 @@ class ProposalSettings:
         The k-hat and the effective fraction of the draws that are good enough.
     final_effective, most_final_draws : int
         Independent draws are made until the first are effective, which gives the log evidence an
-        error of 0.03 nats, and k-hat is below `khat`; but at most the second.
+        error of 0.03 nats, and k-hat is below `khat`; but at most the second, and no more where
+        k-hat is above 0.7 after two adaptations' worth of draws: the weights are then poor however
+        many there are.
     fewest : int
         Proposals at least: see `CalibrationSettings.fewest_proposals`.
     most_per_draw : float
@@ -545,7 +547,7 @@ class ProposalSettings:
     most_moment_draws: int = 20_000
     draws: int = 3_000
     adaptations: int = 5
-    most_adaptations: int = 10
+    most_adaptations: int = 7
     khat: float = 0.5
     efficiency: float = 0.3
     final_effective: int = 1_000
@@ -604,6 +606,36 @@ class ChainSettings:
     fewest_effective: float = 400.0
     most_modes: int = 4
     bridge_draws: int = 4_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class PopulationSettings:
+    """Draws of a proposal with poor importance weights, moved by Hamiltonian Monte Carlo.
+
+    Attributes
+    ----------
+    groups : int
+        Independent groups, which are compared as chains are.
+    proposals, particles : int
+        Weighted draws of each group, and those that are resampled from them and moved.
+    leapfrogs : int
+        Gradients of one move.
+    warm_up, moves : int
+        Moves that are discarded, while the step size and the scale adapt, and those that are kept.
+    first_step : float
+        Step size at the beginning, in units of the curvature.
+    acceptance : float
+        As in `ScoutSettings`.
+    """
+
+    groups: int = 8
+    proposals: int = 1_000
+    particles: int = 64
+    leapfrogs: int = 8
+    warm_up: int = 8
+    moves: int = 20
+    first_step: float = 0.3
+    acceptance: float = 0.7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -831,6 +863,8 @@ class Settings:
         Draws of the whole posterior, all of its modes.
     chains : ChainSettings
         Hamiltonian Monte Carlo, where importance weights are poor.
+    population : PopulationSettings
+        Moved draws of a proposal, where its importance weights are poor.
     assessment : AssessmentSettings
         The final elbo and the status.
     memory : MemorySettings
@@ -851,6 +885,7 @@ class Settings:
     scout: ScoutSettings = field(default_factory=ScoutSettings)
     proposal: ProposalSettings = field(default_factory=ProposalSettings)
     chains: ChainSettings = field(default_factory=ChainSettings)
+    population: PopulationSettings = field(default_factory=PopulationSettings)
     assessment: AssessmentSettings = field(default_factory=AssessmentSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)
     padding: PaddingSettings = field(default_factory=PaddingSettings)

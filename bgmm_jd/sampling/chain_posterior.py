@@ -71,7 +71,8 @@ def draw_chains(
     starts = starts_of_modes(approximation, rivals, whole, labels, seed, rng)
     if not starts:
         return None
-    target, most = _target(approximation), affordable_gradients(problem) / len(starts)
+    target = accurate_density(approximation)._replace(most_points=problem.settings.chains.chains)
+    most = affordable_gradients(problem) / len(starts)
     try:
         drawn = [draw_mode(target, m, starts[m], labels, rng, most) for m in sorted(starts)]
     except (FloatingPointError, np.linalg.LinAlgError):
@@ -100,13 +101,13 @@ def draw_chains(
     )
 
 
-def _target(approximation: Approximation) -> TemperedDensity:
+def accurate_density(approximation: Approximation) -> TemperedDensity:
+    """Return the posterior density, by a matrix product where that is accurate enough for draws."""
     problem = approximation.problem
     use_statistics = statistics_fit_in_memory(problem) and surrogate_statistics_are_accurate(
         problem, approximation.params, rounding_per_entry(problem)
     )
-    chains = problem.settings.chains.chains
-    return TemperedDensity(problem, use_statistics=use_statistics, most_points=chains)
+    return TemperedDensity(problem, use_statistics=use_statistics)
 
 
 def _evidences(

@@ -123,16 +123,25 @@ def _move(
     rng: np.random.Generator,
     settings: ScoutSettings,
 ) -> tuple[Particles, float]:
-    """Move all points by Hamiltonian Monte Carlo; return them and the step size adapted.
-
-    The scale of a coordinate is that of the mean squared gradient, which is the mean curvature of
-    the log density, and not the spread of the points, which is that between modes.
-    """
+    """Move all points by Hamiltonian Monte Carlo; return them and the step size adapted."""
     particles = particles_at(target, points)
     for _ in range(settings.moves):
-        scale = 1.0 / np.sqrt(np.nanmean(particles.density.slope**2, axis=0) + 1e-6)
-        trajectory = Trajectory(step, settings.leapfrogs, np.diag(scale))
+        trajectory = Trajectory(step, settings.leapfrogs, np.diag(curvature_scale(particles)))
         particles, acceptance = move(target, particles, trajectory, rng)
-        step *= np.exp(acceptance.mean() - settings.acceptance)
-        step = float(np.clip(step, _SHORTEST_STEP, _LONGEST_STEP))
+        step = adapted_step(step, acceptance, settings.acceptance)
     return particles, step
+
+
+def curvature_scale(particles: Particles) -> np.ndarray:
+    """Return the scale [P] of the coordinates of particles that may be at several modes.
+
+    That of the mean squared gradient, which is the mean curvature of the log density, and not the
+    spread of the points, which is that between modes.
+    """
+    return 1.0 / np.sqrt(np.nanmean(particles.density.slope**2, axis=0) + 1e-6)
+
+
+def adapted_step(step: float, acceptance: np.ndarray, wanted: float) -> float:
+    """Return the step size after a move with these probabilities of acceptance [n]."""
+    changed = step * np.exp(acceptance.mean() - wanted)
+    return float(np.clip(changed, _SHORTEST_STEP, _LONGEST_STEP))

@@ -218,7 +218,9 @@ def _final_weights(
     parts = [propose(problem, mixture, labels, settings.draws, rng)]
     found = parts[0]
     while len(found.weights) < most:
-        if found.effective > settings.final_effective and found.khat < khat:
+        is_good = found.effective > settings.final_effective and found.khat < khat
+        is_poor = len(parts) > 1 and found.khat > KHAT_LIMIT
+        if is_good or is_poor:
             break
         parts.append(propose(problem, mixture, labels, settings.draws, rng))
         found = joined(parts)
