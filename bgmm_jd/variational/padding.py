@@ -154,16 +154,22 @@ def compiled_form(
     """Return the form for which the programs of a problem are compiled."""
     N, D = data.shape
     rows = _next_size(N, settings.fewest_rows)
-    K = next((K for K in settings.components if K >= model.K), model.K)
-    parameters = K * D * (D if model.covariance == "full" else 1)
-    is_small = rows * K * D <= settings.numbers and parameters <= settings.parameters
-    padded = padded_model(model, K) if is_small else None
-    if not is_small:
+    padded = _padded(model, rows, D, settings)
+    if padded is None and rows * model.K * D > settings.numbers:
         return CompiledForm(model=model, values=standardization, rows=as_row_tensors(data.rows))
     tensors = as_row_tensors(padded_rows(data.rows, rows))
     if padded is None:
         return CompiledForm(model=model, values=standardization, rows=tensors)
     return _padded_form(model, padded, standardization, tensors)
+
+
+def _padded(model: Model, rows: int, D: int, settings: PaddingSettings) -> PaddedModel | None:
+    """Return the model with inactive components; None if it is too large, or not to be had."""
+    K = next((K for K in settings.components if K >= model.K), model.K)
+    parameters = K * D * (D if model.covariance == "full" else 1)
+    if rows * K * D > settings.numbers or parameters > settings.parameters:
+        return None
+    return padded_model(model, K)
 
 
 def _padded_form(
