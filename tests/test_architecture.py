@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "variational": {"backend", "data", "distributions", "model"},
     "optimization": {"backend", "data", "model", "variational"},
     "calibration": {"backend", "data", "distributions", "model", "variational"},
-    "sampling": {"backend", "data", "variational", "calibration"},
+    "sampling": {"backend", "data", "model", "variational", "calibration"},
     "posterior": {
         "backend",
         "data",
