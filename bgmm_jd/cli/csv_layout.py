@@ -62,7 +62,8 @@ def layout_of(lines: Sequence[str], header: bool = False) -> Layout | None:
     """
     plain = without_comments(lines)
     separator = _separator(plain)
-    first, second, third = (*islice(records(plain, separator), 3), None, None, None)[:3]
+    filled = (record for record in records(plain, separator) if any(record.cells))
+    first, second, third = (*islice(filled, 3), None, None, None)[:3]
     if first is None:
         return None
     names, units, skip = None, None, first.first - 1
@@ -76,15 +77,19 @@ def layout_of(lines: Sequence[str], header: bool = False) -> Layout | None:
 
 
 def records(lines: Sequence[str], separator: str) -> Iterator[Record]:
-    """Yield the rows of a file, of which one may take several lines within quotes."""
+    """Yield the rows of a file, of which one may take several lines within quotes.
+
+    As pandas does, it passes over empty lines, but not over those of empty cells.
+    """
     if separator == BLANKS:
         lines = [" ".join(line.split()) for line in lines]
     delimiter = " " if separator == BLANKS else separator
     reader = csv.reader((line + "\n" for line in lines), delimiter=delimiter, skipinitialspace=True)
     before = 0
     for cells in reader:
-        if any(cell.strip() for cell in cells):
-            yield Record([" ".join(cell.split()) for cell in cells], before + 1, reader.line_num)
+        cells = [" ".join(cell.split()) for cell in cells]
+        if cells not in ([], [""]):
+            yield Record(cells, before + 1, reader.line_num)
         before = reader.line_num
 
 

@@ -85,9 +85,9 @@ def decimal_mark(columns: Iterable[pd.Series], separator: str) -> tuple[str, str
         unclear = unclear or (both.iloc[0] if len(both) else "")
     if counts[","] or counts["."]:
         return ("," if counts[","] >= counts["."] else "."), ""
-    mark = "," if separator == ";" else "."
     if not unclear:
-        return mark, ""
+        return ".", ""
+    mark = "," if separator == ";" else "."
     meaning = "a decimal comma" if mark == "," else "a thousands separator"
     other = "." if mark == "," else ","
     return mark, f"the comma in '{unclear}' is read as {meaning}; if not, say --decimal '{other}'."

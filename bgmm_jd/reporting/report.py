@@ -44,9 +44,18 @@ if TYPE_CHECKING:
 
 _MOST_COUNTED = 100_000  # rows whose components are predicted for the table
 _COMPARED = {
-    "K", "covariance", "log_evidence", "log_evidence_se", "elbo", "elpd_loo", "se", "elpd_diff",
-    "dse", "warning", "status",
-}  # fmt: skip
+    "K",
+    "covariance",
+    "log_evidence",
+    "log_evidence_se",
+    "elbo",
+    "elpd_loo",
+    "se",
+    "elpd_diff",
+    "dse",
+    "warning",
+    "status",
+}
 
 
 def report(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from bgmm_jd.backend.versions import all_versions
+from bgmm_jd.calibration.psis import KHAT_LIMIT
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.reporting.html import code, definitions, escaped, paragraph
 from bgmm_jd.reporting.rounding import counted, with_error
@@ -27,7 +28,7 @@ _METHODS = {
     "normal": "a normal approximation",
     "mean field": "the mean-field surrogate, whose intervals are too narrow where clusters overlap",
 }
-_RELIABLE, _USABLE = 0.5, 0.7  # limits of k-hat: Vehtari et al. (2024)
+_RELIABLE = 0.5  # k-hat up to which no more draws are needed: Vehtari et al. (2024)
 _CLEAR = 3.0  # nats of a difference in log evidence: odds of 20 to 1
 
 
@@ -75,11 +76,11 @@ def _diagnostic(posterior: Posterior) -> str:
     khat = posterior.khat
     if math.isnan(khat):
         return "k-hat was too expensive to compute"
-    if khat > _USABLE:
-        meaning = f"above {_USABLE}, not reliable"
-    else:
-        below = _RELIABLE if khat < _RELIABLE else _USABLE
-        meaning = f"below {below}, " + ("reliable" if below == _RELIABLE else "usable")
+    meaning = f"above {KHAT_LIMIT}, not reliable"
+    if khat <= KHAT_LIMIT:
+        meaning = f"not above {KHAT_LIMIT}, usable"
+    if khat < _RELIABLE:
+        meaning = f"below {_RELIABLE}, reliable"
     return f"k-hat {khat:.2f} ({meaning})"
 
 
@@ -101,7 +102,9 @@ def comparison_in_words(table: pd.DataFrame) -> str:
         first, second = known["log_evidence"].iloc[:2]
         names = f"{known.index[0]!s} over {known.index[1]!s}"
         gap = first - second
-        text = f"The log evidence favours {names} by {gap:,.2f} nats, {_strength(gap)}. "
+        bound = known["log_evidence_se"].iloc[:2].isna().any()
+        what = "The log evidence, or its lower bound," if bound else "The log evidence"
+        text = f"{what} favours {names} by {gap:,.2f} nats, {_strength(gap)}. "
     return paragraph(
         text
         + "The evidence says which number and form of components the rows support, and depends "

@@ -151,6 +151,12 @@ def test_single_column_of_decimal_commas_is_not_split(csv):
     assert (table.columns, table.notes) == (("length",), ())
 
 
+def test_points_before_three_digits_are_decimal_where_no_comma_says_otherwise(csv):
+    """Also beside semicolons, and beside a text with a comma."""
+    table = read(csv('a;name\n1.234;"Doe, J."\n5.678;"Roe, R."\n'))
+    np.testing.assert_array_equal(table.X, [[1.234], [5.678]])
+
+
 def test_columns_of_text_are_left_out_in_one_line(csv):
     table = read(csv("id,a,day,ok\nx1,1,2024-01-05,TRUE\nx2,3,2024-01-06,FALSE\n"))
     np.testing.assert_array_equal(table.X, [[1.0], [3.0]])
@@ -225,6 +231,8 @@ def test_numbers_are_read_to_the_last_digits(tmp_path):
         ("# note\na,b\n1,2\n# note\n3,x\n5,6\n7,8\n", "column 'b' has 'x' in line 5"),
         ('a,"b\nc"\n1,2\n"x",4\n3,5\n', "column 'a' has 'x' in line 4"),
         ("a,b\n1,2\n3,inf\n", "column 'b' has 'inf' in line 3"),
+        ("a,b\n1,2\n,\n3,x\n4,5\n", "column 'a' has no value in line 3"),
+        ("a,b,c\n1,2,3\n,5,NA\n\n3,x,7\n4,5,6\n", "column 'a' has no value in line 3"),
         ("a;b\n1,5;2\n1.5;3\n2,5;4\n", "column 'a' has '1.5' in line 3"),
         ("1,2\n3\n", "column 'column 2' has no value in line 2"),
         ("a,b\n1,2\n3,4,5\n", "3 values in line 3, not 2"),
