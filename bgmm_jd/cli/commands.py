@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import bgmm_jd
-from bgmm_jd.cli import fit_command, fit_users, select_command
+from bgmm_jd.cli import (
+    compare_command,
+    fit_command,
+    predict_command,
+    report_command,
+    select_command,
+)
 from bgmm_jd.cli.demonstration import demonstrate
 from bgmm_jd.cli.messages import say, warnings_as_lines
 from bgmm_jd.cli.table import BadInput
 
 _GOOD, _DOUBTFUL, _BAD_INPUT, _INTERRUPTED = 0, 1, 2, 130
+
+_MODULES = {
+    "fit": fit_command,
+    "select": select_command,
+    "predict": predict_command,
+    "report": report_command,
+    "compare": compare_command,
+}
 
 _DEMONSTRATION = """\
 Fit Bayesian Gaussian mixtures. Without a command, run a demonstration: fit two well-known data
@@ -83,28 +97,10 @@ def _parser(name: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=name, description=description, epilog=_CODES)
     parser.add_argument("--version", action="version", version=bgmm_jd.__version__)
     commands = parser.add_subparsers(metavar="COMMAND")
-
-    def add(
-        command: str,
-        help: str,
-        description: str,
-        add_arguments: Callable[[argparse.ArgumentParser], None],
-        run: Callable[[argparse.Namespace], bool],
-    ) -> None:
-        one = commands.add_parser(command, help=help, description=description, epilog=_CODES)
-        add_arguments(one)
-        one.set_defaults(run=run)
-
-    fit, select, users = fit_command, select_command, fit_users
-    add("fit", "fit the rows of a file", fit.DESCRIPTION, fit.add_fit, fit.run_fit)
-    add(
-        "select",
-        "choose K and covariance",
-        select.DESCRIPTION,
-        select.add_select,
-        select.run_select,
-    )
-    add("predict", "components of rows", users.PREDICT, users.add_predict, users.run_predict)
-    add("report", "write an HTML report", users.REPORT, users.add_report, users.run_report)
-    add("compare", "compare fits", users.COMPARE, users.add_compare, users.run_compare)
+    for command, module in _MODULES.items():
+        one = commands.add_parser(
+            command, help=module.SUMMARY, description=module.DESCRIPTION, epilog=_CODES
+        )
+        module.add_arguments(one)
+        one.set_defaults(run=module.run)
     return parser

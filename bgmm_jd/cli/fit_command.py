@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 import bgmm_jd
-from bgmm_jd.cli.inputs import FIT_ENDING, add_reading, read_table, stem_of
+from bgmm_jd.cli.inputs import FILE_HELP, FIT_ENDING, add_reading, read_table, stem_of
 from bgmm_jd.cli.messages import errors_of_input
 from bgmm_jd.cli.outputs import beside, check_figure, check_outputs, write
 from bgmm_jd.cli.table import BadInput, Table
@@ -19,10 +19,10 @@ _DRAWS = 1_000
 # need. Their size is draws x rows.
 _POINTWISE_ROWS = 5_000
 
+SUMMARY = "fit the rows of a file"
 DESCRIPTION = """\
 Fit a Gaussian mixture to the columns of numbers in a CSV or parquet file. Ctrl-C ends the fit; its
 results up to then are written."""
-FILE_HELP = "CSV file, which may be compressed by gzip, or parquet file, with the rows"
 
 
 class Outputs(NamedTuple):
@@ -41,7 +41,7 @@ class Outputs(NamedTuple):
         check_figure(self.figure)
 
 
-def add_fit(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add = parser.add_argument
     add("file", metavar="FILE", type=Path, help=FILE_HELP)
@@ -107,7 +107,7 @@ def fitting_options(arguments: argparse.Namespace) -> dict[str, Any]:
     return options
 
 
-def run_fit(arguments: argparse.Namespace) -> bool:
+def run(arguments: argparse.Namespace) -> bool:
     """Fit the rows of a file, write the results, and return whether the status is good."""
     file: Path = arguments.file
     netcdf = arguments.out or Path(stem_of(file) + ".nc")

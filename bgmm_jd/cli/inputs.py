@@ -13,6 +13,8 @@ from bgmm_jd.cli.parquet_file import is_parquet, read_parquet
 from bgmm_jd.cli.table import BadInput, Table, as_names, table_of
 
 FIT_ENDING = ".fit.nc"
+FILE_HELP = "CSV file, which may be compressed by gzip, or parquet file, with the rows"
+FIT_HELP = f"file of a fit, which ends in {FIT_ENDING}"
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import bgmm_jd
-from bgmm_jd.cli.fit_command import FILE_HELP, add_fitting, describe, fitting_options, save_fit
-from bgmm_jd.cli.inputs import FIT_ENDING, add_reading, read_table, stem_of
+from bgmm_jd.cli.fit_command import add_fitting, describe, fitting_options, save_fit
+from bgmm_jd.cli.inputs import FILE_HELP, FIT_ENDING, add_reading, read_table, stem_of
 from bgmm_jd.cli.messages import errors_of_input
 from bgmm_jd.cli.outputs import beside, check_figure, check_outputs, write
 
+SUMMARY = "choose K and the form of the covariances"
 DESCRIPTION = """\
 Fit every number of components and form of covariance to the columns of numbers in a file, print a
 table that compares them by evidence and by leave-one-out cross-validation, and keep the best."""
@@ -19,7 +20,7 @@ table that compares them by evidence and by leave-one-out cross-validation, and 
 SHOWN = ["log_evidence", "log_evidence_se", "elpd_loo", "se", "khat", "status"]
 
 
-def add_select(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add = parser.add_argument
     add("file", metavar="FILE", type=Path, help=FILE_HELP)
@@ -72,7 +73,7 @@ def as_numbers(text: str) -> list[int]:
     raise argparse.ArgumentTypeError(f"must be as 1:8 or 2,4,6; got {text!r}")
 
 
-def run_select(arguments: argparse.Namespace) -> bool:
+def run(arguments: argparse.Namespace) -> bool:
     """Fit all combinations, write the results, and return whether the best fit is good."""
     file: Path = arguments.file
     out = arguments.out or Path(stem_of(file) + ".selection.csv")
