@@ -22,6 +22,7 @@ from bgmm_jd.reporting.report_figures import (
     modes_picture,
     pictures_of_rows,
     selection_picture,
+    with_short_names,
 )
 from bgmm_jd.reporting.report_tables import (
     comparison_table,
@@ -180,7 +181,7 @@ def _components(subject: Subject) -> str:
     table = components_table(
         posterior, names, estimates(posterior, draws, seed, prob), counts, prob
     )
-    return table + figure(components_picture(posterior, names, draws, seed))
+    return table + figure(components_picture(with_short_names(posterior), names, draws, seed))
 
 
 def _rows(subject: Subject) -> str:
@@ -188,7 +189,9 @@ def _rows(subject: Subject) -> str:
     posterior, X, names, _, draws, seed = subject
     if X is None:
         return paragraph("The posterior was saved without its rows, which the plots need.")
-    return "".join(map(figure, pictures_of_rows(posterior, X, names, draws, seed)))
+    return "".join(
+        map(figure, pictures_of_rows(with_short_names(posterior), X, names, draws, seed))
+    )
 
 
 def _modes(posterior: Posterior) -> str:

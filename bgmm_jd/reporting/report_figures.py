@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,6 +60,13 @@ def _png(drawn: Any) -> bytes:
     held = io.BytesIO()
     drawn.savefig(held, format="png", bbox_inches="tight", metadata={"Software": None})
     return held.getvalue()
+
+
+def with_short_names(posterior: Posterior) -> Posterior:
+    """Return the posterior with names of components that leave a plot its room."""
+    if posterior.component_names is None:
+        return posterior
+    return replace(posterior, component_names=tuple(map(_shortened, posterior.component_names)))
 
 
 def pictures_of_rows(
