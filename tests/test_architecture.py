@@ -33,7 +33,15 @@ MAY_IMPORT = {
         "sampling",
     },
     "storage": {"backend", "data", "model", "sampling", "variational", "posterior"},
-    "reporting": {"backend", "data", "model", "variational", "calibration", "posterior"},
+    "reporting": {
+        "backend",
+        "data",
+        "model",
+        "variational",
+        "calibration",
+        "posterior",
+        "storage",
+    },
     "fitting": {
         "backend",
         "data",
