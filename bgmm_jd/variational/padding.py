@@ -153,11 +153,13 @@ def compiled_form(
 ) -> CompiledForm:
     """Return the form for which the programs of a problem are compiled."""
     N, D = data.shape
+    # Draws need no rows: a file may have left them out.
+    known = data.rows if data.has_rows else Rows(np.zeros((0, D), data.dtype))
     rows = _next_size(N, settings.fewest_rows)
     padded = _padded(model, rows, D, settings)
     if padded is None and rows * model.K * D > settings.numbers:
-        return CompiledForm(model=model, values=standardization, rows=as_row_tensors(data.rows))
-    tensors = as_row_tensors(padded_rows(data.rows, rows))
+        return CompiledForm(model=model, values=standardization, rows=as_row_tensors(known))
+    tensors = as_row_tensors(padded_rows(known, rows))
     if padded is None:
         return CompiledForm(model=model, values=standardization, rows=tensors)
     return _padded_form(model, padded, standardization, tensors)
