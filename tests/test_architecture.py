@@ -17,10 +17,11 @@ BENCHMARKS = PACKAGE.parent / "benchmarks"
 MAY_IMPORT = {
     "backend": set(),
     "data": {"backend"},
+    "sources": {"data"},
     "distributions": {"backend", "data"},
     "model": {"backend", "data", "distributions"},
     "variational": {"backend", "data", "distributions", "model"},
-    "optimization": {"backend", "data", "model", "variational"},
+    "optimization": {"backend", "data", "sources", "model", "variational"},
     "calibration": {"backend", "data", "distributions", "model", "variational"},
     "sampling": {"backend", "data", "variational", "calibration"},
     "posterior": {
@@ -37,6 +38,7 @@ MAY_IMPORT = {
     "fitting": {
         "backend",
         "data",
+        "sources",
         "model",
         "variational",
         "optimization",

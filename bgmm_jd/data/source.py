@@ -1,0 +1,62 @@
+"""What a source of rows is: something that begins a new pass over them whenever it is asked to."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Block(NamedTuple):
+    """Consecutive rows of a source, in the units of X.
+
+    values [n, D] : in the dtype of the source; NaN where an entry is missing.
+    weight [n] : float64; None if the source has no weights.
+    """
+
+    values: np.ndarray
+    weight: np.ndarray | None
+
+
+class Source(ABC):
+    """Rows that are read some at a time, as often as needed, always in the same order.
+
+    Attributes
+    ----------
+    features : int
+        D, the number of columns.
+    dtype : np.dtype
+        float32 or float64, that of the fit.
+    names : tuple of str [D], or None
+        The names of the columns.
+    is_weighted : bool
+        Whether the rows have weights.
+    count : int or None
+        N, the number of rows; None where only a pass can tell.
+    """
+
+    features: int
+    dtype: np.dtype
+    names: tuple[str, ...] | None
+    is_weighted: bool
+    count: int | None
+
+    @abstractmethod
+    def blocks(self) -> Iterator[Block]:
+        """Begin a new pass, and yield all rows in order, in blocks of any sizes."""
+
+    @abstractmethod
+    def part(self, first: int, last: int) -> Source:
+        """Return the source of the rows `first` to `last` (excluded), which may be pickled.
+
+        Raises
+        ------
+        ValueError
+            If the rows can only be read from the first on.
+        """
+
+    def __repr__(self) -> str:
+        rows = "rows" if self.count is None else f"{self.count:,} rows"
+        return f"<{type(self).__name__}: {rows} of {self.features} columns, {self.dtype}>"
