@@ -182,7 +182,7 @@ def _triangular_factor(matrix: np.ndarray, units: Units) -> np.ndarray:
 def as_dtype_weights(weight: np.ndarray, dtype: np.dtype, total: float | None = None) -> np.ndarray:
     """Return row weights in the dtype of the fit, or raise if the sum of all overflows in it."""
     total = float(weight.sum()) if total is None else total
-    if not total < np.finfo(dtype).max:
+    if not total < float(np.finfo(dtype).max):
         raise ValueError(
             f"sample_weight has the sum {total:.3g}, outside the range of {dtype}. Use "
             "smaller weights."

@@ -29,7 +29,7 @@ class PairSums(NamedTuple):
     """Weighted sums over rows z with observed entries o (1, or 0 where one is missing and z is 0).
 
     pairs, halves, products [D, D] : of o o^T, z o^T and z z^T.
-    weight : of the rows.
+    weight, complete : of all rows, and of those without missing entries.
     least, greatest [D] : of the entries; infinite where there are none.
     """
 
@@ -37,6 +37,7 @@ class PairSums(NamedTuple):
     halves: np.ndarray
     products: np.ndarray
     weight: float
+    complete: float
     least: np.ndarray
     greatest: np.ndarray
 
@@ -47,6 +48,7 @@ class PairSums(NamedTuple):
             self.halves + other.halves,
             self.products + other.products,
             self.weight + other.weight,
+            self.complete + other.complete,
             np.minimum(self.least, other.least),
             np.maximum(self.greatest, other.greatest),
         )
@@ -131,6 +133,7 @@ def _pair_sums(relative: np.ndarray, weight: np.ndarray) -> PairSums:
         halves=weighted.T @ o,
         products=weighted.T @ z,
         weight=float(weight.sum()),
+        complete=float(weight[observed.all(axis=1)].sum()),
         least=np.where(observed, relative, np.inf).min(axis=0, initial=np.inf),
         greatest=np.where(observed, relative, -np.inf).max(axis=0, initial=-np.inf),
     )
@@ -163,7 +166,7 @@ def _moments(
     correlation = as_correlation(covariance / np.outer(sd, sd))
     has_far = far is not None
     is_far, shrinkage = _far_and_shrinkage(
-        census, columns, mean, sd, correlation, has_far, near.weight, settings
+        census, columns, mean, sd, correlation, has_far, near.complete, settings
     )
     shrunk = (1.0 - shrinkage) * correlation + shrinkage * np.eye(len(sd))
     scale = columns.unit * sd
@@ -193,7 +196,9 @@ def _far_and_shrinkage(
 ) -> tuple[np.ndarray, float]:
     """Return which rows of the sample are far, and the regularisation that suits the others.
 
-    As if there were as many rows as the source has.
+    Parameters
+    ----------
+    total : the weight of all complete rows of the source that are not far.
     """
     X = census.sample.values
     far = np.any((columns.low > X) | (columns.high < X), axis=1) & has_far

@@ -120,10 +120,13 @@ def _rows_of_dataset(dataset: Any, columns: Sequence[Any] | None, weight: Any) -
     names = _as_names(dataset.schema.names, columns, weight)
     pieces = []
     for fragment in dataset.get_fragments():
-        groups = [fragment]
         if hasattr(fragment, "split_by_row_group"):
-            groups = fragment.split_by_row_group()
-        pieces += [Fragment(group, dataset.schema, group.count_rows()) for group in groups]
+            # `count_rows` of a row group is that of its whole file.
+            for group in fragment.split_by_row_group():
+                count = sum(info.num_rows for info in group.row_groups)
+                pieces.append(Fragment(group, dataset.schema, count))
+        else:
+            pieces.append(Fragment(fragment, dataset.schema, fragment.count_rows()))
     types = {str(dataset.schema.field(name).type) for name in names}
     return _of_pieces(pieces, names, weight, types <= {"float"})
 
