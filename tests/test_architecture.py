@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "posterior": {
         "backend",
         "data",
+        "sources",
         "model",
         "variational",
         "optimization",
