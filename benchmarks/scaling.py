@@ -45,8 +45,8 @@ so that no measurement finds programs compiled, or memory taken, by another.
               D = 2, K = 3); and the same with the programs that an earlier process left on disk
               (`bgmm_jd.keep_compiled`). Medians of three.
 
-Run it:  python benchmarks/scaling.py [--part million memory rows shapes forms sources fresh] [--rows 1e6]
-         [--cap 1e7] [--shape-rows 2e5] [--pass-calls 10] [--seed 0]
+Run it:  python benchmarks/scaling.py [--part million memory rows shapes forms sources fresh]
+         [--rows 1e6] [--cap 1e7] [--shape-rows 2e5] [--pass-calls 10] [--seed 0]
 It prints the tables, and writes each part to benchmarks/results/scaling_PART.json.
 """
 
