@@ -99,9 +99,10 @@ def rows_of_source(
     )
     census = take_census(reader, sample_rows=most, seed=seed, missing=missing)
     sample, is_large = census.sample, census.counted > most
+    weight = sample.weight
     return GivenRows(
         values=sample.values,
-        weight=sample.weight,
+        weight=None if weight is None or (weight == 1).all() and not is_large else weight,
         places=sample.number,
         shape=(census.rows, source.features),
         count=census.counted,
