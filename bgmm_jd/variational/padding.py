@@ -32,12 +32,12 @@ class CompiledForm:
     ----------
     model : Model
     values : the argument of `model.standardized`.
-    rows : as tensors.
+    rows : as tensors; None where they are not in memory.
     """
 
     model: Model
     values: Any
-    rows: Rows
+    rows: Any
 
     def pad_parameters(self, params: VariationalParameters) -> VariationalParameters:
         """Return parameters of the problem as a program takes them."""
@@ -155,9 +155,10 @@ def compiled_form(
     N, D = data.shape
     rows = _next_size(N, settings.fewest_rows)
     padded = _padded(model, rows, D, settings)
-    if padded is None and rows * model.K * D > settings.numbers:
-        return CompiledForm(model=model, values=standardization, rows=as_row_tensors(data.rows))
-    tensors = as_row_tensors(padded_rows(data.rows, rows))
+    is_large = padded is None and rows * model.K * D > settings.numbers
+    tensors = None  # draws need no rows
+    if data.has_rows:
+        tensors = as_row_tensors(data.rows if is_large else padded_rows(data.rows, rows))
     if padded is None:
         return CompiledForm(model=model, values=standardization, rows=tensors)
     return _padded_form(model, padded, standardization, tensors)
@@ -173,7 +174,7 @@ def _padded(model: Model, rows: int, D: int, settings: PaddingSettings) -> Padde
 
 
 def _padded_form(
-    model: Model, padded: PaddedModel, standardization: Standardization, rows: Rows
+    model: Model, padded: PaddedModel, standardization: Standardization, rows: Rows | None
 ) -> PaddedForm:
     places, first = [], 0
     closed = None
