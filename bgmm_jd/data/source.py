@@ -20,28 +20,55 @@ class Block(NamedTuple):
     weight: np.ndarray | None
 
 
-class Source(ABC):
-    """Rows that are read some at a time, as often as needed, always in the same order.
+class Layout(NamedTuple):
+    """What is known of the rows of a source before they are read.
 
-    Attributes
-    ----------
-    features : int
-        D, the number of columns.
-    dtype : np.dtype
-        float32 or float64, that of the fit.
-    names : tuple of str [D], or None
-        The names of the columns.
-    is_weighted : bool
-        Whether the rows have weights.
-    count : int or None
-        N, the number of rows; None where only a pass can tell.
+    features : D, the number of columns.
+    dtype : float32 or float64, that of the fit.
+    names [D] : of the columns, if they have any.
+    is_weighted : whether the rows have weights.
+    count : N, the number of rows; None where only a pass can tell.
     """
 
     features: int
     dtype: np.dtype
-    names: tuple[str, ...] | None
-    is_weighted: bool
-    count: int | None
+    names: tuple[str, ...] | None = None
+    is_weighted: bool = False
+    count: int | None = None
+
+
+class Source(ABC):
+    """Rows that are read some at a time, as often as needed, always in the same order."""
+
+    @property
+    @abstractmethod
+    def layout(self) -> Layout:
+        """Return what is known of the rows before they are read."""
+
+    @property
+    def features(self) -> int:
+        """Return D, the number of columns."""
+        return self.layout.features
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Return float32 or float64, the dtype of the fit."""
+        return self.layout.dtype
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """Return the names of the columns; None if they have none."""
+        return self.layout.names
+
+    @property
+    def is_weighted(self) -> bool:
+        """Return whether the rows have weights."""
+        return self.layout.is_weighted
+
+    @property
+    def count(self) -> int | None:
+        """Return N, the number of rows; None where only a pass can tell."""
+        return self.layout.count
 
     @abstractmethod
     def blocks(self) -> Iterator[Block]:

@@ -102,7 +102,7 @@ def rows_of_source(
     weight = sample.weight
     return GivenRows(
         values=sample.values,
-        weight=None if weight is None or (weight == 1).all() and not is_large else weight,
+        weight=None if weight is None or ((weight == 1).all() and not is_large) else weight,
         places=sample.number,
         shape=(census.rows, source.features),
         count=census.counted,

@@ -7,22 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from bgmm_jd.data.source import Block, Source
+from bgmm_jd.data.source import Block, Layout, Source
 from bgmm_jd.sources.columns import columns_of_block, dtype_of_rows
 
 
 class BatchRows(Source):
     """The rows of batches, which come in one order and cannot be divided among workers."""
 
-    names = None
-    count = None
-
     def __init__(self, scan: Callable[[], Iterable[Any]]):
         self._scan = scan
         values, weight = _as_arrays(next(self._batches(), None))
-        self.features = values.shape[1]
-        self.dtype = dtype_of_rows(values.dtype)
-        self.is_weighted = weight is not None
+        dtype = dtype_of_rows(values.dtype)
+        self._layout = Layout(values.shape[1], dtype, is_weighted=weight is not None)
+
+    @property
+    def layout(self) -> Layout:
+        """Return what the first batch says of the rows."""
+        return self._layout
 
     def blocks(self) -> Iterator[Block]:
         """Begin a new pass."""

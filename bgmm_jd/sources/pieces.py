@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from bgmm_jd.data.frames import frame_values
-from bgmm_jd.data.source import Block, Source
+from bgmm_jd.data.source import Block, Layout, Source
 from bgmm_jd.sources.columns import columns_of_block
 
 _BATCH_ROWS = 2**17
@@ -87,29 +87,15 @@ class PieceRows(Source):
     has_names: bool = True
 
     @property
-    def features(self) -> int:  # type: ignore[override]
-        """Return the number of columns that are features."""
-        return len(self.columns)
-
-    @property
-    def dtype(self) -> np.dtype:  # type: ignore[override]
-        """Return the dtype of the fit."""
-        return np.dtype(self.type)
-
-    @property
-    def names(self) -> tuple[str, ...] | None:  # type: ignore[override]
-        """Return the names of the features."""
-        return self.columns if self.has_names else None
-
-    @property
-    def is_weighted(self) -> bool:  # type: ignore[override]
-        """Return whether a column has the weights of the rows."""
-        return self.weight is not None
-
-    @property
-    def count(self) -> int:  # type: ignore[override]
-        """Return the number of rows."""
-        return self.last - self.first
+    def layout(self) -> Layout:
+        """Return what the pieces say of the rows."""
+        return Layout(
+            features=len(self.columns),
+            dtype=np.dtype(self.type),
+            names=self.columns if self.has_names else None,
+            is_weighted=self.weight is not None,
+            count=self.last - self.first,
+        )
 
     def blocks(self) -> Iterator[Block]:
         """Read the rows in order."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bgmm_jd.data.source import Block, Source
+from bgmm_jd.data.source import Block, Layout, Source
 from bgmm_jd.sources.columns import columns_of_block, dtype_of_rows
 
 _BLOCK_NUMBERS = 2**20  # read at a time: 4 MiB of float32
@@ -45,27 +45,15 @@ class RowFile(Source):
     first: int
     last: int
 
-    names = None
-
     @property
-    def features(self) -> int:  # type: ignore[override]
-        """Return the number of columns that are read."""
-        return len(self.columns)
-
-    @property
-    def dtype(self) -> np.dtype:  # type: ignore[override]
-        """Return the dtype of a fit to these rows."""
-        return dtype_of_rows(np.dtype(self.stored))
-
-    @property
-    def is_weighted(self) -> bool:  # type: ignore[override]
-        """Return whether a column has the weights of the rows."""
-        return self.weight is not None
-
-    @property
-    def count(self) -> int:  # type: ignore[override]
-        """Return the number of rows."""
-        return self.last - self.first
+    def layout(self) -> Layout:
+        """Return what the numbers in the file say of the rows."""
+        return Layout(
+            features=len(self.columns),
+            dtype=dtype_of_rows(np.dtype(self.stored)),
+            is_weighted=self.weight is not None,
+            count=self.last - self.first,
+        )
 
     def blocks(self) -> Iterator[Block]:
         """Read the rows in order.
@@ -98,23 +86,11 @@ class ArrayRows(Source):
 
     array: np.ndarray
 
-    names = None
-    is_weighted = False
-
     @property
-    def features(self) -> int:  # type: ignore[override]
-        """Return the number of columns."""
-        return self.array.shape[1]
-
-    @property
-    def dtype(self) -> np.dtype:  # type: ignore[override]
-        """Return the dtype of a fit to these rows."""
-        return dtype_of_rows(self.array.dtype)
-
-    @property
-    def count(self) -> int:  # type: ignore[override]
-        """Return the number of rows."""
-        return len(self.array)
+    def layout(self) -> Layout:
+        """Return what the array says of the rows."""
+        count, features = self.array.shape
+        return Layout(features=features, dtype=dtype_of_rows(self.array.dtype), count=count)
 
     def blocks(self) -> Iterator[Block]:
         """Read the rows in order."""

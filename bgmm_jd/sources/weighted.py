@@ -6,18 +6,19 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bgmm_jd.data.source import Block, Source
+from bgmm_jd.data.source import Block, Layout, Source
 
 
 class WeightedRows(Source):
     """A source of N rows without weights, and an array [N] of weights."""
 
-    is_weighted = True
-
     def __init__(self, source: Source, weight: np.ndarray):
         self._source, self._weight = source, weight
-        self.features, self.dtype, self.names = source.features, source.dtype, source.names
-        self.count = len(weight)
+
+    @property
+    def layout(self) -> Layout:
+        """Return what is known of the rows."""
+        return self._source.layout._replace(is_weighted=True, count=len(self._weight))
 
     def blocks(self) -> Iterator[Block]:
         """Read the rows in order."""
