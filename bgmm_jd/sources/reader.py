@@ -8,6 +8,7 @@ die and have their parts done again.
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ class Reader:
             raise ValueError("executor needs a source whose number of rows is known.")
         _check_count(count, self.count)
         size = self.chunk_rows * self.chunks_per_part
-        futures: list[Future] = []
+        futures: deque[Future] = deque()
         try:
             for first in range(0, count, size):
                 part = self.source.part(first, min(first + size, count))
@@ -94,8 +95,8 @@ class Reader:
                         statistic_of_part, statistic, part, first, self.chunk_rows, self.ahead
                     )
                 )
-            for future in futures:
-                yield future.result()
+            while futures:
+                yield futures.popleft().result()  # and let go of the result
         finally:
             for future in futures:
                 future.cancel()

@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -155,6 +157,49 @@ def test_process_pool_gives_the_same_bits_with_one_and_two_workers(X, tmp_path):
         assert posterior.elbo == found[0].elbo
         np.testing.assert_array_equal(posterior.elbo_trace, found[0].elbo_trace)
         np.testing.assert_array_equal(posterior.sample(9)["means"], found[0].sample(9)["means"])
+
+
+@pytest.mark.slow
+def test_dask_gives_the_same_bits_though_a_worker_is_killed(X, tmp_path):
+    """After the third pass, with SIGKILL; the tasks of the next are sent to it and then to others.
+
+    Also where Dask has started it anew.
+    """
+    distributed = pytest.importorskip("distributed")
+    np.save(tmp_path / "x.npy", X)
+    source = bgmm_jd.table(tmp_path / "x.npy")
+    few = replace(CHUNKS, full_data=FullDataSettings(averaged_passes=2, averaged_rows=1))
+    expected = bgmm_jd.fit(source, K, settings=few, **QUICK)
+    passes = []
+
+    def kill_a_worker(progress):
+        if progress.phase == "passes":
+            passes.append(progress.steps)
+        if progress.phase == "passes" and len(passes) == 3:
+            pid = next(iter(client.run(os.getpid).values()))
+            os.kill(pid, signal.SIGKILL)
+
+    with (
+        dask_settings(),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        executor = client.get_executor(pure=False)
+        found = bgmm_jd.fit(
+            source, K, settings=few, executor=executor, callback=kill_a_worker, **QUICK
+        )
+    assert len(passes) > 3
+    assert found.elbo == expected.elbo
+    np.testing.assert_array_equal(found.elbo_trace, expected.elbo_trace)
+    np.testing.assert_array_equal(found.sample(9)["means"], expected.sample(9)["means"])
+
+
+def dask_settings():
+    import dask
+
+    return dask.config.set({"distributed.deploy.lost-worker-timeout": "90s"})
 
 
 PEAK = """
