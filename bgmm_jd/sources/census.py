@@ -69,11 +69,11 @@ def take_census(
         _checked, missing=missing, names=source.names, dtype=source.dtype, check=check
     )
     reduce = functools.partial(_census_of, sample_rows=sample_rows, seed=seed)
-    found = None
-    for part in reader.results(Statistic(prepare, reduce)):
-        found = part if found is None else _merged(found, part, sample_rows)
-    if found is None:
+    parts = reader.results(Statistic(prepare, reduce))
+    first = next(parts, None)
+    if first is None:
         raise ValueError("X must have at least one row; the source has none.")
+    found = functools.reduce(functools.partial(_merged, sample_rows=sample_rows), parts, first)
     if not found.counted:
         raise ValueError(
             "The weights must have at least one that is positive; all are zero in "
@@ -106,12 +106,8 @@ def as_fit_weights(weight: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def _census_of(chunks: Iterable[Chunk], *, sample_rows: int, seed: int) -> Census:
-    found = None
-    for chunk in chunks:
-        one = _census_of_chunk(chunk, sample_rows, seed)
-        found = one if found is None else _merged(found, one, sample_rows)
-    assert found is not None  # a part has rows
-    return found
+    merge = functools.partial(_merged, sample_rows=sample_rows)
+    return functools.reduce(merge, (_census_of_chunk(chunk, sample_rows, seed) for chunk in chunks))
 
 
 def _census_of_chunk(chunk: Chunk, sample_rows: int, seed: int) -> Census:

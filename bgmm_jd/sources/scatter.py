@@ -77,10 +77,7 @@ def scatter_of_source(
     weight = np.ones(len(sample.key)) if sample.weight is None else sample.weight
     columns = _with_exact_extremes(column_statistics(sample.values, weight, settings), census)
     reduce = functools.partial(_sums_of, columns=columns, dtype=reader.source.dtype)
-    found = None
-    for part in reader.results(Statistic(_unchanged, reduce)):
-        found = part if found is None else _added(found, part)
-    assert found is not None  # the census has found rows
+    found = functools.reduce(_added, reader.results(Statistic(_unchanged, reduce)))
     near, has_far = found.near, found.far.weight > 0
     if has_far and not _far_rows_are_exceptions(found, columns, settings):
         near, has_far = found.near.plus(found.far), False
@@ -101,12 +98,7 @@ def _with_exact_extremes(columns: ColumnStatistics, census: Census) -> ColumnSta
 
 
 def _sums_of(chunks: Iterable[Chunk], *, columns: ColumnStatistics, dtype: np.dtype) -> NearAndFar:
-    found = None
-    for chunk in chunks:
-        one = _sums_of_chunk(chunk, columns, dtype)
-        found = one if found is None else _added(found, one)
-    assert found is not None  # a part has rows
-    return found
+    return functools.reduce(_added, (_sums_of_chunk(chunk, columns, dtype) for chunk in chunks))
 
 
 def _added(a: NearAndFar, b: NearAndFar) -> NearAndFar:

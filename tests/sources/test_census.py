@@ -59,3 +59,8 @@ def test_bad_weight_is_an_error_with_its_row(value, row):
 def test_weights_that_are_all_zero_are_an_error():
     with pytest.raises(ValueError, match="all are zero"):
         census(batches(lambda: [(mixed_rows(), np.zeros(5_000))]))
+
+
+def test_source_without_rows_is_an_error():
+    with pytest.raises(ValueError, match="at least one row; the source has none"):
+        census(cut(np.zeros((0, 3)), [0]))
