@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -118,6 +118,8 @@ def _dataset(path: str) -> Any:
 def _rows_of_dataset(dataset: Any, columns: Sequence[Any] | None, weight: Any) -> Source:
     """Return the source of a data set of Arrow: one piece for each row group, or each file."""
     names = _as_names(dataset.schema.names, columns, weight)
+    read = names if weight is None else (*names, weight)
+    _check_are_numbers({name: dataset.schema.field(name).type for name in read})
     pieces = []
     for fragment in dataset.get_fragments():
         if hasattr(fragment, "split_by_row_group"):
@@ -129,6 +131,19 @@ def _rows_of_dataset(dataset: Any, columns: Sequence[Any] | None, weight: Any) -
             pieces.append(Fragment(fragment, dataset.schema, fragment.count_rows()))
     types = {str(dataset.schema.field(name).type) for name in names}
     return _of_pieces(pieces, names, weight, types <= {"float"})
+
+
+def _check_are_numbers(types: Mapping[str, Any]) -> None:
+    """Raise if a column, whose type of Arrow is given by its name, does not hold real numbers."""
+    import pyarrow as pa
+
+    known = ("integer", "floating", "boolean", "decimal", "null")
+    for name, found in types.items():
+        if not any(getattr(pa.types, f"is_{kind}")(found) for kind in known):
+            raise TypeError(
+                f"columns must hold real numbers; {name!r} is of type {found}. Choose others by "
+                "columns=, or convert them: text to numbers, a date to the time since another."
+            )
 
 
 def _rows_of_dask_frame(frame: Any, columns: Sequence[Any] | None, weight: Any) -> Source:

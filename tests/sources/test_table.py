@@ -169,6 +169,14 @@ def test_names_that_parquet_does_not_have_are_an_error(parquet):
         table(where.replace(".parquet", ".nothing"))
 
 
+def test_columns_of_text_are_an_error_at_once(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table({"a": [1.0], "name": ["x"]}), tmp_path / "x.parquet")
+    with pytest.raises(TypeError, match="'name' is of type string"):
+        table(tmp_path / "x.parquet")
+    assert table(tmp_path / "x.parquet", columns=["a"]).features == 1
+
+
 def test_dask_collections_yield_their_rows(tmp_path):
     da = pytest.importorskip("dask.array")
     X = mixed_rows()
