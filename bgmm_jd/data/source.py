@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,8 @@ class Block(NamedTuple):
     weight: np.ndarray | None
 
 
-class Layout(NamedTuple):
+@dataclass(frozen=True)
+class Layout:
     """What is known of the rows of a source before they are read.
 
     features : D, the number of columns.

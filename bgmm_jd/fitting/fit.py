@@ -28,6 +28,7 @@ from bgmm_jd.fitting.given_rows import (
     GivenRows,
     as_source,
     names_of,
+    reader_of,
     rows_of_array,
     rows_of_source,
     standardize_rows,
@@ -233,15 +234,8 @@ def fit(
         rows = rows_of_array(X, sample_weight)
     else:
         check_options_of_source(batch_size, finish)
-        rows = rows_of_source(
-            source,
-            sample_weight,
-            K,
-            missing=allow_missing,
-            seed=seed,
-            settings=settings,
-            executor=executor,
-        )
+        reader = reader_of(source, sample_weight, settings, executor)
+        rows = rows_of_source(reader, K, allow_missing, seed, settings)
     check_rows(rows.count, K, rows.weight is not None)
     given = None if init is None else as_init(init, rows.shape, K, form, names)
     check_init_of_source(given, rows)

@@ -73,49 +73,19 @@ def rows_of_array(X: np.ndarray, sample_weight: Any) -> GivenRows:
     return GivenRows(values=values, weight=weight, places=places, shape=X.shape, count=len(values))
 
 
-def rows_of_source(
-    source: Source,
-    sample_weight: Any,
-    K: int,
-    *,
-    missing: bool,
-    seed: int,
-    settings: Settings,
-    executor: Executor | None,
-) -> GivenRows:
-    """Read all rows of a source once, check them, and return them or a sample of them.
+def reader_of(
+    source: Source, sample_weight: Any, settings: Settings, executor: Executor | None
+) -> Reader:
+    """Return how the passes of a fit read a source.
 
     Parameters
     ----------
     sample_weight : of a source without weights of its own.
-    missing : whether NaN is a missing entry.
-    seed : of the sample.
     executor : whose workers read the rows; None for the present process.
     """
-    reader = reader_of(_with_weights(source, sample_weight), settings, executor)
-    most = max(
-        settings.sources.numbers_in_memory // source.features,
-        subsample_size(K, settings.optimization),
-    )
-    census = take_census(reader, sample_rows=most, seed=seed, missing=missing)
-    sample, is_large = census.sample, census.counted > most
-    weight = sample.weight
-    return GivenRows(
-        values=sample.values,
-        weight=None if weight is None or ((weight == 1).all() and not is_large) else weight,
-        places=sample.number,
-        shape=(census.rows, source.features),
-        count=census.counted,
-        reader=reader if is_large else None,
-        census=census if is_large else None,
-    )
-
-
-def reader_of(source: Source, settings: Settings, executor: Executor | None = None) -> Reader:
-    """Return how the passes over a source read it."""
     sizes = settings.sources
     return Reader(
-        source=source,
+        source=_with_weights(source, sample_weight),
         # Whole rounds of the slices, so that the slice of a row does not depend on its chunk.
         chunk_rows=settings.full_data.slices * sizes.rows_per_slice,
         chunks_per_part=sizes.chunks_per_part,
@@ -135,6 +105,35 @@ def _with_weights(source: Source, sample_weight: Any) -> Source:
         )
     weight = as_weights(sample_weight, source.count, source.dtype)
     return source if weight is None else WeightedRows(source, weight)
+
+
+def rows_of_source(
+    reader: Reader, K: int, missing: bool, seed: int, settings: Settings
+) -> GivenRows:
+    """Read all rows of a source once, check them, and return them or a sample of them.
+
+    Parameters
+    ----------
+    K : number of components, of which the first phase needs rows each.
+    missing : whether NaN is a missing entry.
+    seed : of the sample.
+    """
+    features = reader.source.features
+    most = max(
+        settings.sources.numbers_in_memory // features, subsample_size(K, settings.optimization)
+    )
+    census = take_census(reader, sample_rows=most, seed=seed, missing=missing)
+    sample, is_large = census.sample, census.counted > most
+    weight = sample.weight
+    return GivenRows(
+        values=sample.values,
+        weight=None if weight is None or ((weight == 1).all() and not is_large) else weight,
+        places=sample.number,
+        shape=(census.rows, features),
+        count=census.counted,
+        reader=reader if is_large else None,
+        census=census if is_large else None,
+    )
 
 
 def standardize_rows(

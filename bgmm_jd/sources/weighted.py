@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,7 +19,7 @@ class WeightedRows(Source):
     @property
     def layout(self) -> Layout:
         """Return what is known of the rows."""
-        return self._source.layout._replace(is_weighted=True, count=len(self._weight))
+        return replace(self._source.layout, is_weighted=True, count=len(self._weight))
 
     def blocks(self) -> Iterator[Block]:
         """Read the rows in order."""

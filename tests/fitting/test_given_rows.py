@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import bgmm_jd
-from bgmm_jd.fitting.given_rows import as_source, rows_of_source
+from bgmm_jd.fitting.given_rows import as_source, reader_of, rows_of_source
 from bgmm_jd.settings import OptimizationSettings, Settings, SourceSettings
 
 N = 3_000
@@ -23,9 +23,8 @@ def path(tmp_path):
 
 
 def given(source, sample_weight=None, settings=SMALL):
-    return rows_of_source(
-        source, sample_weight, 2, missing=False, seed=0, settings=settings, executor=None
-    )
+    reader = reader_of(source, sample_weight, settings, None)
+    return rows_of_source(reader, 2, False, 0, settings)
 
 
 def test_large_memmap_is_a_source_and_a_small_one_is_an_array(path):

@@ -12,7 +12,7 @@ from small_problems import OVERLAPPING_ROWS, unconstrained
 
 from bgmm_jd.backend.random import stateless_seed
 from bgmm_jd.data.standardize import as_standardized_rows
-from bgmm_jd.fitting.given_rows import rows_of_source
+from bgmm_jd.fitting.given_rows import reader_of, rows_of_source
 from bgmm_jd.fitting.search import problem_of
 from bgmm_jd.model.covariance_forms import units_of_rows
 from bgmm_jd.optimization.full_data import pass_evaluator
@@ -56,9 +56,8 @@ def in_batches(X, sizes, weight=None):
 
 def problem_of_source(source, covariance="diag", missing=False, executor=None):
     """Return the problem of fitting two components to the rows of a source."""
-    rows = rows_of_source(
-        source, None, 2, missing=missing, seed=0, settings=SMALL, executor=executor
-    )
+    reader = reader_of(source, None, SMALL, executor)
+    rows = rows_of_source(reader, 2, missing, 0, SMALL)
     assert len(rows.values) == 150
     data = standardize_source(
         rows.reader,
