@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from bgmm_jd.backend.execution import compiled
+from bgmm_jd.backend.free_memory import return_free_memory
 from bgmm_jd.backend.random import fold_in
 from bgmm_jd.data.rows import DistantRows, Rows, as_row_tensors
 from bgmm_jd.data.units import Standardization
@@ -136,7 +137,9 @@ def _sums_of_chunks(chunks: Iterable[Rows], *, plan: ChunkPlan, draws: Any) -> P
         found = program(tensors, as_row_tensors(rows))
         return tf.nest.map_structure(lambda t: t.numpy().astype(np.float64), found)
 
-    return sum_over(map(sums, chunks))
+    found = sum_over(map(sums, chunks))
+    return_free_memory()
+    return found
 
 
 def sum_over(sums: Iterable[PassSums]) -> PassSums:
