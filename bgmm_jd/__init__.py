@@ -34,6 +34,7 @@ from bgmm_jd.reporting.density_plot import plot_density
 from bgmm_jd.reporting.elbo_plot import plot_elbo
 from bgmm_jd.reporting.inference_data import to_inference_data
 from bgmm_jd.reporting.modes_plot import plot_modes
+from bgmm_jd.reporting.report import report
 from bgmm_jd.reporting.selection_plot import plot_selection
 from bgmm_jd.reporting.uncertainty_plot import plot_uncertainty
 from bgmm_jd.settings import Settings
@@ -82,6 +83,7 @@ __all__ = [  # noqa: RUF022  by section
     # Report and compare.
     "to_inference_data",
     "compare",
+    "report",
     # Plot.
     "plot_density",
     "plot_classification",

@@ -763,8 +763,8 @@ class PaddingSettings:
     Attributes
     ----------
     fewest_rows : int
-        Small problems are given this number of rows, or 1.5, 2, 3, 4, 6, 8, ... times it: those
-        that are added have weight zero.
+        Small problems are given this number of rows, or 1.25, 1.5, 2, 2.5, 3, 4, ... times it:
+        those that are added have weight zero.
     components : tuple of int
         Small problems of the default prior have the first of these numbers of components that
         suffices: the others are inactive.
@@ -776,7 +776,7 @@ class PaddingSettings:
     """
 
     fewest_rows: int = 64
-    components: tuple[int, ...] = (4, 8, 16, 32)
+    components: tuple[int, ...] = (4, 6, 8, 12, 16, 24, 32)
     numbers: int = 2**15
     parameters: int = 256
 

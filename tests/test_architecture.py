@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "variational": {"backend", "data", "distributions", "model"},
     "optimization": {"backend", "data", "sources", "model", "variational"},
     "calibration": {"backend", "data", "distributions", "model", "variational"},
-    "sampling": {"backend", "data", "variational", "calibration"},
+    "sampling": {"backend", "data", "model", "variational", "calibration"},
     "posterior": {
         "backend",
         "data",
@@ -35,7 +35,15 @@ MAY_IMPORT = {
         "sampling",
     },
     "storage": {"backend", "data", "model", "sampling", "variational", "posterior"},
-    "reporting": {"backend", "data", "model", "variational", "calibration", "posterior"},
+    "reporting": {
+        "backend",
+        "data",
+        "model",
+        "variational",
+        "calibration",
+        "posterior",
+        "storage",
+    },
     "fitting": {
         "backend",
         "data",

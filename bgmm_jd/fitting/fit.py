@@ -36,6 +36,7 @@ from bgmm_jd.fitting.given_rows import (
 )
 from bgmm_jd.fitting.initial_values import as_init, initial_values
 from bgmm_jd.fitting.progress import Progress, as_callback, reporter
+from bgmm_jd.fitting.provenance import provenance_of
 from bgmm_jd.fitting.search import (
     SearchPlan,
     SearchResult,
@@ -61,6 +62,7 @@ from bgmm_jd.model.covariance_forms import (
 from bgmm_jd.model.prior_checks import prior_covariance_form
 from bgmm_jd.optimization.optimizers import OPTIMIZERS, Optimizer
 from bgmm_jd.posterior.posterior import Posterior
+from bgmm_jd.posterior.provenance import Provenance
 from bgmm_jd.settings import OptimizationSettings, Settings
 from bgmm_jd.variational.approximation import Approximation
 
@@ -210,6 +212,7 @@ def fit(
 
     The logger `bgmm_jd` has a record at the level INFO for each phase and for the end of each run.
     """
+    provenance = provenance_of(fit, locals())  # before any name is bound again
     settings = _as_settings(settings)
     allow_missing = as_missing_flag(missing)
     source = as_source(X, settings)
@@ -277,7 +280,7 @@ def fit(
         )
     if prior is None:
         prior = prior_in_data_units(data, K, form, settings.default_prior)
-    posterior = _posterior(prior, missing, names, approximation, found, assessment)
+    posterior = _posterior(prior, missing, names, approximation, found, assessment, provenance)
     return without_source(with_verdict(posterior, found, assessment.whole))
 
 
@@ -288,6 +291,7 @@ def _posterior(
     approximation: Approximation,
     found: SearchResult,
     assessment: Assessment,
+    provenance: Provenance,
 ) -> Posterior:
     """Collect the results of a fit, with elbos in the units of X."""
     problem = approximation.problem
@@ -312,6 +316,7 @@ def _posterior(
         modes=modes_in_data_units(problem, assessment.modes),
         seconds=MappingProxyType({"search": found.seconds, **assessment.seconds}),
         feature_names=feature_names,
+        provenance=provenance,
         approximation=approximation,
     )
 

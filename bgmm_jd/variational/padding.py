@@ -200,8 +200,8 @@ def _padded_form(
 
 
 def _next_size(N: int, fewest: int) -> int:
-    """Return the smallest of 1, 1.5, 2, 3, 4, 6, 8, ... times `fewest` that is at least N."""
+    """Return the smallest of 1, 1.25, 1.5, 2, 2.5, 3, 4, ... times `fewest` that is at least N."""
     size = fewest
-    while size < N:
-        size = size * 4 // 3 if size % 3 == 0 else size * 3 // 2
-    return size
+    while 3 * size < 2 * N:  # 1.5 times is not enough
+        size *= 2
+    return next(one for one in (size, size * 5 // 4, size * 3 // 2) if one >= N)
