@@ -38,6 +38,9 @@ from bgmm_jd.reporting.report import report
 from bgmm_jd.reporting.selection_plot import plot_selection
 from bgmm_jd.reporting.uncertainty_plot import plot_uncertainty
 from bgmm_jd.settings import Settings
+from bgmm_jd.sources.batches import batches
+from bgmm_jd.sources.sample import sample_rows
+from bgmm_jd.sources.table import table
 from bgmm_jd.storage import pickling as _pickling
 from bgmm_jd.storage.saving import load, save
 
@@ -55,6 +58,10 @@ __all__ = [  # noqa: RUF022  by section
     "Settings",
     "Status",
     "StatusWarning",
+    # Rows that are not in memory.
+    "table",
+    "batches",
+    "sample_rows",
     # Priors.
     "default_prior",
     "mixture_prior",

@@ -17,15 +17,17 @@ BENCHMARKS = PACKAGE.parent / "benchmarks"
 MAY_IMPORT = {
     "backend": set(),
     "data": {"backend"},
+    "sources": {"data"},
     "distributions": {"backend", "data"},
     "model": {"backend", "data", "distributions"},
     "variational": {"backend", "data", "distributions", "model"},
-    "optimization": {"backend", "data", "model", "variational"},
+    "optimization": {"backend", "data", "sources", "model", "variational"},
     "calibration": {"backend", "data", "distributions", "model", "variational"},
     "sampling": {"backend", "data", "model", "variational", "calibration"},
     "posterior": {
         "backend",
         "data",
+        "sources",
         "model",
         "variational",
         "optimization",
@@ -45,6 +47,7 @@ MAY_IMPORT = {
     "fitting": {
         "backend",
         "data",
+        "sources",
         "model",
         "variational",
         "optimization",
