@@ -188,7 +188,7 @@ def _rows(subject: Subject) -> str:
     """Return the plots of the rows."""
     posterior, X, names, _, draws, seed = subject
     if X is None:
-        return paragraph("The posterior was saved without its rows, which the plots need.")
+        return paragraph("The posterior has not kept its rows, which the plots need.")
     return "".join(
         map(figure, pictures_of_rows(with_short_names(posterior), X, names, draws, seed))
     )

@@ -149,7 +149,7 @@ def test_fit_without_any_mode_is_reported(bare):
 
 def test_posterior_without_rows_has_no_plots_of_rows(bare):
     found = bare()
-    assert any("saved without its rows" in text for text in found.texts["p"])
+    assert any("has not kept its rows" in text for text in found.texts["p"])
     assert len(found.pictures) == 2  # parameters, elbo
 
 
