@@ -28,7 +28,7 @@ from bgmm_jd.data.validation import (
 )
 from bgmm_jd.fitting.assess import Assessment, assess
 from bgmm_jd.fitting.default_prior import prior_in_data_units
-from bgmm_jd.fitting.initial_values import as_init, initial_values
+from bgmm_jd.fitting.initial_values import as_init, as_start, initial_values
 from bgmm_jd.fitting.progress import Progress, as_callback, reporter
 from bgmm_jd.fitting.search import (
     SearchPlan,
@@ -70,6 +70,7 @@ def fit(
     callback: Callable[[Progress], None] | None = None,
     execution: Execution = "xla",
     init: Any = None,
+    start: Posterior | None = None,
     restarts: int | None = None,
     max_steps: int = 20_000,
     calibrate: bool = True,
@@ -135,11 +136,18 @@ def fit(
         rows, or, under a stick-breaking prior, clusters of k-means; components are then in
         ascending order of the feature that separates them best, or of their variances or weights if
         no feature's means do.
+    start : Posterior, optional
+        An earlier fit to go on from, after rows were added or under another prior: what `init`
+        takes as a posterior, but already near the optimum. There is one run, and no search for
+        starts. Of many rows no subsample is fitted first, as it is with `init`: passes over all
+        rows begin at once. It takes the place of `init` and of `restarts`. Where the rows are no
+        longer like those of the earlier fit, clusters that are new are not looked for; fit without
+        it then.
     restarts : int, optional
         Largest number of optimiser runs, of which the one with the best elbo is kept; a later one
         ends where an earlier one has converged. There is one run for each distinct optimum of
         variational EM that may be the best. With `init` or a stick-breaking prior, exactly so many
-        runs. By default 4, but 1 with `init` or a `batch_size` below N.
+        runs. By default 4, but 1 with `init` or a `batch_size` below N, and always with `start`.
     max_steps : int
         Maximum number of optimiser steps per start, rounded up to whole epochs. The number of
         full-data passes is limited to max(200, max_steps // 100).
@@ -201,11 +209,16 @@ def fit(
     check_rows(N, K, weight is not None)
     check_covariance(covariance)
     form = covariance if prior is None else prior_covariance_form(prior, K, D, covariance)
-    given = None if init is None else as_init(init, X.shape, K, form, names)
+    if start is not None:
+        _check_alone(init, restarts)
+        given = as_start(start, D, K, form, names)
+    else:
+        given = None if init is None else as_init(init, X.shape, K, form, names)
     plan = SearchPlan(
         batch_size=_as_batch_size(batch_size, N, K, D, settings.optimization),
-        restarts=_as_restarts(restarts, batch_size, N, init is not None, settings.optimization),
+        restarts=_as_restarts(restarts, batch_size, N, given is not None, settings.optimization),
         init=None,
+        is_near=start is not None,
         max_steps=as_count(max_steps, "max_steps"),
         optimizer=_as_choice(optimizer, "optimizer", OPTIMIZERS),
         seed=as_seed(seed),
@@ -233,7 +246,8 @@ def fit(
     warn_of_very_far_rows(data, places, settings.robust_moments.very_far, names, stacklevel=2)
     problem = problem_of(data, K, form, prior, execution, settings)
     if given is not None:
-        plan = replace(plan, init=initial_values(given, problem, places))
+        name = "init" if start is None else "start"
+        plan = replace(plan, init=initial_values(given, problem, places, name))
     with reporter(progress, callback, K, form) as report:
         found = find_optimum(problem, plan, report)
         params = found.best.params
@@ -284,6 +298,20 @@ def _posterior(
         feature_names=feature_names,
         approximation=approximation,
     )
+
+
+def _check_alone(init: Any, restarts: int | None) -> None:
+    """Raise if there is something else to start from beside `start`."""
+    if init is not None:
+        raise ValueError(
+            "start and init both say what to start from; got both. Leave init out to go on from "
+            "an earlier fit, or start to begin anew."
+        )
+    if restarts not in (None, 1):
+        raise ValueError(
+            f"start makes one run, from where the earlier fit ended; got restarts={restarts!r}. "
+            "Leave restarts out, or use init=start for several runs."
+        )
 
 
 def _as_settings(settings: Any) -> Settings:

@@ -16,7 +16,7 @@ from bgmm_jd.fitting.default_prior import prior_of_standardized
 from bgmm_jd.fitting.progress import Phase, Progress, Reporter, log_run
 from bgmm_jd.model.covariance_forms import CovarianceForm
 from bgmm_jd.optimization.full_data import optimize_full_data
-from bgmm_jd.optimization.initialization import Given, Start, all_starts
+from bgmm_jd.optimization.initialization import Given, Start, Starts, all_starts, start_at
 from bgmm_jd.optimization.restarts import (
     Optimum,
     Restart,
@@ -55,6 +55,9 @@ class SearchPlan:
         Largest number of runs.
     init : Given, optional
         What to start from.
+    is_near : bool
+        Whether these are parameters so near the optimum that many rows are read in passes at once,
+        without a subsample first.
     max_steps : int
         Limit of steps of each start.
     optimizer : {"natural", "adam"}
@@ -67,6 +70,7 @@ class SearchPlan:
     max_steps: int
     optimizer: str
     seed: int
+    is_near: bool = False
 
 
 class SearchResult(NamedTuple):
@@ -118,20 +122,12 @@ def problem_of(
 def find_optimum(problem: Problem, plan: SearchPlan, report: Reporter) -> SearchResult:
     """Return the best of several starts."""
     begun = time.perf_counter()
-    searched = problem
-    if plan.batch_size is None:
-        rng = np.random.default_rng(plan.seed)
-        rows = subsample_size(problem.model.K, problem.settings.optimization)
-        searched = problem.on(subsample(problem.data, rows, rng))
-    N = searched.data.shape[0]
-    batches = equal_batches(N, plan.batch_size or N)
-    report(Progress(phase="starts"))
-    starts = all_starts(searched, plan.init, plan.restarts, plan.seed)
-    schedule = schedule_for(searched, batches, plan.optimizer)
-    runs = _run_all_starts(searched, starts.runs, plan, schedule, report)
-    if plan.batch_size is None:
-        sd_ratio = subsample_sd_ratio(searched)
-        runs = _continue_on_all_rows(problem, runs, sd_ratio, plan, report)
+    if plan.batch_size is not None:
+        starts, runs, batch_size = _search(problem, plan, report)
+    elif plan.is_near:
+        starts, runs, batch_size = _go_on(problem, plan, report)
+    else:
+        starts, runs, batch_size = _search_in_two_phases(problem, plan, report)
     best, restarts = compare_runs(problem.model, runs, problem.settings.optimization)
     restarts = tuple(
         restart._replace(starts=start.starts)
@@ -140,7 +136,39 @@ def find_optimum(problem: Problem, plan: SearchPlan, report: Reporter) -> Search
     counts = [start.starts for start in starts.runs]
     optima = distinct_optima(problem.model, runs, counts, problem.settings.optimization)
     seconds = time.perf_counter() - begun
-    return SearchResult(best, restarts, optima, starts.searches, batches.size, seconds)
+    return SearchResult(best, restarts, optima, starts.searches, batch_size, seconds)
+
+
+# Where the runs began, how they ended, and the largest number of rows that a step read.
+_Found = tuple[Starts, list[RunResult], int]
+
+
+def _search(problem: Problem, plan: SearchPlan, report: Reporter) -> _Found:
+    """Look for starts, and run the steps from each of them."""
+    N = problem.data.shape[0]
+    batches = equal_batches(N, plan.batch_size or N)
+    report(Progress(phase="starts"))
+    starts = all_starts(problem, plan.init, plan.restarts, plan.seed)
+    schedule = schedule_for(problem, batches, plan.optimizer)
+    return starts, _run_all_starts(problem, starts.runs, plan, schedule, report), batches.size
+
+
+def _search_in_two_phases(problem: Problem, plan: SearchPlan, report: Reporter) -> _Found:
+    """Search in a subsample, and continue the best run on all rows."""
+    rng = np.random.default_rng(plan.seed)
+    rows = subsample_size(problem.model.K, problem.settings.optimization)
+    searched = problem.on(subsample(problem.data, rows, rng))
+    starts, runs, batch_size = _search(searched, plan, report)
+    sd_ratio = subsample_sd_ratio(searched)
+    return starts, _continue_on_all_rows(problem, runs, sd_ratio, plan, report), batch_size
+
+
+def _go_on(problem: Problem, plan: SearchPlan, report: Reporter) -> _Found:
+    """Read all rows in passes from the parameters that are given."""
+    start = start_at(problem, plan.init, 0, plan.seed)
+    run = RunResult(start, np.empty(0), -np.inf, Status.STEP_LIMIT)
+    runs = [_continue(problem, run, plan, report)]
+    return Starts((Start(start, 1),), 1), runs, problem.data.shape[0]
 
 
 def subsample_size(K: int, settings: OptimizationSettings) -> int:

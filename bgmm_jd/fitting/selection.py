@@ -275,14 +275,15 @@ def _make_priors(
 
 
 def _check_options(options: Mapping[str, Any], combinations: list[Combination]) -> None:
-    init = options.get("init")
-    if init is not None and len({K for K, _ in combinations}) > 1:
-        raise ValueError("init is of one K only; pass that K alone, or leave init out.")
-    if isinstance(init, Posterior) and len(combinations) > 1:
-        raise ValueError(
-            "init is a posterior of one form of covariance only; pass that form alone, or its "
-            "labels: init=bgmm_jd.predict(init, X)."
-        )
+    for name in ("init", "start"):
+        given = options.get(name)
+        if given is not None and len({K for K, _ in combinations}) > 1:
+            raise ValueError(f"{name} is of one K only; pass that K alone, or leave {name} out.")
+        if isinstance(given, Posterior) and len(combinations) > 1:
+            raise ValueError(
+                f"{name} is a posterior of one form of covariance only; pass that form alone, or "
+                f"its labels: init=bgmm_jd.predict({name}, X)."
+            )
 
 
 def _name(K: int, form: str) -> str:

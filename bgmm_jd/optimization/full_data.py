@@ -73,11 +73,10 @@ def optimize_full_data(
                 break
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
-    trace = np.array(elbos)
+    trace, elbo = np.array(elbos), elbos[-1] if elbos else -np.inf
     trace.setflags(write=False)
-    return RunResult(
-        read_only_copy(constrained_arrays(sites, unconstrained)), trace, elbos[-1], status
-    )
+    params = read_only_copy(constrained_arrays(sites, unconstrained))
+    return RunResult(params, trace, elbo, status)
 
 
 def _averaged_over_other_draws(
