@@ -4,6 +4,7 @@ Validate the input, optimise from several starts, calibrate, and return a `Poste
 diagnosis.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from types import MappingProxyType
@@ -27,8 +28,10 @@ from bgmm_jd.data.validation import (
     check_rows,
 )
 from bgmm_jd.fitting.assess import Assessment, assess
+from bgmm_jd.fitting.checkpoint import open_checkpoint
 from bgmm_jd.fitting.default_prior import prior_in_data_units
-from bgmm_jd.fitting.initial_values import as_init, as_start, initial_values
+from bgmm_jd.fitting.identity import identity_of
+from bgmm_jd.fitting.initial_values import Init, as_init, as_start, initial_values
 from bgmm_jd.fitting.progress import Progress, as_callback, reporter
 from bgmm_jd.fitting.search import (
     SearchPlan,
@@ -40,6 +43,7 @@ from bgmm_jd.fitting.search import (
     subsample_size,
     with_data_unit_elbos,
 )
+from bgmm_jd.fitting.search_state import SearchLog
 from bgmm_jd.fitting.verdict import with_verdict
 from bgmm_jd.model.covariance_forms import (
     CovarianceForm,
@@ -51,7 +55,8 @@ from bgmm_jd.model.prior_checks import prior_covariance_form
 from bgmm_jd.optimization.optimizers import OPTIMIZERS, Optimizer
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.settings import OptimizationSettings, Settings
-from bgmm_jd.variational.approximation import Approximation
+from bgmm_jd.storage.files import as_path
+from bgmm_jd.variational.approximation import Approximation, Problem
 
 Finish = Literal["auto", "hmc", "none"]
 FINISHES: tuple[Finish, ...] = get_args(Finish)
@@ -77,6 +82,7 @@ def fit(
     missing: MissingOption | None = None,
     optimizer: Optimizer = "natural",
     finish: Finish = "auto",
+    checkpoint: str | os.PathLike[str] | None = None,
     settings: Settings | None = None,
 ) -> Posterior:
     """Fit a Bayesian Gaussian mixture by stochastic variational inference.
@@ -169,6 +175,15 @@ def fit(
         some 50,000 gradients are affordable, the draws come from Markov chains of Hamiltonian Monte
         Carlo. "hmc" runs such chains in any case; `calibrate=False` contradicts it. "none" ends
         with the calibrated posterior at the best optimum.
+    checkpoint : str or os.PathLike, optional
+        An npz file in which the state of the search is kept: it is written when the starts are
+        known, after the run from each of them, and after each pass over all of many rows. A fit
+        that was killed or interrupted goes on from there when the call is repeated, and ends with
+        the same bits as without the interruption, on the same machine with the same versions. The
+        file is kept at the end: a later call with another `finish` or `calibrate` does the rest of
+        the fit only. It holds no rows. It is refused for another X, `sample_weight`, K,
+        `covariance`, `prior`, `init`, `start`, `seed`, version or any other argument on which the
+        search depends.
     settings : bgmm_jd.Settings, optional
         The numbers that steer the fit, such as tolerances and memory budgets; by default those of
         `Settings()`.
@@ -180,7 +195,10 @@ def fit(
     Raises
     ------
     ValueError, TypeError
-        For bad input, before anything is compiled.
+        For bad input, before anything is compiled; also for a `checkpoint` that is damaged, or is
+        that of another fit.
+    OSError
+        If the `checkpoint` cannot be read or written.
 
     Warns
     -----
@@ -209,11 +227,7 @@ def fit(
     check_rows(N, K, weight is not None)
     check_covariance(covariance)
     form = covariance if prior is None else prior_covariance_form(prior, K, D, covariance)
-    if start is not None:
-        _check_alone(init, restarts)
-        given = as_start(start, D, K, form, names)
-    else:
-        given = None if init is None else as_init(init, X.shape, K, form, names)
+    given = _as_given(init, start, restarts, X.shape, K, form, names)
     plan = SearchPlan(
         batch_size=_as_batch_size(batch_size, N, K, D, settings.optimization),
         restarts=_as_restarts(restarts, batch_size, N, given is not None, settings.optimization),
@@ -248,8 +262,12 @@ def fit(
     if given is not None:
         name = "init" if start is None else "start"
         plan = replace(plan, init=initial_values(given, problem, places, name))
+    log = SearchLog()
+    if checkpoint is not None:
+        of_fit = identity_of(_arguments_of_search(X, weight, prior, missing, problem, plan))
+        log = open_checkpoint(as_path(checkpoint, "checkpoint"), of_fit)
     with reporter(progress, callback, K, form) as report:
-        found = find_optimum(problem, plan, report)
+        found = find_optimum(problem, plan, report, log)
         params = found.best.params
         order = output_order(problem, params, has_init=plan.init is not None)
         approximation, assessment = assess(
@@ -263,6 +281,34 @@ def fit(
         prior = prior_in_data_units(data, K, form, settings.default_prior)
     posterior = _posterior(prior, missing, names, approximation, found, assessment)
     return with_verdict(posterior, found, assessment.whole)
+
+
+def _arguments_of_search(
+    X: np.ndarray,
+    weight: np.ndarray | None,
+    prior: tfd.JointDistributionCoroutine | None,
+    missing: str | None,
+    problem: Problem,
+    plan: SearchPlan,
+) -> dict[str, Any]:
+    """Return the arguments of `fit`, by name, that decide on the result of the search."""
+    return {
+        "X": X,
+        "sample_weight": weight,
+        "K": problem.model.K,
+        "covariance": problem.model.covariance,
+        "prior": prior,
+        "missing": missing,
+        "init": None if plan.is_near else plan.init,
+        "start": plan.init if plan.is_near else None,
+        "batch_size": plan.batch_size,
+        "restarts": plan.restarts,
+        "max_steps": plan.max_steps,
+        "optimizer": plan.optimizer,
+        "seed": plan.seed,
+        "execution": problem.execution,
+        "settings": problem.settings,
+    }
 
 
 def _posterior(
@@ -300,8 +346,18 @@ def _posterior(
     )
 
 
-def _check_alone(init: Any, restarts: int | None) -> None:
-    """Raise if there is something else to start from beside `start`."""
+def _as_given(
+    init: Any,
+    start: Any,
+    restarts: int | None,
+    shape: tuple[int, int],
+    K: int,
+    form: CovarianceForm,
+    names: tuple[str, ...] | None,
+) -> Init | None:
+    """Return what the fit is given to start from, if anything."""
+    if start is None:
+        return None if init is None else as_init(init, shape, K, form, names)
     if init is not None:
         raise ValueError(
             "start and init both say what to start from; got both. Leave init out to go on from "
@@ -312,6 +368,7 @@ def _check_alone(init: Any, restarts: int | None) -> None:
             f"start makes one run, from where the earlier fit ended; got restarts={restarts!r}. "
             "Leave restarts out, or use init=start for several runs."
         )
+    return as_start(start, shape[1], K, form, names)
 
 
 def _as_settings(settings: Any) -> Settings:

@@ -55,7 +55,7 @@ def encode(posterior: Posterior) -> bytes:
     document = {
         "name": _NAME,
         "format": FORMAT,
-        "versions": _versions(),
+        "versions": versions(),
         "posterior": encoder.tree(posterior, Posterior, ""),
     }
     text = json.dumps(document, allow_nan=False)
@@ -118,7 +118,8 @@ def _stand_ins(own: Any, size: int) -> StandIns:
     }
 
 
-def _versions() -> Mapping[str, str]:
+def versions() -> Mapping[str, str]:
+    """Return the versions of this library and of those that decide on the bits of a fit."""
     return {
         "bgmm_jd": __version__,
         "tensorflow": tf.__version__,
@@ -132,7 +133,7 @@ def _attributes(posterior: Posterior) -> Mapping[str, Any]:
     return {
         "title": "Posterior of a Gaussian mixture: read it with bgmm_jd.load",
         "format": FORMAT,
-        **{f"{name}_version": version for name, version in _versions().items()},
+        **{f"{name}_version": version for name, version in versions().items()},
         "K": posterior.K,
         "D": posterior.D,
         "covariance": posterior.covariance,
