@@ -35,7 +35,7 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class AbsentRows:
-    """What is known of rows that a file has left out.
+    """What is known of rows that a file or an update has left out.
 
     N, D : int
         Their shape.

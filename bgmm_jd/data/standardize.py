@@ -32,17 +32,18 @@ class Data(NamedTuple):
 
     @property
     def rows(self) -> Rows:
-        """Return the rows, or raise ValueError if a file has left them out."""
+        """Return the rows, or raise ValueError if a file or an update has left them out."""
         if isinstance(self.kept_rows, AbsentRows):
             raise ValueError(
-                "the posterior was saved without the rows of the fit, which are needed here. Save "
-                "it with bgmm_jd.save(posterior, path, keep_rows=True)."
+                "the posterior has no rows of its fit, which are needed here: it was saved without "
+                "them, or updated. Save it with bgmm_jd.save(posterior, path, "
+                "keep_rows=True); in place of bgmm_jd.update, fit all rows."
             )
         return self.kept_rows
 
     @property
     def has_rows(self) -> bool:
-        """Return whether the rows are there: a file may have left them out."""
+        """Return whether the rows are there: a file or an update may have left them out."""
         return isinstance(self.kept_rows, Rows)
 
     @property
