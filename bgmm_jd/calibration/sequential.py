@@ -62,7 +62,7 @@ def most_rows(problem: Problem, P: int) -> int:
 def _gradient(density: TemperedDensity, before: MultivariateNormal) -> Gradient:
     inverse = np.linalg.inv(before.factor)
     precision = inverse.T @ inverse
-    prior = density._replace(temperature=0.0)
+    prior = density.at(0.0)
 
     def gradient(points: np.ndarray) -> np.ndarray:
         flat = points.reshape(-1, points.shape[-1])

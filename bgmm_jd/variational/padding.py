@@ -6,6 +6,7 @@ Parameters, points and draws of the problem itself are never padded: only what g
 is, and only what comes out of it is cropped.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,12 +33,20 @@ class CompiledForm:
     ----------
     model : Model
     values : the argument of `model.standardized`.
-    rows : as tensors.
+    data : of the problem. A posterior may have none of its rows, and programs that read none.
+    count : the number of rows with those that pad them; None where none do.
     """
 
     model: Model
     values: Any
-    rows: Rows
+    data: Data
+    count: int | None
+
+    @functools.cached_property
+    def rows(self) -> Rows:
+        """Return the rows as tensors, made once."""
+        rows = self.data.rows
+        return as_row_tensors(rows if self.count is None else padded_rows(rows, self.count))
 
     def pad_parameters(self, params: VariationalParameters) -> VariationalParameters:
         """Return parameters of the problem as a program takes them."""
@@ -70,7 +79,7 @@ class CompiledForm:
     @property
     def size(self) -> tuple[int, int]:
         """Return the numbers of rows and of components."""
-        return int(self.rows.values.shape[0]), self.model.K
+        return self.data.shape[0] if self.count is None else self.count, self.model.K
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,7 +108,7 @@ class PaddedForm(CompiledForm):
         if not site.has_component_axis:
             return parameters
         if site.fixed is not None:  # the weight of a single component
-            return {"concentration": np.ones(self.model.K, self.rows.values.dtype.as_numpy_dtype)}
+            return {"concentration": np.ones(self.model.K, self.data.dtype)}
         return {name: self._with_more(np.asarray(v)) for name, v in parameters.items()}
 
     def _with_more(self, v: np.ndarray) -> np.ndarray:
@@ -156,11 +165,10 @@ def compiled_form(
     rows = _next_size(N, settings.fewest_rows)
     padded = _padded(model, rows, D, settings)
     if padded is None and rows * model.K * D > settings.numbers:
-        return CompiledForm(model=model, values=standardization, rows=as_row_tensors(data.rows))
-    tensors = as_row_tensors(padded_rows(data.rows, rows))
+        return CompiledForm(model=model, values=standardization, data=data, count=None)
     if padded is None:
-        return CompiledForm(model=model, values=standardization, rows=tensors)
-    return _padded_form(model, padded, standardization, tensors)
+        return CompiledForm(model=model, values=standardization, data=data, count=rows)
+    return _padded_form(model, padded, standardization, data, rows)
 
 
 def _padded(model: Model, rows: int, D: int, settings: PaddingSettings) -> PaddedModel | None:
@@ -173,7 +181,7 @@ def _padded(model: Model, rows: int, D: int, settings: PaddingSettings) -> Padde
 
 
 def _padded_form(
-    model: Model, padded: PaddedModel, standardization: Standardization, rows: Rows
+    model: Model, padded: PaddedModel, standardization: Standardization, data: Data, count: int
 ) -> PaddedForm:
     places, first = [], 0
     closed = None
@@ -190,7 +198,8 @@ def _padded_form(
     return PaddedForm(
         model=padded,
         values=active_values(model, standardization, padded.K),
-        rows=rows,
+        data=data,
+        count=count,
         sites=model.sites,
         places=np.concatenate(places),
         dimension=first,
