@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -142,17 +142,23 @@ class Pass(NamedTuple):
 
 def rows_of(shape: Shape) -> np.ndarray:
     """Return X [N, D]; a larger data set begins with the same rows."""
+    X = np.empty((shape.N, shape.D), shape.dtype)
+    for part, rows in chunks_of_rows(shape):
+        X[part] = rows
+    return X
+
+
+def chunks_of_rows(shape: Shape) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield the rows some at a time: which they are, and an array [n, D]."""
     rng = np.random.default_rng(0)
     means = 1.2 * rng.standard_normal((shape.K, shape.D))
     sds = rng.uniform(0.6, 1.4, (shape.K, shape.D))
     weights = rng.dirichlet(np.full(shape.K, 5.0))
-    X = np.empty((shape.N, shape.D), shape.dtype)
     for part in _chunks(shape.N):
         label = rng.choice(shape.K, CHUNK, p=weights)
         made = means[label] + sds[label] * rng.standard_normal((CHUNK, shape.D))
         # Rounded to float32 in either dtype, so that both have the same rows.
-        X[part] = made[: part.stop - part.start].astype(np.float32)
-    return X
+        yield part, made[: part.stop - part.start].astype(np.float32).astype(shape.dtype)
 
 
 def log_density_of(X: np.ndarray, mean: Mapping[str, np.ndarray]) -> float:

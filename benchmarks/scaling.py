@@ -37,13 +37,16 @@ so that no measurement finds programs compiled, or memory taken, by another.
     forms     Each form of covariance: one pass, and a second call, as multiples of the diagonal
               ones. scikit-learn's iteration of the same form is timed as the difference of two fits
               from random responsibilities, which cost nothing, with 1 and with 4 iterations.
+    sources   The first call of `fit` with one restart for the same rows in memory, in a .npy file
+              and, where pyarrow is installed, in a parquet file (zstd). `pass` is the median time
+              between two passes, `ns` that time per row; memory in MiB, with all imports.
     fresh     Seconds in a fresh process: importing tensorflow and tensorflow_probability alone;
               importing bgmm_jd, and the first and second fit of the three clusters (N = 3,000,
               D = 2, K = 3); and the same with the programs that an earlier process left on disk
               (`bgmm_jd.keep_compiled`). Medians of three.
 
-Run it:  python benchmarks/scaling.py [--part million memory rows shapes forms fresh] [--rows 1e6]
-         [--cap 1e7] [--shape-rows 2e5] [--pass-calls 10] [--seed 0]
+Run it:  python benchmarks/scaling.py [--part million memory rows shapes forms sources fresh]
+         [--rows 1e6] [--cap 1e7] [--shape-rows 2e5] [--pass-calls 10] [--seed 0]
 It prints the tables, and writes each part to benchmarks/results/scaling_PART.json.
 """
 
@@ -54,6 +57,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from _common import cell, installed, load, show, write_result
@@ -71,6 +75,7 @@ from _processes import (
     one_pass,
     peer,
 )
+from _sources import SourceFit, fit_in_process, write_files
 
 ROWS = (10**4, 10**5, 10**6, 10**7)
 SIZES = (2, 4, 8, 16, 32, 64)
@@ -266,6 +271,49 @@ def form_rows(found: Mapping[str, Form]) -> list[list[str]]:
     ]
 
 
+# Rows in files.
+
+
+def sources(given: argparse.Namespace) -> dict[str, Any]:
+    """Measure a fit of the same rows in memory and from files."""
+    shape = Shape(given.rows)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_files(shape, Path(folder))
+        found = {kind: fit_in_process(kind, path, shape.K) for kind, path in paths.items()}
+    show("By source", SOURCES_HEADER, [source_cells(*pair, given.rows) for pair in found.items()])
+    return {"rows_mib": 2**10 * shape.gib, "fits": found}
+
+
+SOURCES_HEADER = [
+    "rows",
+    "first call",
+    "passes",
+    "pass ms",
+    "ns",
+    "imports MiB",
+    "peak MiB",
+    "elbo",
+    "+/-",
+    "status",
+]
+
+
+def source_cells(kind: str, fit: SourceFit, N: int) -> list[str]:
+    """Return the cells of one kind of rows, in the order of SOURCES_HEADER."""
+    return [
+        kind,
+        f"{fit.seconds:.1f}",
+        str(fit.passes),
+        f"{1e3 * fit.pass_seconds:.0f}",
+        f"{1e9 * fit.pass_seconds / N:.0f}",
+        f"{fit.before_mib:,.0f}",
+        f"{fit.peak_mib:,.0f}",
+        f"{fit.elbo:,.2f}",
+        f"{fit.elbo_se:.2f}",
+        fit.status,
+    ]
+
+
 # A fresh process.
 
 IMPORT = """
@@ -340,6 +388,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "rows": rows,
     "shapes": shapes,
     "forms": forms,
+    "sources": sources,
     "fresh": fresh,
 }
 
@@ -348,7 +397,9 @@ def arguments() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description="Fits of very many rows.")
     parser.add_argument("--part", nargs="+", choices=tuple(PARTS), default=list(PARTS))
-    parser.add_argument("--rows", type=_count, default=10**6, help="of million, memory, forms")
+    parser.add_argument(
+        "--rows", type=_count, default=10**6, help="of million, memory, forms, sources"
+    )
     parser.add_argument("--cap", type=_count, default=10**7, help="limit of N in the part rows")
     parser.add_argument("--shape-rows", type=_count, default=200_000, help="of the part shapes")
     parser.add_argument("--pass-calls", type=_count, default=10, help="timed passes")

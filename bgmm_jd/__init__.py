@@ -35,9 +35,13 @@ from bgmm_jd.reporting.density_plot import plot_density
 from bgmm_jd.reporting.elbo_plot import plot_elbo
 from bgmm_jd.reporting.inference_data import to_inference_data
 from bgmm_jd.reporting.modes_plot import plot_modes
+from bgmm_jd.reporting.report import report
 from bgmm_jd.reporting.selection_plot import plot_selection
 from bgmm_jd.reporting.uncertainty_plot import plot_uncertainty
 from bgmm_jd.settings import Settings
+from bgmm_jd.sources.batches import batches
+from bgmm_jd.sources.sample import sample_rows
+from bgmm_jd.sources.table import table
 from bgmm_jd.storage import pickling as _pickling
 from bgmm_jd.storage.saving import load, save
 
@@ -56,6 +60,10 @@ __all__ = [  # noqa: RUF022  by section
     "Settings",
     "Status",
     "StatusWarning",
+    # Rows that are not in memory.
+    "table",
+    "batches",
+    "sample_rows",
     # Priors.
     "default_prior",
     "mixture_prior",
@@ -77,6 +85,7 @@ __all__ = [  # noqa: RUF022  by section
     # Report and compare.
     "to_inference_data",
     "compare",
+    "report",
     # Plot.
     "plot_density",
     "plot_classification",

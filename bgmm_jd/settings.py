@@ -321,6 +321,34 @@ class FullDataSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SourceSettings:
+    """Rows that are read from a source, such as files, in each pass.
+
+    Attributes
+    ----------
+    numbers_in_memory : int
+        Rows x features that are kept in memory: of a source with more, a sample of so many, which
+        serves for the starts, the first phase and the calibration. A smaller source is read once,
+        and fitted as an array. 262,144 rows of 8 features are as many as the curvature reads.
+    rows_per_slice : int
+        Rows of each slice (see `FullDataSettings`) in a chunk, which is read and added up at a
+        time: of 127 slices, 131,064 rows, in which reading and compiled calls cost little beside
+        the arithmetic.
+    chunks_per_part : int
+        Chunks of the part of the rows that one task of an executor adds up. Sums are added in the
+        order of the parts, so that this number, but not that of the workers, changes their last
+        digits.
+    chunks_ahead : int
+        Chunks that the reading thread has ready.
+    """
+
+    numbers_in_memory: int = 2**21
+    rows_per_slice: int = 1_032
+    chunks_per_part: int = 8
+    chunks_ahead: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
 class CalibrationSettings:
     """The normal distribution that has the posterior's dependence, and importance weights.
 
@@ -735,8 +763,8 @@ class PaddingSettings:
     Attributes
     ----------
     fewest_rows : int
-        Small problems are given this number of rows, or 1.5, 2, 3, 4, 6, 8, ... times it: those
-        that are added have weight zero.
+        Small problems are given this number of rows, or 1.25, 1.5, 2, 2.5, 3, 4, ... times it:
+        those that are added have weight zero.
     components : tuple of int
         Small problems of the default prior have the first of these numbers of components that
         suffices: the others are inactive.
@@ -748,7 +776,7 @@ class PaddingSettings:
     """
 
     fewest_rows: int = 64
-    components: tuple[int, ...] = (4, 8, 16, 32)
+    components: tuple[int, ...] = (4, 6, 8, 12, 16, 24, 32)
     numbers: int = 2**15
     parameters: int = 256
 
@@ -855,6 +883,8 @@ class Settings:
         Restarts and natural-gradient steps.
     full_data : FullDataSettings
         Passes over all rows of a large data set.
+    sources : SourceSettings
+        Rows that are not in memory.
     calibration : CalibrationSettings
         Dependence between parameters, and importance weights.
     scout : ScoutSettings
@@ -881,6 +911,7 @@ class Settings:
     starts: StartSettings = field(default_factory=StartSettings)
     optimization: OptimizationSettings = field(default_factory=OptimizationSettings)
     full_data: FullDataSettings = field(default_factory=FullDataSettings)
+    sources: SourceSettings = field(default_factory=SourceSettings)
     calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
     scout: ScoutSettings = field(default_factory=ScoutSettings)
     proposal: ProposalSettings = field(default_factory=ProposalSettings)

@@ -18,7 +18,7 @@ from bgmm_jd.calibration.averaged_curvature import (
 from bgmm_jd.calibration.empty_components import find_empty_components
 from bgmm_jd.calibration.importance_sampling import refine_proposal, surrogate_khat
 from bgmm_jd.calibration.observed_information import observed_information
-from bgmm_jd.data.standardize import subsample
+from bgmm_jd.data.standardize import rows_in_memory, subsample
 from bgmm_jd.variational.approximation import (
     AT_THE_MEAN,
     AVERAGED,
@@ -71,7 +71,8 @@ def _calibration_of(approximation: Approximation, seed: int) -> Calibration | No
     points = surrogate.points.astype(np.float64)
     mean, sd = points.mean(axis=0), points.std(axis=0)
     rng = np.random.default_rng(seed)
-    empty = find_empty_components(problem, params, surrogate, rng)
+    in_memory = problem.on(rows_in_memory(problem.data))
+    empty = find_empty_components(in_memory, params, surrogate, rng)
     informed = informed_coordinates(empty)
     P, others = len(mean[informed]), points[: settings.slope_draws]
     affordable = affordable_draws(problem)
@@ -135,6 +136,7 @@ def _normal_at_the_mean(
     points = draws.points.astype(np.float64)
     mean, sd = points.mean(axis=0), points.std(axis=0)
     most = min(settings.curvature_rows, settings.curvature_products // len(mean) ** 2)
+    problem = problem.on(rows_in_memory(problem.data))
     if problem.data.shape[0] > most:
         problem = problem.on(subsample(problem.data, most, rng))
     information = observed_information(problem, mean, sd)

@@ -20,6 +20,7 @@ from bgmm_jd.distributions.stick_breaking import (
     log_prob_of_stick_coordinates,
 )
 from bgmm_jd.model.likelihood import Theta, log_joint_label
+from bgmm_jd.model.prior_draws import is_independent
 from bgmm_jd.variational.approximation import Draws, EmptyComponents, Problem
 from bgmm_jd.variational.coordinates import (
     components_are_separate,
@@ -150,6 +151,8 @@ def _has_independent_sticks(site: Site) -> bool:
 
 def _variables_are_independent(model: Model) -> bool:
     """Return whether no variable's prior depends on another variable, tried on two draws."""
+    if is_independent(model.prior):
+        return True
     draws = model.prior.sample(2, seed=(0, 0))._asdict()
     first, second = ({name: v[i] for name, v in draws.items()} for i in range(2))
     expected = model.prior.log_prob_parts(list(first.values()))._asdict()

@@ -1,1 +1,1 @@
-"""The command line: `python -m bgmm_jd`."""
+"""The command line: `bgmm-jd`, and `python -m bgmm_jd`."""

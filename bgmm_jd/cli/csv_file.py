@@ -1,130 +1,104 @@
-"""Read a table of numbers from a text file, or say in one sentence why it cannot be used."""
+"""Read a text file of values, as people and programs write them."""
 
-import csv
+import gzip
+import io
 import itertools
 import re
+import zlib
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-_BLANKS = r"\s+"  # pandas' separator for any number of blanks
+from bgmm_jd.cli.csv_layout import (
+    BLANKS,
+    NO_SEPARATOR,
+    Layout,
+    layout_of,
+    records,
+    without_comments,
+)
+from bgmm_jd.cli.csv_numbers import decimal_mark, missing_spellings, numbers_of
+from bgmm_jd.cli.table import BadInput, Sheet
+
+_GZIP = b"\x1f\x8b"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_EMPTY_CELLS = " \t,;|"  # all that is in the empty lines at the end of a spreadsheet
 
 
-class BadInput(Exception):
-    """An error that the user can correct; its text is the whole message."""
-
-
-class Table(NamedTuple):
-    """Rows [N, D] that were read from a file, and the name of each column."""
-
-    X: np.ndarray
-    columns: tuple[str, ...]
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """Return the rows with the names of their columns."""
-        return pd.DataFrame(self.X, columns=list(self.columns))
-
-
-class Layout(NamedTuple):
-    """How a file is laid out.
-
-    separator : what separates values.
-    names : of the columns; None if the file has none.
-    skip : number of lines above the data.
-    """
-
-    separator: str
-    names: list[str] | None
-    skip: int
-
-
-def read_csv(path: Path, columns: str | None = None) -> Table:
-    """Read the rows of a text file of numbers.
+def read_csv(path: Path, *, header: bool = False, decimal: str | None = None) -> Sheet:
+    """Read all columns of a text file.
 
     Parameters
     ----------
     path : Path
-        The file. A first line without any number is taken for the names of the columns.
-    columns : str, optional
-        The columns to read, by name or by number from 1, separated by commas; by default all.
-
-    Returns
-    -------
-    Table
+    header : bool
+        Whether the first line has the names of the columns, even if these are numbers.
+    decimal : {".", ","}, optional
+        The decimal mark; by default what the numbers of the file show.
 
     Raises
     ------
     BadInput
-        If the file cannot be read, its lines differ in length, one of the columns does not exist
-        or has anything but finite numbers, or two of them have the same name.
+        If the file cannot be read, or its lines differ in length.
     """
+    lines = _text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    while lines and not lines[-1].strip(_EMPTY_CELLS):
+        lines.pop()
+    layout = layout_of(lines, header)
+    if layout is None:
+        raise BadInput(f"{path} is empty.")
+    plain = without_comments(lines[layout.skip :])
+    frame = _parsed(path, plain, layout)
+    notes = _notes(path, layout)
+    frame, names = _with_names(path, frame, layout, notes)
+    mark, remark = decimal or "", ""
+    if not mark:
+        texts = [c for _, c in frame.items() if not pd.api.types.is_numeric_dtype(c)]
+        mark, remark = decimal_mark(texts, layout.separator)
+    notes += [remark] if remark else []
+
+    def place(row: int) -> str:
+        found = next(itertools.islice(records(plain, layout.separator), int(row), None))
+        return f"line {layout.skip + found.first}"
+
+    return Sheet(path, names, lambda d: numbers_of(frame.iloc[:, d], mark), place, notes)
+
+
+def _text(path: Path) -> str:
+    """Return the text of a file, which may be compressed by gzip."""
     try:
-        layout = _layout(path)
-        frame = _parse(path, layout)
+        data = path.read_bytes()
+        if data.startswith(_GZIP):
+            data = gzip.decompress(data)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise BadInput(f"cannot read {path}: it is no complete gzip file ({error}).") from None
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise BadInput(f"cannot read {path}: it is not text in UTF-8.") from None
-    names = layout.names or [f"column {d + 1}" for d in range(frame.shape[1])]
-    if layout.separator == _BLANKS and frame.shape[1] == 1:
-        names = [" ".join(names)]  # one name of several words
-    if len(names) != frame.shape[1]:
-        raise BadInput(f"{path} has {len(names)} names above {frame.shape[1]} columns.")
-    chosen = range(len(names)) if columns is None else _choose(names, columns)
-    if columns is None and "" in names:
-        raise BadInput(
-            f"{path} has no name for column {names.index('') + 1}, which may be a row number. "
-            "Name the columns to fit with --columns."
-        )
-    chosen_names = tuple(names[d] or f"column {d + 1}" for d in chosen)
-    if len(set(chosen_names)) < len(chosen_names):
-        raise BadInput(
-            f"{path} has columns of the same name: {', '.join(chosen_names)}. Rename them, or "
-            "leave some out with --columns."
-        )
-    numbers = [_numbers(path, layout, frame[d], names[d]) for d in chosen]
-    return Table(np.stack(numbers, axis=1), chosen_names)
-
-
-def _layout(path: Path) -> Layout:
     # utf-8-sig, because spreadsheets write a byte order mark before the first name.
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        filled = ((skip, line) for skip, line in enumerate(lines) if line.strip())
-        skip, line = next(filled, (0, ""))
-    if not line:
-        raise BadInput(f"{path} is empty.")
-    line = line.rstrip("\r\n").removeprefix("#")  # np.savetxt writes "#" before the names
-    separator = next((s for s in ("\t", ";", ",") if s in line), _BLANKS)
-    if separator == _BLANKS:
-        cells = line.split()
-    else:
-        cells = [cell.strip() for cell in next(csv.reader([line], delimiter=separator))]
-    if any(map(_is_number, cells)):
-        return Layout(separator, None, skip)
-    return Layout(separator, cells, skip + 1)
-
-
-def _is_number(text: str) -> bool:
+    encoding = "utf-16" if data.startswith(_UTF_16) else "utf-8-sig"
     try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        return data.decode(encoding)
+    except UnicodeDecodeError:
+        raise BadInput(
+            f"cannot read {path}: it is not text in UTF-8. Save it as CSV in UTF-8."
+        ) from None
 
 
-def _parse(path: Path, layout: Layout) -> pd.DataFrame:
+def _parsed(path: Path, lines: list[str], layout: Layout) -> pd.DataFrame:
+    """Return the cells: numbers where no comma can be a decimal mark, and otherwise texts."""
+    text = "\n".join(lines)
+    has_commas = '"' in text if layout.separator == "," else "," in text
     try:
         return pd.read_csv(
-            path,
+            io.StringIO(text),
             sep=layout.separator,
             # Names are not read by pandas, which takes a surplus column for row labels.
             header=None,
-            skiprows=layout.skip,
+            dtype=str if has_commas else None,
             skipinitialspace=True,
-            encoding="utf-8-sig",
+            na_values=missing_spellings(),
+            keep_default_na=False,
             low_memory=False,  # otherwise pandas warns of columns of mixed types
         )
     except pd.errors.EmptyDataError:
@@ -133,43 +107,59 @@ def _parse(path: Path, layout: Layout) -> pd.DataFrame:
         found = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
         if found is None:
             raise BadInput(f"cannot read {path}: {error}") from None
-        expected, line, seen = found.groups()
+        expected, line, seen = map(int, found.groups())
+        line += layout.skip
         raise BadInput(f"{path} has {seen} values in line {line}, not {expected}.") from None
 
 
-def _choose(names: list[str], columns: str) -> list[int]:
-    chosen = []
-    for wanted in (part.strip() for part in columns.split(",")):
-        if wanted in names:
-            chosen.append(names.index(wanted))
-        elif wanted.isdecimal() and 1 <= int(wanted) <= len(names):
-            chosen.append(int(wanted) - 1)
-        else:
-            raise BadInput(f"there is no column {wanted!r}; the file has {', '.join(names)}.")
-    if len(set(chosen)) != len(chosen):
-        raise BadInput(f"--columns must name each column once; got {columns}.")
-    return chosen
+def _notes(path: Path, layout: Layout) -> list[str]:
+    """Return what to say of names and units."""
+    if layout.units is not None:
+        return [f"the line under the names, '{','.join(layout.units)}', is read as units."]
+    if layout.names is None:
+        first = ",".join(layout.first)
+        return [
+            f"{path} has no names of columns: its first line, '{first}', is read as data. If it "
+            "has the names, say --header."
+        ]
+    return []
 
 
-def _numbers(path: Path, layout: Layout, column: pd.Series, name: str) -> np.ndarray:
-    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
-    bad = np.flatnonzero(~np.isfinite(values))
-    if not len(bad):
-        return values
-    cell, line = column.iloc[bad[0]], _line_number(path, layout.skip, bad[0])
-    if pd.isna(cell):
+def _with_names(
+    path: Path, frame: pd.DataFrame, layout: Layout, notes: list[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the columns and their names, without empty columns at the end and row labels."""
+    width = frame.shape[1]
+    names = layout.names
+    if names is None:
+        return frame, [f"column {d + 1}" for d in range(width)]
+    names = list(names)
+    if layout.separator in (BLANKS, NO_SEPARATOR) and width == 1:
+        names = [" ".join(names)]  # one name of several words
+    while len(names) > width and not names[-1]:
+        names.pop()
+    while width and frame.iloc[:, width - 1].isna().all() and not "".join(names[width - 1 :]):
+        width -= 1  # a separator at the end of each line
+        names = names[:width]
+    frame = frame.iloc[:, :width]
+    labelled = len(names) == width - 1  # as R writes its row names
+    if labelled and _are_labels(frame.iloc[:, 0]):
+        names = ["", *names]
+    if len(names) != width:
         raise BadInput(
-            f"column '{name}' has no value in line {line}. Remove such lines, or fill in the "
-            "values."
+            f"{path} has {len(names)} names above {width} columns. If lines stand above the names, "
+            "begin them with #."
         )
-    raise BadInput(
-        f"column '{name}' has '{cell}' in line {line}, which is not a finite number. "
-        "Select columns of numbers with --columns."
-    )
+    if names and not names[0] and _are_labels(frame.iloc[:, 0]):
+        notes.append("the first column, which has no name, is read as labels of the rows.")
+        return frame.iloc[:, 1:], names[1:]
+    return frame, names
 
 
-def _line_number(path: Path, skip: int, row: int) -> int:
-    """Return the line number, from 1, of a row of data; empty lines contain no row."""
-    with path.open(encoding="utf-8-sig") as lines:
-        numbered = (n for n, line in enumerate(lines, 1) if n > skip and line.strip())
-        return next(itertools.islice(numbered, int(row), None))
+def _are_labels(column: pd.Series) -> bool:
+    """Return whether a column without a name labels the rows: texts, or ascending whole numbers."""
+    numbers = numbers_of(column, ".")
+    if numbers.is_text:
+        return True
+    values = numbers.values
+    return bool((values == np.round(values)).all() and (np.diff(values) > 0).all())

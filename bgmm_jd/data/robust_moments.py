@@ -49,7 +49,7 @@ def robust_moments(
 
         scatter = (1 - delta) C + delta diag(C),
 
-       with the delta that maximises the leave-one-out normal likelihood: see `_best_shrinkage`.
+       with the delta that maximises the leave-one-out normal likelihood: see `best_shrinkage`.
 
     The results are equivariant under shifts and under changes of scale of each column. Under other
     affine maps of X, C is equivariant as long as no row is far, and the scatter as long as delta is
@@ -80,13 +80,13 @@ def robust_moments(
     """
     settings = settings or RobustMomentsSettings()
     weight = np.ones(len(X)) if weight is None else np.asarray(weight, np.float64)
-    columns = _columns(X, weight, settings)
+    columns = column_statistics(X, weight, settings)
     far = _far_rows(X, weight, columns, settings)
     relative = (np.asarray(X, np.float64) - columns.centre) / columns.unit
     mean, covariance = _mean_and_covariance(relative, weight * ~far)
     covariance[columns.constant, columns.constant] = 1.0
     sd = np.sqrt(np.diag(covariance))
-    correlation = _as_correlation(covariance / np.outer(sd, sd))
+    correlation = as_correlation(covariance / np.outer(sd, sd))
     deviation = np.where(np.isnan(relative), 0.0, relative - mean)
     complete = ~np.isnan(relative).any(axis=1)
     used = np.flatnonzero(complete & ~far & (weight > 0))
@@ -94,7 +94,7 @@ def robust_moments(
         total = float(weight[used].sum())
         used = used[:: -(-len(used) // settings.shrinkage_rows)]
         z, share = deviation[used] / sd, weight[used]
-        shrinkage = _best_shrinkage(correlation, z, share * (total / share.sum()), settings)
+        shrinkage = best_shrinkage(correlation, z, share * (total / share.sum()), settings)
     else:
         shrinkage = 1.0
     shrunk = (1.0 - shrinkage) * correlation + shrinkage * np.eye(len(sd))
@@ -110,7 +110,7 @@ def robust_moments(
     )
 
 
-class _Columns(NamedTuple):
+class ColumnStatistics(NamedTuple):
     """Order statistics of each column, [D], in the units of X.
 
     In units of `unit` about `centre`, squares neither overflow nor underflow, and sentinels do not
@@ -129,7 +129,10 @@ class _Columns(NamedTuple):
     constant: np.ndarray
 
 
-def _columns(X: np.ndarray, weight: np.ndarray, settings: RobustMomentsSettings) -> _Columns:
+def column_statistics(
+    X: np.ndarray, weight: np.ndarray, settings: RobustMomentsSettings
+) -> ColumnStatistics:
+    """Return the median, the length of the middle part and the fences of each column."""
     tails = np.asarray(settings.fence_tails)
     levels = np.concatenate([[0.0, 0.5, 1.0], tails, 1.0 - tails])
     found = []
@@ -144,7 +147,7 @@ def _columns(X: np.ndarray, weight: np.ndarray, settings: RobustMomentsSettings)
         else:
             constant = least == greatest
             found.append((centre, 1.0 if constant else greatest - least, -np.inf, np.inf, constant))
-    return _Columns(*map(np.array, zip(*found, strict=True)))
+    return ColumnStatistics(*map(np.array, zip(*found, strict=True)))
 
 
 def _weighted_quantiles(column: np.ndarray, weight: np.ndarray, levels: np.ndarray) -> np.ndarray:
@@ -166,7 +169,7 @@ def _weighted_quantiles(column: np.ndarray, weight: np.ndarray, levels: np.ndarr
 
 
 def _far_rows(
-    X: np.ndarray, weight: np.ndarray, columns: _Columns, settings: RobustMomentsSettings
+    X: np.ndarray, weight: np.ndarray, columns: ColumnStatistics, settings: RobustMomentsSettings
 ) -> np.ndarray:
     """Return which rows [N] have an entry outside the fences, or none where that takes too much."""
     far = np.any((columns.low > X) | (columns.high < X), axis=1)
@@ -190,7 +193,7 @@ def _mean_and_covariance(relative: np.ndarray, weight: np.ndarray) -> tuple[np.n
     return mean, products / np.where(pairs > 0, pairs, 1.0)
 
 
-def _as_correlation(matrix: np.ndarray) -> np.ndarray:
+def as_correlation(matrix: np.ndarray) -> np.ndarray:
     """Return a correlation matrix: negative eigenvalues are set to zero, then the diagonal to 1."""
     values, vectors = np.linalg.eigh(matrix)
     repaired = (vectors * np.maximum(values, 0.0)) @ vectors.T if values[0] < 0 else matrix
@@ -198,7 +201,7 @@ def _as_correlation(matrix: np.ndarray) -> np.ndarray:
     return repaired / np.outer(sd, sd)
 
 
-def _best_shrinkage(
+def best_shrinkage(
     correlation: np.ndarray, z: np.ndarray, weight: np.ndarray, settings: RobustMomentsSettings
 ) -> float:
     """Return the delta with the best leave-one-out normal likelihood of complete rows.

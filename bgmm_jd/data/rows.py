@@ -35,7 +35,8 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class AbsentRows:
-    """What is known of rows that a file or an update has left out.
+    """What is known of rows that are not in memory: a file or an update has left them
+    out, or a source has them.
 
     N, D : int
         Their shape.
@@ -56,6 +57,24 @@ class AbsentRows:
     def shape(self) -> tuple[int, int]:
         """Return the numbers of rows and of columns, (N, D)."""
         return self.N, self.D
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DistantRows(AbsentRows):
+    """Rows of a fit that are read from a source in each pass. N counts those of positive weight.
+
+    reader : what reads them; see `sources.reader`.
+    sample : some of them, in memory and in standardised units.
+    total_weight : of all rows.
+    log_det_jacobian : log |d x / d z| of all rows, in nats.
+    is_complete : whether no entry is missing.
+    """
+
+    reader: Any
+    sample: Rows
+    total_weight: float
+    log_det_jacobian: float
+    is_complete: bool
 
 
 def as_row_tensors(rows: Rows) -> Rows:

@@ -1,12 +1,12 @@
 """Standardise and subsample rows, and compute the Jacobian of their change of units."""
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, NoReturn
 
 import numpy as np
 
 from bgmm_jd.data.missing import separate_missing
 from bgmm_jd.data.robust_moments import RobustMoments, robust_moments
-from bgmm_jd.data.rows import AbsentRows, Rows
+from bgmm_jd.data.rows import AbsentRows, DistantRows, Rows
 from bgmm_jd.data.units import Standardization, whitening
 from bgmm_jd.settings import RobustMomentsSettings
 
@@ -32,18 +32,19 @@ class Data(NamedTuple):
 
     @property
     def rows(self) -> Rows:
-        """Return the rows, or raise ValueError if a file or an update has left them out."""
+        """Return the rows, or raise ValueError if they are not in memory."""
         if isinstance(self.kept_rows, AbsentRows):
             raise ValueError(
-                "the posterior has no rows of its fit, which are needed here: it was saved without "
-                "them, or updated. Save it with bgmm_jd.save(posterior, path, "
-                "keep_rows=True); in place of bgmm_jd.update, fit all rows."
+                "the posterior was updated, fitted to a source, or saved without the rows of the "
+                "fit, which are needed here. Fit rows in memory, such as "
+                "bgmm_jd.sample_rows(source, n), or save it with bgmm_jd.save(posterior, path, "
+                "keep_rows=True)."
             )
         return self.kept_rows
 
     @property
     def has_rows(self) -> bool:
-        """Return whether the rows are there: a file or an update may have left them out."""
+        """Return whether the rows are in memory."""
         return isinstance(self.kept_rows, Rows)
 
     @property
@@ -62,8 +63,17 @@ class Data(NamedTuple):
         return self.shape[1] if self.unread is None else int(np.count_nonzero(~self.unread))
 
     @property
+    def is_complete(self) -> bool:
+        """Return whether no entry of the rows is missing."""
+        if isinstance(self.kept_rows, DistantRows):
+            return self.kept_rows.is_complete
+        return self.rows.missing is None
+
+    @property
     def total_weight(self) -> float:
         """Return the sum of the row weights; N without weights."""
+        if isinstance(self.kept_rows, DistantRows):
+            return self.kept_rows.total_weight
         weight = self.rows.weight
         return float(self.shape[0] if weight is None else weight.sum(dtype=np.float64))
 
@@ -73,6 +83,8 @@ class Data(NamedTuple):
 
         The log density of the rows in the units of X is that of the standardised rows less this.
         """
+        if isinstance(self.kept_rows, DistantRows):
+            return self.kept_rows.log_det_jacobian
         by_row = row_log_det_jacobian(self.rows, self.standardization)
         weight = self.rows.weight
         return float(by_row.sum() if weight is None else by_row @ weight.astype(np.float64))
@@ -85,6 +97,7 @@ def standardize(
     *,
     read_constant_columns: bool = True,
     settings: RobustMomentsSettings | None = None,
+    places: np.ndarray | None = None,
 ) -> Data:
     """Centre the rows and bring them to unit scale, so that float32 suffices.
 
@@ -106,6 +119,8 @@ def standardize(
         Whether the likelihood reads columns in which all entries are equal. Otherwise they count as
         missing, unless there is no other column.
     settings : RobustMomentsSettings, optional
+    places : int [N], optional
+        The numbers of the rows, for messages; by default 0, 1, 2, ...
 
     Raises
     ------
@@ -113,31 +128,32 @@ def standardize(
         If a column has only NaN, or a standard deviation whose square is outside the range of the
         dtype.
     """
-    places = np.arange(len(X))
+    places = np.arange(len(X)) if places is None else places
     if weight is not None:
-        places = np.flatnonzero(weight > 0)
-        X, weight = X[places], weight[places]
+        counted = np.flatnonzero(weight > 0)
+        X, weight, places = X[counted], weight[counted], places[counted]
     empty = np.isnan(X).all(axis=0)
     if empty.any():
         column = int(np.flatnonzero(empty)[0])
         raise ValueError(f"X's column {column} has no value at all, only NaN. Drop the column.")
     with np.errstate(all="ignore"):
         moments = robust_moments(X, weight, settings)
-        standardization = _standardization(moments, units, X.dtype)
+        standardization = standardization_of(moments, units, X.dtype)
     unread = None
     if not read_constant_columns and moments.constant.any() and not moments.constant.all():
         unread = moments.constant
     rows = as_standardized_rows(X, standardization, unread)
     _check_range_of_rows(X, rows, standardization, places)
     return Data(
-        rows if weight is None else rows._replace(weight=_as_dtype_weights(weight, X.dtype)),
+        rows if weight is None else rows._replace(weight=as_dtype_weights(weight, X.dtype)),
         standardization,
-        far_scatter=_far_scatter(moments, standardization) if moments.far.any() else None,
+        far_scatter=far_scatter_in_units(moments, standardization) if moments.far.any() else None,
         unread=unread,
     )
 
 
-def _standardization(moments: RobustMoments, units: Units, dtype: np.dtype) -> Standardization:
+def standardization_of(moments: RobustMoments, units: Units, dtype: np.dtype) -> Standardization:
+    """Return the change of units that moments call for, or raise if its scales leave the dtype."""
     scale, varies = np.sqrt(np.diag(moments.scatter)), ~moments.constant
     if units == "common" and varies.any():
         largest = scale[varies].max()
@@ -150,7 +166,7 @@ def _standardization(moments: RobustMoments, units: Units, dtype: np.dtype) -> S
     return whitening(moments.location, scale[:, np.newaxis] * factor)
 
 
-def _far_scatter(moments: RobustMoments, standardization: Standardization) -> np.ndarray:
+def far_scatter_in_units(moments: RobustMoments, standardization: Standardization) -> np.ndarray:
     """Return the far rows' part of the scatter in standardised units."""
     if standardization.inverse is None:
         return moments.far_scatter / np.outer(standardization.scale, standardization.scale)
@@ -164,11 +180,12 @@ def _triangular_factor(matrix: np.ndarray, units: Units) -> np.ndarray:
     return np.linalg.cholesky(matrix[::-1, ::-1])[::-1, ::-1]
 
 
-def _as_dtype_weights(weight: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return row weights in the dtype of the fit, or raise if their sum overflows in it."""
-    if not weight.sum() < np.finfo(dtype).max:
+def as_dtype_weights(weight: np.ndarray, dtype: np.dtype, total: float | None = None) -> np.ndarray:
+    """Return row weights in the dtype of the fit, or raise if the sum of all overflows in it."""
+    total = float(weight.sum()) if total is None else total
+    if not total < float(np.finfo(dtype).max):
         raise ValueError(
-            f"sample_weight has the sum {weight.sum():.3g}, outside the range of {dtype}. Use "
+            f"sample_weight has the sum {total:.3g}, outside the range of {dtype}. Use "
             "smaller weights."
         )
     return weight.astype(dtype)
@@ -176,6 +193,7 @@ def _as_dtype_weights(weight: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 def subsample(data: Data, most: int, rng: np.random.Generator) -> Data:
     """Draw at most `most` rows without replacement, and raise their weights to the same total."""
+    data = rows_in_memory(data)
     N = data.shape[0]
     chosen = np.sort(rng.choice(N, min(most, N), replace=False))
     rows, missing = data.rows, data.rows.missing
@@ -186,6 +204,22 @@ def subsample(data: Data, most: int, rng: np.random.Generator) -> Data:
     return data._replace(
         kept_rows=Rows(rows.values[chosen], weight, missing),
         sampling_fraction=data.sampling_fraction * len(chosen) / N,
+    )
+
+
+def rows_in_memory(data: Data) -> Data:
+    """Return the data themselves, or of a source the sample that is in memory.
+
+    The weights of the sample are raised to the same total.
+    """
+    kept = data.kept_rows
+    if not isinstance(kept, DistantRows):
+        return data
+    sample = kept.sample
+    weight = np.ones(len(sample.values)) if sample.weight is None else sample.weight
+    weight = (weight * (kept.total_weight / weight.sum(dtype=np.float64))).astype(data.dtype)
+    return data._replace(
+        kept_rows=sample._replace(weight=weight), sampling_fraction=len(weight) / kept.N
     )
 
 
@@ -221,11 +255,16 @@ def _check_range_of_rows(
         row = int(too_far[0])
         distance = np.abs(X[row].astype(np.float64) - standardization.shift)
         column = int(np.nanargmax(distance / standardization.column_scale))
-        raise ValueError(
-            f"X's column {column} has {X[row, column]:.3g} in row {places[row]}, so far from the "
-            f"other rows that its squared distance is outside the range of {X.dtype}. Rescale the "
-            "column, or drop or correct such rows."
-        )
+        raise_too_far(column, X[row, column], int(places[row]), X.dtype)
+
+
+def raise_too_far(column: int, value: float, row: int, dtype: np.dtype) -> NoReturn:
+    """Raise the error of an entry whose squared distance from the others leaves the dtype."""
+    raise ValueError(
+        f"X's column {column} has {value:.3g} in row {row}, so far from the other rows that its "
+        f"squared distance is outside the range of {dtype}. Rescale the column, or drop or correct "
+        "such rows."
+    )
 
 
 def standardize_values(X: np.ndarray, standardization: Standardization) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from bgmm_jd.data.frames import column_names, column_values, frame_values, is_frame
+from bgmm_jd.data.source import Source
 
 MissingOption = Literal["marginalize"]
 
@@ -49,6 +50,7 @@ def as_rows(
         `names`, or with two columns of one name.
     """
     labels: Sequence[str] | None = None
+    _check_is_in_memory(X, name)
     if is_frame(X):
         labels = column_names(X, name) if names is None else names
         X = frame_values(X, name, names)
@@ -75,8 +77,24 @@ def as_rows(
     if features is not None and array.shape[1] != features:
         reason = "as the fit had" if name == "X" else "as X has"
         raise ValueError(f"{name} must have {features} columns, {reason}; got {array.shape[1]}.")
-    _check_finite(array, missing, name, labels)
+    check_finite(array, missing, name, labels)
     return array
+
+
+def _check_is_in_memory(X: Any, name: str) -> None:
+    """Raise if X is a source of rows, or an iterator, which yields them only once."""
+    if isinstance(X, Source):
+        raise ValueError(
+            f"{name} must be an array or a data frame in memory here; got a source of rows. Pass "
+            "some of them: bgmm_jd.sample_rows(source, n)."
+        )
+    if hasattr(X, "__next__"):
+        raise TypeError(
+            f"{name} must be rows that can be read more than once; got a {type(X).__name__}, which "
+            "yields them once. For fit, pass bgmm_jd.batches(scan), whose function scan makes a "
+            "new one each time it is called, or write the rows to a file by numpy.save and pass "
+            "bgmm_jd.table(path). For anything else make an array, as with numpy.concatenate."
+        )
 
 
 def _missing_advice(name: str) -> str:
@@ -109,9 +127,19 @@ def _as_real(X: Any, name: str) -> np.ndarray:
         return array.astype(np.float32 if wider == np.float32 else np.float64)
 
 
-def _check_finite(
-    array: np.ndarray, missing: bool, name: str, labels: Sequence[str] | None
+def check_finite(
+    array: np.ndarray, missing: bool, name: str, labels: Sequence[str] | None, first: int = 0
 ) -> None:
+    """Raise unless all entries of rows are finite, or NaN where that is a missing entry.
+
+    Parameters
+    ----------
+    array : [N, D]
+    missing : whether NaN is a missing entry.
+    name : the argument's name, for messages.
+    labels : names of the columns, if they have any.
+    first : the number of the first of the rows, for messages.
+    """
     finite = ~np.isinf(array) if missing else np.isfinite(array)
     if finite.all():
         return
@@ -121,7 +149,7 @@ def _check_finite(
     advice = _missing_advice(name) if is_nan else "Drop or correct such rows."
     raise ValueError(
         f"{name} must be finite; column {column_text(column, labels)} has {array[row, column]} "
-        f"(first in row {row}). {advice}"
+        f"(first in row {first + row}). {advice}"
     )
 
 

@@ -6,17 +6,14 @@ diagnosis.
 
 import os
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-import numpy as np
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.backend.execution import EXECUTIONS, Execution
-from bgmm_jd.data.far_rows import warn_of_very_far_rows
-from bgmm_jd.data.frames import column_names
-from bgmm_jd.data.standardize import standardize
 from bgmm_jd.data.ties import warn_of_ties
 from bgmm_jd.data.validation import (
     MissingOption,
@@ -24,15 +21,25 @@ from bgmm_jd.data.validation import (
     as_missing_flag,
     as_rows,
     as_seed,
-    as_weights,
     check_rows,
 )
 from bgmm_jd.fitting.assess import Assessment, assess
 from bgmm_jd.fitting.checkpoint import open_checkpoint
 from bgmm_jd.fitting.default_prior import prior_in_data_units
+from bgmm_jd.fitting.given_rows import (
+    GivenRows,
+    as_source,
+    names_of,
+    reader_of,
+    rows_of_array,
+    rows_of_source,
+    standardize_rows,
+    without_source,
+)
 from bgmm_jd.fitting.identity import identity_of
 from bgmm_jd.fitting.initial_values import Init, as_init, as_start, initial_values
 from bgmm_jd.fitting.progress import Progress, as_callback, reporter
+from bgmm_jd.fitting.provenance import provenance_of
 from bgmm_jd.fitting.search import (
     SearchPlan,
     SearchResult,
@@ -44,6 +51,11 @@ from bgmm_jd.fitting.search import (
     with_data_unit_elbos,
 )
 from bgmm_jd.fitting.search_state import SearchLog
+from bgmm_jd.fitting.source_options import (
+    check_executor,
+    check_init_of_source,
+    check_options_of_source,
+)
 from bgmm_jd.fitting.verdict import with_verdict
 from bgmm_jd.model.covariance_forms import (
     CovarianceForm,
@@ -54,6 +66,7 @@ from bgmm_jd.model.covariance_forms import (
 from bgmm_jd.model.prior_checks import prior_covariance_form
 from bgmm_jd.optimization.optimizers import OPTIMIZERS, Optimizer
 from bgmm_jd.posterior.posterior import Posterior
+from bgmm_jd.posterior.provenance import Provenance
 from bgmm_jd.settings import OptimizationSettings, Settings
 from bgmm_jd.storage.files import as_path
 from bgmm_jd.variational.approximation import Approximation, Problem
@@ -83,16 +96,19 @@ def fit(
     optimizer: Optimizer = "natural",
     finish: Finish = "auto",
     checkpoint: str | os.PathLike[str] | None = None,
+    executor: Executor | None = None,
     settings: Settings | None = None,
 ) -> Posterior:
     """Fit a Bayesian Gaussian mixture by stochastic variational inference.
 
     Parameters
     ----------
-    X : array-like or data frame [N, D] of finite real numbers
+    X : array-like, data frame or source of rows [N, D], of finite real numbers
         float32 and float64 are kept, and are the dtype of the fit; anything else is converted. Of a
         data frame (pandas, polars or a pyarrow table) the names of the columns are kept as
-        `posterior.feature_names`, and later frames are put in their order.
+        `posterior.feature_names`, and later frames are put in their order. Rows that do not fit in
+        memory come from `bgmm_jd.table` or `bgmm_jd.batches`, or are a `np.memmap`: a sample is
+        read for the first phase, and all rows are read in each pass; see the guide.
     K : int
         Number of components, at most N.
     covariance : {"diag", "full", "tied", "spherical"}
@@ -108,7 +124,8 @@ def fit(
         not read: they enter neither the elbo nor densities.
     sample_weight : array-like [N], optional
         The power of each row's likelihood, zero or more: 2 counts a row twice, 0 leaves it out. In
-        the order of the rows; the index of a pandas Series is not read.
+        the order of the rows; the index of a pandas Series is not read. Of a source, better a
+        column of its own: `bgmm_jd.table(where, weight=...)`.
     batch_size : int or "auto"
         The largest number of rows that a step of the minibatch loop reads, from 1 to N. "auto"
         reads all rows in every step up to max(4,096, 200 K) rows, and up to 20,000 if N K D is at
@@ -184,6 +201,10 @@ def fit(
         the fit only. It holds no rows. It is refused for another X, `sample_weight`, K,
         `covariance`, `prior`, `init`, `start`, `seed`, version or any other argument on which the
         search depends.
+    executor : concurrent.futures.Executor, optional
+        Reads the rows of a source and adds up their likelihoods, in each pass, by several workers:
+        a process pool, Dask's `client.get_executor()`, or another. Their number does not change
+        the result.
     settings : bgmm_jd.Settings, optional
         The numbers that steer the fit, such as tolerances and memory budgets; by default those of
         `Settings()`.
@@ -217,26 +238,18 @@ def fit(
 
     The logger `bgmm_jd` has a record at the level INFO for each phase and for the end of each run.
     """
+    provenance = provenance_of(fit, locals())  # before any name is bound again
     settings = _as_settings(settings)
     allow_missing = as_missing_flag(missing)
-    names = column_names(X)
-    X = as_rows(X, missing=allow_missing)
-    weight = as_weights(sample_weight, len(X), X.dtype)
-    N, D = len(X) if weight is None else int(np.count_nonzero(weight)), X.shape[1]
-    K = as_count(K, "K")
-    check_rows(N, K, weight is not None)
+    source = as_source(X, settings)
+    names = names_of(X, source)
+    if source is None:
+        X = as_rows(X, missing=allow_missing)
+    D = X.shape[1] if source is None else source.features
+    K, seed, max_steps = as_count(K, "K"), as_seed(seed), as_count(max_steps, "max_steps")
     check_covariance(covariance)
     form = covariance if prior is None else prior_covariance_form(prior, K, D, covariance)
-    given = _as_given(init, start, restarts, X.shape, K, form, names)
-    plan = SearchPlan(
-        batch_size=_as_batch_size(batch_size, N, K, D, settings.optimization),
-        restarts=_as_restarts(restarts, batch_size, N, given is not None, settings.optimization),
-        init=None,
-        is_near=start is not None,
-        max_steps=as_count(max_steps, "max_steps"),
-        optimizer=_as_choice(optimizer, "optimizer", OPTIMIZERS),
-        seed=as_seed(seed),
-    )
+    optimizer = _as_choice(optimizer, "optimizer", OPTIMIZERS)
     execution = _as_choice(execution, "execution", EXECUTIONS)
     finish = _as_choice(finish, "finish", FINISHES)
     callback = as_callback(callback)
@@ -245,26 +258,46 @@ def fit(
             "finish='hmc' draws from the posterior, and calibrate=False asks for draws of the "
             "surrogate; got both. Leave one of them out."
         )
+    check_executor(executor, source)
+    if source is None:
+        rows = rows_of_array(X, sample_weight)
+    else:
+        check_options_of_source(batch_size, finish)
+        reader = reader_of(source, sample_weight, settings, executor)
+        rows = rows_of_source(reader, K, allow_missing, seed, settings)
+    check_rows(rows.count, K, rows.weight is not None)
+    given = _as_given(init, start, restarts, rows.shape, K, form, names)
+    check_init_of_source(given, rows)
+    plan = SearchPlan(
+        batch_size=_as_batch_size(batch_size, rows, K, settings.optimization),
+        restarts=_as_restarts(
+            restarts, batch_size, rows.count, given is not None, settings.optimization
+        ),
+        init=None,
+        is_near=start is not None,
+        max_steps=max_steps,
+        optimizer=optimizer,
+        seed=seed,
+    )
     if K > 1:
-        warn_of_ties(X if weight is None else X[weight > 0], names, stacklevel=2)
+        warn_of_ties(rows.values, names, stacklevel=2)
 
     variable = "precisions" if prior is None else scale_variable(prior.dtype._asdict())
-    data = standardize(
-        X,
-        weight,
+    data = standardize_rows(
+        rows,
         units_of_rows(form, variable, complete=not allow_missing),
+        names,
         read_constant_columns=prior is not None,
         settings=settings.robust_moments,
+        stacklevel=2,
     )
-    places = np.arange(len(X)) if weight is None else np.flatnonzero(weight)
-    warn_of_very_far_rows(data, places, settings.robust_moments.very_far, names, stacklevel=2)
     problem = problem_of(data, K, form, prior, execution, settings)
     if given is not None:
         name = "init" if start is None else "start"
-        plan = replace(plan, init=initial_values(given, problem, places, name))
+        plan = replace(plan, init=initial_values(given, problem, rows.places, name))
     log = SearchLog()
     if checkpoint is not None:
-        of_fit = identity_of(_arguments_of_search(X, weight, prior, missing, problem, plan))
+        of_fit = identity_of(_arguments_of_search(rows, prior, missing, problem, plan))
         log = open_checkpoint(as_path(checkpoint, "checkpoint"), of_fit)
     with reporter(progress, callback, K, form) as report:
         found = find_optimum(problem, plan, report, log)
@@ -279,22 +312,25 @@ def fit(
         )
     if prior is None:
         prior = prior_in_data_units(data, K, form, settings.default_prior)
-    posterior = _posterior(prior, missing, names, approximation, found, assessment)
-    return with_verdict(posterior, found, assessment.whole)
+    posterior = _posterior(prior, missing, names, approximation, found, assessment, provenance)
+    return without_source(with_verdict(posterior, found, assessment.whole))
 
 
 def _arguments_of_search(
-    X: np.ndarray,
-    weight: np.ndarray | None,
+    rows: GivenRows,
     prior: tfd.JointDistributionCoroutine | None,
     missing: str | None,
     problem: Problem,
     plan: SearchPlan,
 ) -> dict[str, Any]:
-    """Return the arguments of `fit`, by name, that decide on the result of the search."""
+    """Return the arguments of `fit`, by name, that decide on the result of the search.
+
+    Rows of a source are known by their sample, their number, and location and scale of all of them.
+    """
+    units = None if rows.are_in_memory else problem.data.standardization
     return {
-        "X": X,
-        "sample_weight": weight,
+        "X": (rows.values, rows.count, units),
+        "sample_weight": rows.weight,
         "K": problem.model.K,
         "covariance": problem.model.covariance,
         "prior": prior,
@@ -318,6 +354,7 @@ def _posterior(
     approximation: Approximation,
     found: SearchResult,
     assessment: Assessment,
+    provenance: Provenance,
 ) -> Posterior:
     """Collect the results of a fit, with elbos in the units of X."""
     problem = approximation.problem
@@ -342,6 +379,7 @@ def _posterior(
         modes=modes_in_data_units(problem, assessment.modes),
         seconds=MappingProxyType({"search": found.seconds, **assessment.seconds}),
         feature_names=feature_names,
+        provenance=provenance,
         approximation=approximation,
     )
 
@@ -390,9 +428,12 @@ def _as_choice(value: Any, name: str, choices: tuple[str, ...]) -> Any:
 
 
 def _as_batch_size(
-    batch_size: Any, N: int, K: int, D: int, settings: OptimizationSettings
+    batch_size: Any, rows: GivenRows, K: int, settings: OptimizationSettings
 ) -> int | None:
     """Return the rows of a step; None for a subsample first and then passes over all rows."""
+    if not rows.are_in_memory:
+        return None
+    N, D = rows.values.shape
     if isinstance(batch_size, str):
         if batch_size != "auto":
             raise ValueError(f"batch_size must be 'auto' or an integer; got {batch_size!r}.")

@@ -13,9 +13,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from bgmm_jd.backend.versions import library_versions
 from bgmm_jd.data.frames import column_names, frame_values, is_frame
 from bgmm_jd.posterior.posterior import Posterior
-from bgmm_jd.storage.encoding import encode, versions
+from bgmm_jd.storage.encoding import encode
 from bgmm_jd.storage.prior_record import record_of
 
 Identity = Mapping[str, str]
@@ -33,7 +34,7 @@ def identity_of(arguments: Mapping[str, Any]) -> Identity:
         If an argument is of a kind that has no digest.
     """
     described = {name: _describe(name, value) for name, value in arguments.items()}
-    return described | dict(versions())
+    return described | dict(library_versions())
 
 
 def digest_of(value: Any) -> str:

@@ -203,5 +203,6 @@ def _updated(
         restarts=(),
         modes=(Mode(math.nan, math.nan, math.nan, khat, 1),),
         seconds=seconds,
+        provenance=None,
         approximation=approximation,
     )

@@ -50,15 +50,16 @@ def with_verdict(
 def smallest_expected_count(posterior: Posterior) -> float:
     """Return the expected number of rows of the smallest component.
 
-    Of many rows, by its weight. Infinite under a prior that allows empty components, as a sparse or
-    a stick-breaking one does.
+    Of many rows, or those of a source, by its weight. Infinite under a prior that allows empty
+    components, as a sparse or a stick-breaking one does.
     """
     problem, params = posterior.problem, posterior.approximation.params
     settings, total = posterior.settings.assessment, problem.data.total_weight
     allows_empty = smallest_weight(problem.model.prior) * total < settings.empty_by_prior
     if allows_empty or problem.model.is_stick_breaking:
         return np.inf
-    if problem.data.shape[0] > posterior.settings.optimization.full_batch_rows:
+    most = posterior.settings.optimization.full_batch_rows
+    if not problem.data.has_rows or problem.data.shape[0] > most:
         theta, _ = sample_mean_field(problem, params, settings.weight_draws, seed=0)
         return total * float(np.mean(theta["weights"], axis=0).min())
     theta, _ = sample_mean_field(problem, params, settings.count_draws, seed=0)

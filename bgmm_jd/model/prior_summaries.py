@@ -7,6 +7,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.backend.execution import cached_per_prior
+from bgmm_jd.model.prior_draws import draw_prior
 
 PRIOR_DRAWS = 200  # a median is then known to a tenth of the sd
 
@@ -19,7 +20,7 @@ def _summaries(
 
     Draws are made once, because a prior may have to run a Gibbs sampler for them.
     """
-    draws = prior.sample(PRIOR_DRAWS, seed=(0, 0))._asdict()
+    draws = draw_prior(prior, PRIOR_DRAWS, seed=(0, 0))
     moments = {}
     for name, values in draws.items():
         lower, median, upper = np.quantile(values.numpy(), (0.25, 0.5, 0.75), axis=0)

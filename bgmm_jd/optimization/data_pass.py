@@ -16,7 +16,7 @@ from bgmm_jd.model.likelihood import log_joint_label
 from bgmm_jd.variational.log_joint import log_prior
 from bgmm_jd.variational.natural_gradient import StepSize, natural_step
 from bgmm_jd.variational.parameters import VariationalParameters, from_unconstrained
-from bgmm_jd.variational.structure import Model
+from bgmm_jd.variational.structure import Model, StandardizedModel
 from bgmm_jd.variational.surrogate import training_surrogate, with_cholesky
 
 # A full step. Locations are not limited: a subsample may have left them some sds from the optimum.
@@ -77,7 +77,6 @@ def rows_for_pass(rows: Rows, plan: PassPlan, covariance: str) -> Rows:
 @functools.lru_cache(maxsize=32)
 def pass_program(model: Model, plan: PassPlan) -> Callable[..., Pass]:
     """Make the compiled pass: (unconstrained, rows, standardization, seed) -> `Pass`."""
-    draws = 2 * plan.slices
 
     def run(
         unconstrained: VariationalParameters,
@@ -85,33 +84,75 @@ def pass_program(model: Model, plan: PassPlan) -> Callable[..., Pass]:
         standardization: Standardization,
         seed: tf.Tensor,
     ) -> Pass:
-        standardized = model.standardized(standardization)
-        with tf.GradientTape() as tape:
-            tape.watch(unconstrained)
-            params = from_unconstrained(model.sites, unconstrained)
-            surrogate = training_surrogate(standardized, params, lambda: seed)
-            sample, log_q = surrogate.experimental_sample_and_log_prob(draws, seed=seed)
-            theta = with_cholesky(standardized, sample)
-            # What depends on the draws alone is computed for all slices at once.
-            per_draw = (
-                quadratic_likelihood.natural_parameters(theta, model.covariance)
-                if plan.use_statistics
-                else theta
-            )
-            likelihood, slope = _by_slice(model, plan, per_draw, rows)
-            # A scalar with the gradient of the likelihood, which is not recorded on the tape.
-            linear = tf.nest.map_structure(lambda s, v: tf.reduce_sum(s * v), slope, per_draw)
-            linear = tf.add_n(tf.nest.flatten(linear))
-            rest = tf.reduce_mean(log_prior(standardized, theta) - log_q)
-            loss = -(linear / 2.0 + rest)
-        step = natural_step(model.sites, params, tape.gradient(loss, unconstrained), _STEP_SIZE)
-        elbo = tf.reduce_sum(likelihood) / 2.0 + tf.cast(rest, likelihood.dtype)
-        return Pass(tf.nest.map_structure(tf.add, unconstrained, step), elbo)
+        def read(per_draw: Any) -> tuple[tf.Tensor, Any]:
+            return likelihood_by_slice(model.covariance, plan, per_draw, rows)
+
+        return pass_over(model, plan, unconstrained, standardization, seed, read)
 
     return compiled(run, plan.execution)
 
 
-def _by_slice(model: Model, plan: PassPlan, draws: Any, rows: Rows) -> tuple[tf.Tensor, Any]:
+def pass_over(
+    model: Model,
+    plan: PassPlan,
+    unconstrained: VariationalParameters,
+    standardization: Standardization,
+    seed: tf.Tensor,
+    read: Callable[[Any], tuple[tf.Tensor, Any]],
+) -> Pass:
+    """Return the natural-gradient step from the log likelihood of all rows and its slope.
+
+    Parameters
+    ----------
+    read : function of what depends on the draws alone, as `draws_of_pass` returns it, that gives
+        numbers whose sum is the log likelihood of each slice under its two draws, and the slope.
+    """
+    standardized = model.standardized(standardization)
+    with tf.GradientTape() as tape:
+        tape.watch(unconstrained)
+        params = from_unconstrained(model.sites, unconstrained)
+        theta, log_q, per_draw = _drawn(standardized, plan, params, seed)
+        likelihood, slope = read(per_draw)
+        # A scalar with the gradient of the likelihood, which is not recorded on the tape.
+        linear = tf.nest.map_structure(lambda s, v: tf.reduce_sum(s * v), slope, per_draw)
+        linear = tf.add_n(tf.nest.flatten(linear))
+        rest = tf.reduce_mean(log_prior(standardized, theta) - log_q)
+        loss = -(linear / 2.0 + rest)
+    step = natural_step(model.sites, params, tape.gradient(loss, unconstrained), _STEP_SIZE)
+    elbo = tf.reduce_sum(likelihood) / 2.0 + tf.cast(rest, likelihood.dtype)
+    return Pass(tf.nest.map_structure(tf.add, unconstrained, step), elbo)
+
+
+def draws_of_pass(
+    model: Model,
+    plan: PassPlan,
+    unconstrained: VariationalParameters,
+    standardization: Standardization,
+    seed: tf.Tensor,
+) -> Any:
+    """Return what the likelihood of rows reads of the draws of a pass: leading axis 2 slices."""
+    params = from_unconstrained(model.sites, unconstrained)
+    return _drawn(model.standardized(standardization), plan, params, seed)[2]
+
+
+def _drawn(
+    model: StandardizedModel, plan: PassPlan, params: VariationalParameters, seed: tf.Tensor
+) -> tuple[Any, tf.Tensor, Any]:
+    """Return theta of all draws, their log q, and what the likelihood of rows reads of them.
+
+    What depends on the draws alone is computed for all slices at once.
+    """
+    surrogate = training_surrogate(model, params, lambda: seed)
+    sample, log_q = surrogate.experimental_sample_and_log_prob(2 * plan.slices, seed=seed)
+    theta = with_cholesky(model, sample)
+    if not plan.use_statistics:
+        return theta, log_q, theta
+    return theta, log_q, quadratic_likelihood.natural_parameters(theta, model.covariance)
+
+
+def likelihood_by_slice(
+    covariance: str, plan: PassPlan, draws: Any, rows: Rows
+) -> tuple[tf.Tensor, Any]:
     """Return the log likelihood [parts slices, 2] of each part under its two draws, and its slope.
 
     Parameters
@@ -126,7 +167,7 @@ def _by_slice(model: Model, plan: PassPlan, draws: Any, rows: Rows) -> tuple[tf.
         missing = None if rows.missing is None else Missing(rows.missing.observed, *pattern)
         with tf.GradientTape() as tape:
             tape.watch(pair)
-            label = _log_joint_label(model, plan, pair, Rows(values, weight, missing))
+            label = _log_joint_label(covariance, plan, pair, Rows(values, weight, missing))
             total = tf.reduce_sum(weight * tf.reduce_logsumexp(label, axis=-2), axis=-1)
         slope = tape.gradient(total, pair, unconnected_gradients="zero")
         return tf.cast(total, tf.float64), slope
@@ -157,11 +198,11 @@ def _for_each_part(plan: PassPlan, pairs: Any) -> Any:
     return tf.nest.map_structure(lambda v: tf.concat([v] * plan.parts, axis=0), pairs)
 
 
-def _log_joint_label(model: Model, plan: PassPlan, draws: Any, rows: Rows) -> tf.Tensor:
+def _log_joint_label(covariance: str, plan: PassPlan, draws: Any, rows: Rows) -> tf.Tensor:
     """Return log p(x_n, label_n = k) [2, K, size] of a slice under its two draws."""
     if not plan.use_statistics:
-        return log_joint_label(draws, rows, model.covariance)
+        return log_joint_label(draws, rows, covariance)
     statistics = rows.values
     if not plan.keep_statistics:
-        statistics = quadratic_likelihood.sufficient_statistics(rows.values, model.covariance)
+        statistics = quadratic_likelihood.sufficient_statistics(rows.values, covariance)
     return quadratic_likelihood.log_joint_label_from_statistics(draws, statistics)

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from bgmm_jd.backend.random import fold_in
-from bgmm_jd.data.rows import as_row_tensors
+from bgmm_jd.data.rows import DistantRows, as_row_tensors
 from bgmm_jd.model import quadratic_likelihood
 from bgmm_jd.optimization.accelerated_path import (
     Evaluator,
@@ -28,6 +28,7 @@ from bgmm_jd.optimization.accelerated_path import (
 )
 from bgmm_jd.optimization.data_pass import PassPlan, pass_program, rows_for_pass
 from bgmm_jd.optimization.single_run import RunProgress, RunResult, read_only_copy
+from bgmm_jd.optimization.source_pass import source_pass_evaluator
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.variational.approximation import Problem
 from bgmm_jd.variational.evaluation import surrogate_statistics_are_accurate
@@ -158,6 +159,8 @@ def pass_evaluator(problem: Problem, params: VariationalParameters, seed: tf.Ten
     params : near which the passes stay; they decide whether sufficient statistics are accurate.
     seed : int32 [2]
     """
+    if isinstance(problem.data.kept_rows, DistantRows):
+        return source_pass_evaluator(problem, params, seed)
     plan, covariance = plan_passes(problem, params), problem.model.covariance
     program = pass_program(problem.model, plan)
     rows = as_row_tensors(rows_for_pass(problem.data.rows, plan, covariance))

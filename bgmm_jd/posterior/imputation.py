@@ -1,11 +1,14 @@
 """Multiple imputation: missing entries are drawn from the posterior."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, overload
 
 import numpy as np
 
-from bgmm_jd.backend.numerics import blocks
+from bgmm_jd.backend.numerics import blocks as row_blocks
+from bgmm_jd.data.source import Source
 from bgmm_jd.data.validation import as_count, as_rows
+from bgmm_jd.posterior.new_rows import blocks_of_source
 from bgmm_jd.posterior.normal_mixtures import ComponentDraws, draw_labels
 from bgmm_jd.posterior.normal_regression import (
     PartitionedNormals,
@@ -15,8 +18,18 @@ from bgmm_jd.posterior.normal_regression import (
 )
 from bgmm_jd.posterior.posterior import Posterior, draw_components
 
+_BLOCK_NUMBERS = 2**23  # of a block of imputations of a source
 
-def impute(posterior: Posterior, X: Any, *, draws: int = 100, seed: int = 0) -> np.ndarray:
+
+@overload
+def impute(
+    posterior: Posterior, X: Source, *, draws: int = 100, seed: int = 0
+) -> Iterator[np.ndarray]: ...
+@overload
+def impute(posterior: Posterior, X: Any, *, draws: int = 100, seed: int = 0) -> np.ndarray: ...
+def impute(
+    posterior: Posterior, X: Any, *, draws: int = 100, seed: int = 0
+) -> np.ndarray | Iterator[np.ndarray]:
     """Return several copies of X whose missing entries are drawn from the posterior.
 
     Each imputation is made under a different draw of the posterior. For each row a label is drawn
@@ -29,7 +42,7 @@ def impute(posterior: Posterior, X: Any, *, draws: int = 100, seed: int = 0) -> 
     Parameters
     ----------
     posterior : Posterior
-    X : array-like or data frame [N, D]
+    X : array-like, data frame or source of rows [N, D]
         NaN or null where an entry is missing. All entries of a row may be missing.
     draws : int
         The number of imputations.
@@ -40,7 +53,8 @@ def impute(posterior: Posterior, X: Any, *, draws: int = 100, seed: int = 0) -> 
     -------
     array [draws, N, D]
         In the units of X and the dtype of the fit. Observed entries are unchanged. The columns are
-        in the order of the fit, `posterior.feature_names`, even if X has them in another.
+        in the order of the fit, `posterior.feature_names`, even if X has them in another. Of a
+        source, an iterator over such arrays [draws, n, D], of n consecutive rows each.
 
     Raises
     ------
@@ -48,12 +62,19 @@ def impute(posterior: Posterior, X: Any, *, draws: int = 100, seed: int = 0) -> 
         If X does not have the columns of the fit, has infinity, or has a row whose observed entries
         are so far from all components that their density underflows to zero.
     """
-    X = as_rows(X, posterior.D, missing=True, names=posterior.feature_names)
-    with np.errstate(over="ignore"):  # a number too large for float32 is reported as infinity
-        X = as_rows(X.astype(posterior.dtype), missing=True)
-    components = draw_components(posterior, as_count(draws, "draws"), seed)
+    draws, budget = as_count(draws, "draws"), posterior.settings.memory.mixture
+    if isinstance(X, Source):
+        size = max(1, _BLOCK_NUMBERS // (draws * posterior.D))
+        blocks = blocks_of_source(posterior, X, missing=True, size=size)
+    else:
+        X = as_rows(X, posterior.D, missing=True, names=posterior.feature_names)
+        with np.errstate(over="ignore"):  # a number too large for float32 is reported as infinity
+            X = as_rows(X.astype(posterior.dtype), missing=True)
+    components = draw_components(posterior, draws, seed)
     rng = np.random.default_rng([seed, 3])
-    return impute_rows(components, X, rng, budget=posterior.settings.memory.mixture)
+    if isinstance(X, Source):
+        return (impute_rows(components, rows.values, rng, budget=budget) for rows in blocks)
+    return impute_rows(components, X, rng, budget=budget)
 
 
 def impute_rows(
@@ -83,7 +104,7 @@ def impute_rows(
             continue
         parts = partition_normals(*components, given, wanted)
         rows = np.flatnonzero(pattern_of_row == number)
-        for part in blocks(len(rows), _numbers_per_row(parts, S), budget):
+        for part in row_blocks(len(rows), _numbers_per_row(parts, S), budget):
             x = X[np.ix_(rows[part], given)].astype(np.float64)
             result[:, rows[part, np.newaxis], wanted] = _draw_missing(parts, S, x, rng)
     return result

@@ -21,6 +21,7 @@ from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.description import as_html, as_text
 from bgmm_jd.posterior.mode import Mode
 from bgmm_jd.posterior.normal_mixtures import ComponentDraws
+from bgmm_jd.posterior.provenance import Provenance
 from bgmm_jd.posterior.summary import summary_table
 from bgmm_jd.posterior.surrogate_members import parameter_arrays, surrogate_members
 from bgmm_jd.sampling.chains import is_sound
@@ -90,6 +91,8 @@ class Posterior:
         The names of the columns of X, if X was a data frame.
     component_names : tuple of str [K], or None
         The names that `relabel` has given to the components, in their present order.
+    provenance : Provenance, or None
+        The `call` of the fit and the `versions` that ran it; None if its file has neither.
     approximation : Approximation
         The problem, the surrogate's parameters and the calibration, in standardised units. Not a
         part of the public interface: it may change in any version.
@@ -113,6 +116,7 @@ class Posterior:
     seconds: Mapping[str, float]
     feature_names: tuple[str, ...] | None = None
     component_names: tuple[str, ...] | None = None
+    provenance: Provenance | None = None
     approximation: Approximation = field(repr=False)
 
     @property

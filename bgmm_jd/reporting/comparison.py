@@ -18,6 +18,7 @@ from bgmm_jd.data.standardize import standardize_new_rows
 from bgmm_jd.data.validation import as_count, as_seed
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.prediction import as_new_rows
+from bgmm_jd.reporting.fitted_rows import fitted_rows
 from bgmm_jd.reporting.leave_one_out import (
     FEWEST_DRAWS,
     Loo,
@@ -53,7 +54,7 @@ _COLUMNS = (
 
 
 def compare(
-    posteriors: Mapping[Any, Posterior], X: Any, *, draws: int = 1000, seed: int = 0
+    posteriors: Mapping[Any, Posterior], X: Any = None, *, draws: int = 1000, seed: int = 0
 ) -> "pd.DataFrame":
     """Compare fits of the same rows that differ in K, covariance or prior.
 
@@ -64,8 +65,8 @@ def compare(
     Parameters
     ----------
     posteriors : mapping of names to Posterior
-    X : array-like or data frame [N, D]
-        The rows that all of them were fitted to.
+    X : array-like or data frame [N, D], optional
+        The rows that all of them were fitted to; by default those that the first of them has kept.
     draws : int
         S, the number of draws of each fit, at least 100. S * N numbers are kept in memory. For more
         than 20,000 rows S is therefore reduced to 2e7 / N, but not below 100.
@@ -136,6 +137,7 @@ def compare(
     """
     fits = _as_posteriors(posteriors)
     draws, seed = as_draw_count(draws), as_seed(seed)
+    X = fitted_rows(next(iter(fits.values()))) if X is None else X
     rows = {name: _as_rows_of_fit(name, posterior, X) for name, posterior in fits.items()}
     _check_same_weights(fits)
     loos = {name: leave_one_out(fits[name], rows[name], draws, seed) for name in fits}

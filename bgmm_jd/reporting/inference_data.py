@@ -26,6 +26,7 @@ from bgmm_jd.model.covariances import (
     covariance_matrices,
     standard_deviations,
 )
+from bgmm_jd.model.prior_draws import draw_prior
 from bgmm_jd.posterior.densities import log_densities, log_prior_densities, row_log_likelihood
 from bgmm_jd.posterior.posterior import (
     Posterior,
@@ -324,7 +325,7 @@ def _prior_draws(posterior: Posterior, draws: int, seed: int) -> dict[str, np.nd
 
     The order matters for a prior that distinguishes the components.
     """
-    sampled = posterior.prior.sample(draws, seed=stateless_seed(seed, salt="prior"))._asdict()
+    sampled = draw_prior(posterior.prior, draws, stateless_seed(seed, salt="prior"))
     permuted = permute_components(posterior.problem.model, sampled, posterior.approximation.order)
     return {name: v.numpy().astype(posterior.dtype) for name, v in permuted.items()}
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from bgmm_jd.calibration.psis import resample_systematically
 from bgmm_jd.data.units import standardize_value
+from bgmm_jd.model.prior_draws import draw_prior
 from bgmm_jd.sampling.hamiltonian import Particles, Trajectory, move, particles_at
 from bgmm_jd.settings import ScoutSettings
 from bgmm_jd.variational.approximation import Approximation, Problem
@@ -83,8 +84,8 @@ def moved(
 def prior_points(problem: Problem, n: int, rng: np.random.Generator) -> np.ndarray:
     """Draw points of the prior [n, P]; a coordinate out of the dtype's range becomes zero."""
     model = problem.standardized_model
-    seed = rng.integers(2**31, size=2).tolist()
-    draws = model.prior.sample(n, seed=seed)._asdict()
+    first, second = rng.integers(2**31, size=2).tolist()
+    draws = draw_prior(model.prior, n, (first, second))
     theta = {}
     for site in model.sites:
         value = tf.cast(draws[site.name], model.dtype)

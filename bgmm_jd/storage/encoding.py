@@ -6,12 +6,11 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd._version import __version__
+from bgmm_jd.backend.versions import library_versions
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.storage import container
 from bgmm_jd.storage.consistency import check_consistency
@@ -55,7 +54,7 @@ def encode(posterior: Posterior) -> bytes:
     document = {
         "name": _NAME,
         "format": FORMAT,
-        "versions": versions(),
+        "versions": library_versions(),
         "posterior": encoder.tree(posterior, Posterior, ""),
     }
     text = json.dumps(document, allow_nan=False)
@@ -118,22 +117,12 @@ def _stand_ins(own: Any, size: int) -> StandIns:
     }
 
 
-def versions() -> Mapping[str, str]:
-    """Return the versions of this library and of those that decide on the bits of a fit."""
-    return {
-        "bgmm_jd": __version__,
-        "tensorflow": tf.__version__,
-        "tensorflow_probability": tfp.__version__,
-        "numpy": np.__version__,
-    }
-
-
 def _attributes(posterior: Posterior) -> Mapping[str, Any]:
     """Return what a reader of the file sees at first."""
     return {
         "title": "Posterior of a Gaussian mixture: read it with bgmm_jd.load",
         "format": FORMAT,
-        **{f"{name}_version": version for name, version in versions().items()},
+        **{f"{name}_version": version for name, version in library_versions().items()},
         "K": posterior.K,
         "D": posterior.D,
         "covariance": posterior.covariance,

@@ -75,7 +75,7 @@ class Problem:
         K D, but K D^2 where missing entries of a row need a covariance matrix of their own.
         """
         D = self.data.shape[1]
-        by_pattern = self.data.rows.missing is not None and self.model.has_covariance_matrices
+        by_pattern = not self.data.is_complete and self.model.has_covariance_matrices
         return self.model.K * (D * D if by_pattern else D)
 
     def on(self, data: Data) -> "Problem":

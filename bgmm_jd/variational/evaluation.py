@@ -25,7 +25,12 @@ JOINT_ROUNDING = 0.05
 
 
 def affordable_draws(problem: Problem) -> int:
-    """Return the largest number of draws whose log joint density is affordable."""
+    """Return the largest number of draws whose log joint density is affordable.
+
+    None is where the rows are not in memory.
+    """
+    if not problem.data.has_rows:
+        return 0
     numbers = problem.numbers_per_row * problem.data.shape[0]
     return problem.settings.memory.affordable // numbers
 
@@ -56,7 +61,7 @@ def statistics_are_accurate(
     theta : draws in standardised units.
     tolerance : largest rounding error of a row's log density, in nats.
     """
-    if problem.data.rows.missing is not None:
+    if not problem.data.is_complete:
         return False
     precisions = quadratic_likelihood.precision_diagonals(theta, problem.model.covariance).numpy()
     means = theta["means"].numpy()
@@ -69,7 +74,7 @@ def surrogate_statistics_are_accurate(
     tolerance: float = quadratic_likelihood.ROUNDING_TOLERANCE,
 ) -> bool:
     """Return whether the likelihood of the surrogate's draws may be a matrix product."""
-    if problem.data.rows.missing is not None:
+    if not problem.data.is_complete:
         return False
     theta, _ = sample_mean_field(problem, params, _PRECISION_DRAWS, seed=0)
     return statistics_are_accurate(problem, theta, tolerance)

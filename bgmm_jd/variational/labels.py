@@ -13,6 +13,7 @@ from scipy.optimize import linear_sum_assignment
 
 from bgmm_jd.backend.execution import cached_per_prior
 from bgmm_jd.model.likelihood import Theta
+from bgmm_jd.model.prior_draws import draw_prior
 from bgmm_jd.variational.families import DIRICHLET
 from bgmm_jd.variational.log_joint import log_prior
 from bgmm_jd.variational.parameters import VariationalParameters
@@ -86,11 +87,11 @@ def has_own_parameters(site: Site) -> bool:
 @cached_per_prior
 def is_exchangeable(model: Model) -> bool:
     """Return whether permuting components leaves the prior density of some draws the same."""
-    draws = model.prior.sample(_EXCHANGE_DRAWS, seed=(0, 0))
-    before = model.prior.log_prob(draws).numpy()
+    draws = draw_prior(model.prior, _EXCHANGE_DRAWS, seed=(0, 0))
+    before = model.prior.log_prob(*draws.values()).numpy()
     K = model.K
     for order in (np.roll(np.arange(K), 1), np.arange(K)[::-1]):
-        permuted = permute_components(model, draws._asdict(), order)
+        permuted = permute_components(model, draws, order)
         after = model.prior.log_prob(*permuted.values()).numpy()
         if not np.allclose(before, after, rtol=1e-4, atol=1e-4):
             return False

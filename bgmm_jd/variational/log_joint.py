@@ -16,7 +16,7 @@ from bgmm_jd.distributions.wishart import WishartTriLOfCholesky
 from bgmm_jd.model import quadratic_likelihood
 from bgmm_jd.model.covariance_forms import cholesky_name
 from bgmm_jd.model.likelihood import ACTIVE, Theta, row_log_likelihood
-from bgmm_jd.model.priors import IndependentVariables
+from bgmm_jd.model.prior_draws import is_independent
 from bgmm_jd.variational.structure import SHAPE_WRAPPERS, Site, StandardizedModel
 
 _POSITIVE = (
@@ -69,11 +69,7 @@ def _has_known_members(
     """Return whether the density is the sum of the members', some perhaps by Cholesky factors."""
     # A subclass may mean something else.
     is_plain = type(prior) is tfd.JointDistributionCoroutine
-    return is_plain and (_is_independent(prior) or any(f is not None for f in factors))
-
-
-def _is_independent(prior: tfd.JointDistributionCoroutine) -> bool:
-    return isinstance(prior.model, IndependentVariables)
+    return is_plain and (is_independent(prior) or any(f is not None for f in factors))
 
 
 def _log_densities(
@@ -82,7 +78,7 @@ def _log_densities(
     factors: list[tf.Tensor | None],
 ) -> list[tf.Tensor]:
     """Return the log density of each variable given those before it."""
-    if _is_independent(prior):
+    if is_independent(prior):
         members = prior.model.members  # TFP would draw from each, and discard the draws
     else:
         members, _ = prior.sample_distributions(value=draws, seed=(0, 0))

@@ -6,7 +6,6 @@ Parameters, points and draws of the problem itself are never padded: only what g
 is, and only what comes out of it is cropped.
 """
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,20 +32,21 @@ class CompiledForm:
     ----------
     model : Model
     values : the argument of `model.standardized`.
-    data : of the problem. A posterior may have none of its rows, and programs that read none.
-    count : the number of rows with those that pad them; None where none do.
+    data : Data
+        Of the problem, without padding.
+    kept_rows : Rows, optional
+        As tensors, perhaps padded; None where they are not in memory.
     """
 
     model: Model
     values: Any
     data: Data
-    count: int | None
+    kept_rows: Rows | None
 
-    @functools.cached_property
+    @property
     def rows(self) -> Rows:
-        """Return the rows as tensors, made once."""
-        rows = self.data.rows
-        return as_row_tensors(rows if self.count is None else padded_rows(rows, self.count))
+        """Return the rows as tensors, or raise ValueError if they are not in memory."""
+        return self.data.rows if self.kept_rows is None else self.kept_rows
 
     def pad_parameters(self, params: VariationalParameters) -> VariationalParameters:
         """Return parameters of the problem as a program takes them."""
@@ -79,7 +79,8 @@ class CompiledForm:
     @property
     def size(self) -> tuple[int, int]:
         """Return the numbers of rows and of components."""
-        return self.data.shape[0] if self.count is None else self.count, self.model.K
+        N = self.data.shape[0] if self.kept_rows is None else int(self.kept_rows.shape[0])
+        return N, self.model.K
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -162,12 +163,14 @@ def compiled_form(
 ) -> CompiledForm:
     """Return the form for which the programs of a problem are compiled."""
     N, D = data.shape
-    rows = _next_size(N, settings.fewest_rows)
-    padded = _padded(model, rows, D, settings)
-    if padded is None and rows * model.K * D > settings.numbers:
-        return CompiledForm(model=model, values=standardization, data=data, count=None)
+    size = _next_size(N, settings.fewest_rows)
+    padded = _padded(model, size, D, settings)
+    rows = None  # draws need none, and a file or a source has none in memory
+    if data.has_rows:
+        is_large = padded is None and size * model.K * D > settings.numbers
+        rows = as_row_tensors(data.rows if is_large else padded_rows(data.rows, size))
     if padded is None:
-        return CompiledForm(model=model, values=standardization, data=data, count=rows)
+        return CompiledForm(model=model, values=standardization, data=data, kept_rows=rows)
     return _padded_form(model, padded, standardization, data, rows)
 
 
@@ -181,7 +184,11 @@ def _padded(model: Model, rows: int, D: int, settings: PaddingSettings) -> Padde
 
 
 def _padded_form(
-    model: Model, padded: PaddedModel, standardization: Standardization, data: Data, count: int
+    model: Model,
+    padded: PaddedModel,
+    standardization: Standardization,
+    data: Data,
+    rows: Rows | None,
 ) -> PaddedForm:
     places, first = [], 0
     closed = None
@@ -199,7 +206,7 @@ def _padded_form(
         model=padded,
         values=active_values(model, standardization, padded.K),
         data=data,
-        count=count,
+        kept_rows=rows,
         sites=model.sites,
         places=np.concatenate(places),
         dimension=first,
@@ -208,8 +215,8 @@ def _padded_form(
 
 
 def _next_size(N: int, fewest: int) -> int:
-    """Return the smallest of 1, 1.5, 2, 3, 4, 6, 8, ... times `fewest` that is at least N."""
+    """Return the smallest of 1, 1.25, 1.5, 2, 2.5, 3, 4, ... times `fewest` that is at least N."""
     size = fewest
-    while size < N:
-        size = size * 4 // 3 if size % 3 == 0 else size * 3 // 2
-    return size
+    while 3 * size < 2 * N:  # 1.5 times is not enough
+        size *= 2
+    return next(one for one in (size, size * 5 // 4, size * 3 // 2) if one >= N)

@@ -22,6 +22,7 @@ from bgmm_jd.model.covariance_forms import (
     has_component_axis,
     transformation_of,
 )
+from bgmm_jd.model.prior_draws import draw_prior, is_independent
 from bgmm_jd.variational.families import (
     FIXED,
     MATCHING_FAMILY,
@@ -201,9 +202,8 @@ def sites_of(prior: tfd.JointDistributionCoroutine, covariance: str = "diag") ->
         If a variable is discrete, is fixed by others that are not, or has a support that depends
         on others.
     """
-    distributions, draws = prior.sample_distributions(seed=(0, 0))
     found = []
-    for name, distribution, draw in zip(distributions._fields, distributions, draws, strict=True):
+    for name, distribution, draw in _walk(prior):
         site = _site(name, distribution, draw, covariance)
         has_axis = has_component_axis(name, covariance)
         links = has_axis and _links_components(site)
@@ -213,9 +213,18 @@ def sites_of(prior: tfd.JointDistributionCoroutine, covariance: str = "diag") ->
     return tuple(found)
 
 
+def _walk(prior: tfd.JointDistributionCoroutine) -> list[tuple[str, tfd.Distribution, tf.Tensor]]:
+    """Return the name, the distribution and a draw of each variable."""
+    if is_independent(prior):
+        draws = draw_prior(prior, 1, seed=(0, 0))
+        return [(member.name, member, draws[member.name][0]) for member in prior.model.members]
+    distributions, draws = prior.sample_distributions(seed=(0, 0))
+    return list(zip(distributions._fields, distributions, draws, strict=True))
+
+
 def _check_fixed(prior: tfd.JointDistributionCoroutine, sites: list[Site]) -> None:
     """Check that each fixed variable has the same value in another draw."""
-    if all(site.fixed is None for site in sites):
+    if is_independent(prior) or all(site.fixed is None for site in sites):
         return
     for site, other in zip(sites, prior.sample(seed=(0, 1)), strict=True):
         if site.fixed is not None and not np.array_equal(site.fixed, other):
@@ -227,7 +236,7 @@ def _check_fixed(prior: tfd.JointDistributionCoroutine, sites: list[Site]) -> No
 
 def _check_supports(prior: tfd.JointDistributionCoroutine, sites: list[Site]) -> None:
     """Check that no support depends on other variables, by the bijectors of three prior draws."""
-    if all(site.bijector is None for site in sites):
+    if is_independent(prior) or all(site.bijector is None for site in sites):
         return
     for seed in ((0, 1), (0, 2)):
         distributions, draws = prior.sample_distributions(seed=seed)

@@ -1,22 +1,20 @@
 """The command line, run in this process and from the shell."""
 
-import contextlib
 import importlib.metadata
-import io
 import os
 import pathlib
 import subprocess
 import sys
-from typing import NamedTuple
 
 import numpy as np
 import pytest
+from terminal import run
 
 import bgmm_jd
 from bgmm_jd import datasets
 from bgmm_jd.backend import compilation_cache
-from bgmm_jd.cli.commands import main
-from bgmm_jd.cli.csv_file import read_csv
+from bgmm_jd.cli.commands import bgmm_jd_command, main
+from bgmm_jd.cli.select_command import as_numbers
 from bgmm_jd.optimization import svi
 
 ROOT = pathlib.Path(bgmm_jd.__file__).parents[1]
@@ -32,19 +30,6 @@ def data(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "data.csv"
     np.savetxt(path, clusters(), delimiter=",", header="length,width", comments="")
     return path
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-def run(*argv):
-    with contextlib.redirect_stdout(io.StringIO()) as out:  # noqa: SIM117
-        with contextlib.redirect_stderr(io.StringIO()) as err:
-            code = main([str(argument) for argument in argv])
-    return Outcome(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +60,9 @@ def test_fit_prints_data_status_summary_and_files(fitted):
     assert len(rows) == 6
     assert {"means[0,", "means[1,"} == {row for row in rows if row.startswith("means")}
     assert sum("length]" in line for line in lines) == sum("width]" in line for line in lines) > 2
-    assert lines[-2].startswith(f"Wrote {netcdf} ")
-    assert lines[-1].startswith(f"Wrote {netcdf.with_suffix('.png')} ")
+    assert lines[-3].startswith(f"Wrote {netcdf} ")
+    assert lines[-2].startswith(f"Wrote {netcdf.with_suffix('.png')} ")
+    assert lines[-1].startswith(f"Wrote {netcdf.with_suffix('.fit.nc')} ")
 
 
 def test_fit_refuses_to_keep_programs_where_others_may_write(data, tmp_path, monkeypatch):
@@ -96,7 +82,8 @@ def test_fit_writes_the_posterior_draws_of_its_seed(fitted, data):
     _, netcdf = fitted
     groups, posterior = groups_of(netcdf)
     assert {"posterior", "prior", "observed_data", "log_likelihood"} <= groups
-    expected = bgmm_jd.fit(read_csv(data).X, 2, seed=3).sample(1_000, seed=3)
+    X = np.loadtxt(data, delimiter=",", skiprows=1)
+    expected = bgmm_jd.fit(X, 2, seed=3).sample(1_000, seed=3)
     np.testing.assert_array_equal(posterior["means"].values[0], expected["means"])
 
 
@@ -195,7 +182,17 @@ def test_fit_from_the_shell_writes_its_results(data, tmp_path):
         (["fit", "DATA", "-k", 2, "-o", "absent/out.nc"], "cannot write absent/out.nc"),
         (["fit", "DATA", "-k", 2, "-o", "."], "cannot write ."),
         (["fit", "DATA", "-k", 2, "--plot", "plot.doc"], "must end in"),
-        (["fit", "DATA", "-k", 2, "-o", "DATA"], "three different files"),
+        (["fit", "DATA", "-k", 2, "-o", "DATA"], "all be different files"),
+        (["fit", "DATA", "-k", 2, "--save", "data.nc"], "all be different files"),
+        (["select", "DATA", "-k", "1:2", "--covariance", "diag,round"], "covariance"),
+        (["select", "DATA", "-k", "60:61"], "at least K=61 rows; got 60"),
+        (["select", "DATA", "--plot", "plot.doc"], "must end in"),
+        (["select", "DATA", "-o", "."], "cannot write ."),
+        (["predict", "absent.fit.nc", "DATA"], "cannot read absent.fit.nc: No such file"),
+        (["predict", "DATA", "DATA"], "all be different files"),
+        (["report", "DATA"], "not a netCDF4 file. Give the file that `bgmm-jd fit` has written"),
+        (["compare", "absent.fit.nc"], "cannot read absent.fit.nc"),
+        (["compare", "DATA", "DATA"], "each fit must be named once"),
         (["--out", "DATA"], "cannot make the directory"),
     ],
 )
@@ -208,9 +205,39 @@ def test_bad_input_gives_one_line_and_exit_code_2(monkeypatch, tmp_path, data, a
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["fit", "--help"], ["--version"]])
-def test_help_and_version_are_printed(capsys, argv):
+@pytest.mark.parametrize("program", [main, bgmm_jd_command])
+@pytest.mark.parametrize(
+    "argv",
+    [[], ["fit"], ["select"], ["predict"], ["report"], ["compare"]],
+)
+def test_help_is_printed_with_the_exit_codes(capsys, program, argv):
     with pytest.raises(SystemExit) as end:
-        main(argv)
+        program([*argv, "--help"])
     assert end.value.code == 0
-    assert capsys.readouterr().out
+    assert "exit codes: 0 good; 1 the fit needs attention" in capsys.readouterr().out
+
+
+def test_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as end:
+        bgmm_jd_command(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"{bgmm_jd.__version__}\n"
+
+
+def test_command_without_a_name_prints_the_help_and_fails(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    outcome = run(main=bgmm_jd_command)
+    assert outcome.code == 2
+    assert outcome.out.startswith("usage: bgmm-jd ")
+    assert "say which command" in outcome.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["8:1", "a", "1:", "1.5", ""])
+def test_numbers_of_components_are_a_range_or_a_list(capsys, text):
+    with pytest.raises(SystemExit) as end:
+        bgmm_jd_command(["select", "data.csv", "-k", text])
+    assert end.value.code == 2
+    assert "1:8 or 2,4,6" in capsys.readouterr().err
+    assert as_numbers("2:4") == [2, 3, 4]
+    assert as_numbers("2,7") == [2, 7]

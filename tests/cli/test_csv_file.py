@@ -1,19 +1,29 @@
 """Reading a table of numbers from a text file."""
 
+import gzip
+
 import numpy as np
 import pytest
 
-from bgmm_jd.cli.csv_file import BadInput, read_csv
+from bgmm_jd.cli.csv_file import read_csv
+from bgmm_jd.cli.table import BadInput, as_names, table_of
+
+nan = np.nan
 
 
 @pytest.fixture
 def csv(tmp_path):
     def write(text, encoding="utf-8"):
         path = tmp_path / "file.csv"
-        path.write_bytes(text.encode(encoding))
+        path.write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
         return path
 
     return write
+
+
+def read(path, columns=None, missing=False, **options):
+    asked = None if columns is None else as_names(columns)
+    return table_of(read_csv(path, **options), asked, missing)
 
 
 @pytest.mark.parametrize(
@@ -24,47 +34,189 @@ def csv(tmp_path):
         '"a","b"\n"1","2"\n3,4.5',
         "\na;b\n\n1;2\n\n3;4.5\n\n",
         "a\tb\n1\t2\n3\t4.5\n",
+        "a|b\n1|2\n3|4.5\n",
         "# a b\n1 2\n 3  4.5\n",
+        "#a,b\n1,2\n3,4.5\n",
         "\ufeffa,b\n1,2\n3,4.5\n",
+        "a,b\r1,2\r3,4.5\r",
+        "# made by hand\n# on a Monday\na,b\n# half of it\n1,2\n3,4.5\n# the end\n",
+        "a,b,\n1,2,\n3,4.5,\n",
+        "a,b\n1,2,\n3,4.5,\n",
+        "a,b,,\n1,2,,\n3,4.5,,\n,,,\n,,,\n",
+        "a;b\n1;2\n3;4,5\n",
+        "a\tb\n1\t2\n3\t4,5\n",
+        "a b\n1 2\n3 4,5\n",
+        "a;b\n1,0;2,0\n3,0;4,5\n",
+        "a b\n1 2\n3 4.50e0\n",
     ],
 )
-def test_separators_blanks_and_quotes_do_not_change_the_table(csv, text):
-    table = read_csv(csv(text))
+def test_ways_of_writing_do_not_change_the_table(csv, text):
+    table = read(csv(text))
     np.testing.assert_array_equal(table.X, [[1.0, 2.0], [3.0, 4.5]])
     assert table.columns == ("a", "b")
     assert table.X.dtype == np.float64
+    assert table.notes == ()
 
 
-def test_columns_without_names_are_numbered(csv):
-    table = read_csv(csv("1,2\n3,4.5\n"))
+@pytest.mark.parametrize(
+    "text",
+    [
+        'a,b\n"1,234",2.5\n"12,345,678",3\n',
+        "a;b\n1.234;2,5\n12.345.678;3\n",
+        "a;b\n1 234;2,5\n12 345 678;3\n",
+        "a;b\n1\u202f234;2,5\n12\u00a0345\u00a0678;3,0\n",
+        "a;b\n1'234;2.5\n12'345'678;3\n",
+        "a\tb\n1,234\t2.5\n12,345,678\t3\n",
+    ],
+)
+def test_thousands_are_put_together_whatever_separates_them(csv, text):
+    table = read(csv(text))
+    np.testing.assert_array_equal(table.X, [[1234.0, 2.5], [12345678.0, 3.0]])
+    assert table.notes == ()
+
+
+def test_comma_that_may_be_either_is_told_and_decided_by_an_option(csv):
+    path = csv('a,b\n"1,234",2\n"5,678",3\n')
+    table = read(path)
+    np.testing.assert_array_equal(table.X, [[1234.0, 2.0], [5678.0, 3.0]])
+    (note,) = table.notes
+    assert note.startswith("the comma in '1,234' is read as a thousands separator")
+    table = read(path, decimal=",")
+    np.testing.assert_array_equal(table.X, [[1.234, 2.0], [5.678, 3.0]])
+    assert table.notes == ()
+
+
+def test_beside_semicolons_such_a_comma_is_a_decimal_one(csv):
+    table = read(csv("a;b\n1,234;2\n5,678;3\n"))
+    np.testing.assert_array_equal(table.X, [[1.234, 2.0], [5.678, 3.0]])
+    assert "a decimal comma" in table.notes[0]
+
+
+def test_line_of_units_is_left_out_and_told(csv):
+    table = read(csv("length,width,species\nmm,%,\n1,2,x\n3,4.5,y\n"))
     np.testing.assert_array_equal(table.X, [[1.0, 2.0], [3.0, 4.5]])
+    assert table.columns == ("length", "width")
+    assert table.notes[0] == "the line under the names, 'mm,%,', is read as units."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"","a","b"\n"1",1,2\n"2",3,4.5\n',
+        '"a" "b"\n"x" 1 2\n"y" 3 4.5\n',
+        '"a","b"\n"17",1,2\n"23",3,4.5\n',
+        ",a,b\n0,1,2\n1,3,4.5\n",
+        "#,a,b\n1,1,2\n2,3,4.5\n",
+    ],
+)
+def test_row_names_of_r_and_pandas_are_left_out_and_told(csv, text):
+    table = read(csv(text))
+    np.testing.assert_array_equal(table.X, [[1.0, 2.0], [3.0, 4.5]])
+    assert table.columns == ("a", "b")
+    assert table.notes == ("the first column, which has no name, is read as labels of the rows.",)
+
+
+def test_first_line_of_numbers_is_data_unless_an_option_says_names(csv):
+    path = csv("2019,2020\n1.5,2.5\n3.5,4.5\n")
+    table = read(path)
+    assert table.X.shape == (3, 2)
     assert table.columns == ("column 1", "column 2")
+    assert "'2019,2020', is read as data. If it has the names, say --header" in table.notes[0]
+    table = read(path, header=True)
+    np.testing.assert_array_equal(table.X, [[1.5, 2.5], [3.5, 4.5]])
+    assert (table.columns, table.notes) == (("2019", "2020"), ())
+
+
+def test_names_of_which_some_are_numbers_are_found_by_the_text_above_numbers(csv):
+    table = read(csv("id,2019\n1,2.5\n2,3.5\n"))
+    assert table.columns == ("id", "2019")
+
+
+def test_names_may_have_separators_and_line_breaks(csv):
+    table = read(csv('"length, in\nmm";"a ""b"""\n1,5;2\n2,5;3\n'))
+    assert table.columns == ("length, in mm", 'a "b"')
+    np.testing.assert_array_equal(table.X, [[1.5, 2.0], [2.5, 3.0]])
+    assert read(csv('"x, y",z\n1,2\n'), '"x, y"').columns == ("x, y",)
 
 
 def test_single_column_keeps_a_name_of_two_words(csv):
-    table = read_csv(csv("waiting time\n79\n54\n"))
+    table = read(csv("waiting time\n79\n54\n"))
     np.testing.assert_array_equal(table.X, [[79.0], [54.0]])
     assert table.columns == ("waiting time",)
 
 
+def test_single_column_of_decimal_commas_is_not_split(csv):
+    table = read(csv("length\n1,5\n2,5\n3,7\n"))
+    np.testing.assert_array_equal(table.X, [[1.5], [2.5], [3.7]])
+    assert (table.columns, table.notes) == (("length",), ())
+
+
+def test_points_before_three_digits_are_decimal_where_no_comma_says_otherwise(csv):
+    """Also beside semicolons, and beside a text with a comma."""
+    table = read(csv('a;name\n1.234;"Doe, J."\n5.678;"Roe, R."\n'))
+    np.testing.assert_array_equal(table.X, [[1.234], [5.678]])
+
+
+def test_columns_of_text_are_left_out_in_one_line(csv):
+    table = read(csv("id,a,day,ok\nx1,1,2024-01-05,TRUE\nx2,3,2024-01-06,FALSE\n"))
+    np.testing.assert_array_equal(table.X, [[1.0], [3.0]])
+    assert table.notes == ("left out 3 columns without numbers: id, day, ok.",)
+
+
+MISSING = [
+    "",
+    "NA",
+    "na",
+    "N/A",
+    "NaN",
+    "nan",
+    "NULL",
+    "null",
+    "None",
+    ".",
+    "-",
+    "?",
+    "#N/A",
+    "<NA>",
+]
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+@pytest.mark.parametrize("spelling", MISSING)
+def test_usual_spellings_of_no_value_are_missing(csv, separator, spelling):
+    mark = "," if separator == ";" else "."
+    text = f"a,b\n1,2\n{spelling},3@5\n".replace(",", separator).replace("@", mark)
+    table = read(csv(text), missing=True)
+    np.testing.assert_array_equal(table.X, [[1.0, 2.0], [nan, 3.5]])
+    with pytest.raises(BadInput, match=r"'a' has no value in line 3.*--missing marginalize"):
+        read(csv(text))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_byte_order_marks_are_read(csv, encoding):
+    assert read(csv("größe,b\n1,2\n", encoding)).columns == ("größe", "b")
+
+
+def test_gzip_is_read_whatever_the_name(csv):
+    assert read(csv(gzip.compress(b"a,b\n1,2\n"))).columns == ("a", "b")
+    with pytest.raises(BadInput, match="no complete gzip file"):
+        read(csv(gzip.compress(b"a,b\n1,2\n" * 99)[:20]))
+
+
 @pytest.mark.parametrize("columns", ["c,a", "3, 1"])
 def test_selected_columns_come_in_the_order_asked_for(csv, columns):
-    table = read_csv(csv("a,b,c\n1,x,2\n3,,4\n"), columns)
+    table = read(csv("a,b,c\n1,x,2\n3,,4\n"), columns)
     np.testing.assert_array_equal(table.X, [[2.0, 1.0], [4.0, 3.0]])
     assert table.columns == ("c", "a")
-
-
-def test_selected_column_without_a_name_is_numbered(csv):
-    table = read_csv(csv(",a\n1,2\n2,3\n"), "a,1")
-    assert table.columns == ("a", "column 1")
-    assert list(table.frame) == ["a", "column 1"]
-    np.testing.assert_array_equal(table.frame.to_numpy(), table.X)
 
 
 def test_numbers_are_read_to_the_last_digits(tmp_path):
     X = np.random.default_rng(5).normal([0.0, 6.0], 1.0, (60, 2))
     np.savetxt(tmp_path / "data.csv", X, delimiter=",", header="length,width", comments="")
-    np.testing.assert_allclose(read_csv(tmp_path / "data.csv").X, X, rtol=1e-15)
+    np.testing.assert_allclose(read(tmp_path / "data.csv").X, X, rtol=1e-15)
+    text = (tmp_path / "data.csv").read_text().replace(",", ";").replace(".", ",")
+    (tmp_path / "comma.csv").write_text(text)
+    np.testing.assert_allclose(read(tmp_path / "comma.csv").X, X, rtol=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -72,30 +224,48 @@ def test_numbers_are_read_to_the_last_digits(tmp_path):
     [
         ("", "is empty"),
         ("\n\n", "is empty"),
+        ("# only a remark\n", "is empty"),
         ("a,b\n", "no rows"),
-        ("a,b\n1,x\n", "column 'b' has 'x' in line 2"),
+        ("a,b\nx,y\nz,w\n", "no column of numbers"),
         ("a,b\n\n1,2\n\n3,\n", "column 'b' has no value in line 5"),
-        ("a,b\n1,2\nNA,4\n", "column 'a' has no value in line 3"),
+        ("# note\na,b\n1,2\n# note\n3,x\n5,6\n7,8\n", "column 'b' has 'x' in line 5"),
+        ('a,"b\nc"\n1,2\n"x",4\n3,5\n', "column 'a' has 'x' in line 4"),
         ("a,b\n1,2\n3,inf\n", "column 'b' has 'inf' in line 3"),
+        ("a,b\n1,2\n,\n3,x\n4,5\n", "column 'a' has no value in line 3"),
+        ("a,b,c\n1,2,3\n,5,NA\n\n3,x,7\n4,5,6\n", "column 'a' has no value in line 3"),
+        ("a;b\n1,5;2\n1.5;3\n2,5;4\n", "column 'a' has '1.5' in line 3"),
         ("1,2\n3\n", "column 'column 2' has no value in line 2"),
         ("a,b\n1,2\n3,4,5\n", "3 values in line 3, not 2"),
-        ("a,b\n1,2,3\n4,5,6\n", "2 names above 3 columns"),
-        (",a\n1,2\n2,3\n", "no name for column 1"),
+        ("a,b\n4,2,3\n1,5,6\n", "2 names above 3 columns.*begin them with #"),
+        (",a\n2,2\n1,3\n", "no name for column 1"),
         ("a,b,a\n1,2,3\n", "columns of the same name: a, b, a"),
         ("1,2\nthree,4\n", "column 'column 1' has 'three' in line 2"),
+        ('a,b\n1,"2\n3,4\n', "cannot read"),
     ],
 )
 def test_file_that_cannot_be_used_is_refused_with_line_and_column(csv, text, message):
     with pytest.raises(BadInput, match=message):
-        read_csv(csv(text))
+        read(csv(text))
+
+
+def test_column_without_any_value_is_left_out_or_refused_by_name(csv):
+    text = "a,b,c\n1,,2\n3,,4\n"
+    assert read(csv(text), missing=True).notes == ("left out a column without numbers: b.",)
+    with pytest.raises(BadInput, match="'b' has no value at all"):
+        read(csv(text), "a,b", missing=True)
 
 
 @pytest.mark.parametrize("columns", ["d", "0", "4", "a,a", "a,1", ""])
 def test_selection_of_absent_or_repeated_columns_is_refused(csv, columns):
     with pytest.raises(BadInput, match="column"):
-        read_csv(csv("a,b,c\n1,x,2\n3,,4\n"), columns)
+        read(csv("a,b,c\n1,x,2\n3,,4\n"), columns)
 
 
 def test_file_that_is_not_utf_8_is_refused(csv):
     with pytest.raises(BadInput, match="UTF-8"):
-        read_csv(csv("größe\n1\n", encoding="latin-1"))
+        read(csv("größe\n1\n", encoding="latin-1"))
+
+
+def test_file_that_is_absent_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="No such file"):
+        read(tmp_path / "absent.csv")

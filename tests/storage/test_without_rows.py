@@ -14,7 +14,7 @@ from bgmm_jd.storage.without_rows import KEPT_DRAWS, without_rows
 pytestmark = pytest.mark.filterwarnings(
     r"ignore:\s*ArviZ is undergoing a major refactor:FutureWarning"
 )
-NEED = r"no rows of its fit, which are needed here.*keep_rows=True"
+NEED = r"saved without the rows of the fit, which are needed here.*keep_rows=True"
 
 
 def loaded_without_rows(kind, tmp_path):

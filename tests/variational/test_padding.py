@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from builders import problem_for, started
 
+import bgmm_jd
 from bgmm_jd.settings import PaddingSettings, Settings
 from bgmm_jd.variational.approximation import draw_mean_field
 from bgmm_jd.variational.coordinates import flatten
@@ -51,3 +52,23 @@ def test_draws_have_the_density_and_the_coordinates_of_the_problem(form, K):
     np.testing.assert_allclose(draws.log_q, surrogate.log_prob(*theta), rtol=1e-10)
     np.testing.assert_allclose(draws.points, flatten(model, draws.theta), rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(tf.reduce_sum(draws.theta["weights"], axis=1), 1.0, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("N", "size"), [(10, 64), (64, 64), (65, 80), (97, 128), (161, 192), (193, 256), (272, 320)]
+)
+def test_rows_are_padded_to_the_next_of_a_few_sizes(N, size):
+    approximation, _ = both("diag", 2, N=N)
+    assert approximation.problem.compiled_form.size == (size, 4)
+
+
+def test_large_problems_and_priors_of_ones_own_keep_their_components():
+    form = both("full", 3, N=40, D=6)[0].problem.compiled_form  # 4 x 6 x 6 entries are small
+    assert form.size == (64, 4)
+    form = both("full", 3, N=40, D=9)[0].problem.compiled_form  # 4 x 9 x 9 are not
+    assert form.size == (64, 3)
+    form = both("diag", 3, N=9_000)[0].problem.compiled_form
+    assert form.size == (9_000, 3)
+    prior = bgmm_jd.mixture_prior(3, 2, dtype="float64")
+    form = both("diag", 3, prior=prior)[0].problem.compiled_form
+    assert form.size == (96, 3)

@@ -1,0 +1,124 @@
+"""One pass over a source: a function of the chunks of each part, whoever computes it.
+
+A part has a fixed number of chunks, and results come in the order of the parts. They are therefore
+the same, bit for bit, for every cut of the rows into files and for any number of workers, which may
+die and have their parts done again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from bgmm_jd.data.source import Source
+from bgmm_jd.sources.chunks import Chunk, chunks_of, read_ahead
+
+
+class Statistic(NamedTuple):
+    """What is computed of a part: pure functions that can be pickled.
+
+    prepare : of a chunk; called by the thread that reads ahead.
+    reduce : of what `prepare` has made of the chunks of a part, in order.
+    """
+
+    prepare: Callable[[Chunk], Any]
+    reduce: Callable[[Iterable[Any]], Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reader:
+    """How a source is read.
+
+    Attributes
+    ----------
+    source : Source
+    chunk_rows : int
+        Rows of a chunk.
+    chunks_per_part : int
+    ahead : int
+        Chunks that wait for the arithmetic.
+    executor : concurrent.futures.Executor, optional
+        Computes the parts; without it, the present process does.
+    count : int, optional
+        The number of rows that a pass must have; None where it is not known yet.
+    """
+
+    source: Source
+    chunk_rows: int
+    chunks_per_part: int
+    ahead: int
+    executor: Executor | None = None
+    count: int | None = None
+
+    def results(self, statistic: Statistic) -> Iterator[Any]:
+        """Yield the statistic of each part, in order.
+
+        Raises
+        ------
+        ValueError
+            If the source has another number of rows than before.
+        """
+        if self.executor is not None:
+            yield from self._from_executor(self.executor, statistic)
+            return
+        rows = 0
+
+        def prepared() -> Iterator[tuple[int, Any]]:
+            nonlocal rows
+            for number, chunk in enumerate(chunks_of(self.source, self.chunk_rows)):
+                rows += len(chunk.values)
+                yield number // self.chunks_per_part, statistic.prepare(chunk)
+
+        by_part = itertools.groupby(read_ahead(prepared(), self.ahead), key=lambda pair: pair[0])
+        for _, pairs in by_part:
+            yield statistic.reduce(item for _, item in pairs)
+        _check_count(rows, self.count)
+
+    def _from_executor(self, executor: Executor, statistic: Statistic) -> Iterator[Any]:
+        """Yield the results of tasks, which are all submitted at first."""
+        count = self.source.count
+        if count is None:
+            self.source.part(0, 1)  # raises: its parts cannot be read
+            raise ValueError("executor needs a source whose number of rows is known.")
+        _check_count(count, self.count)
+        size = self.chunk_rows * self.chunks_per_part
+        futures: deque[Future] = deque()
+        try:
+            for first in range(0, count, size):
+                part = self.source.part(first, min(first + size, count))
+                futures.append(
+                    executor.submit(
+                        statistic_of_part, statistic, part, first, self.chunk_rows, self.ahead
+                    )
+                )
+            while futures:
+                yield futures.popleft().result()  # and let go of the result
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def statistic_of_part(
+    statistic: Statistic, part: Source, first: int, chunk_rows: int, ahead: int
+) -> Any:
+    """Return the statistic of one part: the task of an executor, which may run it twice.
+
+    Parameters
+    ----------
+    part : the source of its rows.
+    first : the number of its first row.
+    """
+    chunks = chunks_of(part, chunk_rows, first)
+    return statistic.reduce(read_ahead(map(statistic.prepare, chunks), ahead))
+
+
+def _check_count(rows: int, expected: int | None) -> None:
+    if expected is not None and rows != expected:
+        raise ValueError(
+            f"The source had {expected} rows in the first pass, and {rows} in a later one. Every "
+            "pass must have the same rows: do not change files during a fit."
+        )

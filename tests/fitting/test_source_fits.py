@@ -1,0 +1,275 @@
+"""Fits of rows that are read from a source."""
+
+import concurrent.futures
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import bgmm_jd
+from bgmm_jd.data.far_rows import FarRowsWarning
+from bgmm_jd.settings import FullDataSettings, Settings, SourceSettings
+
+N, K = 30_000, 3
+MEANS = np.array([[-4.0, 0.0], [0.0, 3.0], [4.0, 0.0]])
+QUICK = {"execution": "graph", "finish": "none", "progress": False, "restarts": 1}
+# Chunks of 2,032 rows and parts of 4,064; as few rows in memory as the first phase reads.
+CHUNKS = Settings(sources=SourceSettings(numbers_in_memory=1, rows_per_slice=16, chunks_per_part=2))
+
+
+def labelled_rows():
+    """Return rows of three clusters that touch, and the cluster of each."""
+    rng = np.random.default_rng(0)
+    label = rng.choice(K, N, p=[0.5, 0.3, 0.2])
+    X = MEANS[label] + rng.normal(size=(N, 2)) * [1.0, 0.6]
+    return X.astype(np.float32), label
+
+
+@pytest.fixture(scope="module")
+def X():
+    return labelled_rows()[0]
+
+
+@pytest.fixture(scope="module")
+def in_memory(X):
+    return bgmm_jd.fit(X, K, **QUICK)
+
+
+@pytest.fixture(scope="module")
+def from_batches(X):
+    source = bgmm_jd.batches(lambda: np.array_split(X, 7))
+    return bgmm_jd.fit(source, K, settings=CHUNKS, **QUICK)
+
+
+def assert_same_posterior(one, other):
+    """Elbo within 4 standard errors, means within 0.03 sds, sds within 3 %: of the mean field.
+
+    Plus four standard errors of 40,000 draws: 4 sqrt(2 / 40000) = 0.028 of a difference of means,
+    and 4 / sqrt(40000) = 0.02 of a ratio of sds.
+    """
+    assert abs(one.elbo - other.elbo) < 4.0 * np.hypot(one.elbo_se, other.elbo_se)
+    a, b = (posterior.sample(40_000, calibrate=False) for posterior in (one, other))
+    for name in a:
+        sd = a[name].std(axis=0)
+        shift = np.abs(a[name].mean(axis=0) - b[name].mean(axis=0)) / sd
+        assert shift.max() < 0.03 + 0.03
+        assert np.abs(b[name].std(axis=0) / sd - 1.0).max() < 0.03 + 0.02
+
+
+def test_rows_of_a_source_that_fit_in_memory_are_fitted_as_an_array(two_clusters, tmp_path):
+    np.save(tmp_path / "x.npy", two_clusters)
+    weight = np.tile([1.0, 0.5], 20)
+    np.save(tmp_path / "w.npy", np.column_stack([two_clusters, weight]))
+    a, b = (
+        bgmm_jd.fit(X, 2, sample_weight=w, **QUICK)
+        for X, w in [
+            (two_clusters, weight),
+            (bgmm_jd.table(tmp_path / "w.npy", weight=2), None),
+        ]
+    )
+    assert a.elbo == b.elbo
+    np.testing.assert_array_equal(a.sample(10)["means"], b.sample(10)["means"])
+    np.testing.assert_array_equal(b.problem.data.rows.weight, weight)
+
+
+def test_fit_of_a_source_finds_the_clusters(from_batches):
+    """A mean has the standard error of its cluster's rows: within 5 of them."""
+    assert from_batches.status.good
+    assert from_batches.calibration == "curvature at the mean"
+    means = from_batches.sample(500)["means"]
+    assert (np.abs(means.mean(axis=0) - MEANS) < 5.0 * means.std(axis=0)).all()
+    counts = N * from_batches.sample(500)["weights"].mean(axis=0)
+    np.testing.assert_allclose(means.std(axis=0)[:, 0], counts**-0.5, rtol=0.3)
+
+
+def test_posterior_of_a_source_has_no_rows_and_can_be_saved(from_batches, tmp_path):
+    with pytest.raises(ValueError, match=r"fitted to a source.*bgmm_jd\.sample_rows"):
+        bgmm_jd.occupied_components(from_batches)
+    bgmm_jd.save(from_batches, tmp_path / "posterior.nc")
+    loaded = bgmm_jd.load(tmp_path / "posterior.nc")
+    np.testing.assert_array_equal(loaded.sample(5)["means"], from_batches.sample(5)["means"])
+    assert "30,000 rows x 2" in repr(loaded)
+
+
+@pytest.mark.slow
+def test_fit_of_a_source_is_that_of_its_rows_in_memory(in_memory, from_batches):
+    assert_same_posterior(in_memory, from_batches)
+
+
+@pytest.mark.slow
+def test_file_memmap_and_batches_give_the_same_bits(X, from_batches, tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    for source in (bgmm_jd.table(tmp_path / "x.npy"), np.load(tmp_path / "x.npy", mmap_mode="r")):
+        found = bgmm_jd.fit(source, K, settings=CHUNKS, **QUICK)
+        assert found.elbo == from_batches.elbo
+        np.testing.assert_array_equal(found.sample(9)["means"], from_batches.sample(9)["means"])
+
+
+@pytest.mark.slow
+def test_parquet_gives_the_same_bits_and_names(X, from_batches, tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    for number, part in enumerate(np.array_split(X, 3)):
+        table = pa.table({"u": part[:, 0], "v": part[:, 1]})
+        pq.write_table(table, tmp_path / f"{number}.parquet", row_group_size=3_000)
+    found = bgmm_jd.fit(bgmm_jd.table(tmp_path), K, settings=CHUNKS, **QUICK)
+    assert found.feature_names == ("u", "v")
+    assert found.elbo == from_batches.elbo
+    np.testing.assert_array_equal(found.sample(9)["means"], from_batches.sample(9)["means"])
+
+
+@pytest.mark.slow
+def test_rows_sorted_by_cluster_give_the_same_posterior(in_memory):
+    X, label = labelled_rows()
+    source = bgmm_jd.batches(lambda: [X[np.argsort(label, kind="stable")]])
+    assert_same_posterior(in_memory, bgmm_jd.fit(source, K, settings=CHUNKS, **QUICK))
+
+
+@pytest.mark.slow
+def test_fit_with_weights_and_missing_entries_is_that_in_memory(X):
+    rng = np.random.default_rng(1)
+    rows, weight = X.copy(), rng.choice([0.0, 1.0, 2.0], N)
+    rows[rng.random(rows.shape) < 0.05] = np.nan
+    options = {"covariance": "full", "missing": "marginalize", **QUICK}
+    source = bgmm_jd.batches(
+        lambda: zip(np.array_split(rows, 5), np.array_split(weight, 5), strict=True)
+    )
+    expected = bgmm_jd.fit(rows, K, sample_weight=weight, **options)
+    assert_same_posterior(expected, bgmm_jd.fit(source, K, settings=CHUNKS, **options))
+
+
+@pytest.mark.slow
+def test_process_pool_gives_the_same_bits_with_one_and_two_workers(X, tmp_path):
+    """And those of the present process."""
+    np.save(tmp_path / "x.npy", X)
+    source = bgmm_jd.table(tmp_path / "x.npy")
+    few = replace(CHUNKS, full_data=FullDataSettings(averaged_passes=2, averaged_rows=1))
+    found = [bgmm_jd.fit(source, K, settings=few, **QUICK)]
+    for workers in (1, 2):
+        spawn = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=spawn) as executor:
+            found.append(bgmm_jd.fit(source, K, settings=few, executor=executor, **QUICK))
+    for posterior in found[1:]:
+        assert posterior.elbo == found[0].elbo
+        np.testing.assert_array_equal(posterior.elbo_trace, found[0].elbo_trace)
+        np.testing.assert_array_equal(posterior.sample(9)["means"], found[0].sample(9)["means"])
+
+
+@pytest.mark.slow
+def test_dask_gives_the_same_bits_though_a_worker_is_killed(X, tmp_path):
+    """After the third pass, with SIGKILL; the tasks of the next are sent to it and then to others.
+
+    Also where Dask has started it anew.
+    """
+    distributed = pytest.importorskip("distributed")
+    np.save(tmp_path / "x.npy", X)
+    source = bgmm_jd.table(tmp_path / "x.npy")
+    few = replace(CHUNKS, full_data=FullDataSettings(averaged_passes=2, averaged_rows=1))
+    expected = bgmm_jd.fit(source, K, settings=few, **QUICK)
+    passes = []
+
+    def kill_a_worker(progress):
+        if progress.phase == "passes":
+            passes.append(progress.steps)
+        if progress.phase == "passes" and len(passes) == 3:
+            pid = next(iter(client.run(os.getpid).values()))
+            os.kill(pid, signal.SIGKILL)
+
+    with (
+        dask_settings(),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        executor = client.get_executor(pure=False)
+        found = bgmm_jd.fit(
+            source, K, settings=few, executor=executor, callback=kill_a_worker, **QUICK
+        )
+    assert len(passes) > 3
+    assert found.elbo == expected.elbo
+    np.testing.assert_array_equal(found.elbo_trace, expected.elbo_trace)
+    np.testing.assert_array_equal(found.sample(9)["means"], expected.sample(9)["means"])
+
+
+def dask_settings():
+    import dask
+
+    return dask.config.set({"distributed.deploy.lost-worker-timeout": "90s"})
+
+
+PEAK = """
+import resource, sys
+import bgmm_jd
+
+posterior = bgmm_jd.fit(bgmm_jd.table(sys.argv[1]), 4, finish="none", progress=False, restarts=1)
+assert posterior.status.good, posterior.status
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_peak_memory_does_not_grow_with_the_rows_of_a_file(tmp_path):
+    """5e5 and 4e6 rows of 8 columns: 15 and 122 MiB of float32. `ru_maxrss` is in KiB on Linux."""
+    peaks = []
+    for rows in (500_000, 4_000_000):
+        path = tmp_path / "rows.npy"
+        write_clusters(path, rows)
+        run = [sys.executable, "-c", PEAK, str(path)]
+        done = subprocess.run(run, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        peaks.append(int(done.stdout.split()[-1]) / 2**10)
+    assert abs(peaks[1] - peaks[0]) < 64.0, peaks
+
+
+def write_clusters(path, rows, block=100_000):
+    """Write rows of four clusters in 8 columns, some at a time."""
+    mapped = np.lib.format.open_memmap(path, "w+", np.float32, (rows, 8))
+    rng = np.random.default_rng(2)
+    means = rng.normal(size=(4, 8)) * 3.0
+    for first in range(0, rows, block):
+        label = rng.integers(0, 4, block)
+        mapped[first : first + block] = means[label] + rng.normal(size=(block, 8))
+    mapped.flush()
+
+
+# --- Errors at the door ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"batch_size": 100}, ValueError, "batch_size must be 'auto' for rows that are read"),
+        ({"finish": "hmc"}, ValueError, "finish='hmc' needs all rows in memory"),
+        ({"init": np.zeros(N, int)}, ValueError, r"init must be means \[K, D\] or a posterior"),
+        ({"sample_weight": np.ones(N)}, ValueError, "yield pairs of rows and weights"),
+        ({"executor": 3}, TypeError, "must be a concurrent.futures.Executor.*got int"),
+        ({"covariance": "round"}, ValueError, "covariance"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_options_that_a_source_does_not_allow_are_errors(X, options, error, message):
+    source = bgmm_jd.batches(lambda: [X])
+    with pytest.raises(error, match=message):
+        bgmm_jd.fit(source, K, **{"settings": CHUNKS, **options})
+
+
+def test_executor_of_rows_in_memory_is_an_error(two_clusters):
+    with (
+        concurrent.futures.ThreadPoolExecutor() as executor,
+        pytest.raises(ValueError, match=r"X is in memory\. Leave executor out"),
+    ):
+        bgmm_jd.fit(two_clusters, 2, executor=executor)
+
+
+def test_entries_that_may_be_codes_are_warned_of_with_a_row(X):
+    """The warning comes before the fit, which it stops here as an error."""
+    rows = X.copy()
+    rows[20_001, 1] = -9_999.0
+    source = bgmm_jd.batches(lambda: [rows])
+    with pytest.raises(FarRowsWarning, match="row 20001 has -9999"):
+        bgmm_jd.fit(source, K, settings=CHUNKS, **QUICK)

@@ -1,0 +1,195 @@
+"""A pass over the rows of a source against one over the same rows in memory."""
+
+import pickle
+from concurrent.futures import Executor, Future
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from builders import ONE_SEEDING, started
+from small_problems import OVERLAPPING_ROWS, unconstrained
+
+from bgmm_jd.backend.random import stateless_seed
+from bgmm_jd.data.standardize import as_standardized_rows
+from bgmm_jd.fitting.given_rows import reader_of, rows_of_source
+from bgmm_jd.fitting.search import problem_of
+from bgmm_jd.model.covariance_forms import units_of_rows
+from bgmm_jd.optimization.full_data import pass_evaluator
+from bgmm_jd.settings import FullDataSettings, OptimizationSettings, SourceSettings
+from bgmm_jd.sources.batches import batches
+from bgmm_jd.sources.standardized import standardize_source
+from bgmm_jd.sources.table import table
+from bgmm_jd.variational.approximation import Approximation
+
+SEED = stateless_seed(3)
+# Chunks of 35 rows, and parts of 105. Of 300 rows, 150 are in memory.
+SMALL = replace(
+    ONE_SEEDING,
+    full_data=FullDataSettings(slices=7),
+    sources=SourceSettings(numbers_in_memory=300, rows_per_slice=5, chunks_per_part=3),
+    optimization=OptimizationSettings(subsample_rows=100, subsample_rows_per_component=1),
+)
+
+
+def rows_and_weights(weights=False, missing=False):
+    rng = np.random.default_rng(5)
+    label = rng.random(OVERLAPPING_ROWS) < 0.4
+    X = rng.normal(size=(OVERLAPPING_ROWS, 2)) * [1.0, 0.7] + 3.0 * label[:, np.newaxis]
+    if missing:
+        X[rng.random(X.shape) < 0.1] = np.nan
+    weight = rng.choice([0.5, 1.0, 2.0], OVERLAPPING_ROWS) if weights else None
+    return X, weight
+
+
+def in_batches(X, sizes, weight=None):
+    """Return the source of rows that come in batches of the given sizes, and the rest in one."""
+
+    def scan():
+        parts = np.split(X, np.cumsum(sizes))
+        if weight is None:
+            return parts
+        return list(zip(parts, np.split(weight, np.cumsum(sizes)), strict=True))
+
+    return batches(scan)
+
+
+def problem_of_source(source, covariance="diag", missing=False, executor=None):
+    """Return the problem of fitting two components to the rows of a source."""
+    reader = reader_of(source, None, SMALL, executor)
+    rows = rows_of_source(reader, 2, missing, 0, SMALL)
+    assert len(rows.values) == 150
+    data = standardize_source(
+        rows.reader,
+        rows.census,
+        units_of_rows(covariance, complete=not missing),
+        read_constant_columns=False,
+        settings=SMALL.robust_moments,
+    )
+    return problem_of(data, 2, covariance, None, "graph", SMALL)
+
+
+def started_in_memory(problem, X, weight=None):
+    """Return the start of the same problem with all rows in memory, in the same units."""
+    rows = as_standardized_rows(X, problem.data.standardization)
+    data = problem.data._replace(kept_rows=rows._replace(weight=weight))
+    return started(problem.on(data))
+
+
+def pass_of(problem, start):
+    """Return the unconstrained parameters after one pass, and the elbo before it."""
+    at = Approximation(problem=problem, params=start.params, order=start.order)
+    return pass_evaluator(problem, at.params, SEED)(unconstrained(at), 0)
+
+
+def assert_same(one, other, rtol, atol):
+    for a, b in zip(tf.nest.flatten(one), tf.nest.flatten(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
+
+
+def assert_same_bits(one, other):
+    assert one[1] == other[1]
+    assert_same(one[0], other[0], rtol=0, atol=0)
+
+
+def slow(case):
+    return pytest.param(case, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {},
+        slow({"covariance": "full"}),
+        slow({"covariance": "tied", "weights": True}),
+        slow({"covariance": "spherical"}),
+        slow({"weights": True, "missing": True}),
+        slow({"covariance": "full", "missing": True}),
+    ],
+    ids=str,
+)
+def test_pass_over_a_source_is_that_over_its_rows_in_memory(case):
+    """In float64, in which sums of 300 rows in another order differ by some 1e-13 of them."""
+    covariance, missing = case.get("covariance", "diag"), case.get("missing", False)
+    X, weight = rows_and_weights(case.get("weights", False), missing)
+    problem = problem_of_source(in_batches(X, [100, 1, 0, 52], weight), covariance, missing)
+    start = started_in_memory(problem, X, weight)
+    in_memory = start.problem
+    assert problem.data.total_weight == pytest.approx(in_memory.data.total_weight)
+    jacobian = in_memory.data.log_det_jacobian
+    assert problem.data.log_det_jacobian == pytest.approx(jacobian, rel=1e-12)
+    image, elbo = pass_of(problem, start)
+    expected, expected_elbo = pass_of(in_memory, start)
+    assert_same(image, expected, rtol=1e-8, atol=1e-9)
+    assert elbo == pytest.approx(expected_elbo, rel=1e-11)
+    before = tf.nest.flatten(unconstrained(start))
+    moved = [np.abs(a - b).max() for a, b in zip(tf.nest.flatten(image), before, strict=True)]
+    assert max(moved) > 1e-2  # otherwise the start is the optimum, and nothing is tested
+
+
+@pytest.mark.parametrize("sizes", [[], [35], [1, 2, 3, 200, 0]], ids=str)
+def test_pass_has_the_same_bits_however_the_rows_are_cut(sizes):
+    X, _ = rows_and_weights()
+    one, other = (problem_of_source(in_batches(X, cuts)) for cuts in ([7] * 42, sizes))
+    start = started_in_memory(one, X)
+    assert_same_bits(pass_of(one, start), pass_of(other, start))
+
+
+class LastFirst(Executor):
+    """Runs tasks in the present process: all of them pickled, each twice, and the last first."""
+
+    def __init__(self):
+        self.waiting, self.count = [], 0
+
+    def submit(self, function, /, *arguments):
+        future = Lazy(self)
+        self.waiting.append((future, pickle.dumps((function, arguments))))
+        return future
+
+    def run_all(self):
+        while self.waiting:
+            future, task = self.waiting.pop()
+            for _ in range(2):
+                function, arguments = pickle.loads(task)
+                found = function(*arguments)
+            self.count += 1
+            future.set_result(found)
+
+
+class Lazy(Future):
+    """A result that is computed when it is first asked for."""
+
+    def __init__(self, executor):
+        super().__init__()
+        self.executor = executor
+
+    def result(self, timeout=None):
+        self.executor.run_all()
+        return super().result(timeout)
+
+
+def test_executor_gives_the_same_bits_in_any_order(tmp_path):
+    """300 rows are three parts of 105, read in the census, for the scatter, and in a pass."""
+    X, _ = rows_and_weights()
+    np.save(tmp_path / "x.npy", X)
+    source, executor = table(tmp_path / "x.npy"), LastFirst()
+    alone, shared = problem_of_source(source), problem_of_source(source, executor=executor)
+    start = started_in_memory(alone, X)
+    assert_same_bits(pass_of(alone, start), pass_of(shared, start))
+    assert executor.count == 9
+
+
+def test_batches_cannot_be_shared_among_workers():
+    X, _ = rows_and_weights()
+    with pytest.raises(ValueError, match="rows of which each worker can read its own"):
+        problem_of_source(in_batches(X, [7]), executor=LastFirst())
+
+
+def test_source_that_has_other_rows_in_a_later_pass_is_an_error():
+    X, _ = rows_and_weights()
+    rows = [X]
+    problem = problem_of_source(batches(lambda: rows))
+    start = started_in_memory(problem, X)
+    rows.append(X[:1])
+    with pytest.raises(ValueError, match="had 300 rows in the first pass, and 301 in a later one"):
+        pass_of(problem, start)
