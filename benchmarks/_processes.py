@@ -256,8 +256,9 @@ def count_passes() -> list[int]:
         report: Any,
         elbos_before: np.ndarray,
         limit: int,
+        *state: Any,
     ) -> Any:
-        found = optimize(problem, start, seed, report, elbos_before, limit)
+        found = optimize(problem, start, seed, report, elbos_before, limit, *state)
         counts.append(len(found.elbos) - len(elbos_before))
         return found
 

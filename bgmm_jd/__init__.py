@@ -14,6 +14,7 @@ from bgmm_jd.fitting.default_prior import default_prior
 from bgmm_jd.fitting.fit import fit
 from bgmm_jd.fitting.progress import Progress
 from bgmm_jd.fitting.selection import Selection, select
+from bgmm_jd.fitting.update import update
 from bgmm_jd.model.priors import mixture_prior, stick_breaking_prior
 from bgmm_jd.optimization.restarts import Restart
 from bgmm_jd.optimization.status import Status, StatusWarning
@@ -50,6 +51,7 @@ __all__ = [  # noqa: RUF022  by section
     # Fit a mixture, or many.
     "fit",
     "select",
+    "update",
     "Posterior",
     "Mode",
     "Restart",

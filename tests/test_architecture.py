@@ -54,6 +54,7 @@ MAY_IMPORT = {
         "calibration",
         "sampling",
         "posterior",
+        "storage",
         "reporting",
     },
     "sklearn": {"data", "model", "posterior"},  # and the public names

@@ -35,7 +35,8 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class AbsentRows:
-    """What is known of rows that are not in memory: a file has left them out, or a source has them.
+    """What is known of rows that are not in memory: a file or an update has left them
+    out, or a source has them.
 
     N, D : int
         Their shape.

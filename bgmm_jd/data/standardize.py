@@ -35,9 +35,10 @@ class Data(NamedTuple):
         """Return the rows, or raise ValueError if they are not in memory."""
         if isinstance(self.kept_rows, AbsentRows):
             raise ValueError(
-                "the posterior was fitted to a source, or saved without the rows of the fit, which "
-                "are needed here. Fit rows in memory, such as bgmm_jd.sample_rows(source, n), or "
-                "save it with bgmm_jd.save(posterior, path, keep_rows=True)."
+                "the posterior was updated, fitted to a source, or saved without the rows of the "
+                "fit, which are needed here. Fit rows in memory, such as "
+                "bgmm_jd.sample_rows(source, n), or save it with bgmm_jd.save(posterior, path, "
+                "keep_rows=True)."
             )
         return self.kept_rows
 

@@ -4,6 +4,7 @@ Validate the input, optimise from several starts, calibrate, and return a `Poste
 diagnosis.
 """
 
+import os
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -23,6 +24,7 @@ from bgmm_jd.data.validation import (
     check_rows,
 )
 from bgmm_jd.fitting.assess import Assessment, assess
+from bgmm_jd.fitting.checkpoint import open_checkpoint
 from bgmm_jd.fitting.default_prior import prior_in_data_units
 from bgmm_jd.fitting.given_rows import (
     GivenRows,
@@ -34,7 +36,8 @@ from bgmm_jd.fitting.given_rows import (
     standardize_rows,
     without_source,
 )
-from bgmm_jd.fitting.initial_values import as_init, initial_values
+from bgmm_jd.fitting.identity import identity_of
+from bgmm_jd.fitting.initial_values import Init, as_init, as_start, initial_values
 from bgmm_jd.fitting.progress import Progress, as_callback, reporter
 from bgmm_jd.fitting.provenance import provenance_of
 from bgmm_jd.fitting.search import (
@@ -47,6 +50,7 @@ from bgmm_jd.fitting.search import (
     subsample_size,
     with_data_unit_elbos,
 )
+from bgmm_jd.fitting.search_state import SearchLog
 from bgmm_jd.fitting.source_options import (
     check_executor,
     check_init_of_source,
@@ -64,7 +68,8 @@ from bgmm_jd.optimization.optimizers import OPTIMIZERS, Optimizer
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.provenance import Provenance
 from bgmm_jd.settings import OptimizationSettings, Settings
-from bgmm_jd.variational.approximation import Approximation
+from bgmm_jd.storage.files import as_path
+from bgmm_jd.variational.approximation import Approximation, Problem
 
 Finish = Literal["auto", "hmc", "none"]
 FINISHES: tuple[Finish, ...] = get_args(Finish)
@@ -83,12 +88,14 @@ def fit(
     callback: Callable[[Progress], None] | None = None,
     execution: Execution = "xla",
     init: Any = None,
+    start: Posterior | None = None,
     restarts: int | None = None,
     max_steps: int = 20_000,
     calibrate: bool = True,
     missing: MissingOption | None = None,
     optimizer: Optimizer = "natural",
     finish: Finish = "auto",
+    checkpoint: str | os.PathLike[str] | None = None,
     executor: Executor | None = None,
     settings: Settings | None = None,
 ) -> Posterior:
@@ -152,11 +159,18 @@ def fit(
         rows, or, under a stick-breaking prior, clusters of k-means; components are then in
         ascending order of the feature that separates them best, or of their variances or weights if
         no feature's means do.
+    start : Posterior, optional
+        An earlier fit to go on from, after rows were added or under another prior: what `init`
+        takes as a posterior, but already near the optimum. There is one run, and no search for
+        starts. Of many rows no subsample is fitted first, as it is with `init`: passes over all
+        rows begin at once. It takes the place of `init` and of `restarts`. Where the rows are no
+        longer like those of the earlier fit, clusters that are new are not looked for; fit without
+        it then.
     restarts : int, optional
         Largest number of optimiser runs, of which the one with the best elbo is kept; a later one
         ends where an earlier one has converged. There is one run for each distinct optimum of
         variational EM that may be the best. With `init` or a stick-breaking prior, exactly so many
-        runs. By default 4, but 1 with `init` or a `batch_size` below N.
+        runs. By default 4, but 1 with `init` or a `batch_size` below N, and always with `start`.
     max_steps : int
         Maximum number of optimiser steps per start, rounded up to whole epochs. The number of
         full-data passes is limited to max(200, max_steps // 100).
@@ -178,6 +192,15 @@ def fit(
         some 50,000 gradients are affordable, the draws come from Markov chains of Hamiltonian Monte
         Carlo. "hmc" runs such chains in any case; `calibrate=False` contradicts it. "none" ends
         with the calibrated posterior at the best optimum.
+    checkpoint : str or os.PathLike, optional
+        An npz file in which the state of the search is kept: it is written when the starts are
+        known, after the run from each of them, and after each pass over all of many rows. A fit
+        that was killed or interrupted goes on from there when the call is repeated, and ends with
+        the same bits as without the interruption, on the same machine with the same versions. The
+        file is kept at the end: a later call with another `finish` or `calibrate` does the rest of
+        the fit only. It holds no rows. It is refused for another X, `sample_weight`, K,
+        `covariance`, `prior`, `init`, `start`, `seed`, version or any other argument on which the
+        search depends.
     executor : concurrent.futures.Executor, optional
         Reads the rows of a source and adds up their likelihoods, in each pass, by several workers:
         a process pool, Dask's `client.get_executor()`, or another. Their number does not change
@@ -193,7 +216,10 @@ def fit(
     Raises
     ------
     ValueError, TypeError
-        For bad input, before anything is compiled.
+        For bad input, before anything is compiled; also for a `checkpoint` that is damaged, or is
+        that of another fit.
+    OSError
+        If the `checkpoint` cannot be read or written.
 
     Warns
     -----
@@ -240,14 +266,15 @@ def fit(
         reader = reader_of(source, sample_weight, settings, executor)
         rows = rows_of_source(reader, K, allow_missing, seed, settings)
     check_rows(rows.count, K, rows.weight is not None)
-    given = None if init is None else as_init(init, rows.shape, K, form, names)
+    given = _as_given(init, start, restarts, rows.shape, K, form, names)
     check_init_of_source(given, rows)
     plan = SearchPlan(
         batch_size=_as_batch_size(batch_size, rows, K, settings.optimization),
         restarts=_as_restarts(
-            restarts, batch_size, rows.count, init is not None, settings.optimization
+            restarts, batch_size, rows.count, given is not None, settings.optimization
         ),
         init=None,
+        is_near=start is not None,
         max_steps=max_steps,
         optimizer=optimizer,
         seed=seed,
@@ -266,9 +293,14 @@ def fit(
     )
     problem = problem_of(data, K, form, prior, execution, settings)
     if given is not None:
-        plan = replace(plan, init=initial_values(given, problem, rows.places))
+        name = "init" if start is None else "start"
+        plan = replace(plan, init=initial_values(given, problem, rows.places, name))
+    log = SearchLog()
+    if checkpoint is not None:
+        of_fit = identity_of(_arguments_of_search(rows, prior, missing, problem, plan))
+        log = open_checkpoint(as_path(checkpoint, "checkpoint"), of_fit)
     with reporter(progress, callback, K, form) as report:
-        found = find_optimum(problem, plan, report)
+        found = find_optimum(problem, plan, report, log)
         params = found.best.params
         order = output_order(problem, params, has_init=plan.init is not None)
         approximation, assessment = assess(
@@ -282,6 +314,37 @@ def fit(
         prior = prior_in_data_units(data, K, form, settings.default_prior)
     posterior = _posterior(prior, missing, names, approximation, found, assessment, provenance)
     return without_source(with_verdict(posterior, found, assessment.whole))
+
+
+def _arguments_of_search(
+    rows: GivenRows,
+    prior: tfd.JointDistributionCoroutine | None,
+    missing: str | None,
+    problem: Problem,
+    plan: SearchPlan,
+) -> dict[str, Any]:
+    """Return the arguments of `fit`, by name, that decide on the result of the search.
+
+    Rows of a source are known by their sample, their number, and location and scale of all of them.
+    """
+    units = None if rows.are_in_memory else problem.data.standardization
+    return {
+        "X": (rows.values, rows.count, units),
+        "sample_weight": rows.weight,
+        "K": problem.model.K,
+        "covariance": problem.model.covariance,
+        "prior": prior,
+        "missing": missing,
+        "init": None if plan.is_near else plan.init,
+        "start": plan.init if plan.is_near else None,
+        "batch_size": plan.batch_size,
+        "restarts": plan.restarts,
+        "max_steps": plan.max_steps,
+        "optimizer": plan.optimizer,
+        "seed": plan.seed,
+        "execution": problem.execution,
+        "settings": problem.settings,
+    }
 
 
 def _posterior(
@@ -319,6 +382,31 @@ def _posterior(
         provenance=provenance,
         approximation=approximation,
     )
+
+
+def _as_given(
+    init: Any,
+    start: Any,
+    restarts: int | None,
+    shape: tuple[int, int],
+    K: int,
+    form: CovarianceForm,
+    names: tuple[str, ...] | None,
+) -> Init | None:
+    """Return what the fit is given to start from, if anything."""
+    if start is None:
+        return None if init is None else as_init(init, shape, K, form, names)
+    if init is not None:
+        raise ValueError(
+            "start and init both say what to start from; got both. Leave init out to go on from "
+            "an earlier fit, or start to begin anew."
+        )
+    if restarts not in (None, 1):
+        raise ValueError(
+            f"start makes one run, from where the earlier fit ended; got restarts={restarts!r}. "
+            "Leave restarts out, or use init=start for several runs."
+        )
+    return as_start(start, shape[1], K, form, names)
 
 
 def _as_settings(settings: Any) -> Settings:

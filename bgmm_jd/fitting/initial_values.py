@@ -1,4 +1,7 @@
-"""What `fit` starts from where `init` is given: means, labels, probabilities or a posterior."""
+"""What `fit` starts from where `init` or `start` is given.
+
+Means, labels, probabilities or a posterior as `init`, or a posterior as `start`.
+"""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -51,7 +54,7 @@ def as_init(
         If it is none of these for such an X.
     """
     if isinstance(init, Posterior):
-        _check_posterior(init, shape[1], K, form, names)
+        _check_posterior(init, "init", shape[1], K, form, names)
         return init
     N, given = shape[0], _shape(init)
     if len(given) == 1:
@@ -67,12 +70,38 @@ def as_init(
     return means
 
 
-def initial_values(init: Init, problem: Problem, places: np.ndarray) -> Given:
+def as_start(start: Any, D: int, K: int, form: str, names: tuple[str, ...] | None) -> Posterior:
+    """Return the posterior that a fit goes on from, the `start` of `fit`.
+
+    Parameters
+    ----------
+    start : as `fit` describes it.
+    D, K : int
+    form : str
+        Of the covariance.
+    names : of the columns of X, if it has any.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is no posterior of such a mixture of such columns.
+    """
+    if not isinstance(start, Posterior):
+        raise TypeError(
+            f"start must be a bgmm_jd.Posterior, which an earlier fit has returned; got "
+            f"{type(start).__name__}. To start from means, labels or probabilities use init=."
+        )
+    _check_posterior(start, "start", D, K, form, names)
+    return start
+
+
+def initial_values(init: Init, problem: Problem, places: np.ndarray, name: str = "init") -> Given:
     """Return what the starts of a problem are made from.
 
     Parameters
     ----------
     places : of the rows of the problem among those of X.
+    name : of the argument of `fit`, for messages.
 
     Raises
     ------
@@ -82,7 +111,7 @@ def initial_values(init: Init, problem: Problem, places: np.ndarray) -> Given:
     if isinstance(init, Memberships):
         return clusters_of_memberships(problem.data.rows, init.probability[places])
     if isinstance(init, Posterior):
-        return _parameters_from(init.approximation, problem)
+        return _parameters_from(init.approximation, problem, name)
     return init
 
 
@@ -138,23 +167,26 @@ def _as_probabilities(init: Any, K: int) -> np.ndarray:
 
 
 def _check_posterior(
-    posterior: Posterior, D: int, K: int, form: str, names: Sequence[str] | None
+    posterior: Posterior, name: str, D: int, K: int, form: str, names: Sequence[str] | None
 ) -> None:
     found = (posterior.K, posterior.D, posterior.covariance)
     if found != (K, D, form):
         raise ValueError(
-            f"init must be a posterior of K={K} components, {D} features and {form!r} covariance; "
-            f"got one of {found[0]}, {found[1]} and {found[2]!r}. Try predict_proba(init, X), or "
-            "means."
+            f"{name} must be a posterior of K={K} components, {D} features and {form!r} "
+            f"covariance; got one of {found[0]}, {found[1]} and {found[2]!r}. {_advice(name)}"
         )
     if None not in (names, posterior.feature_names) and names != posterior.feature_names:
         raise ValueError(
-            f"init must be a posterior of the columns {names}, in that order; got "
+            f"{name} must be a posterior of the columns {names}, in that order; got "
             f"{posterior.feature_names}. Select the columns of X in its order."
         )
 
 
-def _parameters_from(approximation: Approximation, problem: Problem) -> Given:
+def _advice(name: str) -> str:
+    return f"Try init=bgmm_jd.predict_proba({name}, X), or init= with means."
+
+
+def _parameters_from(approximation: Approximation, problem: Problem, name: str) -> Given:
     """Return the parameters of another fit's surrogate in the standardised units of a problem."""
     data = problem.data
     tensors = as_standardization_tensors(data.standardization, data.dtype)
@@ -163,15 +195,15 @@ def _parameters_from(approximation: Approximation, problem: Problem) -> Given:
     own = {site.name: site for site in approximation.problem.model.sites}
     if set(own) != {site.name for site in sites}:
         raise ValueError(
-            f"init must be a posterior of the prior's variables {[site.name for site in sites]}; "
-            f"got one of {list(own)}. Try predict_proba(init, X), or means."
+            f"{name} must be a posterior of the prior's variables {[site.name for site in sites]}; "
+            f"got one of {list(own)}. {_advice(name)}"
         )
     params = {}
     for site in sites:
         if not _have_equal_members(site, own[site.name]):
             raise ValueError(
-                f"init must be a posterior whose prior has '{site.name}' of the same shape, family "
-                "and support. Try predict_proba(init, X), or means."
+                f"{name} must be a posterior whose prior has '{site.name}' of the same shape, "
+                f"family and support. {_advice(name)}"
             )
         params[site.name] = standardized_parameters(site, _cast(members[site.name], data.dtype))
     return params

@@ -14,9 +14,10 @@ from bgmm_jd.data.standardize import Data, subsample
 from bgmm_jd.data.units import as_standardization_tensors, identity_standardization
 from bgmm_jd.fitting.default_prior import prior_of_standardized
 from bgmm_jd.fitting.progress import Phase, Progress, Reporter, log_run
+from bgmm_jd.fitting.search_state import SearchLog
 from bgmm_jd.model.covariance_forms import CovarianceForm
 from bgmm_jd.optimization.full_data import optimize_full_data
-from bgmm_jd.optimization.initialization import Given, Start, all_starts
+from bgmm_jd.optimization.initialization import Given, Start, Starts, all_starts, start_at
 from bgmm_jd.optimization.restarts import (
     Optimum,
     Restart,
@@ -55,6 +56,9 @@ class SearchPlan:
         Largest number of runs.
     init : Given, optional
         What to start from.
+    is_near : bool
+        Whether these are parameters so near the optimum that many rows are read in passes at once,
+        without a subsample first.
     max_steps : int
         Limit of steps of each start.
     optimizer : {"natural", "adam"}
@@ -67,6 +71,7 @@ class SearchPlan:
     max_steps: int
     optimizer: str
     seed: int
+    is_near: bool = False
 
 
 class SearchResult(NamedTuple):
@@ -115,23 +120,22 @@ def problem_of(
     )
 
 
-def find_optimum(problem: Problem, plan: SearchPlan, report: Reporter) -> SearchResult:
-    """Return the best of several starts."""
-    begun = time.perf_counter()
-    searched = problem
-    if plan.batch_size is None:
-        rng = np.random.default_rng(plan.seed)
-        rows = subsample_size(problem.model.K, problem.settings.optimization)
-        searched = problem.on(subsample(problem.data, rows, rng))
-    N = searched.data.shape[0]
-    batches = equal_batches(N, plan.batch_size or N)
-    report(Progress(phase="starts"))
-    starts = all_starts(searched, plan.init, plan.restarts, plan.seed)
-    schedule = schedule_for(searched, batches, plan.optimizer)
-    runs = _run_all_starts(searched, starts.runs, plan, schedule, report)
-    if plan.batch_size is None:
-        sd_ratio = subsample_sd_ratio(searched)
-        runs = _continue_on_all_rows(problem, runs, sd_ratio, plan, report)
+def find_optimum(
+    problem: Problem, plan: SearchPlan, report: Reporter, log: SearchLog | None = None
+) -> SearchResult:
+    """Return the best of several starts.
+
+    Parameters
+    ----------
+    log : of the search, which goes on from the state that it has.
+    """
+    begun, log = time.perf_counter(), log or SearchLog()
+    if plan.batch_size is not None:
+        starts, runs, batch_size = _search(problem, plan, report, log)
+    elif plan.is_near:
+        starts, runs, batch_size = _go_on(problem, plan, report, log)
+    else:
+        starts, runs, batch_size = _search_in_two_phases(problem, plan, report, log)
     best, restarts = compare_runs(problem.model, runs, problem.settings.optimization)
     restarts = tuple(
         restart._replace(starts=start.starts)
@@ -140,7 +144,45 @@ def find_optimum(problem: Problem, plan: SearchPlan, report: Reporter) -> Search
     counts = [start.starts for start in starts.runs]
     optima = distinct_optima(problem.model, runs, counts, problem.settings.optimization)
     seconds = time.perf_counter() - begun
-    return SearchResult(best, restarts, optima, starts.searches, batches.size, seconds)
+    return SearchResult(best, restarts, optima, starts.searches, batch_size, seconds)
+
+
+# Where the runs began, how they ended, and the largest number of rows that a step read.
+_Found = tuple[Starts, list[RunResult], int]
+
+
+def _search(problem: Problem, plan: SearchPlan, report: Reporter, log: SearchLog) -> _Found:
+    """Look for starts, and run the steps from each of them."""
+    N = problem.data.shape[0]
+    batches = equal_batches(N, plan.batch_size or N)
+    starts = log.state.starts
+    if starts is None:
+        report(Progress(phase="starts"))
+        starts = all_starts(problem, plan.init, plan.restarts, plan.seed)
+        log.note(starts=starts)
+    schedule = schedule_for(problem, batches, plan.optimizer)
+    return starts, _run_all_starts(problem, starts.runs, plan, schedule, report, log), batches.size
+
+
+def _search_in_two_phases(
+    problem: Problem, plan: SearchPlan, report: Reporter, log: SearchLog
+) -> _Found:
+    """Search in a subsample, and continue the best run on all rows."""
+    rng = np.random.default_rng(plan.seed)
+    rows = subsample_size(problem.model.K, problem.settings.optimization)
+    searched = problem.on(subsample(problem.data, rows, rng))
+    starts, runs, batch_size = _search(searched, plan, report, log)
+    sd_ratio = subsample_sd_ratio(searched)
+    runs = _continue_on_all_rows(problem, runs, sd_ratio, _Continuation(problem, plan, report, log))
+    return starts, runs, batch_size
+
+
+def _go_on(problem: Problem, plan: SearchPlan, report: Reporter, log: SearchLog) -> _Found:
+    """Read all rows in passes from the parameters that are given."""
+    start = start_at(problem, plan.init, 0, plan.seed)
+    run = RunResult(start, np.empty(0), -np.inf, Status.STEP_LIMIT)
+    runs = [_Continuation(problem, plan, report, log).of(run)]
+    return Starts((Start(start, 1),), 1), runs, problem.data.shape[0]
 
 
 def subsample_size(K: int, settings: OptimizationSettings) -> int:
@@ -154,15 +196,16 @@ def _run_all_starts(
     plan: SearchPlan,
     schedule: Schedule,
     report: Reporter,
+    log: SearchLog,
 ) -> list[RunResult]:
     """Run each start in turn; Ctrl-C ends the present one, and the others do not begin."""
     settings = problem.settings.optimization
-    runs: list[RunResult] = []
+    runs = list(log.state.runs)
 
     def find_match(params: VariationalParameters) -> RunResult | None:
         return matching_run(problem.model, runs, params, settings, subsample_sd_ratio(problem))
 
-    for number, start in enumerate(starts):
+    for number, start in list(enumerate(starts))[len(runs) :]:
         progress = _progress_reporter(
             problem, plan, report, "optimization", number + 1, len(starts)
         )
@@ -171,6 +214,7 @@ def _run_all_starts(
             optimize(problem, start.params, schedule, seed, plan.max_steps, progress, find_match)
         )
         log_run(problem, number + 1, len(starts), runs[-1])
+        log.add_run(runs[-1])
         if runs[-1].status is Status.INTERRUPTED:
             return runs
     try:
@@ -207,11 +251,7 @@ def _progress_reporter(
 
 
 def _continue_on_all_rows(
-    problem: Problem,
-    runs: list[RunResult],
-    sd_ratio: float,
-    plan: SearchPlan,
-    report: Reporter,
+    problem: Problem, runs: list[RunResult], sd_ratio: float, continuation: "_Continuation"
 ) -> list[RunResult]:
     """Continue the best subsample run on all rows.
 
@@ -227,7 +267,7 @@ def _continue_on_all_rows(
     lead, restarts = compare_runs(problem.model, runs, settings, sd_ratio)
     if lead.status not in (Status.CONVERGED, Status.STEP_LIMIT):
         return runs
-    whole = _continue(problem, lead, plan, report)
+    whole = continuation.of(lead)
     found = []
     for run, restart in zip(runs, restarts, strict=True):
         behind = lead.elbo - run.elbo
@@ -237,7 +277,7 @@ def _continue_on_all_rows(
         elif restart.agrees and run.status is not Status.INTERRUPTED:
             found.append(whole._replace(elbos=run.elbos, joined=True))
         elif run.status is whole.status is Status.CONVERGED and is_rival:
-            found.append(_continue(problem, run, plan, report))
+            found.append(continuation.of(run))
         else:
             ruled_out = run.status is Status.CONVERGED
             status = Status.STEP_LIMIT if ruled_out else run.status
@@ -245,13 +285,33 @@ def _continue_on_all_rows(
     return found
 
 
-def _continue(problem: Problem, run: RunResult, plan: SearchPlan, report: Reporter) -> RunResult:
-    """Continue a run of a subsample on all rows."""
-    settings = problem.settings.full_data
-    progress = _progress_reporter(problem, plan, report, "passes")
-    limit = max(settings.fewest_passes_limit, plan.max_steps // settings.steps_per_pass)
-    seed = stateless_seed(plan.seed, "passes")
-    return optimize_full_data(problem, run.params, seed, progress, run.elbos, limit)
+class _Continuation:
+    """Runs that are continued on all rows, one after the other."""
+
+    def __init__(self, problem: Problem, plan: SearchPlan, report: Reporter, log: SearchLog):
+        self._problem, self._plan, self._report, self._log = problem, plan, report, log
+        self._known = list(log.state.continued)  # from before the search was resumed
+
+    def of(self, run: RunResult) -> RunResult:
+        """Continue a run of a subsample, or return how it has ended before."""
+        if self._known:
+            return self._known.pop(0)
+        problem, plan, log = self._problem, self._plan, self._log
+        settings = problem.settings.full_data
+        progress = _progress_reporter(problem, plan, self._report, "passes")
+        limit = max(settings.fewest_passes_limit, plan.max_steps // settings.steps_per_pass)
+        found = optimize_full_data(
+            problem,
+            run.params,
+            stateless_seed(plan.seed, "passes"),
+            progress,
+            run.elbos,
+            limit,
+            log.state.passes,
+            lambda state: log.note(passes=state),
+        )
+        log.add_continued(found)
+        return found
 
 
 def output_order(problem: Problem, params: VariationalParameters, has_init: bool) -> np.ndarray:

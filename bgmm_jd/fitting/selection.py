@@ -1,5 +1,7 @@
 """`select`: fit several numbers of components and forms of covariance, and choose the best."""
 
+import functools
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +26,7 @@ from bgmm_jd.data.validation import (
     check_rows,
 )
 from bgmm_jd.fitting.fit import fit
+from bgmm_jd.fitting.fit_cache import FitCache, open_cache
 from bgmm_jd.fitting.progress import Display, Progress, Reporter, as_callback, display
 from bgmm_jd.model.covariance_forms import CovarianceForm, check_covariance
 from bgmm_jd.model.prior_checks import PriorFunction, prior_of_function
@@ -89,6 +92,7 @@ def select(
     progress: bool | None = None,
     callback: Callable[[Progress], None] | None = None,
     seed: int = 0,
+    cache: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Selection:
     """Fit every combination of K and covariance, and choose the one with the highest evidence.
@@ -119,6 +123,11 @@ def select(
         `KeyboardInterrupt` raised in it ends the sweep as Ctrl-C does.
     seed : int
         The seed of every fit and of the draws.
+    cache : str or os.PathLike, optional
+        A folder in which each complete fit is kept, rows included, and from which it is read when
+        the same fit is asked for again: after a sweep that was killed, or with more K. The result
+        is the same as without. Fits of other rows, options, seeds or versions have files of their
+        own there. The folder is made if it does not exist.
     **options
         Other arguments of `fit`, used for every fit: `batch_size`, `restarts`, `settings`, ...
 
@@ -130,6 +139,8 @@ def select(
     ------
     ValueError, TypeError
         For bad input, before the first fit.
+    OSError
+        If a file of the `cache` cannot be read or written.
     KeyboardInterrupt
         At Ctrl-C before the first fit is complete.
 
@@ -171,8 +182,12 @@ def select(
     options["seed"], draws = as_seed(seed), as_draw_count(draws)
     callback = as_callback(callback)
 
+    kept = None
+    if cache is not None:
+        of_all = options | {"X": rows, "feature_names": names, "sample_weight": weight}
+        kept = open_cache(cache, of_all)
     with display(progress) as shown:
-        found = _sweep(X, weighted_rows, priors, draws, shown, callback, options)
+        found = _sweep(X, weighted_rows, priors, draws, shown, callback, options, kept)
     selection = _selection(found)
     if len(found) < len(combinations):
         warnings.warn(
@@ -196,6 +211,7 @@ def _sweep(
     shown: Display,
     callback: Reporter | None,
     options: Mapping[str, Any],
+    cache: FitCache | None,
 ) -> dict[Combination, tuple[Posterior, Loo]]:
     """Return each fit with its leave-one-out results.
 
@@ -212,7 +228,8 @@ def _sweep(
         for key, prior in priors.items():
             name = _describe(key, len(found), len(priors), time.perf_counter() - begun)
             report = _reporter_of_one(shown, callback, name)
-            posterior = _fit_one(X, key, prior, report, options)
+            make = functools.partial(_fit_one, X, key, prior, report, options)
+            posterior = make() if cache is None else cache.fit_of(*key, prior, make)
             rows = as_new_rows(posterior, weighted_rows)
             found[key] = posterior, leave_one_out(posterior, rows, draws, options["seed"])
     except KeyboardInterrupt:
@@ -275,14 +292,19 @@ def _make_priors(
 
 
 def _check_options(options: Mapping[str, Any], combinations: list[Combination]) -> None:
-    init = options.get("init")
-    if init is not None and len({K for K, _ in combinations}) > 1:
-        raise ValueError("init is of one K only; pass that K alone, or leave init out.")
-    if isinstance(init, Posterior) and len(combinations) > 1:
+    if options.get("checkpoint") is not None:
         raise ValueError(
-            "init is a posterior of one form of covariance only; pass that form alone, or its "
-            "labels: init=bgmm_jd.predict(init, X)."
+            "checkpoint is of one fit; use cache=, a folder in which select keeps complete fits."
         )
+    for name in ("init", "start"):
+        given = options.get(name)
+        if given is not None and len({K for K, _ in combinations}) > 1:
+            raise ValueError(f"{name} is of one K only; pass that K alone, or leave {name} out.")
+        if isinstance(given, Posterior) and len(combinations) > 1:
+            raise ValueError(
+                f"{name} is a posterior of one form of covariance only; pass that form alone, or "
+                f"its labels: init=bgmm_jd.predict({name}, X)."
+            )
 
 
 def _name(K: int, form: str) -> str:

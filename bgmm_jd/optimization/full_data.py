@@ -11,8 +11,8 @@ reduces the noise that the draws of a single pass leave in the scales.
 
 import itertools
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -20,7 +20,12 @@ import tensorflow as tf
 from bgmm_jd.backend.random import fold_in
 from bgmm_jd.data.rows import DistantRows, as_row_tensors
 from bgmm_jd.model import quadratic_likelihood
-from bgmm_jd.optimization.accelerated_path import Evaluator, accelerated_path
+from bgmm_jd.optimization.accelerated_path import (
+    Evaluator,
+    PathState,
+    accelerated_path,
+    beginning_at,
+)
 from bgmm_jd.optimization.data_pass import PassPlan, pass_program, rows_for_pass
 from bgmm_jd.optimization.single_run import RunProgress, RunResult, read_only_copy
 from bgmm_jd.optimization.source_pass import source_pass_evaluator
@@ -29,9 +34,27 @@ from bgmm_jd.variational.approximation import Problem
 from bgmm_jd.variational.evaluation import surrogate_statistics_are_accurate
 from bgmm_jd.variational.parameters import (
     VariationalParameters,
+    as_parameter_arrays,
     constrained_arrays,
     unconstrained_arrays,
 )
+
+
+class PassesState(NamedTuple):
+    """How far passes over all rows have come, and all that the next ones depend on.
+
+    path : from where the accelerated passes go on.
+    reached : unconstrained parameters that the last of them has evaluated.
+    elbos : of these passes.
+    remaining : distance left after them, in sds.
+    images : of the fixed point that they have reached, by passes under other draws.
+    """
+
+    path: PathState
+    reached: VariationalParameters
+    elbos: tuple[float, ...] = ()
+    remaining: float = np.inf
+    images: tuple[VariationalParameters, ...] = ()
 
 
 def optimize_full_data(
@@ -41,6 +64,8 @@ def optimize_full_data(
     report: Callable[[RunProgress], None],
     elbos_before: np.ndarray,
     limit: int,
+    state: PassesState | None = None,
+    keep: Callable[[PassesState], None] = lambda state: None,
 ) -> RunResult:
     """Bring the parameters to the optimum of the elbo of all rows.
 
@@ -52,41 +77,55 @@ def optimize_full_data(
         With all rows.
     start : parameters (constrained) to start from.
     seed : int32 [2]
-    report : called after each pass.
+    report : called after each accelerated pass.
     elbos_before : elbos of earlier steps, which begin the trace.
-    limit : number of passes.
+    limit : number of accelerated passes.
+    state : of passes with the same arguments, to go on from.
+    keep : called with the state after each pass.
     """
-    sites = problem.model.sites
-    unconstrained = unconstrained_arrays(sites, start)
-    elbos, status = list(elbos_before), Status.STEP_LIMIT
+    sites, tolerance = problem.model.sites, problem.settings.full_data.tolerance
+    if state is None:
+        path = beginning_at(unconstrained_arrays(sites, start))
+        state = PassesState(path, path.unconstrained)
+    status = Status.STEP_LIMIT
     try:
         evaluate = pass_evaluator(problem, start, seed)
-        for point in itertools.islice(accelerated_path(problem, evaluate, unconstrained), limit):
-            if not np.isfinite(point.elbo):
+        left = limit - len(state.elbos) if state.remaining >= tolerance else 0
+        for point in itertools.islice(accelerated_path(problem, evaluate, state.path), left):
+            if point.ahead is None:
                 status = Status.DIVERGED
                 break
-            unconstrained = point.unconstrained
-            elbos.append(point.elbo)
-            report(RunProgress(len(elbos), point.elbo, point.remaining))
-            if point.remaining < problem.settings.full_data.tolerance:
-                unconstrained = _averaged_over_other_draws(problem, evaluate, unconstrained)
-                status = Status.CONVERGED
+            elbos = (*state.elbos, point.elbo)
+            state = PassesState(point.ahead, point.unconstrained, elbos, point.remaining)
+            keep(state)
+            report(RunProgress(len(elbos_before) + len(elbos), point.elbo, point.remaining))
+            if point.remaining < tolerance:
                 break
+        if state.remaining < tolerance:
+            for later in _passes_under_other_draws(problem, evaluate, state):
+                state = later
+                keep(state)
+            status = Status.CONVERGED
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
-    trace = np.array(elbos)
+    free = _average(state.images) if status is Status.CONVERGED else state.reached
+    params = read_only_copy(constrained_arrays(sites, free))
+    trace = np.array([*elbos_before, *state.elbos])
     trace.setflags(write=False)
-    return RunResult(
-        read_only_copy(constrained_arrays(sites, unconstrained)), trace, elbos[-1], status
-    )
+    return RunResult(params, trace, float(trace[-1]) if len(trace) else -np.inf, status)
 
 
-def _averaged_over_other_draws(
-    problem: Problem, evaluate: Evaluator, unconstrained: VariationalParameters
-) -> VariationalParameters:
-    """Average steps from the fixed point under draws that it has not been fitted to."""
-    numbers = range(1, 1 + passes_to_average(problem))
-    images = [evaluate(unconstrained, number)[0] for number in numbers]
+def _passes_under_other_draws(
+    problem: Problem, evaluate: Evaluator, state: PassesState
+) -> Iterator[PassesState]:
+    """Yield the state after each pass from the fixed point, which was not fitted to its draws."""
+    for number in range(1 + len(state.images), 1 + passes_to_average(problem)):
+        image, _ = evaluate(state.reached, number)
+        state = state._replace(images=(*state.images, as_parameter_arrays(image)))
+        yield state
+
+
+def _average(images: tuple[VariationalParameters, ...]) -> VariationalParameters:
     return tf.nest.map_structure(lambda *leaves: np.mean(leaves, axis=0), *images)
 
 

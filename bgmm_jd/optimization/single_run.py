@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from bgmm_jd.data.minibatches import Batches, equal_batches
 from bgmm_jd.optimization import convergence, elbo_differences, svi
-from bgmm_jd.optimization.accelerated_path import Evaluator, accelerated_path
+from bgmm_jd.optimization.accelerated_path import Evaluator, accelerated_path, beginning_at
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.variational.approximation import Problem
 from bgmm_jd.variational.evaluation import surrogate_statistics_are_accurate
@@ -271,7 +271,9 @@ class _Run:
         evaluate = self._evaluator(first, size)
         left = (max_steps - first) // steps - settings.averaged_blocks
         most = min(settings.polishing_blocks, max(left, 0))
-        path = itertools.islice(accelerated_path(self._problem, evaluate, start), most)
+        path = itertools.islice(
+            accelerated_path(self._problem, evaluate, beginning_at(start)), most
+        )
         for taken, point in enumerate(path, start=1):
             report(RunProgress(first + taken * steps, point.elbo, point.remaining))
             if point.remaining < settings.tolerance:

@@ -63,7 +63,7 @@ class Posterior:
     elbo : float
         Evidence lower bound in nats for the whole data set, all constants kept, in the units of X;
         higher is better. Estimated anew after the fit, with standard error `elbo_se`, which is NaN
-        where Ctrl-C came before that.
+        where Ctrl-C came before that. Both are NaN after `update`.
     log_evidence, log_evidence_se : float
         Log marginal likelihood in nats and the units of X, of all labellings of the components, by
         importance weights or, with Markov chains, bridge sampling, and its standard error. NaN
@@ -85,7 +85,8 @@ class Posterior:
     modes : tuple of Mode
         The solutions that runs converged to, the one with the largest share of the posterior first.
     seconds : mapping of str to float
-        What the parts of the fit took: "search", "calibration", "whole posterior" and "chains".
+        What the parts of the fit took: "search", "calibration", "whole posterior" and "chains"; of
+        the last call of `update`, "update".
     feature_names : tuple of str [D], or None
         The names of the columns of X, if X was a data frame.
     component_names : tuple of str [K], or None

@@ -1,11 +1,8 @@
 """Named arrays and a text as the bytes of a netCDF4 file that ends with a checksum.
 
-The checksum is that of all bytes before it, so that nothing of a file that was cut short or altered
-is read, not even by the HDF5 library. Programs for netCDF and HDF5 read the file as any other: they
-do not look beyond its last object.
+Nothing of a file that was cut short or altered is read, not even by the HDF5 library.
 """
 
-import hashlib
 import io
 import math
 from collections.abc import Iterator, Mapping
@@ -15,10 +12,9 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
+from bgmm_jd.storage.checksum import with_checksum, without_checksum
+
 _HDF5 = b"\x89HDF\r\n\x1a\n"  # the first bytes of any HDF5 file
-_MARK = b"bgmm_jd\n"  # before the checksum, at the end
-_DIGEST = hashlib.sha256
-_TAIL = len(_MARK) + _DIGEST().digest_size
 _TEXT = "structure"  # the variable that holds the text
 _AXIS = "size_"  # the names of dimensions, with their sizes
 
@@ -55,8 +51,7 @@ def to_bytes(contents: Contents, attributes: Mapping[str, Any]) -> bytes:
                 if dim not in file.dimensions:
                     file.dimensions[dim] = size
             file.create_variable(name, dims, array.dtype, data=array)
-    body = held.getvalue()
-    return body + _MARK + _DIGEST(body).digest()
+    return with_checksum(held.getvalue())
 
 
 def _dimensions(shape: tuple[int, ...]) -> tuple[str, ...]:
@@ -74,15 +69,9 @@ def from_bytes(data: bytes) -> Contents:
     ValueError
         If they are no such file, or have been changed.
     """
-    body = memoryview(data)[:-_TAIL]
     if not data.startswith(_HDF5):
         raise ValueError("it is not a netCDF4 file")
-    if data[-_TAIL : -_DIGEST().digest_size] != _MARK:
-        raise ValueError(
-            "it does not end as such a file does: it is cut short, or is of another program"
-        )
-    if _DIGEST(body).digest() != data[-_DIGEST().digest_size :]:
-        raise ValueError("its checksum is not that of its contents: it is damaged or was altered")
+    body = without_checksum(data)
     with _readable(data) as file:
         return _contents(file, len(body))
 

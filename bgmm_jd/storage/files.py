@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 
-def as_path(path: Any) -> Path:
-    """Return a path as a `Path`, or raise TypeError."""
+def as_path(path: Any, name: str = "path") -> Path:
+    """Return a path, the argument of that name, as a `Path`, or raise TypeError."""
     if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
-        raise TypeError(f"path must be a str or an os.PathLike of one; got {type(path).__name__}.")
+        raise TypeError(
+            f"{name} must be a str or an os.PathLike of one; got {type(path).__name__}."
+        )
     return Path(path)
 
 

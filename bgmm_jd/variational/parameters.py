@@ -177,3 +177,11 @@ def as_parameter_tensors(params: VariationalParameters) -> VariationalParameters
         site: {name: tf.convert_to_tensor(v) for name, v in parameters.items()}
         for site, parameters in params.items()
     }
+
+
+def as_parameter_arrays(params: VariationalParameters) -> VariationalParameters:
+    """Return parameters as arrays: arithmetic makes numbers of those without axes."""
+    return {
+        site: {name: np.asarray(v) for name, v in parameters.items()}
+        for site, parameters in params.items()
+    }

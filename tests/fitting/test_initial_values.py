@@ -9,9 +9,10 @@ from builders import problem_for, started, two_groups_of_unlike_scale
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
-from bgmm_jd.fitting.initial_values import as_init, initial_values
+from bgmm_jd.fitting.initial_values import as_init, as_start, initial_values
 from bgmm_jd.optimization.initialization import start_at
 from bgmm_jd.posterior.surrogate_members import parameter_arrays, surrogate_members
+from bgmm_jd.settings import OptimizationSettings, Settings
 from bgmm_jd.variational.approximation import Approximation
 
 N, D, K = 90, 2, 2
@@ -244,3 +245,116 @@ def test_fits_from_labels_and_from_a_posterior_end_at_the_optimum_of_the_default
         assert np.all(np.abs(means - expected["loc"]) < apart * expected["scale"])
         noise = np.hypot(found.elbo_se, default.elbo_se)
         assert abs(found.elbo - default.elbo) < 4.0 * noise
+
+
+# --- Going on from an earlier fit -----------------------------------------------------------------
+
+# 40 rows to find the optimum with, and then passes over all of them.
+TWO_PHASES = Settings(
+    optimization=OptimizationSettings(
+        full_batch_rows=20, full_batch_numbers=20, subsample_rows=40, subsample_rows_per_component=1
+    )
+)
+
+
+def phases_of_fit(X, **options):
+    """Return a fit in passes over all rows, and the phases that it has reported."""
+    reports = []
+    options = OPTIONS | {"callback": reports.append, "settings": TWO_PHASES} | options
+    posterior = bgmm_jd.fit(X, K, **options)
+    return posterior, [report.phase for report in reports]
+
+
+@pytest.fixture(scope="module")
+def many():
+    """300 rows of two groups."""
+    return two_groups_of_unlike_scale(300)
+
+
+@pytest.fixture(scope="module")
+def of_first_half(many):
+    return phases_of_fit(many[:150])[0]
+
+
+def assert_same_optimum(found, expected):
+    """Both are within the tolerance of passes of their optimum, in sds, and average that distance.
+
+    An sd has besides a noise of 1 % from the passes that are averaged.
+    """
+    apart = 2.0 * expected.settings.full_data.tolerance
+    for name in ("means", "weights"):
+        moments = [p.sample(4_000, calibrate=False)[name] for p in (found, expected)]
+        (mean, sd), (other, other_sd) = ((v.mean(axis=0), v.std(axis=0)) for v in moments)
+        # 4,000 draws of each: five times their own noise besides.
+        assert np.all(np.abs(mean - other) < (apart + 5 * np.sqrt(2 / 4_000)) * other_sd)
+        assert np.all(np.abs(np.log(sd / other_sd)) < apart + 5 * np.sqrt(2 / 8_000))
+
+
+def test_fit_goes_on_from_an_earlier_one_with_more_rows_by_passes_alone(many, of_first_half):
+    expected, its_phases = phases_of_fit(many)
+    assert "optimization" in its_phases
+    found, phases = phases_of_fit(many, start=bgmm_jd.relabel(of_first_half, [1, 0]))
+    assert "optimization" not in phases
+    assert "passes" in phases
+    assert found.status is bgmm_jd.Status.CONVERGED
+    assert found.batch_size == len(many)
+    assert len(found.restarts) == 1
+    assert len(found.elbo_trace) == phases.count("passes")
+    # The components have the order of the earlier fit.
+    assert_same_optimum(bgmm_jd.relabel(found, [1, 0]), expected)
+
+
+@pytest.mark.slow
+def test_fit_goes_on_under_another_prior(many, of_first_half):
+    prior = bgmm_jd.mixture_prior(
+        K,
+        D,
+        mean_loc=many.mean(axis=0),
+        mean_scale=3 * many.std(axis=0),
+        dtype="float64",
+        precision_rate=5.0 * many.var(axis=0),
+    )
+    found, _ = phases_of_fit(many, prior=prior, start=of_first_half)
+    expected, _ = phases_of_fit(many, prior=prior)
+    assert found.status is bgmm_jd.Status.CONVERGED
+    assert_same_optimum(found, expected)
+
+
+def test_few_rows_are_optimised_in_steps_from_where_the_earlier_fit_ended(X, of_first_half):
+    reports = []
+    found = bgmm_jd.fit(X, K, start=of_first_half, callback=reports.append, **OPTIONS)
+    assert "passes" not in [report.phase for report in reports]
+    assert found.status is bgmm_jd.Status.CONVERGED
+    assert len(found.restarts) == 1
+
+
+def test_interrupt_in_the_first_pass_keeps_the_start(many, of_first_half):
+    def interrupt(progress):
+        if progress.phase == "passes":
+            raise KeyboardInterrupt
+
+    with pytest.warns(bgmm_jd.StatusWarning, match="interrupted"):
+        found, _ = phases_of_fit(many[:150], start=of_first_half, callback=interrupt)
+    assert found.status is bgmm_jd.Status.INTERRUPTED
+    np.testing.assert_allclose(
+        found.parameters["means"]["loc"], of_first_half.parameters["means"]["loc"]
+    )
+
+
+def test_start_other_than_a_posterior_of_such_a_mixture_is_refused(of_first_half):
+    with pytest.raises(TypeError, match=r"start must be a bgmm_jd\.Posterior.*list.*use init="):
+        as_start([[0.0, 0.0]], D, K, "diag", None)
+    with pytest.raises(ValueError, match=r"start must be a posterior of K=3.*predict_proba\(start"):
+        as_start(of_first_half, D, 3, "diag", None)
+    named = replace(of_first_half, feature_names=("a", "b"))
+    with pytest.raises(ValueError, match=r"start must be a posterior of the columns \('b', 'a'\)"):
+        as_start(named, D, K, "diag", ("b", "a"))
+
+
+def test_start_with_anything_else_to_start_from_is_refused(X, of_first_half):
+    with pytest.raises(ValueError, match="start and init both say what to start from"):
+        bgmm_jd.fit(X, K, start=of_first_half, init=of_first_half, **OPTIONS)
+    with pytest.raises(ValueError, match=r"start makes one run.*got restarts=3.*init=start"):
+        bgmm_jd.fit(X, K, start=of_first_half, restarts=3, **OPTIONS)
+    with pytest.raises(ValueError, match="start must be a posterior of the prior's variables"):
+        bgmm_jd.fit(X, K, start=of_first_half, prior=own_prior, **OPTIONS)

@@ -137,6 +137,14 @@ def fake_fit(selection, monkeypatch):
         ({"callback": 1}, TypeError, "callback must be a function"),
         ({"draws": 10}, ValueError, "at least 100"),
         ({"seed": "a"}, TypeError, "seed must be an integer"),
+        ({"checkpoint": "fit.npz"}, ValueError, "checkpoint is of one fit; use cache="),
+        ({"cache": 3}, TypeError, "cache must be a str"),
+        ({"cache": __file__}, NotADirectoryError, "cache must be a folder"),
+        (
+            {"cache": ".", "batch_size": object()},
+            TypeError,
+            "batch_size cannot be recognised in a later call.*object",
+        ),
     ],
 )
 def test_bad_arguments_of_select_are_refused_before_the_first_fit(

@@ -76,7 +76,7 @@ def test_interrupted_start_of_a_large_fit_is_reported(monkeypatch):
 def test_fit_passes_the_limit_of_passes_that_max_steps_implies(
     monkeypatch, max_steps, passes_allowed
 ):
-    def stopped(problem, start, seed, report, elbos_before, limit):
+    def stopped(problem, start, seed, report, elbos_before, limit, *state):
         raise InterruptedError(limit)
 
     monkeypatch.setattr(search, "optimize_full_data", stopped)
