@@ -26,6 +26,13 @@ from bgmm_jd.data.validation import (
 from bgmm_jd.fitting.assess import Assessment, assess
 from bgmm_jd.fitting.checkpoint import open_checkpoint
 from bgmm_jd.fitting.default_prior import prior_in_data_units
+from bgmm_jd.fitting.fit_arguments import (
+    as_batch_size,
+    as_choice,
+    as_given,
+    as_restarts,
+    as_settings,
+)
 from bgmm_jd.fitting.given_rows import (
     GivenRows,
     as_source,
@@ -37,7 +44,7 @@ from bgmm_jd.fitting.given_rows import (
     without_source,
 )
 from bgmm_jd.fitting.identity import identity_of
-from bgmm_jd.fitting.initial_values import Init, as_init, as_start, initial_values
+from bgmm_jd.fitting.initial_values import initial_values
 from bgmm_jd.fitting.progress import Progress, as_callback, reporter
 from bgmm_jd.fitting.provenance import provenance_of
 from bgmm_jd.fitting.search import (
@@ -47,7 +54,6 @@ from bgmm_jd.fitting.search import (
     modes_in_data_units,
     output_order,
     problem_of,
-    subsample_size,
     with_data_unit_elbos,
 )
 from bgmm_jd.fitting.search_state import SearchLog
@@ -67,7 +73,7 @@ from bgmm_jd.model.prior_checks import prior_covariance_form
 from bgmm_jd.optimization.optimizers import OPTIMIZERS, Optimizer
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.provenance import Provenance
-from bgmm_jd.settings import OptimizationSettings, Settings
+from bgmm_jd.settings import Settings
 from bgmm_jd.storage.files import as_path
 from bgmm_jd.variational.approximation import Approximation, Problem
 
@@ -239,7 +245,7 @@ def fit(
     The logger `bgmm_jd` has a record at the level INFO for each phase and for the end of each run.
     """
     provenance = provenance_of(fit, locals())  # before any name is bound again
-    settings = _as_settings(settings)
+    settings = as_settings(settings)
     allow_missing = as_missing_flag(missing)
     source = as_source(X, settings)
     names = names_of(X, source)
@@ -249,9 +255,9 @@ def fit(
     K, seed, max_steps = as_count(K, "K"), as_seed(seed), as_count(max_steps, "max_steps")
     check_covariance(covariance)
     form = covariance if prior is None else prior_covariance_form(prior, K, D, covariance)
-    optimizer = _as_choice(optimizer, "optimizer", OPTIMIZERS)
-    execution = _as_choice(execution, "execution", EXECUTIONS)
-    finish = _as_choice(finish, "finish", FINISHES)
+    optimizer = as_choice(optimizer, "optimizer", OPTIMIZERS)
+    execution = as_choice(execution, "execution", EXECUTIONS)
+    finish = as_choice(finish, "finish", FINISHES)
     callback = as_callback(callback)
     if finish == "hmc" and not calibrate:
         raise ValueError(
@@ -266,11 +272,11 @@ def fit(
         reader = reader_of(source, sample_weight, settings, executor)
         rows = rows_of_source(reader, K, allow_missing, seed, settings)
     check_rows(rows.count, K, rows.weight is not None)
-    given = _as_given(init, start, restarts, rows.shape, K, form, names)
+    given = as_given(init, start, restarts, rows.shape, K, form, names)
     check_init_of_source(given, rows)
     plan = SearchPlan(
-        batch_size=_as_batch_size(batch_size, rows, K, settings.optimization),
-        restarts=_as_restarts(
+        batch_size=as_batch_size(batch_size, rows, K, settings.optimization),
+        restarts=as_restarts(
             restarts, batch_size, rows.count, given is not None, settings.optimization
         ),
         init=None,
@@ -382,71 +388,3 @@ def _posterior(
         provenance=provenance,
         approximation=approximation,
     )
-
-
-def _as_given(
-    init: Any,
-    start: Any,
-    restarts: int | None,
-    shape: tuple[int, int],
-    K: int,
-    form: CovarianceForm,
-    names: tuple[str, ...] | None,
-) -> Init | None:
-    """Return what the fit is given to start from, if anything."""
-    if start is None:
-        return None if init is None else as_init(init, shape, K, form, names)
-    if init is not None:
-        raise ValueError(
-            "start and init both say what to start from; got both. Leave init out to go on from "
-            "an earlier fit, or start to begin anew."
-        )
-    if restarts not in (None, 1):
-        raise ValueError(
-            f"start makes one run, from where the earlier fit ended; got restarts={restarts!r}. "
-            "Leave restarts out, or use init=start for several runs."
-        )
-    return as_start(start, shape[1], K, form, names)
-
-
-def _as_settings(settings: Any) -> Settings:
-    if settings is None:
-        return Settings()
-    if not isinstance(settings, Settings):
-        raise TypeError(
-            f"settings must be a bgmm_jd.Settings; got {type(settings).__name__}. "
-            "Use, for example, bgmm_jd.Settings("
-            "optimization=bgmm_jd.settings.OptimizationSettings(restarts=8))."
-        )
-    return settings
-
-
-def _as_choice(value: Any, name: str, choices: tuple[str, ...]) -> Any:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {choices}; got {value!r}.")
-    return value
-
-
-def _as_batch_size(
-    batch_size: Any, rows: GivenRows, K: int, settings: OptimizationSettings
-) -> int | None:
-    """Return the rows of a step; None for a subsample first and then passes over all rows."""
-    if not rows.are_in_memory:
-        return None
-    N, D = rows.values.shape
-    if isinstance(batch_size, str):
-        if batch_size != "auto":
-            raise ValueError(f"batch_size must be 'auto' or an integer; got {batch_size!r}.")
-        most = subsample_size(K, settings)
-        if settings.full_batch_numbers >= N * K * D:
-            most = max(most, settings.full_batch_rows)
-        return N if most >= N else None
-    return as_count(batch_size, "batch_size", most=N)
-
-
-def _as_restarts(
-    restarts: Any, batch_size: Any, N: int, has_init: bool, settings: OptimizationSettings
-) -> int:
-    if restarts is not None:
-        return as_count(restarts, "restarts")
-    return settings.restarts if batch_size in ("auto", N) and not has_init else 1
