@@ -70,9 +70,8 @@ def _grounds(posterior: Posterior) -> Iterator[tuple[str, str]]:
 def _diagnostic(posterior: Posterior) -> str:
     """Return R-hat or k-hat with what it means."""
     if posterior.mixing is not None:
-        return f"{posterior.diagnostic}, " + (
-            "which have mixed" if posterior.is_reliable else "which have not mixed"
-        )
+        have = "have" if posterior.is_reliable else "have not"
+        return f"{posterior.diagnostic}; the chains {have} mixed"
     khat = posterior.khat
     if math.isnan(khat):
         return "k-hat was too expensive to compute"
@@ -145,7 +144,7 @@ def reproduction(posterior: Posterior) -> str:
         ) + definitions([("Report by", ", ".join(all_versions()))])
     text = paragraph(
         "The same call with the same rows, on the same machine with the same versions, gives the "
-        "same result. Arguments without a value are objects that were passed to it."
+        "same result. X stands for the rows, and a name such as in prior=prior for an object."
     )
     facts = [("Fitted with", ", ".join(made.versions))]
     if made.versions != all_versions():

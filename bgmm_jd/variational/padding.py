@@ -32,12 +32,21 @@ class CompiledForm:
     ----------
     model : Model
     values : the argument of `model.standardized`.
-    rows : as tensors; None where they are not in memory.
+    data : Data
+        Of the problem, without padding.
+    kept_rows : Rows, optional
+        As tensors, perhaps padded; None where they are not in memory.
     """
 
     model: Model
     values: Any
-    rows: Any
+    data: Data
+    kept_rows: Rows | None
+
+    @property
+    def rows(self) -> Rows:
+        """Return the rows as tensors, or raise ValueError if they are not in memory."""
+        return self.data.rows if self.kept_rows is None else self.kept_rows
 
     def pad_parameters(self, params: VariationalParameters) -> VariationalParameters:
         """Return parameters of the problem as a program takes them."""
@@ -70,7 +79,8 @@ class CompiledForm:
     @property
     def size(self) -> tuple[int, int]:
         """Return the numbers of rows and of components."""
-        return int(self.rows.values.shape[0]), self.model.K
+        N = self.data.shape[0] if self.kept_rows is None else int(self.kept_rows.shape[0])
+        return N, self.model.K
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,7 +109,7 @@ class PaddedForm(CompiledForm):
         if not site.has_component_axis:
             return parameters
         if site.fixed is not None:  # the weight of a single component
-            return {"concentration": np.ones(self.model.K, self.rows.values.dtype.as_numpy_dtype)}
+            return {"concentration": np.ones(self.model.K, self.data.dtype)}
         return {name: self._with_more(np.asarray(v)) for name, v in parameters.items()}
 
     def _with_more(self, v: np.ndarray) -> np.ndarray:
@@ -153,15 +163,15 @@ def compiled_form(
 ) -> CompiledForm:
     """Return the form for which the programs of a problem are compiled."""
     N, D = data.shape
-    rows = _next_size(N, settings.fewest_rows)
-    padded = _padded(model, rows, D, settings)
-    is_large = padded is None and rows * model.K * D > settings.numbers
-    tensors = None  # draws need no rows
+    size = _next_size(N, settings.fewest_rows)
+    padded = _padded(model, size, D, settings)
+    rows = None  # draws need none, and a file or a source has none in memory
     if data.has_rows:
-        tensors = as_row_tensors(data.rows if is_large else padded_rows(data.rows, rows))
+        is_large = padded is None and size * model.K * D > settings.numbers
+        rows = as_row_tensors(data.rows if is_large else padded_rows(data.rows, size))
     if padded is None:
-        return CompiledForm(model=model, values=standardization, rows=tensors)
-    return _padded_form(model, padded, standardization, tensors)
+        return CompiledForm(model=model, values=standardization, data=data, kept_rows=rows)
+    return _padded_form(model, padded, standardization, data, rows)
 
 
 def _padded(model: Model, rows: int, D: int, settings: PaddingSettings) -> PaddedModel | None:
@@ -174,7 +184,11 @@ def _padded(model: Model, rows: int, D: int, settings: PaddingSettings) -> Padde
 
 
 def _padded_form(
-    model: Model, padded: PaddedModel, standardization: Standardization, rows: Rows | None
+    model: Model,
+    padded: PaddedModel,
+    standardization: Standardization,
+    data: Data,
+    rows: Rows | None,
 ) -> PaddedForm:
     places, first = [], 0
     closed = None
@@ -191,7 +205,8 @@ def _padded_form(
     return PaddedForm(
         model=padded,
         values=active_values(model, standardization, padded.K),
-        rows=rows,
+        data=data,
+        kept_rows=rows,
         sites=model.sites,
         places=np.concatenate(places),
         dimension=first,

@@ -37,7 +37,7 @@ def page(tmp_path_factory):
         fit_of_groups(2), feature_names=names, component_names=("n" * 50, "high")
     )
     path = report(posterior, path=folder / "report.html", draws=200, title="T" * 80)
-    text = re.sub(r'<meta http-equiv="Content-Security-Policy".*?>', "", path.read_text("utf-8"))
+    text = re.sub(r"<meta http-equiv=[^>]*>", "", path.read_text("utf-8"))
     path.write_text(text.replace("</body>", MEASURE), "utf-8")
     return path
 
