@@ -147,7 +147,7 @@ def test_process_pool_gives_the_same_bits_with_one_and_two_workers(X, tmp_path):
     """And those of the present process."""
     np.save(tmp_path / "x.npy", X)
     source = bgmm_jd.table(tmp_path / "x.npy")
-    few = replace(CHUNKS, full_data=FullDataSettings(averaged_passes=2, averaged_rows=1))
+    few = replace(CHUNKS, full_data=FullDataSettings(averaged_passes=4, averaged_rows=1))
     found = [bgmm_jd.fit(source, K, settings=few, **QUICK)]
     for workers in (1, 2):
         spawn = multiprocessing.get_context("spawn")
@@ -168,7 +168,7 @@ def test_dask_gives_the_same_bits_though_a_worker_is_killed(X, tmp_path):
     distributed = pytest.importorskip("distributed")
     np.save(tmp_path / "x.npy", X)
     source = bgmm_jd.table(tmp_path / "x.npy")
-    few = replace(CHUNKS, full_data=FullDataSettings(averaged_passes=2, averaged_rows=1))
+    few = replace(CHUNKS, full_data=FullDataSettings(averaged_passes=4, averaged_rows=1))
     expected = bgmm_jd.fit(source, K, settings=few, **QUICK)
     passes = []
 
