@@ -126,7 +126,12 @@ def timed_mode(start: Start, plan: svi.Schedule, calls: int, seed: int) -> tuple
 
     def call(params: VariationalParameters, first: int) -> svi.Block:
         return program.run(
-            problem.rows, problem.prior_standardization, params, draw_seed, first, size
+            as_row_tensors(problem.data.rows),
+            problem.prior_standardization,
+            params,
+            draw_seed,
+            first,
+            size,
         )
 
     begun = time.perf_counter()

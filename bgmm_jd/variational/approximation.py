@@ -15,7 +15,6 @@ import tensorflow as tf
 
 from bgmm_jd.backend.execution import compiled
 from bgmm_jd.backend.random import stateless_seed
-from bgmm_jd.data.rows import Rows, as_row_tensors
 from bgmm_jd.data.standardize import Data
 from bgmm_jd.data.units import Standardization
 from bgmm_jd.settings import Settings
@@ -56,11 +55,6 @@ class Problem:
     def standardized_model(self) -> StandardizedModel:
         """Return the model in standardised units, for use outside of compiled programs."""
         return self.model.standardized(self.prior_standardization)
-
-    @functools.cached_property
-    def rows(self) -> Rows:
-        """Return the rows of `data` as tensors, made once."""
-        return as_row_tensors(self.data.rows)
 
     @functools.cached_property
     def compiled_form(self) -> CompiledForm:

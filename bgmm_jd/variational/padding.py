@@ -6,6 +6,7 @@ Parameters, points and draws of the problem itself are never padded: only what g
 is, and only what comes out of it is cropped.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,19 +35,25 @@ class CompiledForm:
     values : the argument of `model.standardized`.
     data : Data
         Of the problem, without padding.
-    kept_rows : Rows, optional
-        As tensors, perhaps padded; None where they are not in memory.
+    padded_size : int, optional
+        The number of rows with those that pad them; None without padding.
     """
 
     model: Model
     values: Any
     data: Data
-    kept_rows: Rows | None
+    padded_size: int | None
 
-    @property
+    @functools.cached_property
     def rows(self) -> Rows:
-        """Return the rows as tensors, or raise ValueError if they are not in memory."""
-        return self.data.rows if self.kept_rows is None else self.kept_rows
+        """Return the rows as tensors, or raise ValueError if they are not in memory.
+
+        Made when they are first needed: draws need none.
+        """
+        rows = self.data.rows
+        return as_row_tensors(
+            rows if self.padded_size is None else padded_rows(rows, self.padded_size)
+        )
 
     def pad_parameters(self, params: VariationalParameters) -> VariationalParameters:
         """Return parameters of the problem as a program takes them."""
@@ -79,8 +86,7 @@ class CompiledForm:
     @property
     def size(self) -> tuple[int, int]:
         """Return the numbers of rows and of components."""
-        N = self.data.shape[0] if self.kept_rows is None else int(self.kept_rows.shape[0])
-        return N, self.model.K
+        return self.padded_size or self.data.shape[0], self.model.K
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -165,13 +171,12 @@ def compiled_form(
     N, D = data.shape
     size = _next_size(N, settings.fewest_rows)
     padded = _padded(model, size, D, settings)
-    rows = None  # draws need none, and a file or a source has none in memory
-    if data.has_rows:
-        is_large = padded is None and size * model.K * D > settings.numbers
-        rows = as_row_tensors(data.rows if is_large else padded_rows(data.rows, size))
-    if padded is None:
-        return CompiledForm(model=model, values=standardization, data=data, kept_rows=rows)
-    return _padded_form(model, padded, standardization, data, rows)
+    if padded is not None:
+        return _padded_form(model, padded, standardization, data, size)
+    is_small = size * model.K * D <= settings.numbers
+    return CompiledForm(
+        model=model, values=standardization, data=data, padded_size=size if is_small else None
+    )
 
 
 def _padded(model: Model, rows: int, D: int, settings: PaddingSettings) -> PaddedModel | None:
@@ -188,7 +193,7 @@ def _padded_form(
     padded: PaddedModel,
     standardization: Standardization,
     data: Data,
-    rows: Rows | None,
+    size: int,
 ) -> PaddedForm:
     places, first = [], 0
     closed = None
@@ -206,7 +211,7 @@ def _padded_form(
         model=padded,
         values=active_values(model, standardization, padded.K),
         data=data,
-        kept_rows=rows,
+        padded_size=size,
         sites=model.sites,
         places=np.concatenate(places),
         dimension=first,

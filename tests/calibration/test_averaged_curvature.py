@@ -11,6 +11,7 @@ from bgmm_jd.calibration.averaged_curvature import (
     normal_from_curvature,
     shift_mean,
 )
+from bgmm_jd.data.rows import as_row_tensors
 from bgmm_jd.data.standardize import Data, as_standardized_rows
 from bgmm_jd.data.units import identity_standardization
 from bgmm_jd.fitting.search import problem_of
@@ -109,7 +110,9 @@ def test_gradient_of_log_joint_equals_differences_of_the_density(form, use_stati
     def density(points):
         theta, log_det_jacobian = unflatten(model, tf.constant(points))
         theta = without_cholesky(model, theta)  # by decompositions of its own
-        likelihood = row_log_likelihood(theta, problem.rows, form).numpy() @ weight
+        likelihood = (
+            row_log_likelihood(theta, as_row_tensors(problem.data.rows), form).numpy() @ weight
+        )
         return prior.log_prob(**theta).numpy() + likelihood + log_det_jacobian.numpy()
 
     # Central differences: the third derivative times h^2 / 6, and eps of some hundred nats over h.

@@ -10,6 +10,7 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.calibration.observed_information import observed_information, rows_per_slice
+from bgmm_jd.data.rows import as_row_tensors
 from bgmm_jd.model.priors import stick_breaking_prior
 from bgmm_jd.settings import MemorySettings, Settings
 from bgmm_jd.variational.approximation import draw_mean_field
@@ -131,7 +132,7 @@ def by_gradients(problem, mean, sd):
     with tf.GradientTape() as tape:
         tape.watch(points)
         theta, log_det_jacobian = unflatten(model, points)
-        density = log_joint(model, theta, problem.rows) + log_det_jacobian
+        density = log_joint(model, theta, as_row_tensors(problem.data.rows)) + log_det_jacobian
     slope = tape.gradient(density, points).numpy() * sd
     return (slope[P:] - slope[:P]) / (2.0 * STEP)
 

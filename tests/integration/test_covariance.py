@@ -30,6 +30,7 @@ from bgmm_jd.backend.random import stateless_seed
 from bgmm_jd.calibration import importance_sampling
 from bgmm_jd.data import units
 from bgmm_jd.data.minibatches import equal_batches
+from bgmm_jd.data.rows import as_row_tensors
 from bgmm_jd.model import covariances as covariances_module
 from bgmm_jd.model.covariance_forms import FORMS, MATRIX_FORMS, scale_shape, transformation_of
 from bgmm_jd.optimization import single_run, svi
@@ -575,7 +576,7 @@ def first_block(form, execution):
     schedule = single_run.schedule_for(problem, equal_batches(len(TWO), len(TWO)))
     size = natural_gradient.StepSize(rate=0.3, longest_loc=3.0, longest_log=0.3)
     return svi.program(problem.model, schedule).run(
-        problem.rows,
+        as_row_tensors(problem.data.rows),
         problem.prior_standardization,
         started(problem).params,
         stateless_seed(0),

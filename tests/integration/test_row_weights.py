@@ -258,7 +258,7 @@ def test_mean_loss_of_batches_of_weighted_rows_is_that_of_all_rows():
         losses = np.concatenate(
             [
                 program.run(
-                    problem.rows,
+                    as_row_tensors(problem.data.rows),
                     problem.prior_standardization,
                     params,
                     stateless_seed(5),
@@ -272,7 +272,7 @@ def test_mean_loss_of_batches_of_weighted_rows_is_that_of_all_rows():
         means.append(losses.reshape(-1, 3).mean(axis=1))
     error = np.hypot(*(m.std(ddof=1) / len(m) ** 0.5 for m in means))
     # The losses with and without weights differ by far more, so that the test can see the weights.
-    model, rows = problem.standardized_model, problem.rows
+    model, rows = problem.standardized_model, as_row_tensors(problem.data.rows)
     theta = draw_mean_field(problem, params, 50, seed=0).theta
     apart = log_joint(model, theta, rows) - log_joint(model, theta, rows._replace(weight=None))
     assert np.abs(apart.numpy().mean()) > 10 * error

@@ -9,6 +9,7 @@ from builders import ONE_SEEDING
 from small_problems import overlapping_start, unconstrained
 
 from bgmm_jd.backend.random import fold_in, stateless_seed
+from bgmm_jd.data.rows import as_row_tensors
 from bgmm_jd.model.likelihood import row_log_likelihood
 from bgmm_jd.optimization.full_data import pass_evaluator, plan_passes
 from bgmm_jd.settings import FullDataSettings
@@ -38,7 +39,11 @@ def pass_of(approximation):
 def pass_by_table(approximation, plan):
     """Return what a pass does, from all rows under all draws and a table of which count."""
     problem = approximation.problem
-    model, rows, N = problem.standardized_model, problem.rows, problem.data.shape[0]
+    model, rows, N = (
+        problem.standardized_model,
+        as_row_tensors(problem.data.rows),
+        problem.data.shape[0],
+    )
     own = np.arange(N) % plan.slices == np.arange(plan.slices)[:, np.newaxis]
     counts = np.concatenate([own, own]) * (1.0 if rows.weight is None else rows.weight.numpy())
     free = unconstrained(approximation)

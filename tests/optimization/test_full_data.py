@@ -11,6 +11,7 @@ from small_problems import OVERLAPPING_ROWS, overlapping_start, unconstrained
 
 from bgmm_jd.backend.random import stateless_seed
 from bgmm_jd.data.minibatches import equal_batches
+from bgmm_jd.data.rows import as_row_tensors
 from bgmm_jd.optimization import anderson, full_data, svi
 from bgmm_jd.optimization.convergence import (
     average_parameters,
@@ -127,7 +128,14 @@ def full_batch_optimum(start, blocks=14, steps=50, draws=16):
     for i in range(blocks):
         size = StepSize(rate=1.0 if i < 2 else 0.1, longest_loc=10.0, longest_log=0.3)
         first = i * steps
-        block = program.run(problem.rows, problem.prior_standardization, params, SEED, first, size)
+        block = program.run(
+            as_row_tensors(problem.data.rows),
+            problem.prior_standardization,
+            params,
+            SEED,
+            first,
+            size,
+        )
         params = block.params
         averages.append(block.average)
     return averages[4:]

@@ -9,6 +9,7 @@ from small_problems import two_groups
 import bgmm_jd
 from bgmm_jd.backend.random import stateless_seed
 from bgmm_jd.data.minibatches import equal_batches
+from bgmm_jd.data.rows import as_row_tensors
 from bgmm_jd.optimization import convergence, optimizers, svi
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.variational.natural_gradient import StepSize
@@ -31,7 +32,13 @@ def block(begin, steps, first=0, params=None, opt_state=(), execution="graph"):
     params = begin.params if params is None else params
     seed = stateless_seed(1)
     return program.run(
-        problem.rows, problem.prior_standardization, params, seed, first, STEP, opt_state
+        as_row_tensors(problem.data.rows),
+        problem.prior_standardization,
+        params,
+        seed,
+        first,
+        STEP,
+        opt_state,
     )
 
 

@@ -9,6 +9,7 @@ from small_problems import two_groups
 import bgmm_jd
 from bgmm_jd.backend.random import stateless_seed
 from bgmm_jd.data.minibatches import equal_batches
+from bgmm_jd.data.rows import as_row_tensors
 from bgmm_jd.optimization import single_run, svi
 from bgmm_jd.variational.natural_gradient import StepSize
 
@@ -24,7 +25,12 @@ def block(execution, batch_size, seed=1):
     program = svi.program(problem.model, schedule)
     seed = stateless_seed(seed)
     return program.run(
-        problem.rows, problem.prior_standardization, approximation.params, seed, 0, STEP
+        as_row_tensors(problem.data.rows),
+        problem.prior_standardization,
+        approximation.params,
+        seed,
+        0,
+        STEP,
     )
 
 
@@ -62,7 +68,14 @@ def test_mean_loss_of_batches_is_the_negative_elbo_of_all_rows():
         program = svi.program(problem.model, schedule)
         seed = stateless_seed(5)
         blocks = [
-            program.run(problem.rows, problem.prior_standardization, params, seed, first, NO_STEP)
+            program.run(
+                as_row_tensors(problem.data.rows),
+                problem.prior_standardization,
+                params,
+                seed,
+                first,
+                NO_STEP,
+            )
             for first in range(0, 240, 6)
         ]
         losses = np.concatenate([block.losses for block in blocks])
@@ -97,6 +110,11 @@ def test_program_is_traced_once(monkeypatch):
     for size in (STEP, NO_STEP):
         seed = stateless_seed(0)
         program.run(
-            problem.rows, problem.prior_standardization, approximation.params, seed, 0, size
+            as_row_tensors(problem.data.rows),
+            problem.prior_standardization,
+            approximation.params,
+            seed,
+            0,
+            size,
         )
     assert len(traces) == 1

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from small_problems import overlapping_start
 
+from bgmm_jd.data.rows import as_row_tensors
 from bgmm_jd.variational.approximation import draw_mean_field
 from bgmm_jd.variational.coordinates import unflatten
 from bgmm_jd.variational.log_joint import log_likelihood, log_prior
@@ -29,7 +30,7 @@ def test_density_has_the_prior_over_points_the_likelihood_and_the_slope_of_both(
     theta, log_det_jacobian = unflatten(model, tf.constant(points))
     prior = log_prior(model, theta) + log_det_jacobian
     np.testing.assert_allclose(found.log_prior, prior, rtol=1e-12)
-    likelihood = log_likelihood(model, theta, problem.rows)
+    likelihood = log_likelihood(model, theta, as_row_tensors(problem.data.rows))
     np.testing.assert_allclose(found.log_likelihood, likelihood, rtol=1e-12)
     step = 1e-5
     for place in range(points.shape[1]):
