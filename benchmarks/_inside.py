@@ -7,6 +7,7 @@ from bgmm_jd.backend.execution import compiled
 from bgmm_jd.backend.random import stateless_seed
 from bgmm_jd.calibration.importance_sampling import draw_proposal, surrogate_khat
 from bgmm_jd.data.minibatches import equal_batches
+from bgmm_jd.data.rows import as_row_tensors
 from bgmm_jd.data.standardize import standardize
 from bgmm_jd.data.units import (
     Standardization,
@@ -41,6 +42,7 @@ __all__ = [
     "StepSize",
     "VariationalParameters",
     "affine_map",
+    "as_row_tensors",
     "as_standardization_tensors",
     "compiled",
     "draw_mean_field",

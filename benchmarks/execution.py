@@ -51,6 +51,7 @@ from _inside import (
     Problem,
     Standardization,
     VariationalParameters,
+    as_row_tensors,
     as_standardization_tensors,
     compiled,
     equal_batches,
