@@ -7,6 +7,7 @@ posteriors there is a digest.
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def _read(value: Any, update: Callable[[Any], None]) -> None:
     if isinstance(value, _PLAIN | bytes):
         update(f"{type(value).__name__} {value!r};".encode())
     elif isinstance(value, Posterior):
-        update(encode(value))
+        update(encode(dataclasses.replace(value, seconds=MappingProxyType({}), provenance=None)))
     elif isinstance(value, tfd.JointDistributionCoroutine):
         _read(record_of(value), update)
     elif is_frame(value):

@@ -172,6 +172,8 @@ def _search_in_two_phases(
     rows = subsample_size(problem.model.K, problem.settings.optimization)
     searched = problem.on(subsample(problem.data, rows, rng))
     starts, runs, batch_size = _search(searched, plan, report, log)
+    if runs[-1].status is Status.INTERRUPTED:
+        log = SearchLog()  # the best of all runs, which a resumed search makes, may be another one
     sd_ratio = subsample_sd_ratio(searched)
     runs = _continue_on_all_rows(problem, runs, sd_ratio, _Continuation(problem, plan, report, log))
     return starts, runs, batch_size
@@ -258,6 +260,7 @@ def _continue_on_all_rows(
     Runs at the same optimum inherit its result; other runs are continued only if their elbo is
     close enough that the subsample cannot rule them out. A run that the subsample rules out has
     converged on the subsample only; its status is STEP_LIMIT, although it has not reached that.
+    Ctrl-C ends the present one, and those that would be continued after it are interrupted too.
 
     Parameters
     ----------
@@ -277,7 +280,12 @@ def _continue_on_all_rows(
         elif restart.agrees and run.status is not Status.INTERRUPTED:
             found.append(whole._replace(elbos=run.elbos, joined=True))
         elif run.status is whole.status is Status.CONVERGED and is_rival:
-            found.append(continuation.of(run))
+            has_ended = any(one.status is Status.INTERRUPTED for one in found)
+            found.append(
+                run._replace(elbo=whole.elbo - behind, status=Status.INTERRUPTED)
+                if has_ended
+                else continuation.of(run)
+            )
         else:
             ruled_out = run.status is Status.CONVERGED
             status = Status.STEP_LIMIT if ruled_out else run.status

@@ -52,7 +52,8 @@ def update(posterior: Posterior, X: Any, *, sample_weight: Any = None, seed: int
     posterior : Posterior
         With the status CONVERGED, a calibration, no empty component, and a k-hat of its normal
         distribution below 0.5. That is `posterior.khat` after `fit(..., finish="none")` or
-        `update`; after another `finish` it is computed from the rows of the fit.
+        `update`; after another `finish` it is computed from the rows of the fit. It is not known
+        after a fit to a source, whose posterior cannot be updated.
     X : array-like or data frame [N, D]
         The new rows, as for `predict`. They should be of the same clusters: new ones are not looked
         for.

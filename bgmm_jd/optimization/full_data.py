@@ -90,7 +90,7 @@ def optimize_full_data(
     status = Status.STEP_LIMIT
     try:
         evaluate = pass_evaluator(problem, start, seed)
-        left = limit - len(state.elbos) if state.remaining >= tolerance else 0
+        left = 0 if state.remaining < tolerance else limit - len(state.elbos)  # NaN is not near
         for point in itertools.islice(accelerated_path(problem, evaluate, state.path), left):
             if point.ahead is None:
                 status = Status.DIVERGED

@@ -127,6 +127,21 @@ def test_interrupted_fit_keeps_what_it_has_and_is_resumed_by_the_same_call(X, wh
     assert again.counts["passes"] == counts["passes"] - 2
 
 
+def test_fit_interrupted_in_a_later_run_keeps_no_passes_of_an_earlier_one(X, whole, tmp_path):
+    """The later run might have been the better one."""
+    path = tmp_path / "fit.npz"
+
+    def interrupt_second_run(progress):
+        if progress.phase == "optimization" and progress.start == 2:
+            raise KeyboardInterrupt
+
+    with pytest.warns(bgmm_jd.StatusWarning, match="interrupted"):
+        fit(X, checkpoint=path, callback=interrupt_second_run)
+    with np.load(path, allow_pickle=False) as file:
+        assert not [name for name in file.files if "continued." in name or "passes." in name]
+    assert_same_fit(fit(X, checkpoint=path), whole[0])
+
+
 def test_complete_fit_is_kept_and_only_finished_by_a_second_call(X, whole, tmp_path):
     path = tmp_path / "fit.npz"
     assert_same_fit(fit(X, checkpoint=path), whole[0])

@@ -1,6 +1,7 @@
 """Digests: equal values share one, and others do not."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -87,3 +88,11 @@ def test_identities_differ_by_name():
     later = {**file, "new": "1"}
     assert differences(file, later) == ["new=nothing and not 1"]
     assert differences(later, file) == ["new=1 and not nothing"]
+
+
+def test_posterior_has_the_digest_of_its_result_whatever_it_took():
+    rows = np.random.default_rng(0).normal(size=(30, 1))
+    posterior = bgmm_jd.fit(rows, 1, execution="graph", finish="none", progress=False)
+    again = replace(posterior, seconds={"search": 100.0}, provenance=None)
+    assert digest_of(again) == digest_of(posterior)
+    assert digest_of(replace(posterior, elbo=posterior.elbo + 1.0)) != digest_of(posterior)
