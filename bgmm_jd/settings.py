@@ -780,6 +780,14 @@ class PaddingSettings:
     numbers: int = 2**15
     parameters: int = 256
 
+    def __post_init__(self) -> None:
+        """Check what would never end."""
+        if self.fewest_rows < 1:
+            raise ValueError(
+                f"fewest_rows must be at least 1; got {self.fewest_rows}. Use numbers=0 for no "
+                "padding."
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class RobustMomentsSettings:

@@ -11,25 +11,13 @@ import bgmm_jd
 from bgmm_jd.settings import (
     AssessmentSettings,
     CalibrationSettings,
-    DefaultPriorSettings,
-    FullDataSettings,
     MemorySettings,
     OptimizationSettings,
-    RobustMomentsSettings,
     Settings,
 )
 from bgmm_jd.variational.evaluation import points_per_call, statistics_fit_in_memory
 
-GROUPS = [
-    OptimizationSettings,
-    FullDataSettings,
-    CalibrationSettings,
-    AssessmentSettings,
-    MemorySettings,
-    RobustMomentsSettings,
-    DefaultPriorSettings,
-    Settings,
-]
+GROUPS = [*(type(getattr(Settings(), field.name)) for field in fields(Settings)), Settings]
 QUICK = {"execution": "graph", "progress": False}
 
 

@@ -21,8 +21,9 @@ from bgmm_jd.model.covariance_forms import MATRIX_FORMS, cholesky_name, scale_va
 
 Theta = Mapping[str, tf.Tensor]
 
-# The name, in a theta, of which components are active: 1 or 0 for each [K]. All are without it.
-ACTIVE = "active"
+# The name, in a theta, of which components are active: 1 or 0 for each [K]. All are without it. No
+# variable of a prior can have this name.
+ACTIVE = "components, active"
 LOG_2PI = math.log(2.0 * math.pi)
 _LOG_OF_NOTHING = -1e30  # of the weight of an inactive component: no row is so unlikely elsewhere
 

@@ -164,10 +164,10 @@ class Posterior:
     def method(self) -> str:
         """Return what makes the draws.
 
-        "hmc", Markov chains of Hamiltonian Monte Carlo at each mode; "mixture", one or several t
-        distributions over all modes, with importance weights;
-        "importance", the calibrated normal distribution with such weights; "normal", that
-        distribution without; or "mean field", the surrogate.
+        "hmc", Hamiltonian Monte Carlo, which has moved draws of a proposal for all modes, or run
+        Markov chains at each; "mixture", one or several t distributions over all modes, with
+        importance weights; "importance", the calibrated normal distribution with such weights;
+        "normal", that distribution without; or "mean field", the surrogate.
         """
         approximation = self.approximation
         if self.mixing is not None:
@@ -180,17 +180,17 @@ class Posterior:
 
     @property
     def mixing(self) -> Mixing | None:
-        """Return how well the Markov chains have mixed that made the draws; None if none did.
+        """Return how well the chains, or the groups of moved draws, agree that made the draws.
 
-        `rhat` and `effective` are the largest R-hat and the smallest effective sample size. They
-        decide on the draws instead of k-hat.
+        None if the draws are not of Hamiltonian Monte Carlo. `rhat` and `effective` are the largest
+        R-hat and the smallest effective sample size. They decide on the draws instead of k-hat.
         """
         bank = self.approximation.bank
         return None if bank is None else bank.mixing
 
     @property
     def diagnostic(self) -> str:
-        """Return what the verdict on the draws rests on: R-hat of Markov chains, or else k-hat."""
+        """Return what the verdict on the draws rests on: R-hat where there is one, or k-hat."""
         mixing = self.mixing
         if mixing is None:
             return f"k-hat {self.khat:.2f}"

@@ -107,7 +107,7 @@ def to_inference_data(
         Equal seeds give equal draws. Those of a single chain in the group `posterior` are those of
         `posterior.sample(draws, seed=seed)`.
     chains : {"auto", "one", "restarts"}
-        "auto" returns the Markov chains of a fit that has them (`method` is "hmc", and one mode),
+        "auto" returns the Markov chains of a fit that has them (`posterior.has_chains`),
         thinned evenly, and otherwise what "one" does: all draws as one chain.
         "restarts" returns each restart of the fit that
         converged as a chain of its own, with its components matched to those of the best. R-hat

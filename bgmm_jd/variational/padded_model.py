@@ -65,20 +65,23 @@ class PaddedModel(Model):
         )
 
 
-def padded_model(model: Model, K: int) -> PaddedModel | None:
+def padded_model(model: Model, standardization: Standardization, K: int) -> PaddedModel | None:
     """Return the model with K components, not all active, that serves a model with fewer.
 
     None unless the model has the default prior in standardised units, without far rows.
+
+    Parameters
+    ----------
+    standardization : between standardised units and those of the prior.
     """
     arguments = getattr(model.prior.model, "arguments", None)
     if not isinstance(arguments, WeaklyInformativeArguments):
         return None
     shift, scale, _ = identity_standardization(arguments.D)
-    if (arguments.shift, arguments.scale, arguments.scatter) != (
-        shift.tobytes(),
-        scale.tobytes(),
-        np.ones(arguments.D).tobytes(),
-    ):
+    own = shift.tobytes(), scale.tobytes(), np.ones(arguments.D).tobytes()
+    is_standard = (arguments.shift, arguments.scale, arguments.scatter) == own
+    is_identity = np.array_equal(standardization.scale, scale) and not np.any(standardization.shift)
+    if not (is_standard and is_identity):
         return None
     return _padded_model(replace(arguments, K=K, share=1.0), model.covariance)
 

@@ -170,7 +170,7 @@ def compiled_form(
     """Return the form for which the programs of a problem are compiled."""
     N, D = data.shape
     size = _next_size(N, settings.fewest_rows)
-    padded = _padded(model, size, D, settings)
+    padded = _padded(model, standardization, size, D, settings)
     if padded is not None:
         return _padded_form(model, padded, standardization, data, size)
     is_small = size * model.K * D <= settings.numbers
@@ -179,13 +179,17 @@ def compiled_form(
     )
 
 
-def _padded(model: Model, rows: int, D: int, settings: PaddingSettings) -> PaddedModel | None:
+def _padded(
+    model: Model, standardization: Standardization, rows: int, D: int, settings: PaddingSettings
+) -> PaddedModel | None:
     """Return the model with inactive components; None if it is too large, or not to be had."""
     K = next((K for K in settings.components if K >= model.K), model.K)
+    if K == 1:
+        return None  # the only weight is fixed
     parameters = K * D * (D if model.covariance == "full" else 1)
     if rows * K * D > settings.numbers or parameters > settings.parameters:
         return None
-    return padded_model(model, K)
+    return padded_model(model, standardization, K)
 
 
 def _padded_form(

@@ -8,9 +8,15 @@ import tensorflow as tf
 from builders import problem_for, started
 
 import bgmm_jd
+from bgmm_jd.backend.random import stateless_seed
+from bgmm_jd.data.minibatches import equal_batches
+from bgmm_jd.model.weakly_informative_prior import weakly_informative_prior
+from bgmm_jd.optimization import svi
+from bgmm_jd.optimization.single_run import schedule_for
 from bgmm_jd.settings import PaddingSettings, Settings
 from bgmm_jd.variational.approximation import draw_mean_field
 from bgmm_jd.variational.coordinates import flatten
+from bgmm_jd.variational.natural_gradient import StepSize
 from bgmm_jd.variational.parameters import as_parameter_tensors
 from bgmm_jd.variational.surrogate import standardized_surrogate
 from bgmm_jd.variational.tempered import TemperedDensity
@@ -19,12 +25,61 @@ FORMS = ["diag", "full", "tied", "spherical"]
 UNPADDED = Settings(padding=PaddingSettings(numbers=0))
 
 
-def both(form, K, N=90, D=2, **options):
+def both(form, K, N=90, D=2, dtype=np.float64, has_weights=False, has_missing=False, **options):
     """Return the start of a fit, whose problem is padded, and the same problem unpadded."""
     rng = np.random.default_rng(K)
-    X = rng.normal(size=(N, D)) + 5.0 * rng.integers(0, 3, (N, 1))
-    approximation = started(problem_for(X, K, form, execution="graph", **options))
+    X = (rng.normal(size=(N, D)) + 5.0 * rng.integers(0, 3, (N, 1))).astype(dtype)
+    if has_missing:
+        X[::7, 0] = np.nan
+    weight = rng.uniform(0.5, 2.0, N) if has_weights else None
+    approximation = started(problem_for(X, K, form, weight=weight, execution="graph", **options))
     return approximation, replace(approximation.problem, settings=UNPADDED)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"dtype": np.float32},
+        {"has_weights": True},
+        {"has_missing": True},
+        {"use_statistics": True, "has_weights": True},
+    ],
+    ids=["plain", "float32", "weights", "missing", "statistics"],
+)
+def test_density_and_slope_under_every_likelihood(form, options):
+    use_statistics = options.get("use_statistics", False)
+    own = {name: v for name, v in options.items() if name != "use_statistics"}
+    approximation, unpadded = both(form, 3, **own)
+    points = draw_mean_field(unpadded, approximation.params, 6, seed=1).points
+    found, expected = (
+        TemperedDensity(p, 0.7, use_statistics=use_statistics).density(points)
+        for p in (approximation.problem, unpadded)
+    )
+    # Sums of 90 rows and 20 coordinates, some thousand nats, in the dtype of the rows.
+    rounding = 1e4 * np.finfo(unpadded.data.dtype).eps
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=rounding, atol=100.0 * rounding)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_steps_move_active_components_only(form):
+    approximation, _ = both(form, 3)
+    problem = approximation.problem
+    compiled = problem.compiled_form
+    schedule = schedule_for(problem, equal_batches(90, 90))
+    before = compiled.pad_parameters(approximation.params)
+    block = svi.program(compiled.model, schedule).run(
+        compiled.rows, compiled.values, before, stateless_seed(1), 0, StepSize(1.0, 1.0, 0.1)
+    )
+    for site in problem.model.sites:
+        for name, start in before[site.name].items():
+            end = block.params[site.name][name]
+            assert np.isfinite(end).all()
+            if site.has_component_axis:
+                np.testing.assert_allclose(end[3:], start[3:], rtol=1e-12)
+                assert (end[:3] != start[:3]).any()
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -72,3 +127,19 @@ def test_large_problems_and_priors_of_ones_own_keep_their_components():
     prior = bgmm_jd.mixture_prior(3, 2, dtype="float64")
     form = both("diag", 3, prior=prior)[0].problem.compiled_form
     assert form.size == (96, 3)
+
+
+def test_prior_of_other_units_is_not_padded():
+    """The default prior of rows with location 0 and scale 1 is no constant for other rows."""
+    rows = np.random.default_rng(0).normal(size=(40, 2))
+    standard = weakly_informative_prior(2, 2, "diag", "float64")
+    problem = problem_for(10.0 * rows + 3.0, 2, "diag", prior=standard)
+    assert problem.compiled_form.size == (64, 2)
+
+
+def test_sizes_that_would_never_end_are_refused():
+    with pytest.raises(ValueError, match="fewest_rows must be at least 1"):
+        PaddingSettings(fewest_rows=0)
+    settings = Settings(padding=PaddingSettings(components=(1, 4)))
+    problem = problem_for(np.random.default_rng(0).normal(size=(40, 2)), 1, settings=settings)
+    assert problem.compiled_form.size == (64, 1)
