@@ -3,6 +3,7 @@
 import numpy as np
 
 from bgmm_jd.data.source import Block
+from bgmm_jd.data.validation import masked_as_nan
 
 
 def dtype_of_rows(stored: np.dtype) -> np.dtype:
@@ -24,7 +25,11 @@ def dtype_of_rows(stored: np.dtype) -> np.dtype:
 def columns_of_block(
     block: np.ndarray, columns: tuple[int, ...], weight: int | None, dtype: np.dtype
 ) -> Block:
-    """Return the features of a block [n, width] in the dtype of the fit, and its weights."""
+    """Return the features of a block [n, width] in the dtype of the fit, and its weights.
+
+    Masked entries become NaN, which is an error later where it is a weight.
+    """
+    block = masked_as_nan(block)
     features = block if columns == tuple(range(block.shape[1])) else block[:, list(columns)]
     with np.errstate(over="ignore"):  # a number too large for the dtype is reported as infinity
         values = np.asarray(features).astype(dtype, copy=False)

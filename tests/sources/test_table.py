@@ -7,6 +7,7 @@ import pytest
 from rows_in_parts import mixed_rows
 
 import bgmm_jd
+from bgmm_jd.sources.chunks import chunks_of
 from bgmm_jd.sources.row_file import ArrayRows, RowFile
 from bgmm_jd.sources.table import table
 from bgmm_jd.sources.weighted import WeightedRows
@@ -213,6 +214,34 @@ def test_batches_of_other_shapes_are_errors():
         rows_of(source)
     with pytest.raises(ValueError, match="3 rows must have as many weights"):
         bgmm_jd.batches(lambda: [(np.zeros((3, 2)), np.ones(2))])
+
+
+def test_batches_in_one_array_that_is_filled_again_are_copied():
+    X, weight = mixed_rows(N=60), np.arange(60.0)
+
+    def scan():
+        values, weights = np.empty((20, 3)), np.empty(20)
+        for first in (0, 20, 40):
+            values[:], weights[:] = X[first : first + 20], weight[first : first + 20]
+            yield values, weights
+
+    chunk = next(chunks_of(bgmm_jd.batches(scan), 60))
+    np.testing.assert_array_equal(chunk.values, X)
+    np.testing.assert_array_equal(chunk.weight, weight)
+
+
+def test_masked_entries_of_batches_are_missing():
+    X = np.ma.array([[1, 2], [3, 4]], mask=[[False, True], [False, False]], dtype=np.int16)
+    source = bgmm_jd.batches(lambda: [X])
+    assert source.dtype == np.float32
+    np.testing.assert_array_equal(rows_of(source), [[1, np.nan], [3, 4]])
+
+
+def test_masked_weight_is_an_error_with_its_row():
+    weight = np.ma.array([1.0, 2.0, 3.0], mask=[False, True, False])
+    source = bgmm_jd.batches(lambda: [(np.zeros((3, 2)), weight)])
+    with pytest.raises(ValueError, match="weights must be finite.* got nan in row 1"):
+        bgmm_jd.sample_rows(source, 2)
 
 
 # --- Weights in memory, and samples ---------------------------------------------------------------
