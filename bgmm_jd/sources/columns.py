@@ -1,5 +1,8 @@
 """The columns of a block that are features, and the one that has the row weights."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from bgmm_jd.data.source import Block
@@ -20,6 +23,37 @@ def dtype_of_rows(stored: np.dtype) -> np.dtype:
             "them."
         )
     return np.dtype(np.float32 if np.result_type(stored, np.float32) == np.float32 else np.float64)
+
+
+def as_numbers(
+    width: int, columns: Sequence[Any] | None, weight: Any
+) -> tuple[tuple[int, ...], int | None]:
+    """Return the numbers of the features among the columns of an array, and that of the weights.
+
+    Parameters
+    ----------
+    width : number of columns.
+    columns, weight : as in `table`.
+    """
+    given = () if columns is None else tuple(columns)
+    read = given if weight is None else (*given, weight)
+    for column in read:
+        if isinstance(column, bool) or not isinstance(column, int | np.integer):
+            raise TypeError(f"columns of an array have numbers; got {column!r}.")
+        if not 0 <= column < width:
+            raise ValueError(f"columns must be from 0 to {width - 1}; got {column}.")
+    if columns is None:
+        given = tuple(column for column in range(width) if column != weight)
+    if not given:
+        raise ValueError(
+            f"columns must be at least one; none of {width} is left beside the weights, got "
+            f"columns={columns} and weight={weight}."
+        )
+    if len(set(given)) < len(given) or weight in given:
+        raise ValueError(
+            f"columns and weight must be distinct; got columns {given} and weight {weight}."
+        )
+    return tuple(int(column) for column in given), None if weight is None else int(weight)
 
 
 def columns_of_block(

@@ -119,8 +119,7 @@ class PieceRows(Source):
     @property
     def _read(self) -> tuple[str, ...]:
         """Return all columns that are read."""
-        weight = self.weight
-        return self.columns if weight is None or weight in self.columns else (*self.columns, weight)
+        return self.columns if self.weight is None else (*self.columns, self.weight)
 
     def _as_block(self, frame: Any) -> Block:
         read = self._read
