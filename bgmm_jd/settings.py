@@ -334,6 +334,9 @@ class SourceSettings:
         Rows of each slice (see `FullDataSettings`) in a chunk, which is read and added up at a
         time: of 127 slices, 131,064 rows, in which reading and compiled calls cost little beside
         the arithmetic.
+    numbers_per_chunk : int
+        Limit of rows x features of a chunk, by which it has fewer rows for more than 128 features:
+        64 MiB of float32. Several copies of a chunk are in memory at a time.
     chunks_per_part : int
         Chunks of the part of the rows that one task of an executor adds up. Sums are added in the
         order of the parts, so that this number, but not that of the workers, changes their last
@@ -344,6 +347,7 @@ class SourceSettings:
 
     numbers_in_memory: int = 2**21
     rows_per_slice: int = 1_032
+    numbers_per_chunk: int = 2**24
     chunks_per_part: int = 8
     chunks_ahead: int = 2
 

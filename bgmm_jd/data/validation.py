@@ -62,7 +62,7 @@ def as_rows(
     if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
         if not missing:
             raise ValueError(f"{name} must have no masked entries. {_missing_advice(name)}")
-        X = np.ma.filled(X.astype(np.result_type(X.dtype, np.float32)), np.nan)
+        X = masked_as_nan(X)
     array = _as_real(X, name)
     if array.ndim != 2:
         one_column = f"{name}.reshape(-1, 1) makes a single column"
@@ -79,6 +79,15 @@ def as_rows(
         raise ValueError(f"{name} must have {features} columns, {reason}; got {array.shape[1]}.")
     check_finite(array, missing, name, labels)
     return array
+
+
+def masked_as_nan(X: np.ndarray) -> np.ndarray:
+    """Return an array of numbers without its mask: NaN, as floats, where an entry is masked."""
+    if not isinstance(X, np.ma.MaskedArray):
+        return X
+    if not np.ma.is_masked(X):
+        return X.data
+    return np.ma.filled(X.astype(np.result_type(X.dtype, np.float32)), np.nan)
 
 
 def _check_is_in_memory(X: Any, name: str) -> None:

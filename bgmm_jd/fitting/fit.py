@@ -209,8 +209,9 @@ def fit(
         search depends.
     executor : concurrent.futures.Executor, optional
         Reads the rows of a source and adds up their likelihoods, in each pass, by several workers:
-        a process pool, Dask's `client.get_executor()`, or another. Their number does not change
-        the result.
+        Dask's `client.get_executor()`, a process pool, or another. Their number does not change
+        the result. A process pool needs `mp_context=multiprocessing.get_context("spawn")`: one
+        that was forked from a process in which TensorFlow runs may wait for ever.
     settings : bgmm_jd.Settings, optional
         The numbers that steer the fit, such as tolerances and memory budgets; by default those of
         `Settings()`.
@@ -331,11 +332,14 @@ def _arguments_of_search(
 ) -> dict[str, Any]:
     """Return the arguments of `fit`, by name, that decide on the result of the search.
 
-    Rows of a source are known by their sample, their number, and location and scale of all of them.
+    Rows of a source are known by their sample, and by what the first two passes have found.
     """
-    units = None if rows.are_in_memory else problem.data.standardization
+    surveyed = None
+    if rows.census is not None:
+        census = rows.census._asdict() | {"sample": None}  # which `rows.values` are
+        surveyed = problem.data.standardization, problem.data.far_scatter, census
     return {
-        "X": (rows.values, rows.count, units),
+        "X": (rows.values, rows.count, surveyed),
         "sample_weight": rows.weight,
         "K": problem.model.K,
         "covariance": problem.model.covariance,

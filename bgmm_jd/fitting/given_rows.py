@@ -83,11 +83,12 @@ def reader_of(
     sample_weight : of a source without weights of its own.
     executor : whose workers read the rows; None for the present process.
     """
-    sizes = settings.sources
+    sizes, slices = settings.sources, settings.full_data.slices
+    affordable = sizes.numbers_per_chunk // (slices * source.features)
     return Reader(
         source=_with_weights(source, sample_weight),
         # Whole rounds of the slices, so that the slice of a row does not depend on its chunk.
-        chunk_rows=settings.full_data.slices * sizes.rows_per_slice,
+        chunk_rows=slices * max(1, min(sizes.rows_per_slice, affordable)),
         chunks_per_part=sizes.chunks_per_part,
         ahead=sizes.chunks_ahead,
         executor=executor,

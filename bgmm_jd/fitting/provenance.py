@@ -8,7 +8,7 @@ from typing import Any
 from bgmm_jd.backend.versions import all_versions
 from bgmm_jd.posterior.provenance import Provenance
 
-_WITHOUT_EFFECT = ("progress", "callback", "checkpoint")  # on the result
+_WITHOUT_EFFECT = ("progress", "callback", "checkpoint", "executor")  # on the result
 
 
 def provenance_of(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Provenance:

@@ -106,6 +106,8 @@ def select(
     Parameters
     ----------
     X : array-like or data frame [N, D] of finite real numbers
+        A `np.memmap` is fitted as an array, of any size: leave-one-out needs all rows in memory. Of
+        a source pass a sample, from `bgmm_jd.sample_rows`.
     K : int or several
         Numbers of components, each at most N. If the best is the largest of them, try larger ones.
     covariance : str or several
@@ -164,6 +166,8 @@ def select(
     see `compare`. The more the components overlap, the lower it is; this too favours fewer
     components.
     """
+    if isinstance(X, np.memmap):
+        X = np.asarray(X)  # otherwise `fit` would read a large one as a source
     names = column_names(X)
     rows = as_rows(X, missing=as_missing_flag(options.get("missing")))
     weight = as_weights(options.get("sample_weight"), len(rows), rows.dtype)

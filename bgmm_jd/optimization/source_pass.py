@@ -101,7 +101,7 @@ def _plan_chunks(problem: Problem, params: VariationalParameters) -> ChunkPlan:
     passes = PassPlan(
         settings.full_data.slices,
         1,
-        settings.sources.rows_per_slice,
+        rows.reader.chunk_rows // settings.full_data.slices,
         use_statistics,
         False,
         problem.execution,

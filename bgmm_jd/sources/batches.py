@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from bgmm_jd.data.source import Block, Layout, Source
-from bgmm_jd.sources.columns import columns_of_block, dtype_of_rows
+from bgmm_jd.data.validation import masked_as_nan
+from bgmm_jd.sources.columns import dtype_of_rows
 
 
 class BatchRows(Source):
@@ -27,7 +28,6 @@ class BatchRows(Source):
 
     def blocks(self) -> Iterator[Block]:
         """Begin a new pass."""
-        columns = tuple(range(self.features))
         for batch in self._batches():
             values, weight = _as_arrays(batch)
             if values.shape[1] != self.features or (weight is not None) != self.is_weighted:
@@ -36,8 +36,10 @@ class BatchRows(Source):
                     f"if it has them; got one of shape {values.shape} "
                     f"{'without' if weight is None else 'with'} weights."
                 )
-            block = columns_of_block(values, columns, None, self.dtype)
-            yield block._replace(weight=weight)
+            # Copies, because `scan` may fill the same array with the next batch.
+            with np.errstate(over="ignore"):  # too large for the dtype: reported as infinity
+                values = values.astype(self.dtype)
+            yield Block(values, None if weight is None else weight.copy())
 
     def part(self, first: int, last: int) -> Source:
         """Raise, because a pass can only begin at the first row."""
@@ -68,10 +70,14 @@ def batches(scan: Callable[[], Iterable[Any]]) -> Source:
     Parameters
     ----------
     scan : callable
-        `scan()` begins a new pass over the rows: it returns an iterable of batches [n, D], NaN
-        where an entry is missing, or of pairs of a batch and its row weights [n]. Every pass must
-        yield the same rows in the same order. A fit makes some 40 passes. The sizes of the batches
-        do not change the result.
+        `scan()` begins a new pass over the rows: it returns an iterable of batches [n, D], NaN or
+        masked where an entry is missing, or of pairs of a batch and its row weights [n]. Batches
+        are copied, so that one array may be filled again and again. A fit makes some 40 passes,
+        and reads each of them in a thread of its own: open files and connections inside of `scan`.
+        The sizes of the batches do not change the result.
+
+        Every pass must yield the same rows in the same order. Of a `tf.data.Dataset` that is
+        shuffled, this needs `shuffle(..., reshuffle_each_iteration=False)`.
 
     Returns
     -------
@@ -106,15 +112,16 @@ def _as_arrays(batch: Any) -> tuple[np.ndarray, np.ndarray | None]:
     if batch is None:
         raise ValueError("scan must yield at least one batch of rows; got none.")
     values, weight = batch if isinstance(batch, tuple) and len(batch) == 2 else (batch, None)
-    values = np.asarray(values)
+    values = np.asanyarray(values)
     dtype_of_rows(values.dtype)
+    values = np.asarray(masked_as_nan(values))
     if values.ndim != 2 or values.shape[1] == 0:
         raise ValueError(
             f"Batches must be two-dimensional [n, D]; got one of shape {values.shape}."
         )
     if weight is None:
         return values, None
-    weight = np.asarray(weight, np.float64)
+    weight = np.asarray(masked_as_nan(np.asanyarray(weight, np.float64)))  # NaN is an error later
     if weight.shape != (len(values),):
         raise ValueError(
             f"A batch of {len(values)} rows must have as many weights; got shape {weight.shape}."

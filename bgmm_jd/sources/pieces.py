@@ -12,7 +12,7 @@ from bgmm_jd.data.frames import frame_values
 from bgmm_jd.data.source import Block, Layout, Source
 from bgmm_jd.sources.columns import columns_of_block
 
-_BATCH_ROWS = 2**17
+_BATCH_ROWS, _BATCH_NUMBERS = 2**17, 2**24
 
 
 class Piece(Protocol):
@@ -36,8 +36,9 @@ class Fragment:
         """Yield the rows in order, as tables."""
         import pyarrow as pa
 
+        size = max(1, min(_BATCH_ROWS, _BATCH_NUMBERS // len(columns)))
         found = self.fragment.to_batches(
-            schema=self.schema, columns=list(columns), batch_size=_BATCH_ROWS, batch_readahead=1
+            schema=self.schema, columns=list(columns), batch_size=size, batch_readahead=1
         )
         for batch in found:
             yield pa.Table.from_batches([batch])
@@ -119,8 +120,7 @@ class PieceRows(Source):
     @property
     def _read(self) -> tuple[str, ...]:
         """Return all columns that are read."""
-        weight = self.weight
-        return self.columns if weight is None or weight in self.columns else (*self.columns, weight)
+        return self.columns if self.weight is None else (*self.columns, self.weight)
 
     def _as_block(self, frame: Any) -> Block:
         read = self._read

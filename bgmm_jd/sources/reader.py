@@ -65,18 +65,14 @@ class Reader:
         if self.executor is not None:
             yield from self._from_executor(self.executor, statistic)
             return
-        rows = 0
-
-        def prepared() -> Iterator[tuple[int, Any]]:
-            nonlocal rows
-            for number, chunk in enumerate(chunks_of(self.source, self.chunk_rows)):
-                rows += len(chunk.values)
-                yield number // self.chunks_per_part, statistic.prepare(chunk)
-
-        by_part = itertools.groupby(read_ahead(prepared(), self.ahead), key=lambda pair: pair[0])
+        chunks = _counted(chunks_of(self.source, self.chunk_rows), "source", self.count)
+        prepared = (
+            (number // self.chunks_per_part, statistic.prepare(chunk))
+            for number, chunk in enumerate(chunks)
+        )
+        by_part = itertools.groupby(read_ahead(prepared, self.ahead), key=lambda pair: pair[0])
         for _, pairs in by_part:
             yield statistic.reduce(item for _, item in pairs)
-        _check_count(rows, self.count)
 
     def _from_executor(self, executor: Executor, statistic: Statistic) -> Iterator[Any]:
         """Yield the results of tasks, which are all submitted at first."""
@@ -84,7 +80,7 @@ class Reader:
         if count is None:
             self.source.part(0, 1)  # raises: its parts cannot be read
             raise ValueError("executor needs a source whose number of rows is known.")
-        _check_count(count, self.count)
+        _check_count(count, "source", self.count)
         size = self.chunk_rows * self.chunks_per_part
         futures: deque[Future] = deque()
         try:
@@ -111,14 +107,29 @@ def statistic_of_part(
     ----------
     part : the source of its rows.
     first : the number of its first row.
+
+    Raises
+    ------
+    ValueError
+        If the part has another number of rows than it says.
     """
-    chunks = chunks_of(part, chunk_rows, first)
+    what = f"part of the source from row {first} on"
+    chunks = _counted(chunks_of(part, chunk_rows, first), what, part.count)
     return statistic.reduce(read_ahead(map(statistic.prepare, chunks), ahead))
 
 
-def _check_count(rows: int, expected: int | None) -> None:
+def _counted(chunks: Iterable[Chunk], what: str, expected: int | None) -> Iterator[Chunk]:
+    """Yield chunks, and raise after the last unless they have the expected number of rows."""
+    rows = 0
+    for chunk in chunks:
+        rows += len(chunk.values)
+        yield chunk
+    _check_count(rows, what, expected)
+
+
+def _check_count(rows: int, what: str, expected: int | None) -> None:
     if expected is not None and rows != expected:
         raise ValueError(
-            f"The source had {expected} rows in the first pass, and {rows} in a later one. Every "
+            f"The {what} had {expected} rows in the first pass, and {rows} in a later one. Every "
             "pass must have the same rows: do not change files during a fit."
         )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bgmm_jd.data.source import Block, Layout, Source
-from bgmm_jd.sources.columns import columns_of_block, dtype_of_rows
+from bgmm_jd.sources.columns import as_numbers, columns_of_block, dtype_of_rows
 
 _BLOCK_NUMBERS = 2**20  # read at a time: 4 MiB of float32
 
@@ -105,30 +106,28 @@ class ArrayRows(Source):
         return ArrayRows(array=self.array[first:last])
 
 
-def rows_of_npy(
-    path: str | os.PathLike, columns: tuple[int, ...] | None, weight: int | None
-) -> Source:
-    """Return the source of the rows of a .npy file [N, D]."""
+def rows_of_npy(path: str | os.PathLike, columns: Sequence[Any] | None, weight: Any) -> Source:
+    """Return the source of the rows of a .npy file [N, D].
+
+    Parameters
+    ----------
+    columns, weight : as in `table`.
+    """
     mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     if mapped.ndim != 2 or 0 in mapped.shape:
         raise ValueError(
             f"{os.fspath(path)} must hold rows [N, D]; got an array of shape {mapped.shape}."
         )
     dtype_of_rows(mapped.dtype)
-    width = mapped.shape[1]
-    if columns is None:
-        columns = tuple(column for column in range(width) if column != weight)
-    for column in (*columns, *(() if weight is None else (weight,))):
-        if not 0 <= column < width:
-            raise ValueError(f"columns must be from 0 to {width - 1}; got {column}.")
+    numbers, number = as_numbers(mapped.shape[1], columns, weight)
     if not mapped.flags.c_contiguous:
-        if columns == tuple(range(width)) and weight is None:
+        if numbers == tuple(range(mapped.shape[1])):
             return ArrayRows(array=mapped)
         raise ValueError(
             f"{os.fspath(path)} is stored column after column (Fortran order), of which `table` "
             "takes all columns only. Save numpy.ascontiguousarray of it."
         )
-    return _file_of(mapped, columns, weight)
+    return _file_of(mapped, numbers, number)
 
 
 def rows_of_memmap(array: np.memmap) -> Source:

@@ -7,7 +7,7 @@ from bgmm_jd.data.validation import as_count, as_seed
 from bgmm_jd.sources.census import take_census
 from bgmm_jd.sources.reader import Reader
 
-_CHUNK_ROWS = 2**17
+_CHUNK_ROWS, _CHUNK_NUMBERS = 2**17, 2**24
 
 
 def sample_rows(source: Source, n: int, *, seed: int = 0) -> np.ndarray:
@@ -39,7 +39,8 @@ def sample_rows(source: Source, n: int, *, seed: int = 0) -> np.ndarray:
         raise TypeError(
             f"source must come from bgmm_jd.table or bgmm_jd.batches; got {type(source).__name__}."
         )
-    reader = Reader(source=source, chunk_rows=_CHUNK_ROWS, chunks_per_part=8, ahead=2)
+    rows = max(1, min(_CHUNK_ROWS, _CHUNK_NUMBERS // source.features))
+    reader = Reader(source=source, chunk_rows=rows, chunks_per_part=8, ahead=2)
     found = take_census(
         reader, sample_rows=as_count(n, "n"), seed=as_seed(seed), missing=True, check=False
     )

@@ -72,12 +72,21 @@ def scatter_of_source(
     """Read all rows once; return their robust moments, and whether some of them are far.
 
     In the moments, `far` tells of the rows of the sample.
+
+    Raises
+    ------
+    ValueError
+        If rows of the sample are not what they were in the first pass. The workers of an executor
+        do not look, because each task would be sent the sample.
     """
     sample = census.sample
     weight = np.ones(len(sample.key)) if sample.weight is None else sample.weight
     columns = _with_exact_extremes(column_statistics(sample.values, weight, settings), census)
     reduce = functools.partial(_sums_of, columns=columns, dtype=reader.source.dtype)
-    found = functools.reduce(_added, reader.results(Statistic(_unchanged, reduce)))
+    prepare = _unchanged
+    if reader.executor is None:
+        prepare = functools.partial(_same_as_before, number=sample.number, values=sample.values)
+    found = functools.reduce(_added, reader.results(Statistic(prepare, reduce)))
     near, has_far = found.near, found.far.weight > 0
     if has_far and not _far_rows_are_exceptions(found, columns, settings):
         near, has_far = found.near.plus(found.far), False
@@ -85,6 +94,21 @@ def scatter_of_source(
 
 
 def _unchanged(chunk: Chunk) -> Chunk:
+    return chunk
+
+
+def _same_as_before(chunk: Chunk, *, number: np.ndarray, values: np.ndarray) -> Chunk:
+    """Return a chunk, or raise if it has other values [n, D] in the rows of those numbers [n]."""
+    begin, end = np.searchsorted(number, [chunk.first, chunk.first + len(chunk.values)])
+    now, before = chunk.values[number[begin:end] - chunk.first], values[begin:end]
+    same = ((now == before) | (np.isnan(now) & np.isnan(before))).all(axis=1)
+    if not same.all():
+        raise ValueError(
+            f"Row {number[begin:end][~same][0]} of the source is another than in the first pass. "
+            "scan must yield the same rows in the same order in every pass: do not shuffle them "
+            "anew (of a tf.data.Dataset, shuffle with reshuffle_each_iteration=False), and do not "
+            "change files during a fit."
+        )
     return chunk
 
 

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from bgmm_jd.data.source import Source
+from bgmm_jd.sources.columns import as_numbers, dtype_of_rows
 from bgmm_jd.sources.pieces import Fragment, Partition, PieceRows
 from bgmm_jd.sources.row_file import rows_of_memmap, rows_of_npy
 
@@ -32,9 +34,11 @@ def table(
         passed too, or to `fit` itself.
     columns : sequence of str or int, optional
         The features, in order: names of columns, or numbers of those of an array. By default all
-        columns but that of the weights.
+        columns but that of the weights. Names that are numbers, as in a Dask data frame that was
+        made of an array, become strings.
     weight : str or int, optional
-        The column of row weights, zero or more: see `sample_weight` of `fit`.
+        The column of row weights, zero or more, which is none of the features: see `sample_weight`
+        of `fit`.
 
     Returns
     -------
@@ -43,8 +47,11 @@ def table(
 
     Raises
     ------
+    FileNotFoundError
+        If there are no such files.
     TypeError, ValueError
-        If there are no such files or columns, or columns do not hold real numbers.
+        If there are no such columns, none are left for the features, or columns do not hold real
+        numbers.
     ImportError
         If pyarrow is needed and not installed.
 
@@ -62,7 +69,7 @@ def table(
     if isinstance(where, str | os.PathLike):
         path = os.path.expanduser(os.fspath(where))
         if path.endswith(".npy"):
-            return rows_of_npy(path, *_as_numbers(columns, weight))
+            return rows_of_npy(path, columns, weight)
         return _rows_of_dataset(_dataset(path), columns, weight)
     if hasattr(where, "get_fragments"):
         return _rows_of_dataset(where, columns, weight)
@@ -76,23 +83,11 @@ def table(
     )
 
 
-def _as_numbers(columns: Any, weight: Any) -> tuple[tuple[int, ...] | None, int | None]:
-    """Return the columns of an array by number, or raise."""
-    given = () if columns is None else tuple(columns)
-    for column in (*given, *(() if weight is None else (weight,))):
-        if isinstance(column, bool) or not isinstance(column, int | np.integer):
-            raise TypeError(f"columns of an array have numbers; got {column!r}.")
-    if columns is not None and (not given or len(set(given)) < len(given)):
-        raise ValueError(f"columns must be distinct, and at least one; got {given}.")
-    numbers = None if columns is None else tuple(int(column) for column in given)
-    return numbers, None if weight is None else int(weight)
-
-
 def _as_names(found: Sequence[str], columns: Sequence[Any] | None, weight: Any) -> tuple[str, ...]:
     """Return the names of the features, or raise if one of them or the weight is not there."""
     names = tuple(c for c in found if c != weight) if columns is None else tuple(columns)
     lost = [c for c in (*names, *(() if weight is None else (weight,))) if c not in found]
-    if lost or not names or len(set(names)) < len(names):
+    if lost or not names or weight in names or len(set(names)) < len(names):
         raise ValueError(
             f"columns and weight must be distinct names among {list(found)}; got columns "
             f"{list(names)} and weight {weight!r}."
@@ -111,7 +106,7 @@ def _dataset(path: str) -> Any:
         ) from error
     found = sorted(glob.glob(path)) if glob.has_magic(path) else [path]
     if not found or not all(map(os.path.exists, found)):
-        raise ValueError(f"where must be a path of existing files; there is none at {path}.")
+        raise FileNotFoundError(f"where must be a path of existing files; there is none at {path}.")
     return ds.dataset(found[0] if len(found) == 1 else found, format="parquet")
 
 
@@ -130,7 +125,7 @@ def _rows_of_dataset(dataset: Any, columns: Sequence[Any] | None, weight: Any) -
         else:
             pieces.append(Fragment(fragment, dataset.schema, fragment.count_rows()))
     types = {str(dataset.schema.field(name).type) for name in names}
-    return _of_pieces(pieces, names, weight, types <= {"float"})
+    return _of_pieces(pieces, names, weight, np.float32 if types <= {"float"} else np.float64)
 
 
 def _check_are_numbers(types: Mapping[str, Any]) -> None:
@@ -148,12 +143,14 @@ def _check_are_numbers(types: Mapping[str, Any]) -> None:
 
 def _rows_of_dask_frame(frame: Any, columns: Sequence[Any] | None, weight: Any) -> Source:
     """Return the source of a Dask data frame, whose partitions are counted once."""
+    frame = frame.rename(columns=str)
     names = _as_names(tuple(frame.columns), columns, weight)
-    read = list(names) if weight is None or weight in names else [*names, weight]
+    read = list(names) if weight is None else [*names, weight]
     counts = frame.map_partitions(len).compute()
     delayed = frame[read].to_delayed()
     pieces = [Partition(*piece) for piece in zip(delayed, map(int, counts), strict=True)]
-    return _of_pieces(pieces, names, weight, set(frame.dtypes[list(names)]) == {np.dtype("f4")})
+    is_float32 = set(frame.dtypes[list(names)]) == {np.dtype("f4")}
+    return _of_pieces(pieces, names, weight, np.float32 if is_float32 else np.float64)
 
 
 def _rows_of_dask_array(array: Any, columns: Sequence[Any] | None, weight: Any) -> Source:
@@ -163,29 +160,20 @@ def _rows_of_dask_array(array: Any, columns: Sequence[Any] | None, weight: Any) 
             "where must be a Dask array [N, D] whose chunks of rows have known sizes; got chunks "
             f"{array.chunks}. Try where.compute_chunk_sizes()."
         )
+    dtype = dtype_of_rows(array.dtype)
     whole = array.rechunk({1: -1})
-    numbers, number = _as_numbers(columns, weight)
-    if numbers is None:
-        numbers = tuple(c for c in range(array.shape[1]) if c != number)
-    if not all(0 <= c < array.shape[1] for c in (*numbers, number or 0)):
-        raise ValueError(f"columns must be from 0 to {array.shape[1] - 1}; got {numbers}.")
+    numbers, number = as_numbers(array.shape[1], columns, weight)
     delayed = whole.to_delayed()[:, 0]
     pieces = [Partition(*piece) for piece in zip(delayed, whole.chunks[0], strict=True)]
-    source = _of_pieces(
-        pieces,
-        tuple(map(str, numbers)),
-        None if number is None else str(number),
-        array.dtype == np.float32,
-        has_names=False,
-    )
-    return source
+    names, weight_name = tuple(map(str, numbers)), None if number is None else str(number)
+    return _of_pieces(pieces, names, weight_name, dtype, has_names=False)
 
 
 def _of_pieces(
     pieces: Sequence[Any],
     names: tuple[str, ...],
     weight: str | None,
-    is_float32: bool,
+    dtype: DTypeLike,
     has_names: bool = True,
 ) -> PieceRows:
     count = sum(piece.count for piece in pieces)
@@ -195,7 +183,7 @@ def _of_pieces(
         pieces=tuple(pieces),
         columns=names,
         weight=weight,
-        type="float32" if is_float32 else "float64",
+        type=np.dtype(dtype).name,
         first=0,
         last=count,
         has_names=has_names,

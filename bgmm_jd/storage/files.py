@@ -19,7 +19,8 @@ def as_path(path: Any, name: str = "path") -> Path:
 def write_whole(path: Path, data: bytes) -> None:
     """Write bytes to a file beside the target, which then takes its place at once.
 
-    Whatever goes wrong, the target is as it was before, and nothing is left beside it.
+    Whatever goes wrong, the target is as it was before, and nothing is left beside it; only where
+    the process is killed (SIGKILL) or the machine stops, a file `.*.tmp` may stay, to be deleted.
 
     Raises
     ------

@@ -17,7 +17,7 @@ from tensorflow_probability import distributions as tfd
 import bgmm_jd
 from bgmm_jd import Status
 from bgmm_jd.fitting.checkpoint import decode_checkpoint, encode_checkpoint
-from bgmm_jd.settings import FullDataSettings, OptimizationSettings, Settings
+from bgmm_jd.settings import FullDataSettings, OptimizationSettings, Settings, SourceSettings
 
 K, D = 2, 2
 # 100 rows to find the optimum with, in two runs from one start, and then passes over all rows.
@@ -280,6 +280,27 @@ def test_checkpoint_of_another_fit_is_refused_by_name(X, path, change, message):
     with pytest.raises(ValueError, match=f"fit.npz is the checkpoint of another fit.*{message}"):
         bgmm_jd.fit(checkpoint=path, **options)
     assert path.read_bytes() == before
+
+
+def test_checkpoint_of_a_source_is_refused_where_a_row_outside_of_the_sample_differs(X, tmp_path):
+    """A row that is far from the others, and so plays no part in their location and scatter."""
+    sampled = bgmm_jd.sample_rows(bgmm_jd.batches(lambda: [X]), 100, seed=0)
+    row = next(n for n in range(len(X)) if not (sampled == X[n]).all(axis=1).any())
+    settings = replace(TWO_PHASES, sources=SourceSettings(numbers_in_memory=1))
+
+    def fit_with(sds):
+        rows = X.copy()
+        rows[row] = X.mean(axis=0) + sds * X.std(axis=0)
+        source = bgmm_jd.batches(lambda: [rows])
+        options = OPTIONS | {"settings": settings, "init": X[:2], "callback": Watch("starts")}
+        bgmm_jd.fit(source, K, checkpoint=tmp_path / "fit.npz", **options)
+
+    with pytest.raises(Killed):
+        fit_with(sds=50.0)
+    with pytest.raises(ValueError, match="it is of another X"):
+        fit_with(sds=51.0)
+    with pytest.raises(Killed):
+        fit_with(sds=50.0)
 
 
 def test_checkpoint_of_another_version_is_refused_by_name(X, path, tmp_path):

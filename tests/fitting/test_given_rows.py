@@ -1,5 +1,7 @@
 """Which rows are read from a source, and what is kept of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,14 @@ def test_sample_has_the_numbers_that_are_kept_in_memory(path):
     assert rows.values.shape == (1_000, 2)
     assert (rows.shape, rows.count) == ((N, 2), N)
     np.testing.assert_array_equal(rows.values, np.load(path)[rows.places, :2])
+
+
+def test_chunk_of_many_features_has_fewer_rows(path):
+    source = bgmm_jd.table(path)  # of 3 columns; 127 slices of up to 3 rows
+    for numbers, rows in ((10_000, 3), (127 * 3 * 2, 2), (1, 1)):
+        sizes = replace(SMALL.sources, numbers_per_chunk=numbers)
+        reader = reader_of(source, None, replace(SMALL, sources=sizes), None)
+        assert reader.chunk_rows == 127 * rows
 
 
 def test_small_source_is_in_memory_with_all_its_rows(path):

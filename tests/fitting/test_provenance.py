@@ -40,5 +40,12 @@ def test_versions_are_those_of_the_libraries():
     assert any(version.startswith("Python 3.") for version in versions)
 
 
+def test_executor_is_left_out_because_it_does_not_change_the_result():
+    def spread(X, *, executor=None):
+        return {**locals()}
+
+    assert provenance_of(spread, spread("rows", executor=object())).call == "bgmm_jd.spread(X)"
+
+
 def test_posterior_knows_its_call(two_clusters_posterior):
     assert two_clusters_posterior.provenance.call == "bgmm_jd.fit(X, K=2, seed=0)"

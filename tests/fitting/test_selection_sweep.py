@@ -19,6 +19,7 @@ from bgmm_jd.fitting import selection as selection_module
 from bgmm_jd.fitting.progress import Progress
 from bgmm_jd.fitting.selection import select
 from bgmm_jd.reporting.comparison import compare
+from bgmm_jd.settings import Settings, SourceSettings
 
 S, SEED = 1000, 3
 COLUMNS = [
@@ -51,6 +52,22 @@ def selection(rows):
             restarts=1,
             progress=False,
         )
+
+
+def test_memmap_with_more_numbers_than_are_kept_of_a_source_is_fitted_as_an_array(rows, tmp_path):
+    """With a batch size, which a source does not allow; the first report ends the fit."""
+
+    class Begun(Exception):
+        pass
+
+    def report(progress):
+        raise Begun
+
+    np.save(tmp_path / "x.npy", rows)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    settings = Settings(sources=SourceSettings(numbers_in_memory=1))
+    with pytest.raises(Begun):
+        select(mapped, K=1, batch_size=60, callback=report, progress=False, settings=settings)
 
 
 @pytest.mark.contract

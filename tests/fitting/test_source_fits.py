@@ -266,6 +266,16 @@ def test_executor_of_rows_in_memory_is_an_error(two_clusters):
         bgmm_jd.fit(two_clusters, 2, executor=executor)
 
 
+def test_pool_of_forked_processes_is_an_error_with_advice(X, tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    fork = multiprocessing.get_context("fork")
+    with (
+        concurrent.futures.ProcessPoolExecutor(1, mp_context=fork) as executor,
+        pytest.raises(ValueError, match=r"mp_context=multiprocessing\.get_context\('spawn'\)"),
+    ):
+        bgmm_jd.fit(bgmm_jd.table(tmp_path / "x.npy"), K, executor=executor)
+
+
 def test_entries_that_may_be_codes_are_warned_of_with_a_row(X):
     """The warning comes before the fit, which it stops here as an error."""
     rows = X.copy()

@@ -72,6 +72,19 @@ def test_column_that_is_constant_in_the_sample_only_is_not_constant():
     assert found.scatter[1, 1] == pytest.approx(X[:, 1].var(), rel=1e-6)
 
 
+@pytest.mark.parametrize("missing", [False, True], ids=["complete", "missing"])
+def test_rows_in_another_order_in_the_second_pass_are_an_error(missing):
+    X, passes = mixed_rows(missing=missing), []
+
+    def scan():
+        passes.append(len(passes))
+        return np.split(np.roll(X, max(0, passes[-1] - 3), axis=0), [1_300])
+
+    source = batches(scan)  # begins three passes, to see what rows are like
+    with pytest.raises(ValueError, match="the same rows in the same order in every pass"):
+        moments_of(source, sample_rows=50)
+
+
 def test_constant_column_is_only_centred():
     X = mixed_rows()
     X[:, 2] = 7.0

@@ -7,6 +7,7 @@ import pytest
 from rows_in_parts import mixed_rows
 
 import bgmm_jd
+from bgmm_jd.sources.chunks import chunks_of
 from bgmm_jd.sources.row_file import ArrayRows, RowFile
 from bgmm_jd.sources.table import table
 from bgmm_jd.sources.weighted import WeightedRows
@@ -102,8 +103,14 @@ def test_bad_arguments_of_npy_files_are_errors(npy, tmp_path):
         table(npy, columns=[0, 3])
     with pytest.raises(TypeError, match="columns of an array have numbers; got 'a'"):
         table(npy, columns=["a"])
-    with pytest.raises(ValueError, match="distinct"):
-        table(npy, columns=[1, 1])
+    for columns, weight in (([1, 1], None), ([0, 1], 1)):
+        with pytest.raises(ValueError, match="columns and weight must be distinct"):
+            table(npy, columns=columns, weight=weight)
+    with pytest.raises(ValueError, match="columns must be at least one"):
+        table(npy, columns=[])
+    np.save(tmp_path / "weights.npy", np.ones((4, 1)))
+    with pytest.raises(ValueError, match="none of 1 is left beside the weights"):
+        table(tmp_path / "weights.npy", weight=0)
     np.save(tmp_path / "flat.npy", np.arange(3.0))
     with pytest.raises(ValueError, match=r"must hold rows \[N, D\]; got an array of shape"):
         table(tmp_path / "flat.npy")
@@ -165,8 +172,16 @@ def test_names_that_parquet_does_not_have_are_an_error(parquet):
     where, _ = parquet
     with pytest.raises(ValueError, match=r"among \['b', 'w', 'a'\]; got columns \['c'\]"):
         table(where, columns=["c"])
-    with pytest.raises(ValueError, match="there is none at"):
+    with pytest.raises(ValueError, match=r"must be distinct names.* got columns .* and weight 'w'"):
+        table(where, columns=["a", "w"], weight="w")
+
+
+def test_files_that_do_not_exist_are_an_error(parquet, tmp_path):
+    where, _ = parquet
+    with pytest.raises(FileNotFoundError, match="there is none at"):
         table(where.replace(".parquet", ".nothing"))
+    with pytest.raises(FileNotFoundError):
+        table(tmp_path / "nothing.npy")
 
 
 def test_columns_of_text_are_an_error_at_once(tmp_path):
@@ -185,6 +200,48 @@ def test_dask_collections_yield_their_rows(tmp_path):
     np.testing.assert_array_equal(rows_of(source), X[:, [2, 1]])
     np.testing.assert_array_equal(weights_of(source), X[:, 0])
     np.testing.assert_array_equal(rows_of(source.part(1_250, 2_650)), X[1_250:2_650, [2, 1]])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"), [("f2", np.float32), ("i2", np.float32), ("i8", np.float64)]
+)
+def test_numbers_of_dask_arrays_are_converted_as_those_of_arrays(dtype, expected):
+    da = pytest.importorskip("dask.array")
+    X = np.arange(12, dtype=dtype).reshape(6, 2)
+    source = table(da.from_array(X, chunks=(4, 2)))
+    assert source.dtype == expected == rows_of(source).dtype
+    np.testing.assert_array_equal(rows_of(source), X)
+
+
+@pytest.mark.parametrize("dtype", ["c16", "U1", "M8[s]", "O"])
+def test_dask_arrays_of_other_values_are_an_error_at_once(dtype):
+    da = pytest.importorskip("dask.array")
+    with pytest.raises(TypeError, match="X must hold real numbers"):
+        table(da.from_array(np.zeros((3, 2), int).astype(dtype), chunks=(2, 2)))
+
+
+def test_bad_columns_of_dask_arrays_are_errors():
+    da = pytest.importorskip("dask.array")
+    with pytest.raises(ValueError, match="none of 1 is left beside the weights"):
+        table(da.ones((4, 1)), weight=0)
+    with pytest.raises(ValueError, match="columns must be from 0 to 2; got 3"):
+        table(da.ones((4, 3)), weight=3)
+
+
+def test_masked_entries_of_dask_arrays_are_missing():
+    da = pytest.importorskip("dask.array")
+    X = np.ma.masked_less(mixed_rows(), 0.0)
+    source = table(da.from_array(X, chunks=(1_300, 3)), columns=[1, 2])
+    np.testing.assert_array_equal(rows_of(source), X.filled(np.nan)[:, 1:])
+
+
+def test_integer_names_of_dask_frames_become_strings():
+    dd, pd = pytest.importorskip("dask.dataframe"), pytest.importorskip("pandas")
+    X = mixed_rows(dtype=np.float32)
+    source = table(dd.from_pandas(pd.DataFrame(X), npartitions=3), weight="1")
+    assert (source.names, source.dtype) == (("0", "2"), np.float32)
+    np.testing.assert_array_equal(rows_of(source), X[:, [0, 2]])
+    np.testing.assert_array_equal(weights_of(source), X[:, 1])
 
 
 # --- Batches --------------------------------------------------------------------------------------
@@ -213,6 +270,34 @@ def test_batches_of_other_shapes_are_errors():
         rows_of(source)
     with pytest.raises(ValueError, match="3 rows must have as many weights"):
         bgmm_jd.batches(lambda: [(np.zeros((3, 2)), np.ones(2))])
+
+
+def test_batches_in_one_array_that_is_filled_again_are_copied():
+    X, weight = mixed_rows(N=60), np.arange(60.0)
+
+    def scan():
+        values, weights = np.empty((20, 3)), np.empty(20)
+        for first in (0, 20, 40):
+            values[:], weights[:] = X[first : first + 20], weight[first : first + 20]
+            yield values, weights
+
+    chunk = next(chunks_of(bgmm_jd.batches(scan), 60))
+    np.testing.assert_array_equal(chunk.values, X)
+    np.testing.assert_array_equal(chunk.weight, weight)
+
+
+def test_masked_entries_of_batches_are_missing():
+    X = np.ma.array([[1, 2], [3, 4]], mask=[[False, True], [False, False]], dtype=np.int16)
+    source = bgmm_jd.batches(lambda: [X])
+    assert source.dtype == np.float32
+    np.testing.assert_array_equal(rows_of(source), [[1, np.nan], [3, 4]])
+
+
+def test_masked_weight_is_an_error_with_its_row():
+    weight = np.ma.array([1.0, 2.0, 3.0], mask=[False, True, False])
+    source = bgmm_jd.batches(lambda: [(np.zeros((3, 2)), weight)])
+    with pytest.raises(ValueError, match=r"weights must be finite.* got nan in row 1"):
+        bgmm_jd.sample_rows(source, 2)
 
 
 # --- Weights in memory, and samples ---------------------------------------------------------------

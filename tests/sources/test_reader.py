@@ -1,0 +1,53 @@
+"""The rows that a pass has read are counted, whoever reads them."""
+
+import concurrent.futures
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from rows_in_parts import reader_of
+
+from bgmm_jd.data.source import Block, Layout, Source
+from bgmm_jd.sources.reader import Statistic
+
+ROWS = Statistic(lambda chunk: len(chunk.values), sum)
+
+
+@dataclass(frozen=True, repr=False)
+class CutOff(Source):
+    """The rows `first` to `last` of 5,000, of which those from `end` on are gone."""
+
+    end: int
+    first: int = 0
+    last: int = 5_000
+
+    @property
+    def layout(self):
+        return Layout(features=1, dtype=np.dtype(np.float64), count=self.last - self.first)
+
+    def blocks(self):
+        yield Block(np.zeros((max(0, min(self.end, self.last) - self.first), 1)), None)
+
+    def part(self, first, last):
+        return replace(self, first=first, last=last)
+
+
+@pytest.fixture(params=[False, True], ids=["present process", "executor"])
+def executor(request):
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        yield threads if request.param else None
+
+
+def results(end, executor):
+    reader = reader_of(CutOff(end), executor=executor)  # of parts of 3,000 rows
+    return list(replace(reader, count=5_000).results(ROWS))
+
+
+def test_pass_reads_all_rows_in_parts(executor):
+    assert results(5_000, executor) == [3_000, 2_000]
+
+
+@pytest.mark.parametrize("end", [4_999, 3_000, 0])
+def test_pass_that_reads_fewer_rows_than_before_is_an_error(executor, end):
+    with pytest.raises(ValueError, match=r"had \d+ rows in the first pass, and \d+ in a later one"):
+        results(end, executor)
