@@ -143,7 +143,8 @@ def _check_numbers(sheet: Sheet, d: int, numbers: Numbers) -> None:
     if len(wrong):
         raise BadInput(
             f"column '{_name(sheet, d)}' has '{numbers.cell(wrong[0])}' in "
-            f"{sheet.place(wrong[0])}, which is not a finite number. Correct it, or select other columns with --columns."
+            f"{sheet.place(wrong[0])}, which is not a finite number. Correct "
+            "it, or select other columns with --columns."
         )
 
 
