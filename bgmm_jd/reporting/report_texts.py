@@ -102,7 +102,7 @@ def comparison_in_words(table: pd.DataFrame) -> str:
     text = ""
     known = table[table["log_evidence"].notna()]
     if len(known) > 1:
-        text = _difference(*(str(name) for name in known.index[:2]), known.iloc[:2])
+        text = _difference(known.iloc[:2])
     return paragraph(
         text
         + "The evidence says which number and form of components the rows support, and depends "
@@ -111,8 +111,9 @@ def comparison_in_words(table: pd.DataFrame) -> str:
     )
 
 
-def _difference(first: str, second: str, fits: pd.DataFrame) -> str:
+def _difference(fits: pd.DataFrame) -> str:
     """Return what the evidence says of two fits, of which each may have a lower bound only."""
+    first, second = map(str, fits.index)
     evidence, is_bound = fits["log_evidence"], fits["log_evidence_se"].isna()
     if is_bound.iloc[1]:
         return (
