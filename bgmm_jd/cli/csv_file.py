@@ -133,18 +133,21 @@ def _width(path: Path, lines: list[str], layout: Layout) -> int:
 
     A separator may be at the end of some rows only, which leaves an empty cell there.
     """
-    rows = [(record.first, record.cells) for record in records(lines, layout.separator)]
-    widths = [len(cells) for _, cells in rows]
+    rows = [
+        (record.first, len(record.cells), not record.cells[-1])
+        for record in records(lines, layout.separator)
+    ]
+    widths = [width for _, width, _ in rows]
     # The names count too, which decides where only two rows differ.
     usual = usual_width([*widths, *([] if layout.names is None else [len(layout.names)])])
-    ends = sum(not cells[-1] for _, cells in rows if len(cells) == usual)
+    ends = sum(is_empty for _, width, is_empty in rows if width == usual)
     has_ends = 2 * ends > widths.count(usual)
-    for line, cells in rows:
-        longer = len(cells) == usual + 1 and not cells[-1]
-        shorter = len(cells) == usual - 1 and has_ends
-        if len(cells) != usual and not longer and not shorter:
+    for line, width, is_empty in rows:
+        longer = width == usual + 1 and is_empty
+        shorter = width == usual - 1 and has_ends
+        if width != usual and not longer and not shorter:
             raise BadInput(
-                f"{path} has {len(cells)} value{'s' if len(cells) > 1 else ''} in line "
+                f"{path} has {width} value{'s' if width > 1 else ''} in line "
                 f"{layout.skip + line}, not {usual}."
             )
     return max(widths)
