@@ -48,7 +48,10 @@ def read_csv(path: Path, *, header: bool = False, decimal: str | None = None) ->
     lines = _text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
     while lines and not lines[-1].strip(_EMPTY_CELLS):
         lines.pop()
-    layout = layout_of(lines, header, decimal)
+    try:
+        layout = layout_of(lines, header, decimal)
+    except csv.Error as error:
+        raise BadInput(f"cannot read {path}: a quote may not be closed ({error}).") from None
     if layout is None:
         raise BadInput(f"{path} is empty.")
     below = lines[layout.skip :]
