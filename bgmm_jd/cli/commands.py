@@ -34,7 +34,7 @@ sets, print summaries, and write a figure (PNG) and posterior draws (netCDF) of 
 _COMMANDS = "Fit Bayesian Gaussian mixtures to the rows of a file."
 _CODES = """\
 exit codes: 0 good; 1 the fit needs attention, and its results are written; 2 bad input; 130 Ctrl-C
-before there was any result"""
+before all results were written"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         The exit code: 0 for a good fit; 1 if a fit needs attention, in which case its results are
-        written; 2 for bad input; 130 after Ctrl-C before there was any result.
+        written; 2 for bad input; 130 after Ctrl-C before all results were written.
     """
     parser = _parser("python -m bgmm_jd", _DEMONSTRATION)
     parser.add_argument(

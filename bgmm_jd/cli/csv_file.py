@@ -1,9 +1,9 @@
 """Read a text file of values, as people and programs write them."""
 
+import csv
 import gzip
 import io
 import itertools
-import re
 import zlib
 from pathlib import Path
 
@@ -14,8 +14,11 @@ from bgmm_jd.cli.csv_layout import (
     BLANKS,
     NO_SEPARATOR,
     Layout,
+    comments,
     layout_of,
+    looks_like_row,
     records,
+    usual_width,
     without_comments,
 )
 from bgmm_jd.cli.csv_numbers import decimal_mark, missing_spellings, numbers_of
@@ -45,12 +48,16 @@ def read_csv(path: Path, *, header: bool = False, decimal: str | None = None) ->
     lines = _text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
     while lines and not lines[-1].strip(_EMPTY_CELLS):
         lines.pop()
-    layout = layout_of(lines, header)
+    try:
+        layout = layout_of(lines, header, decimal)
+    except csv.Error as error:
+        raise BadInput(f"cannot read {path}: a quote may not be closed ({error}).") from None
     if layout is None:
         raise BadInput(f"{path} is empty.")
-    plain = without_comments(lines[layout.skip :])
-    frame = _parsed(path, plain, layout)
-    notes = _notes(path, layout)
+    below = lines[layout.skip :]
+    plain = without_comments(below)
+    frame = _parsed(path, plain, layout, decimal)
+    notes = _notes(path, layout) + _note_of_comments(below, layout, frame.shape[1])
     frame, names = _with_names(path, frame, layout, notes)
     mark, remark = decimal or "", ""
     if not mark:
@@ -62,7 +69,8 @@ def read_csv(path: Path, *, header: bool = False, decimal: str | None = None) ->
         found = next(itertools.islice(records(plain, layout.separator), int(row), None))
         return f"line {layout.skip + found.first}"
 
-    return Sheet(path, names, lambda d: numbers_of(frame.iloc[:, d], mark), place, notes)
+    left_out = int(frame.columns[0]) if len(frame.columns) else 0
+    return Sheet(path, names, lambda d: numbers_of(frame.iloc[:, d], mark), place, notes, left_out)
 
 
 def _text(path: Path) -> str:
@@ -85,31 +93,77 @@ def _text(path: Path) -> str:
         ) from None
 
 
-def _parsed(path: Path, lines: list[str], layout: Layout) -> pd.DataFrame:
+def _parsed(path: Path, lines: list[str], layout: Layout, decimal: str | None) -> pd.DataFrame:
     """Return the cells: numbers where no comma can be a decimal mark, and otherwise texts."""
     text = "\n".join(lines)
     has_commas = '"' in text if layout.separator == "," else "," in text
+    as_text = has_commas or decimal == ","
     try:
-        return pd.read_csv(
-            io.StringIO(text),
-            sep=layout.separator,
-            # Names are not read by pandas, which takes a surplus column for row labels.
-            header=None,
-            dtype=str if has_commas else None,
-            skipinitialspace=True,
-            na_values=missing_spellings(),
-            keep_default_na=False,
-            low_memory=False,  # otherwise pandas warns of columns of mixed types
-        )
+        try:
+            frame = _cells(text, layout.separator, as_text, None)
+        except pd.errors.ParserError as error:
+            if "Expected" not in str(error):
+                raise
+            frame = _cells(text, layout.separator, as_text, _width(path, lines, layout))
+        if frame.iloc[:, -1].isna().any():  # as a short row leaves it
+            _width(path, lines, layout)
     except pd.errors.EmptyDataError:
         raise BadInput(f"{path} has no rows of data.") from None
-    except pd.errors.ParserError as error:
-        found = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
-        if found is None:
-            raise BadInput(f"cannot read {path}: {error}") from None
-        expected, line, seen = map(int, found.groups())
-        line += layout.skip
-        raise BadInput(f"{path} has {seen} values in line {line}, not {expected}.") from None
+    except (pd.errors.ParserError, csv.Error) as error:
+        raise BadInput(f"cannot read {path}: {error}") from None
+    return frame
+
+
+def _cells(text: str, separator: str, as_text: bool, width: int | None) -> pd.DataFrame:
+    """Return the cells of a text, of as many columns as its first line has unless that is given."""
+    return pd.read_csv(
+        io.StringIO(text),
+        sep=separator,
+        # Names are not read by pandas, which takes a surplus column for row labels.
+        header=None,
+        names=None if width is None else range(width),
+        index_col=False if width is not None else None,
+        dtype=str if as_text else None,
+        skipinitialspace=True,
+        na_values=missing_spellings(),
+        keep_default_na=False,
+        low_memory=False,  # otherwise pandas warns of columns of mixed types
+    )
+
+
+def _width(path: Path, lines: list[str], layout: Layout) -> int:
+    """Return the largest number of cells of a row; raise if a row is shorter or longer than usual.
+
+    A separator may be at the end of some rows only, which leaves an empty cell there.
+    """
+    rows = [
+        (record.first, len(record.cells), not record.cells[-1])
+        for record in records(lines, layout.separator)
+    ]
+    widths = [width for _, width, _ in rows]
+    # The names count too, which decides where only two rows differ.
+    usual = usual_width([*widths, *([] if layout.names is None else [len(layout.names)])])
+    ends = sum(is_empty for _, width, is_empty in rows if width == usual)
+    has_ends = 2 * ends > widths.count(usual)
+    for line, width, is_empty in rows:
+        longer = width == usual + 1 and is_empty
+        shorter = width == usual - 1 and has_ends
+        if width != usual and not longer and not shorter:
+            raise BadInput(
+                f"{path} has {width} value{'s' if width > 1 else ''} in line "
+                f"{layout.skip + line}, not {usual}."
+            )
+    return max(widths)
+
+
+def _note_of_comments(lines: list[str], layout: Layout, width: int) -> list[str]:
+    """Return one line on the comments that look like rows of the table; none without them."""
+    found = (lines[position] for position in comments(lines))
+    count = sum(looks_like_row(line, layout.separator, width) for line in found)
+    if not count:
+        return []
+    which = "a line that begins" if count == 1 else f"{count:,} lines that begin"
+    return [f"left out {which} with #, with as many values as a row has."]
 
 
 def _notes(path: Path, layout: Layout) -> list[str]:

@@ -3,7 +3,7 @@
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -13,6 +13,11 @@ BLANKS = r"\s+"  # pandas' separator for any number of blanks
 NO_SEPARATOR = "\x1f"  # a single column: a character that no file has
 _SEPARATORS = ("\t", ";", ",", "|", BLANKS)
 _SAMPLE = 50  # lines that decide on the separator
+_OPENED = re.compile(
+    r'(?:^|[,;|\s])"(?:[^"]|"")*$'
+)  # a quote before a value, not closed in its line
+_QUOTED = re.compile(r'(^|[,;|\s])"(?:[^"]|"")*"')
+_CLOSING = re.compile(r'^(?:[^"]|"")*"')
 
 
 class Record(NamedTuple):
@@ -42,7 +47,33 @@ class Layout(NamedTuple):
 
 def without_comments(lines: Sequence[str]) -> list[str]:
     """Return the lines with empty ones in place of comments."""
-    return ["" if _is_comment(line) else line for line in lines]
+    plain = list(lines)
+    for position in comments(lines):
+        plain[position] = ""
+    return plain
+
+
+def comments(lines: Sequence[str]) -> list[int]:
+    """Return the positions of the comments, which begin with "#" outside quotes."""
+    found = [position for position, line in enumerate(lines) if _is_comment(line)]
+    outside, is_open, before = [], False, 0
+    for position in found:
+        for line in lines[before:position]:
+            is_open = _leaves_quotes_open(line, is_open) if '"' in line else is_open
+        if not is_open:
+            outside.append(position)
+        before = position + (not is_open)  # what is no comment may close the quotes
+    return outside
+
+
+def _leaves_quotes_open(line: str, is_open: bool) -> bool:
+    """Return whether a value in quotes goes on in the next line, given whether one does here."""
+    if is_open:
+        closing = _CLOSING.match(line)
+        if closing is None:
+            return True
+        line = line[closing.end() :]
+    return _OPENED.search(_QUOTED.sub(r"\1", line)) is not None
 
 
 def _is_comment(line: str) -> bool:
@@ -52,16 +83,19 @@ def _is_comment(line: str) -> bool:
     return not is_missing(re.split(r"[,;|\t ]", line.lstrip(), maxsplit=1)[0])
 
 
-def layout_of(lines: Sequence[str], header: bool = False) -> Layout | None:
+def layout_of(
+    lines: Sequence[str], header: bool = False, decimal: str | None = None
+) -> Layout | None:
     """Return how a file is laid out; None if it has nothing but comments and empty lines.
 
     Parameters
     ----------
     lines : of the file, without their ends.
     header : whether the first line has the names, even if these are numbers.
+    decimal : the decimal mark, where it is known.
     """
     plain = without_comments(lines)
-    separator = _separator(plain)
+    separator = _separator(plain, decimal)
     filled = (record for record in records(plain, separator) if any(record.cells))
     first, second, third = (*islice(filled, 3), None, None, None)[:3]
     if first is None:
@@ -88,16 +122,27 @@ def records(lines: Sequence[str], separator: str) -> Iterator[Record]:
     before = 0
     for cells in reader:
         cells = [" ".join(cell.split()) for cell in cells]
-        if cells not in ([], [""]):
-            yield Record(cells, before + 1, reader.line_num)
-        before = reader.line_num
+        after = reader.line_num
+        # `""` alone in a line is an empty cell.
+        if cells not in ([], [""]) or any(map(str.strip, lines[before:after])):
+            yield Record(cells, before + 1, after)
+        before = after
 
 
-def _separator(lines: Sequence[str]) -> str:
+def usual_width(widths: Iterable[int]) -> int:
+    """Return the most frequent number of cells of a row, the largest of equally frequent ones."""
+    return max((count, width) for width, count in Counter(widths).items())[1]
+
+
+def _separator(lines: Sequence[str], decimal: str | None) -> str:
     """Return the separator by which most rows have equal lengths and most cells are numbers."""
     sample = [line for line in lines[: 20 * _SAMPLE] if line.strip()][:_SAMPLE]
-    scores = {separator: _score(sample, separator) for separator in _SEPARATORS}
-    best = max(_SEPARATORS, key=scores.__getitem__)  # the first of equal ones
+    separators = [*_SEPARATORS]
+    if decimal == ",":  # the last resort then, and none if all commas are in numbers
+        separators.remove(",")
+        separators += [","] if "," in re.sub(r"(?<=\d),(?=\d)", "", "\n".join(sample)) else []
+    scores = {separator: _score(sample, separator) for separator in separators}
+    best = max(separators, key=scores.__getitem__)  # the first of equal ones
     return best if scores[best] > 0.0 else NO_SEPARATOR
 
 
@@ -110,7 +155,8 @@ def _score(sample: list[str], separator: str) -> float:
     rows = [record.cells for record in records(sample, separator)]
     if not rows or (separator == "," and len(rows[0]) == 1):
         return 0.0
-    usual, width = max((count, width) for width, count in Counter(map(len, rows)).items())
+    width = usual_width(map(len, rows))
+    usual = sum(len(row) == width for row in rows)
     if width == 1:
         return 0.0
     cells = [cell for row in rows[1:] or rows for cell in row if not is_missing(cell)]
@@ -138,8 +184,20 @@ def _is_units(row: list[str], following: list[str]) -> bool:
 
 def _names_in_comment(above: Sequence[str], separator: str, width: int) -> list[str] | None:
     """Return the names in the last comment above the data, as `numpy.savetxt` writes them."""
-    comments = [line.lstrip() for line in above if _is_comment(line)]
-    if not comments:
+    remarks = [line for line in above if _is_comment(line)]
+    if not remarks:
         return None
-    found = [record.cells for record in records([re.sub("^#+ ?", "", comments[-1])], separator)]
-    return found[0] if found and len(found[0]) == width else None
+    found = _cells_of_comment(remarks[-1], separator)
+    return found if len(found) == width else None
+
+
+def _cells_of_comment(line: str, separator: str) -> list[str]:
+    """Return the cells of a comment without its "#"; none if it is empty."""
+    text = re.sub("^#+ ?", "", line.lstrip())
+    return next((record.cells for record in records([text], separator)), [])
+
+
+def looks_like_row(comment: str, separator: str, width: int) -> bool:
+    """Return whether a comment may be a row of the table: it has as many cells, and a number."""
+    cells = _cells_of_comment(comment, separator)
+    return len(cells) == width and any(map(is_number, cells))

@@ -72,12 +72,12 @@ def decimal_mark(columns: Iterable[pd.Series], separator: str) -> tuple[str, str
 
     Parameters
     ----------
-    columns : of text; others are not looked at.
+    columns : that pandas has not read as numbers: of texts, of logical values, of long integers.
     separator : between the values of the file. Beside ";" the decimal mark is usually a comma.
     """
     counts, unclear = {".": 0, ",": 0}, ""
     for column in columns:
-        cells = column[column.notna()].str.strip()
+        cells = column.dropna().astype(str).str.strip()
         with_point, with_comma = (cells.str.fullmatch(_WITH[mark]) for mark in (".", ","))
         counts["."] += int((with_point & ~with_comma).sum())
         counts[","] += int((with_comma & ~with_point).sum())

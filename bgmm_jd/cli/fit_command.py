@@ -11,7 +11,7 @@ import pandas as pd
 import bgmm_jd
 from bgmm_jd.cli.inputs import FILE_HELP, FIT_ENDING, add_reading, read_table, stem_of
 from bgmm_jd.cli.messages import errors_of_input
-from bgmm_jd.cli.outputs import beside, check_figure, check_outputs, write
+from bgmm_jd.cli.outputs import beside, check_figure, check_outputs, write, write_figure
 from bgmm_jd.cli.table import BadInput, Table
 
 _DRAWS = 1_000
@@ -135,6 +135,8 @@ def fit_table(
     """Fit a table, print a summary, write the files, and return the fit's status."""
     describe(title, table, f"K = {K}")
     posterior, seconds = _fit(table.frame, K, options)
+    if outputs.fit is not None:  # before anything that can fail or be interrupted
+        save_fit(posterior, outputs.fit)
     X = table.X if len(table.X) <= _POINTWISE_ROWS else None
     idata = bgmm_jd.to_inference_data(posterior, X, draws=_DRAWS, seed=options.get("seed", 0))
     import arviz as az  # after to_inference_data, which suppresses arviz 0.23's daily notice
@@ -163,12 +165,13 @@ def _write(
     title: str, table: Table, posterior: bgmm_jd.Posterior, idata: Any, outputs: Outputs
 ) -> None:
     write(idata.to_netcdf, outputs.netcdf, "draws; read them with arviz.from_netcdf")
-    ax = bgmm_jd.plot_density(posterior, table.X)
-    ax.set_title(title)
-    figure: Any = ax.figure
-    write(figure.savefig, outputs.figure, "data, fitted density and components")
-    if outputs.fit is not None:
-        save_fit(posterior, outputs.fit)
+
+    def drawn() -> Any:
+        ax = bgmm_jd.plot_density(posterior, table.X)
+        ax.set_title(title)
+        return ax.figure
+
+    write_figure(drawn, outputs.figure, "data, fitted density and components")
 
 
 def save_fit(posterior: bgmm_jd.Posterior, path: Path) -> None:

@@ -1,10 +1,13 @@
 """The files that the commands write."""
 
 import os
+import secrets
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from bgmm_jd.cli.messages import errors_of_input, say
 from bgmm_jd.cli.table import BadInput
 
 _FIGURES = (".png", ".pdf", ".svg")
@@ -34,9 +37,39 @@ def check_figure(path: Path) -> None:
 
 
 def write(save: Callable[[Path], Any], path: Path, what: str) -> None:
-    """Write a file, and say so."""
+    """Write a file, which takes the place of an older one when it is complete, and say so."""
+    target = Path(os.path.realpath(path))  # a link stays one, to the new file
     try:
-        save(path)
+        if target.exists() and not target.is_file():  # a device, which nothing can replace
+            save(path)
+        else:
+            _replace(save, target)
     except OSError as error:  # a full disk, a file that is open elsewhere
-        raise BadInput(f"cannot write {path}: {error}") from None
+        raise BadInput(f"cannot write {path}: {error.strerror or error}") from None
     print(f"Wrote {path} ({what})", flush=True)
+
+
+def _replace(save: Callable[[Path], Any], target: Path) -> None:
+    """Save to a file beside the target, which then takes its place at once."""
+    beside = target.with_name(f".{secrets.token_hex(8)}{target.suffix}")
+    try:
+        save(beside)
+        if target.exists():
+            shutil.copymode(target, beside)
+        os.replace(beside, target)
+    except OSError as error:
+        text = (error.strerror or str(error)).replace(str(beside), str(target))
+        raise OSError(error.errno, text) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_figure(draw: Callable[[], Any], path: Path, what: str) -> None:
+    """Write the figure that `draw` returns; say why there is none where it cannot be drawn."""
+    try:
+        with errors_of_input():
+            figure = draw()
+    except BadInput as error:
+        say(f"note: no figure: {error}")
+    else:
+        write(figure.savefig, path, what)

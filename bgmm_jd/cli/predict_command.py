@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="OUT.csv",
-        help="CSV file; - for standard output (default: FILE.predicted.csv)",
+        help="CSV file; - for standard output (default: FILE.predicted.csv in the current "
+        "directory)",
     )
     add_reading(parser)
 

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="OUT.html",
-        help="HTML file (default: as FIT, but ending in .html)",
+        help="HTML file (default: FIT.html in the current directory)",
     )
     add("--title", help="heading (default: the name of the fit)")
     add(
@@ -44,8 +44,8 @@ def run(arguments: argparse.Namespace) -> bool:
     """Write a report."""
     name = stem_of(arguments.fit)
     out = arguments.out or Path(name + ".html")
-    sources = [arguments.fit, *([] if arguments.file is None else [arguments.file])]
-    check_outputs([out], sources)
+    rows_of = [] if arguments.file is None else [arguments.file]
+    check_outputs([out], [arguments.fit, *rows_of, *arguments.compare])
     posterior = load_fit(arguments.fit)
     rows = None if arguments.file is None else rows_for(posterior, arguments)
     options: dict[str, Any] = {"title": arguments.title or name}

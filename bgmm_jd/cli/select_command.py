@@ -10,7 +10,7 @@ import bgmm_jd
 from bgmm_jd.cli.fit_command import add_fitting, describe, fitting_options, save_fit
 from bgmm_jd.cli.inputs import FILE_HELP, FIT_ENDING, add_reading, read_table, stem_of
 from bgmm_jd.cli.messages import errors_of_input
-from bgmm_jd.cli.outputs import beside, check_figure, check_outputs, write
+from bgmm_jd.cli.outputs import beside, check_figure, check_outputs, write, write_figure
 
 SUMMARY = "choose K and the form of the covariances"
 DESCRIPTION = """\
@@ -69,7 +69,7 @@ def as_numbers(text: str) -> list[int]:
     if found and int(found[1]) <= int(found[2]):
         return list(range(int(found[1]), int(found[2]) + 1))
     if re.fullmatch(r"\d+(,\d+)*", text):
-        return [int(part) for part in text.split(",")]
+        return list(dict.fromkeys(int(part) for part in text.split(",")))
     raise argparse.ArgumentTypeError(f"must be as 1:8 or 2,4,6; got {text!r}")
 
 
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> bool:
     page = [] if arguments.report is None else [arguments.report]
     check_outputs([out, plot, save, *page], [file])
     check_figure(plot)
-    forms = arguments.covariance.split(",")
+    forms = list(dict.fromkeys(arguments.covariance.split(",")))
     numbers = ", ".join(map(str, arguments.K))
     describe(file.name, table, f"K = {numbers}, covariance = {', '.join(forms)}")
     with warnings.catch_warnings(), errors_of_input():
@@ -91,12 +91,12 @@ def run(arguments: argparse.Namespace) -> bool:
         warnings.simplefilter("ignore", bgmm_jd.StatusWarning)
         selection = bgmm_jd.select(table.frame, arguments.K, forms, **fitting_options(arguments))
     best = selection.best
+    save_fit(best, save)  # before anything that can fail or be interrupted
     print(selection.table[SHOWN].to_string())
     print(f"The best is {selection.table.index[0]}. How far to trust it: {best.status}")
     write(selection.table.to_csv, out, "the table")
-    figure: Any = bgmm_jd.plot_selection(selection)[0].figure
-    write(figure.savefig, plot, "evidence and elpd by number of components")
-    save_fit(best, save)
+    what = "evidence and elpd by number of components"
+    write_figure(lambda: bgmm_jd.plot_selection(selection)[0].figure, plot, what)
     title = f"{file.name}: {selection.table.index[0]}"
     shown: dict[str, Any] = {"comparison": selection, "title": title}
     X = table.frame

@@ -66,7 +66,7 @@ def with_short_names(posterior: Posterior) -> Posterior:
     """Return the posterior with names of components that leave a plot its room."""
     if posterior.component_names is None:
         return posterior
-    return replace(posterior, component_names=tuple(map(_shortened, posterior.component_names)))
+    return replace(posterior, component_names=tuple(_shortened(posterior.component_names)))
 
 
 def pictures_of_rows(
@@ -77,7 +77,7 @@ def pictures_of_rows(
     The density is averaged over as many draws as the table is, so that the weights are the same.
     """
     D, components = posterior.D, counted(posterior.K, "component")
-    options: dict[str, Any] = {"names": [*map(_shortened, names)], "seed": seed}
+    options: dict[str, Any] = {"names": _shortened(names), "seed": seed}
     predicting = {**options, "draws": PREDICTIVE_DRAWS}
     shown = names[:MOST_FEATURES]
     some = f" The first {len(shown)} of {D} features are shown." if len(shown) < D else ""
@@ -122,7 +122,7 @@ def components_picture(
         lambda: plot_components(
             posterior,
             features=list(range(shown)),
-            names=[*map(_shortened, names)],
+            names=_shortened(names),
             draws=draws,
             seed=seed,
         ),
@@ -133,9 +133,23 @@ def components_picture(
     )
 
 
-def _shortened(name: str) -> str:
-    """Return a name that does not run into its neighbour's."""
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+def _shortened(names: Sequence[str]) -> list[str]:
+    """Return names that do not run into their neighbours', and differ where the whole names do.
+
+    The end is left out, or else the middle; where neither keeps them apart they stay as they are.
+    """
+    for last in (0, _LONGEST_NAME // 2):
+        found = [_without_part(name, last) for name in names]
+        if len(set(found)) == len(set(names)):
+            return found
+    return list(names)
+
+
+def _without_part(name: str, last: int) -> str:
+    """Return a name of at most `_LONGEST_NAME` letters, of which that many are its last ones."""
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return name[: _LONGEST_NAME - 1 - last] + "…" + name[len(name) - last :]
 
 
 def elbo_picture(posterior: Posterior) -> Picture:

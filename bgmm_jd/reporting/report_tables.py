@@ -113,14 +113,15 @@ def comparison_table(found: pd.DataFrame, posterior: Posterior) -> str:
         is_this = (fit["K"], fit["covariance"]) == (posterior.K, posterior.covariance)
         is_this = is_this and fit["elbo"] == posterior.elbo
         evidence = with_error(fit["log_evidence"], fit["log_evidence_se"])
-        if math.isnan(fit["log_evidence_se"]):
+        is_known = math.isfinite(fit["log_evidence"])
+        if is_known and math.isnan(fit["log_evidence_se"]):  # a bound
             evidence = f"at least {evidence}"
         remark = '<span class="interval">not reliable</span>' if fit["warning"] else ""
         cells = (
             f"{fit['K']}",
             escaped(fit["covariance"]),
             evidence,
-            f"{fit['log_evidence'] - highest:,.2f}",
+            _nats(fit["log_evidence"] - highest),
             with_error(fit["elpd_loo"], fit["se"]) + remark,
             with_error(fit["elpd_diff"], fit["dse"]),
             escaped(fit["status"].lower().replace("_", " ")),

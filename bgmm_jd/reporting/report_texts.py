@@ -22,12 +22,13 @@ _COVARIANCES = {
     "spherical": "spherical covariance matrices",
 }
 _METHODS = {
-    "hmc": "Markov chains of Hamiltonian Monte Carlo at each mode",
+    "hmc": "Hamiltonian Monte Carlo, from draws of a proposal for all modes or at each mode",
     "mixture": "importance sampling from t distributions over all modes",
     "importance": "importance sampling from a normal approximation",
     "normal": "a normal approximation",
     "mean field": "the mean-field surrogate, whose intervals are too narrow where clusters overlap",
 }
+_CHAINS = "Markov chains of Hamiltonian Monte Carlo"
 _RELIABLE = 0.5  # k-hat up to which no more draws are needed: Vehtari et al. (2024)
 _CLEAR = 3.0  # nats of a difference in log evidence: odds of 20 to 1
 
@@ -57,7 +58,8 @@ def verdict(posterior: Posterior) -> str:
 
 def _grounds(posterior: Posterior) -> Iterator[tuple[str, str]]:
     """Yield what the verdict rests on, by name."""
-    yield "Draws", f"By {_METHODS[posterior.method]}: {_diagnostic(posterior)}."
+    method = _CHAINS if posterior.has_chains else _METHODS[posterior.method]
+    yield "Draws", f"By {method}: {_diagnostic(posterior)}."
     yield "Search", _search(posterior)
     if math.isfinite(posterior.log_evidence):
         evidence = with_error(posterior.log_evidence, posterior.log_evidence_se)
@@ -70,8 +72,10 @@ def _grounds(posterior: Posterior) -> Iterator[tuple[str, str]]:
 def _diagnostic(posterior: Posterior) -> str:
     """Return R-hat or k-hat with what it means."""
     if posterior.mixing is not None:
-        have = "have" if posterior.is_reliable else "have not"
-        return f"{posterior.diagnostic}; the chains {have} mixed"
+        # If they are not chains of one mode, a posterior does not keep which of the two they are.
+        what = "chains" if posterior.has_chains else "groups of draws, or the chains of a mode,"
+        agree = "agree" if posterior.is_reliable else "do not agree"
+        return f"{posterior.diagnostic}; the {what} that R-hat compares {agree}"
     khat = posterior.khat
     if math.isnan(khat):
         return "k-hat was too expensive to compute"
@@ -98,12 +102,7 @@ def comparison_in_words(table: pd.DataFrame) -> str:
     text = ""
     known = table[table["log_evidence"].notna()]
     if len(known) > 1:
-        first, second = known["log_evidence"].iloc[:2]
-        names = f"{known.index[0]!s} over {known.index[1]!s}"
-        gap = first - second
-        bound = known["log_evidence_se"].iloc[:2].isna().any()
-        what = "The log evidence, or its lower bound," if bound else "The log evidence"
-        text = f"{what} favours {names} by {gap:,.2f} nats, {_strength(gap)}. "
+        text = _difference(known.iloc[:2])
     return paragraph(
         text
         + "The evidence says which number and form of components the rows support, and depends "
@@ -112,11 +111,32 @@ def comparison_in_words(table: pd.DataFrame) -> str:
     )
 
 
-def _strength(nats: float) -> str:
-    """Return a difference of log evidence as odds, where these are numbers to think with."""
+def _difference(fits: pd.DataFrame) -> str:
+    """Return what the evidence says of two fits, of which each may have a lower bound only."""
+    first, second = map(str, fits.index)
+    evidence, is_bound = fits["log_evidence"], fits["log_evidence_se"].isna()
+    if is_bound.iloc[1]:
+        return (
+            f"The evidence of {first} and {second} cannot be compared: that of {second} is known "
+            "by a lower bound only, and may be the higher one. "
+        )
+    gap, least = evidence.iloc[0] - evidence.iloc[1], "at least " if is_bound.iloc[0] else ""
+    return (
+        f"The log evidence favours {first} over {second} by {least}{gap:,.2f} nats, "
+        f"{_strength(gap, least)}. "
+    )
+
+
+def _strength(nats: float, least: str) -> str:
+    """Return a difference of log evidence as odds, where these are numbers to think with.
+
+    least : "at least " if it is a lower bound, or else "".
+    """
     if nats >= math.log(1_000):
         return "odds of more than 1,000 to 1 if both were equally probable before"
-    odds = f"odds of {math.exp(nats):,.1f} to 1 if both were equally probable before"
+    odds = f"odds of {least}{math.exp(nats):,.1f} to 1 if both were equally probable before"
+    if least:
+        return odds
     return odds if nats >= _CLEAR else f"which is no clear difference ({odds})"
 
 

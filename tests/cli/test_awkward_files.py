@@ -43,9 +43,13 @@ AWKWARD = {
     "ends of lines of Windows": (CSV.replace("\n", "\r\n"), ""),
     "tabs": (CSV.replace(",", "\t"), ""),
     "blanks": (CSV.replace(",", "   "), ""),
+    "logical values with a gap": (
+        ROWS.assign(ok=["TRUE", "NA", "FALSE", "TRUE"]).to_csv(index=False),
+        "note: left out a column",
+    ),
     "text columns": (
         ROWS.assign(species="crab", day="2024-01-05").to_csv(index=False),
-        "note: left out 2 columns without numbers: species, day.",
+        "note: left out 2 columns with fewer than half numbers: species, day.",
     ),
 }
 
@@ -79,6 +83,15 @@ def test_rows_of_an_awkward_file_are_fitted(tmp_path, monkeypatch, fitted, conte
     said = outcome.err.replace("bgmm_jd: interrupted.\n", "")
     assert note in said
     assert said.count("\n") == (1 if note else 0)
+
+
+def test_integers_beyond_64_bits_are_fitted(tmp_path, monkeypatch, fitted):
+    """Pandas keeps them as Python's integers in a column of objects."""
+    monkeypatch.chdir(tmp_path)
+    ids = [12345678901234567890123 + 10**21 * n for n in range(4)]
+    run("fit", written(tmp_path, ROWS.assign(id=ids).to_csv(index=False)).name, "-k", 2)
+    ((X, _),) = fitted
+    np.testing.assert_array_equal(X.to_numpy(), ROWS.assign(id=np.array(ids, np.float64)))
 
 
 HOLES = CSV.replace("2.25", "NA").replace("40.25", "")

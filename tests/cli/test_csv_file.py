@@ -42,6 +42,8 @@ def read(path, columns=None, missing=False, **options):
         "# made by hand\n# on a Monday\na,b\n# half of it\n1,2\n3,4.5\n# the end\n",
         "a,b,\n1,2,\n3,4.5,\n",
         "a,b\n1,2,\n3,4.5,\n",
+        "a,b\n1,2\n3,4.5,\n",
+        "a,b,\n1,2,\n3,4.5\n",
         "a,b,,\n1,2,,\n3,4.5,,\n,,,\n,,,\n",
         "a;b\n1;2\n3;4,5\n",
         "a\tb\n1\t2\n3\t4,5\n",
@@ -84,6 +86,64 @@ def test_comma_that_may_be_either_is_told_and_decided_by_an_option(csv):
     table = read(path, decimal=",")
     np.testing.assert_array_equal(table.X, [[1.234, 2.0], [5.678, 3.0]])
     assert table.notes == ()
+
+
+def test_decimal_mark_that_is_said_holds_where_no_number_shows_it(csv):
+    table = read(csv("a;b\n1.234;2\n5.678;3\n"), decimal=",")
+    np.testing.assert_array_equal(table.X, [[1234.0, 2.0], [5678.0, 3.0]])
+
+
+@pytest.mark.parametrize("names", ["", "a b\n"])
+def test_decimal_comma_that_is_said_separates_no_values(csv, names):
+    table = read(csv(names + "1,250 300,125\n2,500 400,250\n"), decimal=",")
+    np.testing.assert_array_equal(table.X, [[1.25, 300.125], [2.5, 400.25]])
+    np.testing.assert_array_equal(read(csv("1,5\n2,5\n"), decimal=",").X, [[1.5], [2.5]])
+    table = read(csv('a,b\n1,"2,5"\n3,4\n'), decimal=",")  # but beside quotes it may
+    np.testing.assert_array_equal(table.X, [[1.0, 2.5], [3.0, 4.0]])
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_short_line_is_refused_also_where_values_may_be_missing(csv, missing):
+    with pytest.raises(BadInput, match="2 values in line 3, not 3"):
+        read(csv("a,b,c\n1,2,3\n4,5\n6,7,8\n"), missing=missing)
+
+
+def test_comments_that_look_like_rows_are_told(csv):
+    table = read(csv("id,a,b\nx1,1,2\n#x2,3,4\n# a remark\n#x3,5,6\nx4,7,8\n"))
+    np.testing.assert_array_equal(table.X, [[1.0, 2.0], [7.0, 8.0]])
+    assert "left out 2 lines that begin with #, with as many values as a row has." in table.notes
+
+
+def test_lines_within_quotes_are_no_comments(csv):
+    table = read(csv('a,"b\n# of it"\n1,2\n# 5" wide\n3,4\n'))
+    np.testing.assert_array_equal(table.X, [[1.0, 2.0], [3.0, 4.0]])
+    assert table.columns == ("a", "b # of it")
+    table = read(csv('a,b,c\n1,2,"x\n# y\n"\n3,4,"z"\n'))
+    np.testing.assert_array_equal(table.X, [[1.0, 2.0], [3.0, 4.0]])
+
+
+def test_numbers_of_columns_count_the_labels_of_the_rows(csv):
+    """As a spreadsheet and `cut -f` do."""
+    text = ",x,y,z\n1,1.5,2.5,3.5\n2,4.5,5.5,6.5\n"
+    table = read(csv(text), "2,4")
+    assert table.columns == ("x", "z")
+    np.testing.assert_array_equal(table.X, [[1.5, 3.5], [4.5, 6.5]])
+    with pytest.raises(BadInput, match="no column '1'; the file has x, y, z"):
+        read(csv(text), "1,2")
+
+
+def test_names_of_digits_are_no_numbers_of_columns_unless_these_are_asked_for(csv):
+    sheet = read_csv(csv("a,b\n1,2\n3,4\n"))
+    assert table_of(sheet, ["2"], False).columns == ("b",)
+    with pytest.raises(BadInput, match="no column '2'; the file has a, b"):
+        table_of(sheet, ["2"], False, by_number=False)
+
+
+def test_name_of_several_columns_cannot_be_asked_for(csv):
+    path = csv("a,b,a\n1,2,3\n4,5,6\n")
+    with pytest.raises(BadInput, match="several columns of the name 'a'"):
+        read(path, "a,b")
+    assert read(path, "2,3").columns == ("b", "a")
 
 
 def test_beside_semicolons_such_a_comma_is_a_decimal_one(csv):
@@ -160,7 +220,7 @@ def test_points_before_three_digits_are_decimal_where_no_comma_says_otherwise(cs
 def test_columns_of_text_are_left_out_in_one_line(csv):
     table = read(csv("id,a,day,ok\nx1,1,2024-01-05,TRUE\nx2,3,2024-01-06,FALSE\n"))
     np.testing.assert_array_equal(table.X, [[1.0], [3.0]])
-    assert table.notes == ("left out 3 columns without numbers: id, day, ok.",)
+    assert table.notes == ("left out 3 columns with fewer than half numbers: id, day, ok.",)
 
 
 MISSING = [
@@ -234,13 +294,19 @@ def test_numbers_are_read_to_the_last_digits(tmp_path):
         ("a,b\n1,2\n,\n3,x\n4,5\n", "column 'a' has no value in line 3"),
         ("a,b,c\n1,2,3\n,5,NA\n\n3,x,7\n4,5,6\n", "column 'a' has no value in line 3"),
         ("a;b\n1,5;2\n1.5;3\n2,5;4\n", "column 'a' has '1.5' in line 3"),
-        ("1,2\n3\n", "column 'column 2' has no value in line 2"),
+        ("1,2\n3\n", "has 1 value in line 2, not 2"),
         ("a,b\n1,2\n3,4,5\n", "3 values in line 3, not 2"),
+        ("a,b,c\n1,2,3\n4,5\n6,7,8\n", "2 values in line 3, not 3"),
+        ("a,b,c\n1,2\n4,5,6\n7,8,9\n", "2 values in line 2, not 3"),
+        ("a b c\n1 2 3\n4 5\n6 7 8\n", "2 values in line 3, not 3"),
+        ('x\n1\n2\n""\n', "column 'x' has no value in line 4"),
+        ('x\n1\n""\n2\n3\n', "column 'x' has no value in line 3"),
         ("a,b\n4,2,3\n1,5,6\n", "2 names above 3 columns.*begin them with #"),
         (",a\n2,2\n1,3\n", "no name for column 1"),
         ("a,b,a\n1,2,3\n", "columns of the same name: a, b, a"),
         ("1,2\nthree,4\n", "column 'column 1' has 'three' in line 2"),
         ('a,b\n1,"2\n3,4\n', "cannot read"),
+        pytest.param('a,b\n1,"2\n' + "3,4\n" * 60_000, "may not be closed", id="unclosed quote"),
     ],
 )
 def test_file_that_cannot_be_used_is_refused_with_line_and_column(csv, text, message):
@@ -250,7 +316,9 @@ def test_file_that_cannot_be_used_is_refused_with_line_and_column(csv, text, mes
 
 def test_column_without_any_value_is_left_out_or_refused_by_name(csv):
     text = "a,b,c\n1,,2\n3,,4\n"
-    assert read(csv(text), missing=True).notes == ("left out a column without numbers: b.",)
+    assert read(csv(text), missing=True).notes == (
+        "left out a column with fewer than half numbers: b.",
+    )
     with pytest.raises(BadInput, match="'b' has no value at all"):
         read(csv(text), "a,b", missing=True)
 

@@ -34,7 +34,7 @@ def test_numbers_are_read_with_their_names_and_the_rest_is_left_out(path):
     table = table_of(read_parquet(path), None, allow_missing=True)
     np.testing.assert_array_equal(table.X, [[1.5, 1.0], [np.nan, 2.0], [3.5, np.nan]])
     assert table.columns == ("a", "n")
-    assert table.notes == ("left out 2 columns without numbers: name, day.",)
+    assert table.notes == ("left out 2 columns with fewer than half numbers: name, day.",)
 
 
 def test_missing_value_is_named_by_its_row(path):

@@ -1,5 +1,6 @@
 """`bgmm-jd predict`."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -49,3 +50,21 @@ def test_missing_values_are_integrated_out_as_in_the_fit(rows, posterior):
     found = pd.read_csv(io.StringIO(run("predict", "rows.fit.nc", "part.csv", "-o", "-").out))
     expected = bgmm_jd.predict_proba(posterior, part)
     np.testing.assert_allclose(found.iloc[:, 1:], expected, rtol=1e-5, atol=1e-12)
+
+
+def test_columns_of_a_fit_are_not_taken_by_number(folder, rows, posterior):
+    """The names of the fit are years, and the file has others."""
+    years = dataclasses.replace(posterior, feature_names=("2", "1"))
+    bgmm_jd.save(years, folder / "years.fit.nc")
+    outcome = run("predict", "years.fit.nc", "rows.csv", "-o", "-")
+    assert outcome.code == 2
+    assert "there is no column '2'" in outcome.err
+
+
+def test_advice_on_missing_values_is_to_fit_again(folder, rows, posterior):
+    bgmm_jd.save(dataclasses.replace(posterior, missing=None), folder / "whole.fit.nc")
+    rows.mask(rows > rows.max() - 0.1).to_csv("part.csv", index=False)
+    outcome = run("predict", "whole.fit.nc", "part.csv", "-o", "-")
+    assert outcome.code == 2
+    assert "fit again with --missing marginalize" in outcome.err
+    assert "pass --missing" not in outcome.err

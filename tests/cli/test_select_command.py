@@ -19,14 +19,27 @@ def selected(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(bgmm_jd, "select", functools.partial(bgmm_jd.select, **quick))
-        argv = ["select", REAL / "crabs.csv", "-k", "1:2", "--covariance", "full"]
+        argv = ["select", REAL / "crabs.csv", "-k", "1:2", "--covariance", "full,full"]
         outcome = run(*argv, "--report", "crabs.html")
     return outcome, folder
 
 
+def test_best_fit_is_kept_where_ctrl_c_ends_what_follows_it(folder, posterior, monkeypatch):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    table = bgmm_jd.compare({"2 diag": posterior})
+    selection = bgmm_jd.Selection(table=table, posteriors={(2, "diag"): posterior}, best=posterior)
+    monkeypatch.setattr(bgmm_jd, "select", lambda X, K, forms, **options: selection)
+    monkeypatch.setattr(bgmm_jd, "plot_selection", interrupt)
+    outcome = run("select", "rows.csv", "-k", "2")
+    assert outcome.code == 130
+    assert bgmm_jd.load(folder / "rows.selection.fit.nc").K == 2
+
+
 def test_column_of_classes_is_left_out_in_one_line(selected):
     outcome, _ = selected
-    assert outcome.err == "bgmm_jd: note: left out a column without numbers: class.\n"
+    assert outcome.err == "bgmm_jd: note: left out a column with fewer than half numbers: class.\n"
     first, second = outcome.out.splitlines()[:2]
     assert first == "crabs.csv: 200 rows x 5 features, K = 1, 2, covariance = full"
     assert second == "features: FL, RW, CL, CW, BD"
