@@ -131,7 +131,7 @@ def test_memory_budgets_change_results_by_no_more_than_rounding(two_clusters, de
     """A few rows, draws or points at a time, and no sufficient statistics, in float64."""
     X = two_clusters[:20]
     memory = MemorySettings(
-        density=8 * 40 * 2 * 2,
+        density=8 * 64 * 4 * 2,  # 40 rows are padded to 64, and two components to four
         statistics=1,
         curvature=1,
         empty_components=1,

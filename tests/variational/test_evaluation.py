@@ -106,10 +106,13 @@ def test_statistics_beyond_the_memory_budget_are_not_made():
 
 
 def test_numbers_of_points_and_draws_follow_the_memory_budgets():
-    """Two components of two features in 2,000 rows: 8,000 numbers per draw."""
+    """Two components of two features in 2,000 rows: 8,000 numbers per draw.
+
+    Programs are compiled for four components and 2,048 rows: 16,384 numbers per draw.
+    """
     approximation = approximation_of(2, 0.8)
     budget = problem_with_memory(
-        approximation, density=3 * 8_000, most_points=5, affordable=9 * 8_000 + 1
+        approximation, density=3 * 16_384, most_points=5, affordable=9 * 8_000 + 1
     )
     assert points_per_call(budget) == 3
     assert points_per_call(budget, use_statistics=True) == 5  # of 6, which have no feature axis
