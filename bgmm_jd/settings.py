@@ -768,7 +768,7 @@ class PaddingSettings:
     ----------
     fewest_rows : int
         Small problems are given this number of rows, or 1.25, 1.5, 2, 2.5, 3, 4, ... times it:
-        those that are added have weight zero.
+        those that are added have weight zero. With 0 none are.
     components : tuple of int
         Small problems of the default prior have the first of these numbers of components that
         suffices: the others are inactive.
@@ -783,14 +783,6 @@ class PaddingSettings:
     components: tuple[int, ...] = (4, 6, 8, 12, 16, 24, 32)
     numbers: int = 2**15
     parameters: int = 256
-
-    def __post_init__(self) -> None:
-        """Check what would never end."""
-        if self.fewest_rows < 1:
-            raise ValueError(
-                f"fewest_rows must be at least 1; got {self.fewest_rows}. Use numbers=0 for no "
-                "padding."
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -224,7 +224,12 @@ def _padded_form(
 
 
 def _next_size(N: int, fewest: int) -> int:
-    """Return the smallest of 1, 1.25, 1.5, 2, 2.5, 3, 4, ... times `fewest` that is at least N."""
+    """Return the smallest of 1, 1.25, 1.5, 2, 2.5, 3, 4, ... times `fewest` that is at least N.
+
+    N itself if `fewest` is zero.
+    """
+    if fewest < 1:
+        return N
     size = fewest
     while 3 * size < 2 * N:  # 1.5 times is not enough
         size *= 2

@@ -137,9 +137,9 @@ def test_prior_of_other_units_is_not_padded():
     assert problem.compiled_form.size == (64, 2)
 
 
-def test_sizes_that_would_never_end_are_refused():
-    with pytest.raises(ValueError, match="fewest_rows must be at least 1"):
-        PaddingSettings(fewest_rows=0)
+def test_sizes_may_be_those_of_the_problem():
+    rows = np.random.default_rng(0).normal(size=(40, 2))
+    settings = Settings(padding=PaddingSettings(fewest_rows=0))
+    assert problem_for(rows, 2, settings=settings).compiled_form.size == (40, 4)
     settings = Settings(padding=PaddingSettings(components=(1, 4)))
-    problem = problem_for(np.random.default_rng(0).normal(size=(40, 2)), 1, settings=settings)
-    assert problem.compiled_form.size == (64, 1)
+    assert problem_for(rows, 1, settings=settings).compiled_form.size == (64, 1)
