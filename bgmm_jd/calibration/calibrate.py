@@ -33,9 +33,8 @@ from bgmm_jd.variational.approximation import (
 from bgmm_jd.variational.coordinates import components_are_separate
 from bgmm_jd.variational.evaluation import (
     affordable_draws,
+    may_use_statistics,
     points_per_call,
-    statistics_fit_in_memory,
-    surrogate_statistics_are_accurate,
 )
 
 
@@ -100,9 +99,7 @@ def informed_gradient(
     others : points of the mean field [S, P], which supply the other coordinates.
     """
     problem = approximation.problem
-    use_statistics = statistics_fit_in_memory(problem) and surrogate_statistics_are_accurate(
-        problem, approximation.params
-    )
+    use_statistics = may_use_statistics(problem, approximation.params)
     gradient = gradient_of_log_joint(problem, use_statistics)
     if empty is None:
         return gradient

@@ -167,8 +167,8 @@ def _with_chains(
     Draws of a proposal for all modes are moved first, which takes less time, where there is one.
     """
     if not is_asked and known.whole is not None and known.whole.proposal is not None:
-        target = accurate_density(approximation)
-        population = draw_population(target, approximation, known.whole, seed)
+        target, mixture = accurate_density(approximation), known.whole.proposal.mixture
+        population = draw_population(target, known.whole, mixture, seed)
         if population is not None and _is_sound(population, known, approximation.problem):
             return _adopted(approximation, population, near, known)
     rivals = [one.params for one in near[1:]]

@@ -23,13 +23,13 @@ from bgmm_jd.sampling.relabelling import Labels, TooManyLabellings, align, centr
 from bgmm_jd.sampling.scout import adapted_step, curvature_scale
 from bgmm_jd.sampling.whole_posterior import WholePosterior
 from bgmm_jd.settings import PopulationSettings
-from bgmm_jd.variational.approximation import Approximation, Bank, Problem, StudentMixture
+from bgmm_jd.variational.approximation import Bank, Problem, StudentMixture
 from bgmm_jd.variational.points import as_log_ratios
 from bgmm_jd.variational.tempered import TemperedDensity
 
 
 def draw_population(
-    target: TemperedDensity, approximation: Approximation, whole: WholePosterior, seed: int
+    target: TemperedDensity, whole: WholePosterior, mixture: StudentMixture, seed: int
 ) -> WholePosterior | None:
     """Return draws of the whole posterior, and its evidence by bridge sampling.
 
@@ -38,25 +38,19 @@ def draw_population(
     Parameters
     ----------
     target : the posterior density.
-    approximation : at the best optimum.
-    whole : with a proposal for all modes.
+    whole : what is known of it by importance weights.
+    mixture : the proposal for all modes.
     seed : int
     """
-    problem = approximation.problem
+    problem = target.problem
     labels, rng = labels_of(problem), np.random.default_rng([seed, 6])
     try:
-        points = _moved_groups(target, _proposal_of(whole), labels, rng)
+        points = _moved_groups(target, mixture, labels, rng)
         drawn = _as_one_mode(points)
         evidence = evidence_of_mode(problem, labels, drawn, [drawn.centre], rng)
     except (FloatingPointError, TooManyLabellings, np.linalg.LinAlgError):
         return None
     return _population_of(drawn, evidence, whole, labels, rng)
-
-
-def _proposal_of(whole: WholePosterior) -> StudentMixture:
-    if whole.proposal is None:
-        raise ValueError("There is no proposal for the whole posterior.")
-    return whole.proposal.mixture
 
 
 def _moved_groups(

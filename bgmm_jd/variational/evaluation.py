@@ -80,6 +80,20 @@ def surrogate_statistics_are_accurate(
     return statistics_are_accurate(problem, theta, tolerance)
 
 
+def may_use_statistics(
+    problem: Problem,
+    params: VariationalParameters,
+    tolerance: float = quadratic_likelihood.ROUNDING_TOLERANCE,
+) -> bool:
+    """Return whether the likelihood near the surrogate may be a matrix product of statistics.
+
+    They then fit in memory, and a row's log density is rounded by less than `tolerance` nats.
+    """
+    return statistics_fit_in_memory(problem) and surrogate_statistics_are_accurate(
+        problem, params, tolerance
+    )
+
+
 def log_joint_of_draws(problem: Problem, draws: Draws) -> np.ndarray:
     """Return the log joint density of draws and all rows: [S], float64.
 

@@ -5,7 +5,6 @@ of components is a tensor, and so an argument of the programs, as the standardiz
 """
 
 import functools
-import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -48,18 +47,13 @@ class ActiveValues(NamedTuple):
 class PaddedModel(Model):
     """A model of the default prior, in standardised units, with inactive components.
 
-    Attributes
-    ----------
-    arguments : WeaklyInformativeArguments
-        Of the default prior for all components.
+    `prior` is that of all components, with a share of 1: see `ActiveValues`.
     """
-
-    arguments: WeaklyInformativeArguments
 
     def standardized(self, values: ActiveValues) -> StandardizedModel:  # type: ignore[override]
         """Bind the values that programs are passed for a standardization."""
         sites = tuple(_bound(site, values) for site in self.sites)
-        prior = _active_prior(self.arguments, values)
+        prior = _active_prior(self.prior, values)
         return StandardizedModel(
             prior, self.covariance, sites, values.standardization, values.active
         )
@@ -89,7 +83,7 @@ def padded_model(model: Model, standardization: Standardization, K: int) -> Padd
 @functools.lru_cache(maxsize=64)
 def _padded_model(arguments: WeaklyInformativeArguments, covariance: str) -> PaddedModel:
     whole = model_of(weakly_informative_prior_of(arguments), covariance)
-    return PaddedModel(whole.prior, covariance, whole.sites, arguments)
+    return PaddedModel(whole.prior, covariance, whole.sites)
 
 
 def active_values(model: Model, standardization: Standardization, K: int) -> ActiveValues:
@@ -118,42 +112,27 @@ def _bound(site: Site, values: ActiveValues) -> Site:
 
 
 def _active_prior(
-    arguments: WeaklyInformativeArguments, values: ActiveValues
+    prior: tfd.JointDistributionCoroutine, values: ActiveValues
 ) -> tfd.JointDistributionCoroutine:
-    """Make the default prior of the active components: `weakly_informative_prior` of tensors."""
-    K, D, settings, dtype = arguments.K, arguments.D, arguments.settings, arguments.dtype
-    is_full = arguments.covariance == "full"
-    variance = settings.means_variance if is_full else settings.shared_means_variance
-    concentration = np.full(K, settings.weight_concentration, dtype)
-    means = tfd.Normal(np.zeros((K, D), dtype), np.asarray(math.sqrt(variance), dtype))
-    members = (
-        ActiveDirichlet(concentration, values.active, name="weights"),
-        tfd.Independent(ActiveComponents(means, values.active), 2, name="means"),
-        _active_precisions(arguments, values),
-    )
-    return tfd.JointDistributionCoroutine(IndependentVariables(arguments, members))
+    """Make the default prior of the active components from that of all, whose share is 1."""
+    members = tuple(_active(member, values) for member in prior.model.members)
+    return tfd.JointDistributionCoroutine(IndependentVariables(prior.model.arguments, members))
 
 
-def _active_precisions(
-    arguments: WeaklyInformativeArguments, values: ActiveValues
-) -> tfd.Distribution:
-    K, D, settings, dtype = arguments.K, arguments.D, arguments.settings, arguments.dtype
-    identity = np.eye(D, dtype=dtype)
-    if arguments.covariance == "full":
+def _active(member: tfd.Distribution, values: ActiveValues) -> tfd.Distribution:
+    """Make one member of the prior of the active components."""
+    parameters = dict(member.parameters)
+    if isinstance(member, tfd.Dirichlet):
+        return ActiveDirichlet(parameters["concentration"], values.active, name=member.name)
+    if isinstance(member, ExchangeableWishart):
+        del parameters["components"]
+        parameters["floor"] *= values.share
         return ActiveExchangeableWishart(
-            values.active,
-            identity,
-            df=D + settings.excess_df,
-            scale_df=D,
-            scale_mean=settings.scale_mean,
-            floor=settings.floor * values.share,
-            log_constant=values.log_constant,
-            name="precisions",
+            values.active, **parameters, log_constant=values.log_constant
         )
-    if arguments.covariance == "tied":
-        df = np.asarray(D + settings.tied_excess_df, dtype)
-        return tfd.WishartTriL(df, identity * tf.math.rsqrt(values.share), name="precisions")
-    features = 1 if arguments.covariance == "spherical" else D
-    concentration = np.full((K, features), settings.precision_concentration, dtype)
-    gamma = tfd.Gamma(concentration, settings.precision_rate * values.share)
-    return tfd.Independent(ActiveComponents(gamma, values.active), 2, name="precisions")
+    if isinstance(member, tfd.WishartTriL):  # of all components
+        return member.copy(scale_tril=parameters["scale_tril"] * tf.math.rsqrt(values.share))
+    inner = member.distribution
+    if isinstance(inner, tfd.Gamma):
+        inner = inner.copy(rate=inner.parameters["rate"] * values.share)
+    return member.copy(distribution=ActiveComponents(inner, values.active))

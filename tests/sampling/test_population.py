@@ -49,7 +49,7 @@ def test_moved_draws_of_a_narrow_proposal_have_the_posterior_and_its_evidence(po
     whole = whole_of(posterior, narrow)
     assert whole.khat > KHAT_LIMIT
     approximation = posterior.approximation
-    found = draw_population(accurate_density(approximation), approximation, whole, seed=2)
+    found = draw_population(accurate_density(approximation), whole, narrow, seed=2)
     assert is_sound(found.bank.mixing, posterior.settings.chains)
     exact = exact_log_evidence(posterior, ROWS)
     jacobian = posterior.problem.data.log_det_jacobian
@@ -72,5 +72,5 @@ def test_groups_disagree_where_the_weights_are_useless(posterior):
     )
     whole = whole_of(posterior, first)
     approximation = posterior.approximation
-    found = draw_population(accurate_density(approximation), approximation, whole, seed=3)
+    found = draw_population(accurate_density(approximation), whole, first, seed=3)
     assert found is None or not is_sound(found.bank.mixing, posterior.settings.chains)
