@@ -45,7 +45,8 @@ from bgmm_jd.fitting.given_rows import (
 )
 from bgmm_jd.fitting.identity import identity_of
 from bgmm_jd.fitting.initial_values import initial_values
-from bgmm_jd.fitting.progress import Progress, as_callback, reporter
+from bgmm_jd.fitting.progress import Progress, as_callback
+from bgmm_jd.fitting.progress_display import reporter
 from bgmm_jd.fitting.provenance import provenance_of
 from bgmm_jd.fitting.search import (
     SearchPlan,
