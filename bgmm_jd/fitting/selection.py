@@ -120,7 +120,8 @@ def select(
     draws : int
         Number of draws of each fit for leave-one-out: see `compare`.
     progress : bool, optional
-        Whether to show the progress of the present fit: see `fit`. By default only on a terminal.
+        Whether to show the progress of the sweep and of the present fit: see `fit`. By default only
+        on a terminal.
     callback : callable, optional
         Called with the progress of each fit, whose `K` and `covariance` name the fit: see `fit`.
         `KeyboardInterrupt` raised in it ends the sweep as Ctrl-C does.
