@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.backend.execution import EXECUTIONS, Execution
+from bgmm_jd.backend.process_state import CALLER, runs_tensorflow
 from bgmm_jd.data.ties import warn_of_ties
 from bgmm_jd.data.validation import (
     MissingOption,
@@ -81,6 +82,7 @@ Finish = Literal["auto", "hmc", "none"]
 FINISHES: tuple[Finish, ...] = get_args(Finish)
 
 
+@runs_tensorflow
 def fit(
     X: Any,
     K: int,
@@ -287,7 +289,7 @@ def fit(
         seed=seed,
     )
     if K > 1:
-        warn_of_ties(rows.values, names, stacklevel=2)
+        warn_of_ties(rows.values, names, stacklevel=CALLER)
 
     variable = "precisions" if prior is None else scale_variable(prior.dtype._asdict())
     data = standardize_rows(
@@ -296,7 +298,7 @@ def fit(
         names,
         read_constant_columns=prior is not None,
         settings=settings.robust_moments,
-        stacklevel=2,
+        stacklevel=CALLER,
     )
     problem = problem_of(data, K, form, prior, execution, settings)
     if given is not None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from bgmm_jd.backend.process_state import CALLER
 from bgmm_jd.calibration.psis import KHAT_LIMIT
 from bgmm_jd.fitting.search import SearchResult
 from bgmm_jd.model.prior_summaries import smallest_weight
@@ -43,7 +44,7 @@ def with_verdict(
         posterior.mixing,
     )
     if not status.good:
-        warnings.warn(str(status), StatusWarning, stacklevel=3)
+        warnings.warn(str(status), StatusWarning, stacklevel=CALLER + 1)
     return replace(posterior, status=status)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from bgmm_jd.backend.process_state import runs_tensorflow
 from bgmm_jd.calibration.importance_sampling import draw_calibrated
 from bgmm_jd.calibration.psis import KHAT_LIMIT
 from bgmm_jd.data.units import unstandardize
@@ -255,6 +256,7 @@ class Posterior:
         """
         return parameter_arrays(surrogate_members(self.approximation))
 
+    @runs_tensorflow
     def sample(
         self, n: int, *, seed: int = 0, calibrate: bool | None = None
     ) -> dict[str, np.ndarray]:
@@ -280,6 +282,7 @@ class Posterior:
         """
         return in_data_units(self, draw_standardized(self, as_count(n, "n"), seed, calibrate).theta)
 
+    @runs_tensorflow
     def summary(self, *, draws: int = 1000, seed: int = 0, prob: float = 0.94) -> pd.DataFrame:
         """Return a table of the weights, means and standard deviations of the components.
 
