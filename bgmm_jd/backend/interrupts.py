@@ -11,8 +11,8 @@ from typing import Any
 def held_interrupts() -> Iterator[Callable[[], bool]]:
     """Yield a function that tells whether Ctrl-C was pressed, which raises nothing meanwhile.
 
-    Pressed again, it is raised as usual. Where it does not raise KeyboardInterrupt, in other threads
-    than the main one or under a handler of the user's own, nothing is changed.
+    Pressed again, it is raised as usual. Nothing is changed where it does not raise
+    KeyboardInterrupt: in other threads than the main one, and under a handler of the user's own.
     """
     pressed = threading.Event()
 

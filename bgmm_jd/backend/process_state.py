@@ -62,12 +62,12 @@ def _shielded(found: Result) -> Result:
 
 
 def _each_with_numpy_defaults(items: Iterator[Item]) -> Iterator[Item]:
-    end = object()
     while True:
         with _numpy_defaults():
-            item = next(items, end)
-        if item is end:
-            return
+            try:
+                item = next(items)
+            except StopIteration:
+                return
         yield item
 
 

@@ -227,10 +227,11 @@ def fit(
     Raises
     ------
     ValueError, TypeError
-        For bad input, before anything is compiled; also for a `checkpoint` that is damaged, or is
-        that of another fit.
+        For bad input, before compiling; also for a damaged `checkpoint`, or one of another fit.
     OSError
         If the `checkpoint` cannot be read or written.
+    RuntimeError
+        In a forked process, or inside of a `tf.function`.
 
     Warns
     -----
@@ -324,8 +325,7 @@ def fit(
         if prior is None:
             prior = prior_in_data_units(data, K, form, settings.default_prior)
         posterior = _posterior(prior, missing, names, approximation, found, assessment, provenance)
-        posterior = with_verdict(posterior, found, assessment.whole, is_interrupted)
-    return without_source(posterior)
+        return without_source(with_verdict(posterior, found, assessment.whole, is_interrupted))
 
 
 def _arguments_of_search(

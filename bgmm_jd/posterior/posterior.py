@@ -336,13 +336,7 @@ class Posterior:
 def draw_standardized(
     posterior: Posterior, n: int, seed: int, calibrate: bool | None = None
 ) -> Draws:
-    """Draw in standardised units, with the log density of the distribution that was drawn from.
-
-    Raises
-    ------
-    ValueError
-        If calibrated draws are requested from a fit without calibration.
-    """
+    """Draw in standardised units, with the log density of the distribution that was drawn from."""
     if calibrate is None:
         calibrate = posterior.calibrated
     if calibrate and not posterior.calibrated:
