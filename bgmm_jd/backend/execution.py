@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager import record
 
 from bgmm_jd.backend import compilation_cache
 from bgmm_jd.backend.startup_log import filter_startup_log
@@ -27,17 +28,39 @@ def compiled(
     """
     if execution == "eager":
         return _run_eagerly(function)
-    program = tf.function(
-        with_own_identity(function),
-        jit_compile=execution == "xla",
-        autograph=False,
-        reduce_retracing=any_shape,
+    program = unrecorded(
+        tf.function(
+            with_own_identity(function),
+            jit_compile=execution == "xla",
+            autograph=False,
+            reduce_retracing=any_shape,
+        )
     )
     return (
         _quiet_at_first_call(program)
         if execution == "xla" and compilation_cache.is_enabled()
         else program
     )
+
+
+def unrecorded(program: Any) -> Callable[..., Any]:
+    """Hide a `tf.function` from the gradient tapes around its calls.
+
+    A tape of the caller's would record the program because it reads variables. TensorFlow would
+    then build its gradient too, which takes long, and which XLA cannot compile. The program is
+    traced beforehand, because no tape records while others are stopped, not even its own.
+    """
+
+    def run(*arguments: Any) -> Any:
+        # Whether there is a tape is told by no public function.
+        if not record.could_possibly_record() or tf.config.functions_run_eagerly():
+            return program(*arguments)
+        program.get_concrete_function(*arguments)
+        with tf.init_scope():
+            return program(*arguments)
+
+    run.get_concrete_function = program.get_concrete_function  # type: ignore[attr-defined]
+    return run
 
 
 def with_own_identity(function: Callable[..., Any]) -> Callable[..., Any]:

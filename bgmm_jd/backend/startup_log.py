@@ -40,23 +40,35 @@ def filter_startup_log() -> Iterator[None]:
 @contextlib.contextmanager
 def _filter_startup_log() -> Iterator[None]:
     try:
-        kept = os.dup(2)
-    except OSError:  # there is no standard error, as under pythonw, and so nothing to filter
+        held = tempfile.TemporaryFile()  # noqa: SIM115  closed below
+    except OSError:  # no folder can be written
         yield
         return
-    with tempfile.TemporaryFile() as held:
-        sys.stderr and sys.stderr.flush()
+    with held:
+        try:
+            kept = os.dup(2)
+        except OSError:  # there is no standard error, as under pythonw, and so nothing to filter
+            yield
+            return
+        _flush_standard_error()
         os.dup2(held.fileno(), 2)
         try:
             yield
         finally:
-            sys.stderr and sys.stderr.flush()
+            _flush_standard_error()
             os.dup2(kept, 2)
             os.close(kept)
             held.seek(0)
-            for line in held:
-                if not _STARTUP_LINE.match(line):
-                    os.write(2, line)
+            with contextlib.suppress(OSError):  # its reader has gone
+                for line in held:
+                    if not _STARTUP_LINE.match(line):
+                        os.write(2, line)
+
+
+def _flush_standard_error() -> None:
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
+            sys.stderr.flush()
 
 
 @functools.cache

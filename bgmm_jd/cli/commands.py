@@ -15,7 +15,7 @@ from bgmm_jd.cli import (
     select_command,
 )
 from bgmm_jd.cli.demonstration import demonstrate
-from bgmm_jd.cli.messages import say, warnings_as_lines
+from bgmm_jd.cli.messages import open_missing_streams, say, warnings_as_lines
 from bgmm_jd.cli.table import BadInput
 
 _GOOD, _DOUBTFUL, _BAD_INPUT, _INTERRUPTED = 0, 1, 2, 130
@@ -80,6 +80,7 @@ def bgmm_jd_command(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    open_missing_streams()
     arguments = parser.parse_args(argv)
     try:
         with warnings_as_lines():

@@ -7,7 +7,7 @@ import pandas as pd
 
 import bgmm_jd
 from bgmm_jd.cli.inputs import FIT_HELP, load_fit, stem_of
-from bgmm_jd.cli.messages import errors_of_input
+from bgmm_jd.cli.messages import errors_of_input, tell
 from bgmm_jd.cli.outputs import check_outputs, write
 from bgmm_jd.cli.select_command import SHOWN
 from bgmm_jd.cli.table import BadInput
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> bool:
     if arguments.out is not None:
         check_outputs([arguments.out], arguments.fits)
     table = comparison_of(arguments.fits)
-    print(table[SHOWN].to_string())
+    tell(table[SHOWN].to_string())
     if arguments.out is not None:
         write(table.to_csv, arguments.out, "the table")
     return True

@@ -5,6 +5,7 @@ from pathlib import Path
 import bgmm_jd
 from bgmm_jd import datasets
 from bgmm_jd.cli.fit_command import Outputs, fit_table
+from bgmm_jd.cli.messages import tell
 from bgmm_jd.cli.table import BadInput, Table
 
 
@@ -21,7 +22,7 @@ def demonstrate(directory: Path) -> bool:
         outputs.check()
         table = Table(example.X, example.columns)
         status = fit_table(example.title, table, example.K, {}, outputs)
-        print()
+        tell()
         good = good and status.good
         if status is bgmm_jd.Status.INTERRUPTED:
             break

@@ -10,8 +10,15 @@ import pandas as pd
 
 import bgmm_jd
 from bgmm_jd.cli.inputs import FILE_HELP, FIT_ENDING, add_reading, read_table, stem_of
-from bgmm_jd.cli.messages import errors_of_input
-from bgmm_jd.cli.outputs import beside, check_figure, check_outputs, write, write_figure
+from bgmm_jd.cli.messages import errors_of_input, tell
+from bgmm_jd.cli.outputs import (
+    beside,
+    check_figure,
+    check_outputs,
+    write,
+    write_figure,
+    write_netcdf,
+)
 from bgmm_jd.cli.table import BadInput, Table
 
 _DRAWS = 1_000
@@ -125,8 +132,8 @@ def run(arguments: argparse.Namespace) -> bool:
 def describe(title: str, table: Table, what: str) -> None:
     """Print what is fitted to what."""
     N, D = table.X.shape
-    print(f"{title}: {N:,} rows x {D} features, {what}", flush=True)
-    print("features: " + ", ".join(table.columns))
+    tell(f"{title}: {N:,} rows x {D} features, {what}")
+    tell("features: " + ", ".join(table.columns))
 
 
 def fit_table(
@@ -142,12 +149,12 @@ def fit_table(
     import arviz as az  # after to_inference_data, which suppresses arviz 0.23's daily notice
 
     # For independent draws the diagnostics of Markov chains say nothing.
-    print(az.summary(idata, kind="all" if posterior.has_chains else "stats").to_string())
-    print(
+    tell(az.summary(idata, kind="all" if posterior.has_chains else "stats").to_string())
+    tell(
         f"elbo {posterior.elbo:,.2f} +/- {posterior.elbo_se:.2f} nats, {posterior.diagnostic}, "
         f"{len(posterior.elbo_trace):,} steps, {seconds:.1f} s with compilation"
     )
-    print(f"How far to trust it: {posterior.status}", flush=True)
+    tell(f"How far to trust it: {posterior.status}")
     _write(title, table, posterior, idata, outputs)
     return posterior.status
 
@@ -164,7 +171,7 @@ def _fit(X: pd.DataFrame, K: int, options: dict[str, Any]) -> tuple[bgmm_jd.Post
 def _write(
     title: str, table: Table, posterior: bgmm_jd.Posterior, idata: Any, outputs: Outputs
 ) -> None:
-    write(idata.to_netcdf, outputs.netcdf, "draws; read them with arviz.from_netcdf")
+    write_netcdf(idata, outputs.netcdf, "draws; read them with arviz.from_netcdf")
 
     def drawn() -> Any:
         ax = bgmm_jd.plot_density(posterior, table.X)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from bgmm_jd.cli.messages import errors_of_input, say
+from bgmm_jd.cli.messages import errors_of_input, say, tell
 from bgmm_jd.cli.table import BadInput
 
+_CHUNK = 2**20  # bytes
 _FIGURES = (".png", ".pdf", ".svg")
 
 
@@ -46,7 +47,7 @@ def write(save: Callable[[Path], Any], path: Path, what: str) -> None:
             _replace(save, target)
     except OSError as error:  # a full disk, a file that is open elsewhere
         raise BadInput(f"cannot write {path}: {error.strerror or error}") from None
-    print(f"Wrote {path} ({what})", flush=True)
+    tell(f"Wrote {path} ({what})")
 
 
 def _replace(save: Callable[[Path], Any], target: Path) -> None:
@@ -62,6 +63,35 @@ def _replace(save: Callable[[Path], Any], target: Path) -> None:
         raise OSError(error.errno, text) from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def write_netcdf(idata: Any, path: Path, what: str) -> None:
+    """Write an InferenceData or a DataTree, as `write` does.
+
+    Room for it is made sure of beforehand: HDF5 may crash the process where it cannot write all of
+    a file.
+    """
+
+    def save(target: Path) -> None:
+        _fill(target, _size_of(idata))
+        idata.to_netcdf(target)
+
+    write(save, path, what)
+
+
+def _size_of(idata: Any) -> int:
+    """Return the number of bytes of the arrays of an InferenceData or a DataTree."""
+    is_tree = hasattr(idata, "nbytes")
+    return int(idata.nbytes if is_tree else sum(group.nbytes for group in idata.values()))
+
+
+def _fill(target: Path, size: int) -> None:
+    """Write at least so many bytes, which the file itself is to replace."""
+    with open(target, "wb") as file:
+        for _ in range(1 + -(-size // _CHUNK)):  # one for what netCDF says of the arrays
+            file.write(bytes(_CHUNK))
+        file.flush()
+        os.fsync(file.fileno())  # some file systems notice only then
 
 
 def write_figure(draw: Callable[[], Any], path: Path, what: str) -> None:

@@ -8,8 +8,9 @@ import pandas as pd
 
 import bgmm_jd
 from bgmm_jd.cli.inputs import FILE_HELP, FIT_HELP, add_reading, load_fit, rows_for, stem_of
-from bgmm_jd.cli.messages import errors_of_input
+from bgmm_jd.cli.messages import discard_output, errors_of_input
 from bgmm_jd.cli.outputs import check_outputs, write
+from bgmm_jd.cli.table import BadInput
 
 SUMMARY = "tell the components of the rows of a file"
 DESCRIPTION = """\
@@ -47,8 +48,23 @@ def run(arguments: argparse.Namespace) -> bool:
     table = pd.DataFrame(found, columns=[f"probability_{label}" for label in labels])
     table.insert(0, "component", [labels[k] for k in found.argmax(axis=1)])
     if to_terminal:
-        table.to_csv(sys.stdout, index=False, float_format="%.6g")
+        _print_table(table)
     else:
         what = "components and their probabilities"
         write(lambda path: table.to_csv(path, index=False, float_format="%.6g"), out, what)
     return True
+
+
+def _print_table(table: pd.DataFrame) -> None:
+    """Print a table, or as much of it as the program wants that reads it, such as `head`."""
+    stream = sys.stdout
+    if stream is None or stream.closed:
+        raise BadInput("there is no standard output to write to. Use -o OUT.csv.")
+    try:
+        table.to_csv(stream, index=False, float_format="%.6g")
+        stream.flush()
+    except BrokenPipeError:
+        discard_output(stream)
+    except OSError as error:
+        discard_output(stream)
+        raise BadInput(f"cannot write to standard output: {error.strerror or error}.") from None

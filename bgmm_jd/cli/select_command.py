@@ -9,7 +9,7 @@ from typing import Any
 import bgmm_jd
 from bgmm_jd.cli.fit_command import add_fitting, describe, fitting_options, save_fit
 from bgmm_jd.cli.inputs import FILE_HELP, FIT_ENDING, add_reading, read_table, stem_of
-from bgmm_jd.cli.messages import errors_of_input
+from bgmm_jd.cli.messages import errors_of_input, tell
 from bgmm_jd.cli.outputs import beside, check_figure, check_outputs, write, write_figure
 
 SUMMARY = "choose K and the form of the covariances"
@@ -92,8 +92,8 @@ def run(arguments: argparse.Namespace) -> bool:
         selection = bgmm_jd.select(table.frame, arguments.K, forms, **fitting_options(arguments))
     best = selection.best
     save_fit(best, save)  # before anything that can fail or be interrupted
-    print(selection.table[SHOWN].to_string())
-    print(f"The best is {selection.table.index[0]}. How far to trust it: {best.status}")
+    tell(selection.table[SHOWN].to_string())
+    tell(f"The best is {selection.table.index[0]}. How far to trust it: {best.status}")
     write(selection.table.to_csv, out, "the table")
     what = "evidence and elpd by number of components"
     write_figure(lambda: bgmm_jd.plot_selection(selection)[0].figure, plot, what)

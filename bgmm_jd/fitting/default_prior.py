@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from tensorflow_probability import distributions as tfd
 
+from bgmm_jd.backend.process_state import runs_tensorflow
 from bgmm_jd.data.standardize import Data, standardize
 from bgmm_jd.data.units import Standardization
 from bgmm_jd.data.validation import (
@@ -25,6 +26,7 @@ from bgmm_jd.model.weakly_informative_prior import weakly_informative_prior
 from bgmm_jd.settings import DefaultPriorSettings
 
 
+@runs_tensorflow
 def default_prior(
     X: Any,
     K: int,

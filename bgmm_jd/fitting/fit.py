@@ -13,7 +13,9 @@ from typing import Any, Literal, get_args
 
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.backend.execution import EXECUTIONS, Execution
+from bgmm_jd.backend.execution import Execution
+from bgmm_jd.backend.interrupts import held_interrupts
+from bgmm_jd.backend.process_state import CALLER, runs_tensorflow
 from bgmm_jd.data.ties import warn_of_ties
 from bgmm_jd.data.validation import (
     MissingOption,
@@ -29,6 +31,7 @@ from bgmm_jd.fitting.default_prior import prior_in_data_units
 from bgmm_jd.fitting.fit_arguments import (
     as_batch_size,
     as_choice,
+    as_execution,
     as_given,
     as_restarts,
     as_settings,
@@ -82,6 +85,7 @@ Finish = Literal["auto", "hmc", "none"]
 FINISHES: tuple[Finish, ...] = get_args(Finish)
 
 
+@runs_tensorflow
 def fit(
     X: Any,
     K: int,
@@ -224,10 +228,11 @@ def fit(
     Raises
     ------
     ValueError, TypeError
-        For bad input, before anything is compiled; also for a `checkpoint` that is damaged, or is
-        that of another fit.
+        For bad input, before compiling; also for a damaged `checkpoint`, or one of another fit.
     OSError
         If the `checkpoint` cannot be read or written.
+    RuntimeError
+        In a forked process, or inside of a `tf.function`.
 
     Warns
     -----
@@ -258,7 +263,7 @@ def fit(
     check_covariance(covariance)
     form = covariance if prior is None else prior_covariance_form(prior, K, D, covariance)
     optimizer = as_choice(optimizer, "optimizer", OPTIMIZERS)
-    execution = as_choice(execution, "execution", EXECUTIONS)
+    execution = as_execution(execution)
     finish = as_choice(finish, "finish", FINISHES)
     callback = as_callback(callback)
     if finish == "hmc" and not calibrate:
@@ -288,8 +293,7 @@ def fit(
         seed=seed,
     )
     if K > 1:
-        warn_of_ties(rows.values, names, stacklevel=2)
-
+        warn_of_ties(rows.values, names, stacklevel=CALLER)
     variable = "precisions" if prior is None else scale_variable(prior.dtype._asdict())
     data = standardize_rows(
         rows,
@@ -297,7 +301,7 @@ def fit(
         names,
         read_constant_columns=prior is not None,
         settings=settings.robust_moments,
-        stacklevel=2,
+        stacklevel=CALLER,
     )
     problem = problem_of(data, K, form, prior, execution, settings)
     if given is not None:
@@ -318,10 +322,11 @@ def fit(
             finish if calibrate else None,
             report,
         )
-    if prior is None:
-        prior = prior_in_data_units(data, K, form, settings.default_prior)
-    posterior = _posterior(prior, missing, names, approximation, found, assessment, provenance)
-    return without_source(with_verdict(posterior, found, assessment.whole))
+    with held_interrupts() as is_interrupted:
+        if prior is None:
+            prior = prior_in_data_units(data, K, form, settings.default_prior)
+        posterior = _posterior(prior, missing, names, approximation, found, assessment, provenance)
+        return without_source(with_verdict(posterior, found, assessment.whole, is_interrupted))
 
 
 def _arguments_of_search(

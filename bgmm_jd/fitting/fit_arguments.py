@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import tensorflow as tf
+
+from bgmm_jd.backend.execution import EXECUTIONS, Execution
 from bgmm_jd.data.validation import as_count
 from bgmm_jd.fitting.given_rows import GivenRows
 from bgmm_jd.fitting.initial_values import Init, as_init, as_start
@@ -53,6 +56,25 @@ def as_choice(value: Any, name: str, choices: tuple[str, ...]) -> Any:
     if value not in choices:
         raise ValueError(f"{name} must be one of {choices}; got {value!r}.")
     return value
+
+
+def as_execution(execution: Any) -> Execution:
+    """Return a mode of execution, or raise.
+
+    Raises
+    ------
+    RuntimeError
+        If TensorFlow has been told to run compiled programs step by step in Python. A step of a
+        fit then takes about a second.
+    """
+    found: Execution = as_choice(execution, "execution", EXECUTIONS)
+    if tf.config.functions_run_eagerly() and found != "eager":
+        raise RuntimeError(
+            f"execution={found!r} compiles programs, and tf.config.run_functions_eagerly(True) "
+            "forbids it. Call tf.config.run_functions_eagerly(False), or pass execution='eager' to "
+            "run every operation from Python, which takes hundreds of times as long."
+        )
+    return found
 
 
 def as_batch_size(

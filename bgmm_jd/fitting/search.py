@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from tensorflow_probability import distributions as tfd
 
+from bgmm_jd.backend.interrupts import held_interrupts
 from bgmm_jd.backend.random import fold_in, stateless_seed
 from bgmm_jd.data.minibatches import equal_batches
 from bgmm_jd.data.standardize import Data, subsample
@@ -136,13 +137,16 @@ def find_optimum(
         starts, runs, batch_size = _go_on(problem, plan, report, log)
     else:
         starts, runs, batch_size = _search_in_two_phases(problem, plan, report, log)
-    best, restarts = compare_runs(problem.model, runs, problem.settings.optimization)
-    restarts = tuple(
-        restart._replace(starts=start.starts)
-        for restart, start in zip(restarts, starts.runs, strict=False)  # Ctrl-C leaves some out
-    )
-    counts = [start.starts for start in starts.runs]
-    optima = distinct_optima(problem.model, runs, counts, problem.settings.optimization)
+    with held_interrupts() as is_interrupted:
+        best, restarts = compare_runs(problem.model, runs, problem.settings.optimization)
+        restarts = tuple(
+            restart._replace(starts=start.starts)
+            for restart, start in zip(restarts, starts.runs, strict=False)  # Ctrl-C leaves some out
+        )
+        counts = [start.starts for start in starts.runs]
+        optima = distinct_optima(problem.model, runs, counts, problem.settings.optimization)
+    if is_interrupted():
+        restarts = (*restarts[:-1], restarts[-1]._replace(status=Status.INTERRUPTED))
     seconds = time.perf_counter() - begun
     return SearchResult(best, restarts, optima, starts.searches, batch_size, seconds)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tensorflow_probability import distributions as tfd
 
+from bgmm_jd.backend.process_state import CALLER, runs_tensorflow
 from bgmm_jd.data.far_rows import FarRowsWarning, warn_of_very_far_rows
 from bgmm_jd.data.frames import column_names
 from bgmm_jd.data.standardize import standardize
@@ -83,6 +84,7 @@ class Selection:
         return f"the best of {len(self.posteriors)} fits is {self.table.index[0]}"
 
 
+@runs_tensorflow
 def select(
     X: Any,
     K: int | Iterable[int] = range(1, 9),
@@ -180,11 +182,11 @@ def select(
     priors = _make_priors(prior, combinations, rows.shape[1])
     _check_options(options, combinations)
     if max(numbers) > 1:
-        warn_of_ties(weighted_rows, names, stacklevel=2)
+        warn_of_ties(weighted_rows, names, stacklevel=CALLER)
     robust = (options.get("settings") or Settings()).robust_moments
     standardized = standardize(rows, weight, settings=robust)
     places = np.arange(len(rows)) if weight is None else np.flatnonzero(weight)
-    warn_of_very_far_rows(standardized, places, robust.very_far, names, stacklevel=2)
+    warn_of_very_far_rows(standardized, places, robust.very_far, names, stacklevel=CALLER)
     options["seed"], draws = as_seed(seed), as_draw_count(draws)
     callback = as_callback(callback)
 
@@ -200,12 +202,12 @@ def select(
             f"The sweep was interrupted: the best is that of {len(found)} fits out of "
             f"{len(combinations)}.",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=CALLER,
         )
     best = selection.best
     if not best.status.good:
         name = _name(best.K, best.covariance)
-        warnings.warn(f"Best fit ({name}): {best.status}", StatusWarning, stacklevel=2)
+        warnings.warn(f"Best fit ({name}): {best.status}", StatusWarning, stacklevel=CALLER)
     return selection
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bgmm_jd.backend.process_state import CALLER, runs_tensorflow
 from bgmm_jd.calibration.importance_sampling import draw_weighted
 from bgmm_jd.calibration.psis import KHAT_LIMIT
 from bgmm_jd.calibration.sequential import most_rows, updated_normal
@@ -34,6 +35,7 @@ _MOST_KHAT = 0.5
 _INSTEAD = "Fit all rows instead: bgmm_jd.fit(all_rows, K, start=posterior)."
 
 
+@runs_tensorflow
 def update(posterior: Posterior, X: Any, *, sample_weight: Any = None, seed: int = 0) -> Posterior:
     """Return the posterior after more rows, without the rows before them.
 
@@ -99,7 +101,7 @@ def update(posterior: Posterior, X: Any, *, sample_weight: Any = None, seed: int
     )
     status = Status.KHAT_TOO_HIGH if khat > KHAT_LIMIT else Status.CONVERGED
     if not status.good:
-        warnings.warn(f"{status} {_INSTEAD}", StatusWarning, stacklevel=2)
+        warnings.warn(f"{status} {_INSTEAD}", StatusWarning, stacklevel=CALLER)
     seconds = MappingProxyType({"update": time.perf_counter() - begun})
     return _updated(posterior, approximation, status, khat, problem.data.shape[0], seconds)
 

@@ -1,10 +1,12 @@
 """The verdict: the evidence for and against a fit, combined into one status."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
+from bgmm_jd.backend.process_state import CALLER
 from bgmm_jd.calibration.psis import KHAT_LIMIT
 from bgmm_jd.fitting.search import SearchResult
 from bgmm_jd.model.prior_summaries import smallest_weight
@@ -19,13 +21,17 @@ from bgmm_jd.variational.approximation import Mixing, sample_mean_field
 
 
 def with_verdict(
-    posterior: Posterior, found: SearchResult, whole: WholePosterior | None
+    posterior: Posterior,
+    found: SearchResult,
+    whole: WholePosterior | None,
+    is_interrupted: Callable[[], bool],
 ) -> Posterior:
     """Return the posterior with its verdict, and warn if that is not a good one.
 
     Parameters
     ----------
     whole : what the draws come from, if they come from all modes.
+    is_interrupted : tells whether Ctrl-C was pressed since the draws were made.
     """
     converged = posterior.status is Status.CONVERGED
     is_asked = converged and whole is None  # draws of the whole posterior are right of it
@@ -42,8 +48,10 @@ def with_verdict(
         whole is not None and whole.is_scouted,
         posterior.mixing,
     )
+    if is_interrupted():
+        status = Status.INTERRUPTED
     if not status.good:
-        warnings.warn(str(status), StatusWarning, stacklevel=3)
+        warnings.warn(str(status), StatusWarning, stacklevel=CALLER + 1)
     return replace(posterior, status=status)
 
 

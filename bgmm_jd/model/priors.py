@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from tensorflow_probability import distributions as tfd
 
+from bgmm_jd.backend.process_state import runs_tensorflow
 from bgmm_jd.backend.startup_log import start_tensorflow
 from bgmm_jd.data.validation import as_count
 from bgmm_jd.distributions.stick_breaking import StickBreaking, dirichlet_process
@@ -59,6 +60,7 @@ class IndependentVariables:
             yield tfd.JointDistributionCoroutine.Root(member)
 
 
+@runs_tensorflow
 def mixture_prior(
     K: int,
     D: int,
@@ -129,6 +131,7 @@ def mixture_prior(
     return prior_of_arguments(arguments)
 
 
+@runs_tensorflow
 def stick_breaking_prior(
     K_max: int,
     D: int,

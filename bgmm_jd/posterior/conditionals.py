@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from bgmm_jd.backend.process_state import runs_tensorflow
 from bgmm_jd.data.validation import as_columns, as_count, as_real_array
 from bgmm_jd.posterior.posterior import PREDICTIVE_DRAWS, Posterior, draw_components
 from bgmm_jd.posterior.predictive_mixture import PredictiveMixture, predictive_mixture
 
 
+@runs_tensorflow
 def marginal(
     posterior: Posterior,
     features: Sequence[int | str],
@@ -47,6 +49,7 @@ def marginal(
     return _predictive(posterior, (), np.zeros(0), columns, draws, seed)
 
 
+@runs_tensorflow
 def conditional(
     posterior: Posterior,
     given: Mapping[int | str, Any],

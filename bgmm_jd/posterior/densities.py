@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from bgmm_jd.backend.execution import with_own_identity
+from bgmm_jd.backend.execution import unrecorded, with_own_identity
 from bgmm_jd.backend.numerics import blocks
 from bgmm_jd.data.missing import Missing
 from bgmm_jd.data.rows import Rows
@@ -131,4 +131,6 @@ def _rows_program(
         return function(theta, rows, covariance)
 
     signature = [theta, values, *missing]
-    return tf.function(with_own_identity(call), input_signature=signature, autograph=False)
+    return unrecorded(
+        tf.function(with_own_identity(call), input_signature=signature, autograph=False)
+    )

@@ -6,6 +6,7 @@ from typing import Any, overload
 import numpy as np
 
 from bgmm_jd.backend.numerics import blocks as row_blocks
+from bgmm_jd.backend.process_state import runs_tensorflow
 from bgmm_jd.data.source import Source
 from bgmm_jd.data.validation import as_count, as_rows
 from bgmm_jd.posterior.new_rows import blocks_of_source
@@ -27,6 +28,7 @@ def impute(
 ) -> Iterator[np.ndarray]: ...
 @overload
 def impute(posterior: Posterior, X: Any, *, draws: int = 100, seed: int = 0) -> np.ndarray: ...
+@runs_tensorflow
 def impute(
     posterior: Posterior, X: Any, *, draws: int = 100, seed: int = 0
 ) -> np.ndarray | Iterator[np.ndarray]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from bgmm_jd.backend.process_state import runs_tensorflow
 from bgmm_jd.data.validation import as_count, as_seed
 from bgmm_jd.model import likelihood
 from bgmm_jd.posterior.densities import map_rows
@@ -17,6 +18,7 @@ from bgmm_jd.posterior.normal_mixtures import draw_labels_by_component
 from bgmm_jd.posterior.posterior import PREDICTIVE_DRAWS, Posterior, draw_standardized
 
 
+@runs_tensorflow
 def occupied_components(
     posterior: Posterior, *, draws: int = PREDICTIVE_DRAWS, seed: int = 0
 ) -> np.ndarray:

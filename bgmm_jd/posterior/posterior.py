@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from bgmm_jd.backend.process_state import runs_tensorflow
 from bgmm_jd.calibration.importance_sampling import draw_calibrated
 from bgmm_jd.calibration.psis import KHAT_LIMIT
 from bgmm_jd.data.units import unstandardize
@@ -255,6 +256,7 @@ class Posterior:
         """
         return parameter_arrays(surrogate_members(self.approximation))
 
+    @runs_tensorflow
     def sample(
         self, n: int, *, seed: int = 0, calibrate: bool | None = None
     ) -> dict[str, np.ndarray]:
@@ -280,6 +282,7 @@ class Posterior:
         """
         return in_data_units(self, draw_standardized(self, as_count(n, "n"), seed, calibrate).theta)
 
+    @runs_tensorflow
     def summary(self, *, draws: int = 1000, seed: int = 0, prob: float = 0.94) -> pd.DataFrame:
         """Return a table of the weights, means and standard deviations of the components.
 
@@ -333,13 +336,7 @@ class Posterior:
 def draw_standardized(
     posterior: Posterior, n: int, seed: int, calibrate: bool | None = None
 ) -> Draws:
-    """Draw in standardised units, with the log density of the distribution that was drawn from.
-
-    Raises
-    ------
-    ValueError
-        If calibrated draws are requested from a fit without calibration.
-    """
+    """Draw in standardised units, with the log density of the distribution that was drawn from."""
     if calibrate is None:
         calibrate = posterior.calibrated
     if calibrate and not posterior.calibrated:

@@ -6,6 +6,7 @@ from typing import Any, overload
 import numpy as np
 from scipy.special import logsumexp
 
+from bgmm_jd.backend.process_state import runs_tensorflow
 from bgmm_jd.data.rows import row_weights
 from bgmm_jd.data.source import Source
 from bgmm_jd.data.standardize import standardize_new_rows
@@ -33,6 +34,7 @@ def log_density(
 def log_density(
     posterior: Posterior, X: Any, *, draws: int = PREDICTIVE_DRAWS, seed: int = 0
 ) -> np.ndarray: ...
+@runs_tensorflow
 def log_density(
     posterior: Posterior, X: Any, *, draws: int = PREDICTIVE_DRAWS, seed: int = 0
 ) -> np.ndarray | Iterator[np.ndarray]:
@@ -79,6 +81,7 @@ def predict_proba(
 def predict_proba(
     posterior: Posterior, X: Any, *, draws: int = PREDICTIVE_DRAWS, seed: int = 0
 ) -> np.ndarray: ...
+@runs_tensorflow
 def predict_proba(
     posterior: Posterior, X: Any, *, draws: int = PREDICTIVE_DRAWS, seed: int = 0
 ) -> np.ndarray | Iterator[np.ndarray]:
@@ -173,6 +176,7 @@ def predict(
 def predict(
     posterior: Posterior, X: Any, *, draws: int = PREDICTIVE_DRAWS, seed: int = 0
 ) -> np.ndarray: ...
+@runs_tensorflow
 def predict(
     posterior: Posterior, X: Any, *, draws: int = PREDICTIVE_DRAWS, seed: int = 0
 ) -> np.ndarray | Iterator[np.ndarray]:
@@ -186,6 +190,7 @@ def predict(
     return (block.argmax(axis=1) for block in found)
 
 
+@runs_tensorflow
 def sample_predictive(posterior: Posterior, n: int, *, seed: int = 0) -> np.ndarray:
     """Draw new rows, each under parameters drawn anew from the posterior.
 

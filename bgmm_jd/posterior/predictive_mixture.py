@@ -14,6 +14,7 @@ import numpy as np
 from scipy.special import logsumexp, ndtr
 
 from bgmm_jd.backend.numerics import block_size, blocks
+from bgmm_jd.backend.process_state import with_numpy_defaults
 from bgmm_jd.data.validation import as_count, as_probability, as_real_array, as_seed
 from bgmm_jd.posterior.normal_mixtures import (
     ComponentDraws,
@@ -90,10 +91,12 @@ class PredictiveMixture:
         factors = self.parts.y_factors
         return (factors @ factors.swapaxes(1, 2)).reshape(self.draws, self.K, *factors.shape[1:])
 
+    @with_numpy_defaults
     def mean(self) -> np.ndarray:
         """Return the mean of the features: array [*M, d]."""
         return self._by_row(lambda weights, means: np.einsum("rj,rjd->rd", weights, means))
 
+    @with_numpy_defaults
     def covariance(self) -> np.ndarray:
         """Return the covariance of the features: array [*M, d, d].
 
@@ -101,10 +104,12 @@ class PredictiveMixture:
         """
         return self._by_row(self._covariance)
 
+    @with_numpy_defaults
     def sd(self) -> np.ndarray:
         """Return the standard deviation of each feature: array [*M, d]."""
         return self._by_row(lambda *block: np.sqrt(np.einsum("rii->ri", self._covariance(*block))))
 
+    @with_numpy_defaults
     def log_density(self, Y: Any) -> np.ndarray:
         """Return the log joint density of the features, in nats.
 
@@ -137,6 +142,7 @@ class PredictiveMixture:
             found[some, rows] = logsumexp(log_weights + log_density, axis=-1)
         return found.reshape(lead)[()]  # a number, not an array without axes
 
+    @with_numpy_defaults
     def cdf(self, Y: Any) -> np.ndarray:
         """Return the marginal cumulative distribution function of each feature.
 
@@ -165,6 +171,7 @@ class PredictiveMixture:
             found[some, rows] = np.einsum("rj,qrjd->qrd", np.exp(log_weights), below)
         return np.minimum(found.reshape(*lead, points.shape[-1]), 1.0)
 
+    @with_numpy_defaults
     def quantile(self, p: Any) -> np.ndarray:
         """Return the marginal quantiles of each feature, by solving `cdf(y) = p` for y.
 
@@ -195,6 +202,7 @@ class PredictiveMixture:
                 found[rows, i, some] = mixture_quantile(weights, locs, sds[:, i], levels[some])
         return found.reshape(*self._batch, d, *p.shape)
 
+    @with_numpy_defaults
     def interval(self, level: float = 0.9) -> np.ndarray:
         """Return the marginal equal-tailed interval of each feature that has probability `level`.
 
@@ -215,6 +223,7 @@ class PredictiveMixture:
         probability = as_probability(level, "level")
         return self.quantile([(1 - probability) / 2, (1 + probability) / 2])
 
+    @with_numpy_defaults
     def sample(self, n: int, *, seed: int = 0) -> np.ndarray:
         """Draw the features jointly, n times for each given row.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bgmm_jd.backend.process_state import runs_tensorflow
 from bgmm_jd.data.validation import as_probability
 from bgmm_jd.posterior.normal_mixtures import ComponentDraws
 from bgmm_jd.posterior.posterior import Posterior
@@ -34,6 +35,7 @@ _HATCH = "////"
 _ROWS_BETWEEN = (-0.14, -0.04)  # heights of the rows, below the curves of one feature
 
 
+@runs_tensorflow
 def plot_boundaries(
     posterior: Posterior,
     X: Any,

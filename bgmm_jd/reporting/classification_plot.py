@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from bgmm_jd.backend.process_state import runs_tensorflow
 from bgmm_jd.posterior.normal_mixtures import marginal_components
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.prediction import predict
@@ -53,6 +54,7 @@ class Classification(NamedTuple):
         return np.unique(self.component)
 
 
+@runs_tensorflow
 def plot_classification(
     posterior: Posterior,
     X: Any,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bgmm_jd.backend.arviz_version import arviz_major_version, import_arviz
+from bgmm_jd.backend.process_state import runs_tensorflow
 from bgmm_jd.data.standardize import standardize_new_rows
 from bgmm_jd.data.validation import as_count, as_seed
 from bgmm_jd.posterior.posterior import Posterior
@@ -53,6 +54,7 @@ _COLUMNS = (
 )
 
 
+@runs_tensorflow
 def compare(
     posteriors: Mapping[Any, Posterior], X: Any = None, *, draws: int = 1000, seed: int = 0
 ) -> "pd.DataFrame":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bgmm_jd.backend.process_state import runs_tensorflow
 from bgmm_jd.data.validation import as_count, as_seed
 from bgmm_jd.posterior.posterior import Posterior, draw_components
 from bgmm_jd.reporting.component_styles import INK, component_colours, component_marker
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@runs_tensorflow
 def plot_components(
     posterior: Posterior,
     *,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bgmm_jd.backend.process_state import runs_tensorflow
 from bgmm_jd.posterior.normal_mixtures import (
     ComponentDraws,
     average_component_densities,
@@ -36,6 +37,7 @@ _REGION_ROWS = 4_000  # predictive draws that determine the levels
 _BAND = (0.05, 0.95)  # quantiles over draws
 
 
+@runs_tensorflow
 def plot_density(
     posterior: Posterior,
     X: Any,

@@ -18,6 +18,7 @@ import tensorflow_probability as tfp
 
 from bgmm_jd._version import __version__
 from bgmm_jd.backend.arviz_version import arviz_major_version, import_arviz
+from bgmm_jd.backend.process_state import runs_tensorflow
 from bgmm_jd.backend.random import stateless_seed
 from bgmm_jd.data.validation import as_count, as_seed
 from bgmm_jd.model.covariance_forms import MATRIX_FORMS, SCALE_VARIABLES
@@ -78,6 +79,7 @@ class Group(NamedTuple):
     coords: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
+@runs_tensorflow
 def to_inference_data(
     posterior: Posterior,
     X: Any = None,

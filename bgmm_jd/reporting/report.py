@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from bgmm_jd.backend.process_state import runs_tensorflow
 from bgmm_jd.data.validation import as_count, as_probability, as_seed
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.prediction import as_new_rows, predict
@@ -59,6 +60,7 @@ _COMPARED = {
 }
 
 
+@runs_tensorflow
 def report(
     posterior: Posterior,
     X: Any = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bgmm_jd.backend.process_state import runs_tensorflow
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.prediction import predict_proba
 from bgmm_jd.reporting.component_ellipses import draw_ellipses
@@ -21,6 +22,7 @@ _CERTAIN, _UNCERTAIN = "#B8BEC8", "#111111"
 _IN_LEGEND = (0.0, 0.1, 0.3, 0.5)
 
 
+@runs_tensorflow
 def plot_uncertainty(
     posterior: Posterior,
     X: Any,

@@ -4,12 +4,14 @@ import os
 
 from tensorflow_probability import distributions as tfd
 
+from bgmm_jd.backend.process_state import runs_tensorflow
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.storage.encoding import decode, encode
 from bgmm_jd.storage.files import as_path, write_whole
 from bgmm_jd.storage.without_rows import without_rows
 
 
+@runs_tensorflow
 def save(posterior: Posterior, path: str | os.PathLike[str], *, keep_rows: bool = True) -> None:
     """Write a posterior to a file, from which `load` makes the same posterior again.
 
@@ -62,6 +64,7 @@ def save(posterior: Posterior, path: str | os.PathLike[str], *, keep_rows: bool 
     write_whole(target, encode(posterior if keep_rows else without_rows(posterior)))
 
 
+@runs_tensorflow
 def load(
     path: str | os.PathLike[str], prior: tfd.JointDistributionCoroutine | None = None
 ) -> Posterior:

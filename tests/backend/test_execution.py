@@ -67,6 +67,45 @@ def test_eager_mode_restores_the_setting_after_an_error():
     assert not tf.config.functions_run_eagerly()
 
 
+def slope_by_a_loop(variable, x):
+    """Return the gradient of x times the variable in x, summed over three steps of a loop."""
+
+    def step(total):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = x * variable
+        return (total + tape.gradient(y, x),)
+
+    return tf.while_loop(lambda total: total < 5.0, step, [tf.zeros([])])[0]
+
+
+@pytest.mark.parametrize("mode", ["xla", "graph"])
+def test_tape_around_a_program_records_nothing_of_it_and_goes_on_after_it(mode):
+    variable, watched = tf.Variable(2.0), tf.Variable(3.0)
+    program = execution.compiled(lambda x: slope_by_a_loop(variable, x), mode)
+    with tf.GradientTape() as tape:
+        found = program(tf.constant(7.0))
+        result = watched * watched + found
+    assert found == 6.0  # the program's own tape has recorded
+    assert tape.gradient(result, [variable, watched]) == [None, 6.0]
+
+
+@pytest.mark.parametrize("mode", ["xla", "graph"])
+def test_program_is_traced_once_with_and_without_a_tape(mode):
+    called = []
+
+    def function(x, arrays):
+        called.append(x)
+        return x + arrays["y"]
+
+    program = execution.compiled(function, mode)
+    for _ in range(2):
+        assert program(tf.ones([]), {"y": np.float32(2.0)}) == 3.0
+        with tf.GradientTape():
+            assert program(tf.ones([]), {"y": np.float32(2.0)}) == 3.0
+    assert len(called) == 1
+
+
 def logs_a_line(x):
     """Write a start-up line whenever it is traced."""
     os.write(2, STARTUP_LINE)

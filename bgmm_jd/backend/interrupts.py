@@ -1,0 +1,32 @@
+"""Ctrl-C, held back while a result that is complete is made ready."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def held_interrupts() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether Ctrl-C was pressed, which raises nothing meanwhile.
+
+    Pressed again, it is raised as usual. Nothing is changed where it does not raise
+    KeyboardInterrupt: in other threads than the main one, and under a handler of the user's own.
+    """
+    pressed = threading.Event()
+
+    def note(*_: Any) -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
+        pressed.set()
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield pressed.is_set
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,0 +1,145 @@
+"""Posteriors and fits in other processes, and signals that end a fit."""
+
+import multiprocessing
+import os
+import pathlib
+import pickle
+import signal
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+
+import joblib
+import numpy as np
+import pytest
+from equal_values import assert_same
+
+import bgmm_jd
+
+ROOT = pathlib.Path(bgmm_jd.__file__).parents[1]
+OPTIONS = {"execution": "graph", "restarts": 1, "finish": "none", "progress": False}
+
+
+@pytest.fixture(scope="module")
+def X():
+    rng = np.random.default_rng(0)
+    return np.repeat([[-4.0], [4.0]], 15, axis=0) + rng.standard_normal((30, 1))
+
+
+@pytest.fixture(scope="module")
+def posterior(X):
+    return bgmm_jd.fit(X, 2, **OPTIONS)
+
+
+def predicted(posterior, X):
+    """Return a posterior that has come to this process, and what it predicts here."""
+    return posterior, bgmm_jd.predict_proba(posterior, X)
+
+
+def fitted(X):
+    return bgmm_jd.fit(X, 2, **OPTIONS)
+
+
+def pool(method):
+    context = multiprocessing.get_context(method)
+    return ProcessPoolExecutor(1, mp_context=context)
+
+
+def test_posterior_goes_to_a_new_process_and_comes_back(X, posterior):
+    with pool("forkserver") as executor:
+        found, probabilities = executor.submit(predicted, posterior, X).result(120)
+    assert_same(posterior, found)
+    np.testing.assert_array_equal(probabilities, bgmm_jd.predict_proba(posterior, X))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_fit_in_a_new_process_is_the_fit_of_this_one(X, posterior, method):
+    with pool(method) as executor:
+        found = executor.submit(fitted, X).result(300)
+    assert found.elbo == posterior.elbo
+    assert_same(posterior.approximation, found.approximation)
+
+
+@pytest.mark.slow
+def test_joblib_fits_and_predicts_in_its_own_processes(X, posterior):
+    jobs = [joblib.delayed(fitted)(X), joblib.delayed(predicted)(posterior, X)]
+    found, (again, probabilities) = joblib.Parallel(n_jobs=2)(jobs)
+    assert found.elbo == posterior.elbo
+    assert_same(posterior, again)
+    np.testing.assert_array_equal(probabilities, bgmm_jd.predict_proba(posterior, X))
+
+
+AFTER_A_FORK = """
+import os, pickle, sys
+import numpy as np
+import bgmm_jd
+
+child = os.fork()  # TensorFlow is imported, and has run nothing
+if child == 0:
+    posterior, X = pickle.load(open(sys.argv[1], "rb"))
+    print(bgmm_jd.predict(posterior, X).tolist(), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_process_forked_before_tensorflow_has_started_works(X, posterior, tmp_path):
+    path = tmp_path / "arguments"
+    path.write_bytes(pickle.dumps((posterior, X)))
+    with child_process(AFTER_A_FORK, path) as child:
+        out, _ = child.communicate(timeout=120)
+    assert out.split("\n")[0] == str(bgmm_jd.predict(posterior, X).tolist())
+
+
+FIT = """
+import sys
+import numpy as np
+import bgmm_jd
+
+def show(progress):
+    print(progress.phase, flush=True)
+
+X = np.load(sys.argv[1])
+for _ in range(2):
+    found = bgmm_jd.fit(X, 2, checkpoint=sys.argv[2], callback=show, execution="graph",
+                        restarts=1, finish="none", progress=False)
+    print(found.status.name, flush=True)
+"""
+
+
+def child_process(code, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(child, line):
+    for found in child.stdout:
+        if found.strip() == line:
+            return
+    raise AssertionError(f"the process ended before it wrote {line!r}")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_signals_end_a_fit_and_its_checkpoint_is_resumed(X, posterior, tmp_path):
+    """While TensorFlow traces and compiles, which takes seconds after each begin of a phase."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    np.save(tmp_path / "X.npy", X)
+    with child_process(FIT, tmp_path / "X.npy", folder / "fit.npz") as child:
+        wait_for(child, "optimization")
+        child.send_signal(signal.SIGINT)
+        wait_for(child, "INTERRUPTED")
+        wait_for(child, "optimization")  # of the second fit, which goes on from the checkpoint
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(30) == -signal.SIGTERM
+    assert os.listdir(folder) == ["fit.npz"]
+    found = bgmm_jd.fit(X, 2, checkpoint=folder / "fit.npz", **OPTIONS)
+    assert found.elbo == posterior.elbo
+    assert_same(posterior.approximation, found.approximation)
