@@ -163,11 +163,11 @@ def _as_floats(column: "nw.Series[Any]") -> np.ndarray | None:
     import narwhals.stable.v2 as nw
 
     dtype, missing = column.dtype, column.is_null().to_numpy()
-    if dtype == nw.Decimal:
-        values = column.cast(nw.Float64).to_numpy()
-    elif dtype.is_numeric() or dtype == nw.Boolean:
+    if dtype.is_numeric() or dtype == nw.Boolean:
+        # pandas 2.1 makes objects of its booleans and decimals, even without nulls.
+        numbers = column.cast(nw.Float64) if dtype in (nw.Decimal, nw.Boolean) else column
         # A column with nulls becomes floats, objects or an error, depending on the library.
-        values = column.fill_null(False if dtype == nw.Boolean else 0).to_numpy()
+        values = numbers.fill_null(0).to_numpy()
     elif missing.all():  # of any type, such as None in every row
         values = np.full(len(column), np.nan)
     elif dtype == nw.Unknown:  # pandas' sparse columns, long doubles, another byte order

@@ -92,7 +92,8 @@ class Encoder:
         self._checked(value, hint is Any or kind == KINDS[hint], hint, path)
         self._checked(value, array.dtype.name in DTYPES, hint, path)
         axes = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
-        name = path.replace("/", "_")  # which would be a group
+        # In HDF5 a slash would be a group, and a NUL the end of the name.
+        name = path.replace("/", "_").replace("\0", "_")
         while name in self.arrays:
             name += "_"
         if array.size:

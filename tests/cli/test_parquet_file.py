@@ -9,6 +9,8 @@ import pytest
 from bgmm_jd.cli.parquet_file import is_parquet, read_parquet
 from bgmm_jd.cli.table import BadInput, table_of
 
+pytestmark = pytest.mark.contract
+
 
 @pytest.fixture
 def frame():

@@ -10,6 +10,8 @@ import pytest
 
 from bgmm_jd.data import frames, validation
 
+pytestmark = pytest.mark.contract
+
 
 @pytest.fixture
 def pl():

@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -20,18 +22,44 @@ PAGES = [
 PACKAGE = ROOT / "bgmm_jd"
 
 
-def examples(page: Path) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```$", page.read_text(), flags=re.S | re.M)
+ANOTHER_PROCESS = "<!-- another process -->\n"
+
+
+def examples(page: Path) -> list[tuple[str, str]]:
+    """Return the examples of a page, each with a mark where a process of its own runs it."""
+    pattern = rf"^({ANOTHER_PROCESS})?```python\n(.*?)^```$"
+    return re.findall(pattern, page.read_text(), flags=re.S | re.M)
 
 
 # arviz 0.23 gives this notice at its first import of a day.
 @pytest.mark.filterwarnings(r"ignore:\s*ArviZ is undergoing a major refactor:FutureWarning")
 @pytest.mark.parametrize("page", [p for p in EXAMPLES if examples(p)], ids=lambda page: page.stem)
 def test_all_examples_of_a_page_run_in_one_namespace(page, tmp_path, monkeypatch):
+    """Except those that a comment assigns to another process, in the same folder."""
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "example"}
-    for block in examples(page):
-        exec(compile(block, str(page), "exec"), namespace)
+    for mark, block in examples(page):
+        if mark:
+            run_in_another_process(block)
+        else:
+            exec(compile(block, str(page), "exec"), namespace)
+
+
+def run_in_another_process(block: str) -> None:
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", block],
+        env=os.environ | {"PYTHONPATH": paths, "MPLBACKEND": "agg"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_readme_loads_a_saved_posterior_in_another_process():
+    marked = [block for mark, block in examples(ROOT / "README.md") if mark]
+    assert ["bgmm_jd.load(" in block for block in marked] == [True]
 
 
 def test_readme_has_each_command_that_ci_reads_once():
@@ -47,6 +75,14 @@ def test_links_and_named_files_of_a_page_exist(page):
         assert os.path.exists(page.parent / target), target
     for path in re.findall(r"`((?:bgmm_jd|tests|benchmarks|docs)/[\w./]+)[` ]", text):
         assert (ROOT / path).exists(), path
+
+
+def test_guide_installs_each_dependency_beside_tensorflow_cpu():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = {re.match(r"[\w-]+", text)[0] for text in project["dependencies"]}
+    text = (ROOT / "docs" / "guide.md").read_text()
+    command = re.search(r"^pip install (tensorflow-cpu .*?)\npip", text, flags=re.S | re.M)[1]
+    assert set(re.findall(r"[\w-]+", command)) == needed - {"tensorflow"} | {"tensorflow-cpu"}
 
 
 def test_api_page_lists_the_public_names_in_their_order():

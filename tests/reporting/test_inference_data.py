@@ -6,14 +6,17 @@ Statistical tests raise a false alarm with probability 1e-6 each; the seeds are 
 import dataclasses
 import datetime
 import importlib.metadata
+import re
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 import xarray as xr
 from builders import with_memory
+from matplotlib.text import Text
 from scipy import special, stats
 
 import bgmm_jd
@@ -447,6 +450,17 @@ def test_coordinates_are_the_names_of_features_and_components(posterior, rows, t
         np.testing.assert_array_equal(x.to_numpy(), rows[:, 1])
     summary = import_arviz().summary(container, var_names=["means"], kind="stats")
     assert summary.index[1] == "means[small, width]"
+
+
+def test_plots_of_arviz_show_the_names_of_features_and_components(posterior):
+    named = dataclasses.replace(posterior, feature_names=("length", "width"))
+    named = bgmm_jd.relabel(named, names=["small", "large"])
+    import_arviz().plot_forest(to_inference_data(named, draws=200), var_names=["means"])
+    figure = plt.gcf()
+    figure.canvas.draw()
+    shown = " ".join(text.get_text() for text in figure.findobj(Text))
+    plt.close(figure)
+    assert {"length", "width", "small", "large"} <= set(re.findall(r"[a-z]+", shown))
 
 
 def test_matrices_have_the_names_of_features_in_both_dimensions():

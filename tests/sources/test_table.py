@@ -12,6 +12,8 @@ from bgmm_jd.sources.row_file import ArrayRows, RowFile
 from bgmm_jd.sources.table import table
 from bgmm_jd.sources.weighted import WeightedRows
 
+pytestmark = pytest.mark.contract
+
 
 def rows_of(source):
     return np.concatenate([block.values for block in source.blocks()])
