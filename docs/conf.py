@@ -6,8 +6,12 @@ import os
 import re
 from pathlib import Path
 
+import tensorflow_probability as tfp
+
 import bgmm_jd
 import bgmm_jd.sklearn
+
+tfd = tfp.distributions
 
 project = "bgmm_jd"
 author = "The bgmm_jd authors"
@@ -45,6 +49,8 @@ REFERENCE = [
     "bgmm_jd.datasets.three_clusters",
     "bgmm_jd.datasets.old_faithful",
 ]
+default_role = "code"  # single backticks in docstrings
+autodoc_default_options = {"exclude-members": "set_fit_request, set_score_request"}
 autodoc_typehints = "none"  # numpydoc's sections have the types
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
@@ -76,7 +82,7 @@ def write_reference(app) -> None:
         found = getattr(importlib.import_module(module), name)
         kind = "class" if inspect.isclass(found) else "function"
         lines = [name, "=" * len(name), "", f".. auto{kind}:: {path}"]
-        if kind == "class":
+        if kind == "class" and not issubclass(found, tfd.Distribution):  # which has too many
             lines.append("   :members:")
         text = "\n".join([*lines, ""])
         page = folder / f"{name}.rst"
@@ -93,6 +99,8 @@ def adapt_page(app, docname: str, source: list[str]) -> None:
         text = PUBLIC_NAME.sub(r"| {py:obj}`\1 <bgmm_jd.\1>` |", text)
         pages = [f"reference/{path.rpartition('.')[2]}" for path in REFERENCE]
         text = "\n".join([text, "```{toctree}", ":hidden:", *pages, "```", ""])
+    if docname == "decisions/README":
+        text = "\n".join([text, "```{toctree}", ":hidden:", ":glob:", "0*", "```", ""])
     source[0] = text
 
 
