@@ -45,7 +45,8 @@ from bgmm_jd.fitting.given_rows import (
 )
 from bgmm_jd.fitting.identity import identity_of
 from bgmm_jd.fitting.initial_values import initial_values
-from bgmm_jd.fitting.progress import Progress, as_callback, reporter
+from bgmm_jd.fitting.progress import Progress, as_callback
+from bgmm_jd.fitting.progress_display import reporter
 from bgmm_jd.fitting.provenance import provenance_of
 from bgmm_jd.fitting.search import (
     SearchPlan,
@@ -142,8 +143,8 @@ def fit(
     seed : int
         The same seed, machine and versions give the same result.
     progress : bool, optional
-        Whether to show progress on standard error: a line that is overwritten on a terminal and in
-        a notebook, and a line for each phase elsewhere. By default only on a terminal.
+        Whether to show progress on standard error: a bar on a terminal and in a notebook that has
+        ipywidgets, and a line for each phase elsewhere. By default only on a terminal.
     callback : callable, optional
         Called as `callback(progress)` with a `bgmm_jd.Progress` when a phase begins, whenever the
         convergence of the steps is checked, and after each pass over all of many rows.

@@ -27,7 +27,8 @@ from bgmm_jd.data.validation import (
 )
 from bgmm_jd.fitting.fit import fit
 from bgmm_jd.fitting.fit_cache import FitCache, open_cache
-from bgmm_jd.fitting.progress import Display, Progress, Reporter, as_callback, display
+from bgmm_jd.fitting.progress import Progress, Reporter, as_callback
+from bgmm_jd.fitting.progress_display import Display, Place, display
 from bgmm_jd.model.covariance_forms import CovarianceForm, check_covariance
 from bgmm_jd.model.prior_checks import PriorFunction, prior_of_function
 from bgmm_jd.optimization.status import Status, StatusWarning
@@ -119,7 +120,8 @@ def select(
     draws : int
         Number of draws of each fit for leave-one-out: see `compare`.
     progress : bool, optional
-        Whether to show the progress of the present fit: see `fit`. By default only on a terminal.
+        Whether to show the progress of the sweep and of the present fit: see `fit`. By default only
+        on a terminal.
     callback : callable, optional
         Called with the progress of each fit, whose `K` and `covariance` name the fit: see `fit`.
         `KeyboardInterrupt` raised in it ends the sweep as Ctrl-C does.
@@ -230,8 +232,9 @@ def _sweep(
     begun = time.perf_counter()
     try:
         for key, prior in priors.items():
-            name = _describe(key, len(found), len(priors), time.perf_counter() - begun)
-            report = _reporter_of_one(shown, callback, name)
+            seconds = time.perf_counter() - begun
+            place = Place(f"K={key[0]}, {key[1]}", len(found), len(priors), seconds)
+            report = _reporter_of_one(shown, callback, place)
             make = functools.partial(_fit_one, X, key, prior, report, options)
             posterior = make() if cache is None else cache.fit_of(*key, prior, make)
             rows = as_new_rows(posterior, weighted_rows)
@@ -242,19 +245,11 @@ def _sweep(
     return found
 
 
-def _describe(key: Combination, done: int, total: int, elapsed: float) -> str:
-    """Return the name of a fit, and how long the rest takes if it is as fast as those before."""
-    text = f"fit {done + 1} of {total}: K={key[0]}, {key[1]}"
-    if not done:
-        return text
-    return f"{text}, about {elapsed / done * (total - done):,.0f} s left"
-
-
-def _reporter_of_one(shown: Display, callback: Reporter | None, name: str) -> Reporter:
+def _reporter_of_one(shown: Display, callback: Reporter | None, place: Place) -> Reporter:
     """Return what a fit of the sweep reports to."""
 
     def report(progress: Progress) -> None:
-        shown.show(progress, f"{name}; ")
+        shown.show(progress, place)
         if callback is not None:
             callback(progress)
 
