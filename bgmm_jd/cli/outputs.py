@@ -95,7 +95,10 @@ def _fill(target: Path, size: int) -> None:
 
 
 def write_figure(draw: Callable[[], Any], path: Path, what: str) -> None:
-    """Write the figure that `draw` returns; say why there is none where it cannot be drawn."""
+    """Write the figure of pyplot's that `draw` returns; say why there is none if it cannot."""
+    from matplotlib import pyplot
+
+    pyplot.switch_backend("agg")  # which opens no window
     try:
         with errors_of_input():
             figure = draw()
@@ -103,3 +106,4 @@ def write_figure(draw: Callable[[], Any], path: Path, what: str) -> None:
         say(f"note: no figure: {error}")
     else:
         write(figure.savefig, path, what)
+        pyplot.close(figure)

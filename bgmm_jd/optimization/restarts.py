@@ -29,16 +29,25 @@ _TOLERANCES_OF_A_MATCH = 3.0
 class Restart(NamedTuple):
     """How one run of the optimiser ended.
 
-    params : the parameters it ended at, in standardised units, or those of another run at the same
+    Attributes
+    ----------
+    params : VariationalParameters
+        The parameters it ended at, in standardised units, or those of another run at the same
         optimum: see `join_connected`.
-    order : its labels [K], in the order that matches them to the best run's.
-    elbo : in nats; in standardised units inside, in those of X in a `Posterior`. It is that of the
+    order : array of int [K]
+        Its labels, in the order that matches them to the best run's.
+    elbo : float
+        In nats; in standardised units inside, in those of X in a `Posterior`. It is that of the
         other run at whose optimum this one ended, if it ended there.
-    steps : number of steps taken.
-    status : its own, or that of the run that it joined.
-    agrees : whether it is at the optimum of the best run.
-    starts : number of starts of variational EM that led to where the run began; 1 where each run
-        had a start of its own.
+    steps : int
+        Number of steps taken.
+    status : Status
+        Its own, or that of the run that it joined.
+    agrees : bool
+        Whether it is at the optimum of the best run.
+    starts : int
+        Number of starts of variational EM that led to where the run began; 1 where each run had a
+        start of its own.
     """
 
     params: VariationalParameters

@@ -8,12 +8,20 @@ from bgmm_jd.variational.approximation import Region
 class Mode(NamedTuple):
     """One of the solutions that runs converged to.
 
-    share : posterior probability of being nearer to it than to the others; NaN if it is not known.
-    log_evidence : of that part of the posterior, in nats and the units of X; NaN if not known.
-    elbo : of the surrogate there, from the noisy ones of steps.
-    khat : of the importance weights of its draws; NaN if not known.
-    starts : number of starts that led to it.
-    region : the part of the posterior that `at_mode` draws from; None if it is not known.
+    Attributes
+    ----------
+    share : float
+        Posterior probability of being nearer to it than to the others; NaN if it is not known.
+    log_evidence : float
+        Of that part of the posterior, in nats and the units of X; NaN if it is not known.
+    elbo : float
+        Of the surrogate there, from the noisy ones of steps.
+    khat : float
+        Of the importance weights of its draws; NaN if it is not known.
+    starts : int
+        Number of starts that led to it.
+    region : Region, or None
+        The part of the posterior that `at_mode` draws from; None if it is not known.
     """
 
     share: float

@@ -35,7 +35,7 @@ from bgmm_jd.settings import MemorySettings
 class PredictiveMixture:
     """The predictive distribution of some features, a mixture of S K normals for each given row.
 
-    If the given values are arrays of length M, each result has a leading axis [M], written [*M]
+    If the given values are arrays of length M, each result has a leading axis [M], written `[*M]`
     below. If they are scalars, or if nothing is given, it has none. All results are float64, in the
     units of X.
 
@@ -48,7 +48,7 @@ class PredictiveMixture:
         The d columns of X that this is the distribution of, in the order of the last axis.
     given : tuple of int
         The g columns that are given; empty for a marginal.
-    values : array [*M, g]
+    values : array `[*M, g]`
         The values of the given columns.
     draws, K : int
         S, the number of draws of the posterior, and K, the number of components.
@@ -72,7 +72,7 @@ class PredictiveMixture:
 
     @property
     def weights(self) -> np.ndarray:
-        """Return the weights of the normals, [*M, S, K], which sum to 1 over draws and components.
+        """Return the weights of the normals, `[*M, S, K]`, which sum to 1 over draws and components.
 
         Their sum over draws is the probability of each component, given the values.
         """
@@ -81,7 +81,7 @@ class PredictiveMixture:
 
     @property
     def means(self) -> np.ndarray:
-        """Return the means of the normals: array [*M, S, K, d]."""
+        """Return the means of the normals: array `[*M, S, K, d]`."""
         found = self._by_row(lambda weights, means: means)
         return found.reshape(*self._batch, self.draws, self.K, -1)
 
@@ -93,12 +93,12 @@ class PredictiveMixture:
 
     @with_numpy_defaults
     def mean(self) -> np.ndarray:
-        """Return the mean of the features: array [*M, d]."""
+        """Return the mean of the features: array `[*M, d]`."""
         return self._by_row(lambda weights, means: np.einsum("rj,rjd->rd", weights, means))
 
     @with_numpy_defaults
     def covariance(self) -> np.ndarray:
-        """Return the covariance of the features: array [*M, d, d].
+        """Return the covariance of the features: array `[*M, d, d]`.
 
         It is the sum of the covariance within the components and of that between their means.
         """
@@ -106,7 +106,7 @@ class PredictiveMixture:
 
     @with_numpy_defaults
     def sd(self) -> np.ndarray:
-        """Return the standard deviation of each feature: array [*M, d]."""
+        """Return the standard deviation of each feature: array `[*M, d]`."""
         return self._by_row(lambda *block: np.sqrt(np.einsum("rii->ri", self._covariance(*block))))
 
     @with_numpy_defaults
@@ -119,11 +119,11 @@ class PredictiveMixture:
         Parameters
         ----------
         Y : array-like [..., d], or data frame of these features
-            The axes [...] are broadcast against [*M].
+            The axes [...] are broadcast against `[*M]`.
 
         Returns
         -------
-        array, whose shape is that of [...] broadcast against [*M]
+        array, whose shape is that of [...] broadcast against `[*M]`
 
         Raises
         ------
@@ -149,11 +149,11 @@ class PredictiveMixture:
         Parameters
         ----------
         Y : array-like [..., d], or data frame of these features
-            The axes [...] are broadcast against [*M]. May be infinite.
+            The axes [...] are broadcast against `[*M]`. May be infinite.
 
         Returns
         -------
-        array [..., d], of the axes [...] broadcast against [*M]
+        array [..., d], of the axes [...] broadcast against `[*M]`
 
         Raises
         ------
@@ -182,7 +182,7 @@ class PredictiveMixture:
 
         Returns
         -------
-        array [*M, d, ...]
+        array `[*M, d, ...]`
 
         Raises
         ------
@@ -213,7 +213,7 @@ class PredictiveMixture:
 
         Returns
         -------
-        array [*M, d, 2], the lower and upper ends
+        array `[*M, d, 2]`, the lower and upper ends
 
         Raises
         ------
@@ -236,7 +236,7 @@ class PredictiveMixture:
 
         Returns
         -------
-        array [n, *M, d]
+        array `[n, *M, d]`
         """
         n, rng = as_count(n, "n"), np.random.default_rng([as_seed(seed), 5])
         J, d = self.parts.y_means.shape
@@ -261,7 +261,7 @@ class PredictiveMixture:
 
     @property
     def _batch(self) -> tuple[int, ...]:
-        """Return the axes [*M]."""
+        """Return the axes `[*M]`."""
         return self.values.shape[:-1]
 
     @property
@@ -299,7 +299,7 @@ class PredictiveMixture:
                 yield some, rows, log_weights, means
 
     def _by_row(self, function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
-        """Apply a function of weights [R, J] and means [R, J, d] to all rows: [*M, ...]."""
+        """Apply a function of weights [R, J] and means [R, J, d] to all rows: `[*M, ...]`."""
         found = np.concatenate(
             [function(np.exp(log_weights), means) for _, _, log_weights, means in self._blocks()]
         )
@@ -341,7 +341,7 @@ def predictive_mixture(
     names: Sequence[str] | None = None,
     budget: int = MemorySettings().mixture,
 ) -> PredictiveMixture:
-    """Return the distribution of the columns `wanted`, given `values` [*M, g] of those `given`.
+    """Return the distribution of the columns `wanted`, given `values` `[*M, g]` of those `given`.
 
     `names` are those of all D columns. The values, and everything that is kept, become read-only.
     """

@@ -75,7 +75,7 @@ def plot_boundaries(
     level : float
         Between 0 and 1. With K components no probability of the most probable one is below 1 / K.
     ax : matplotlib.axes.Axes, optional
-        By default one of a new figure, which is not registered with pyplot.
+        By default one of a new figure of pyplot's.
     draws : int
         S, the number of draws to average the probabilities over.
     seed : int

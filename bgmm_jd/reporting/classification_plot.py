@@ -90,7 +90,7 @@ def plot_classification(
         Names of the features in the order of the fit, for the axes. By default those of the fit, or
         else the columns of a data frame X, or numbers.
     ax : matplotlib.axes.Axes, or array of them [d - 1, d - 1] for d > 2 features, optional
-        By default those of a new figure, which is not registered with pyplot.
+        By default those of a new figure of pyplot's.
     draws : int
         S, the number of draws to average over.
     seed : int

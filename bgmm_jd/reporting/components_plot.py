@@ -48,7 +48,7 @@ def plot_components(
     intervals : two float
         Posterior probabilities of the thick and the thin interval, ascending, between 0 and 1.
     ax : array of matplotlib.axes.Axes [2, 1 + d] for d features, optional
-        By default those of a new figure, which is not registered with pyplot.
+        By default those of a new figure of pyplot's.
     draws : int
         Number of draws of the posterior.
     seed : int

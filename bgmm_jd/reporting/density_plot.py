@@ -73,8 +73,7 @@ def plot_density(
         Names of the features in the order of the fit, for the axes. By default those of the fit, or
         else the columns of a data frame X, or numbers.
     ax : matplotlib.axes.Axes, optional
-        By default one of a new figure, `ax.figure`, which is not registered with pyplot:
-        `ax.figure.savefig("density.png")`.
+        By default one of a new figure of pyplot's.
     draws : int
         S, the number of draws to average the density over.
     seed : int

@@ -33,7 +33,7 @@ def plot_elbo(posterior: Posterior, *, ax: Axes | None = None) -> Axes:
     ----------
     posterior : Posterior
     ax : matplotlib.axes.Axes, optional
-        By default one of a new figure, which is not registered with pyplot.
+        By default one of a new figure of pyplot's.
 
     Returns
     -------

@@ -30,7 +30,7 @@ def plot_modes(posterior: Posterior, *, ax: Axes | None = None) -> Axes:
     ----------
     posterior : Posterior
     ax : matplotlib.axes.Axes, optional
-        By default one of a new figure, which is not registered with pyplot.
+        By default one of a new figure of pyplot's.
 
     Returns
     -------

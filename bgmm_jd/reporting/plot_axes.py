@@ -1,11 +1,13 @@
 """Axes to draw on: those of a new figure, or those that are given.
 
-pyplot is not used, no backend is chosen, and no global setting is read or changed.
+A new figure is one of pyplot's, which notebooks and `pyplot.show` show. No global setting is changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import contextvars
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +23,18 @@ SMALL, _NOTE = 8, 7  # points: the sizes of legends and notes
 _LEGEND_WIDTH = 2.6  # inches at the right of the axes
 _LINEAR = 10.0  # nats: differences up to this are the interesting ones
 _LONG = 10.0  # times the linear part: a longer axis would leave it too little room
+
+_for_pyplot = contextvars.ContextVar("for_pyplot", default=True)
+
+
+@contextlib.contextmanager
+def figures_apart_from_pyplot() -> Iterator[None]:
+    """Make figures that pyplot neither shows nor keeps, for pictures that go into a file."""
+    token = _for_pyplot.set(False)
+    try:
+        yield
+    finally:
+        _for_pyplot.reset(token)
 
 
 def one_axes(ax: Any, width: float, height: float) -> Axes:
@@ -84,13 +98,17 @@ def axes_of_shape(
 
 
 def _new_axes(grid: tuple[int, int], width: float, height: float, layout: Any) -> np.ndarray:
-    """Return the axes of a new figure that no global state refers to: [rows, columns]."""
+    """Return the axes of a new figure: [rows, columns]."""
+    from matplotlib import figure, pyplot
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=150, layout=layout)
-    FigureCanvasAgg(figure)
-    return figure.subplots(*grid, squeeze=False)
+    options: dict[str, Any] = {"figsize": (width, height), "dpi": 150, "layout": layout}
+    if _for_pyplot.get():
+        made = pyplot.figure(**options)
+    else:
+        made = figure.Figure(**options)
+        FigureCanvasAgg(made)
+    return made.subplots(*grid, squeeze=False)
 
 
 def _check_axes(ax: Any) -> None:

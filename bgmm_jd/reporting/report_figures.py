@@ -15,6 +15,7 @@ from bgmm_jd.reporting.density_plot import plot_density
 from bgmm_jd.reporting.elbo_plot import plot_elbo
 from bgmm_jd.reporting.html import escaped, paragraph
 from bgmm_jd.reporting.modes_plot import plot_modes
+from bgmm_jd.reporting.plot_axes import figures_apart_from_pyplot
 from bgmm_jd.reporting.plot_features import MOST_FEATURES
 from bgmm_jd.reporting.rounding import counted
 from bgmm_jd.reporting.selection_plot import HasTable, plot_selection
@@ -42,7 +43,8 @@ class Picture(NamedTuple):
 def figure(picture: Picture) -> str:
     """Return a plot as HTML; the reason where it cannot be drawn."""
     try:
-        axes = picture.draw()
+        with figures_apart_from_pyplot():
+            axes = picture.draw()
         png = _png(np.ravel(np.array(axes, dtype=object))[0].figure)
     except ValueError as error:  # no row that is complete enough, or no elbo
         return paragraph(f"{picture.caption} Not drawn: {error}")

@@ -46,7 +46,7 @@ def plot_selection(selection: HasTable, *, ax: Any = None) -> np.ndarray:
     selection : Selection
         As `bgmm_jd.select` returns it.
     ax : array of matplotlib.axes.Axes [1] or [2], or one of them for the evidence alone, optional
-        By default those of a new figure, which is not registered with pyplot.
+        By default those of a new figure of pyplot's.
 
     Returns
     -------

@@ -55,7 +55,7 @@ def plot_uncertainty(
         Names of the features in the order of the fit, for the axes. By default those of the fit, or
         else the columns of a data frame X, or numbers.
     ax : matplotlib.axes.Axes, optional
-        By default one of a new figure, which is not registered with pyplot.
+        By default one of a new figure of pyplot's.
     draws : int
         S, the number of draws to average the probabilities over.
     seed : int

@@ -16,6 +16,7 @@ EXAMPLES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES = [
     *EXAMPLES,
     *sorted((ROOT / "docs" / "decisions").glob("*.md")),
+    *sorted((ROOT / "docs" / "tutorials").glob("*.md")),
     ROOT / "CHANGELOG.md",
     ROOT / "CONTRIBUTING.md",
 ]
@@ -110,6 +111,19 @@ def test_decisions_index_lists_each_record():
     folder = ROOT / "docs" / "decisions"
     listed = re.findall(r"\]\((\d{4}-[\w-]+\.md)\)", (folder / "README.md").read_text())
     assert listed == sorted(p.name for p in folder.glob("[0-9]*.md"))
+
+
+def test_citation_has_the_version_and_the_licence_of_the_package():
+    cited = dict(re.findall(r"^(\w+): (.+)$", (ROOT / "CITATION.cff").read_text(), flags=re.M))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert cited["version"] == bgmm_jd.__version__
+    assert cited["license"] == project["license"]
+
+
+def test_index_of_tutorials_lists_each():
+    folder = ROOT / "docs" / "tutorials"
+    listed = re.findall(r"^(\w+)$", (folder / "index.md").read_text(), flags=re.M)
+    assert sorted(listed) == sorted(p.stem for p in folder.glob("*.md") if p.stem != "index")
 
 
 def test_pre_commit_has_the_versions_of_the_lint_extra():

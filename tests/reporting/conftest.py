@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+from matplotlib import pyplot
 
 import bgmm_jd
 
@@ -12,6 +13,13 @@ import bgmm_jd
 OPTIONS = {"execution": "graph", "restarts": 1, "progress": False, "seed": 3}
 CENTRES = np.array([[150.0, -0.02], [210.0, 0.01]])
 SDS = np.array([[10.0, 0.004], [5.0, 0.009]])
+
+
+@pytest.fixture(autouse=True)
+def _closed_figures():
+    """Close the figures of each test: pyplot keeps them, and warns of more than 20."""
+    yield
+    pyplot.close("all")
 
 
 def fits_of(X, **options):

@@ -114,7 +114,13 @@ def test_global_state_of_matplotlib_does_not_change(space):
     before = dict(matplotlib.rcParams), matplotlib.get_backend()
     plot_density(space, groups(60, 4))
     assert (dict(matplotlib.rcParams), matplotlib.get_backend()) == before
-    assert pyplot.get_fignums() == []
+
+
+def test_a_new_figure_is_one_that_pyplot_shows_and_given_axes_add_none(space):
+    ax = plot_density(space, groups(60, 4))
+    assert pyplot.get_fignums() == [ax.figure.number]
+    plot_density(space, groups(60, 4), ax=ax.figure.add_subplot())
+    assert len(pyplot.get_fignums()) == 1
 
 
 def test_matplotlib_is_not_imported_with_the_package():

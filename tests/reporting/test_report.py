@@ -6,6 +6,7 @@ import io
 import numpy as np
 import pytest
 from figures import fit_of_groups, groups
+from matplotlib import pyplot
 from matplotlib.image import imread
 from pages import Page
 
@@ -188,6 +189,7 @@ def test_equal_seeds_give_equal_files_and_an_old_one_is_replaced(tmp_path):
     report(posterior, path=str(path))
     assert path.read_bytes() == first
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+    assert pyplot.get_fignums() == []  # a notebook would show them again
 
 
 @pytest.mark.parametrize(
