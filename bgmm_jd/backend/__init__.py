@@ -1,1 +1,1 @@
-"""How TensorFlow is run: random numbers, execution modes, compilation cache, start-up log."""
+"""How TensorFlow is run: random numbers, execution, compilation cache, start-up log, process."""

@@ -4,7 +4,10 @@ That a new process writes none of them, from its import to the end of a fit, is 
 `test_commands`.
 """
 
+import io
 import os
+import sys
+import tempfile
 
 import pytest
 
@@ -55,3 +58,36 @@ def test_missing_standard_error_is_no_error(monkeypatch):
     with startup_log.filter_startup_log():
         ran.append(True)
     assert ran == [True]
+
+
+def test_closed_standard_error_is_no_error(monkeypatch, capfd):
+    stream = io.StringIO()
+    stream.close()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with startup_log.filter_startup_log():
+        os.write(2, b"a line\n")
+    assert capfd.readouterr().err == "a line\n"
+
+
+def test_nothing_is_filtered_where_no_folder_can_be_written(monkeypatch, capfd):
+    def fails():
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", fails)
+    with startup_log.filter_startup_log():
+        os.write(2, STARTUP_LINES[0].encode())
+    assert capfd.readouterr().err == STARTUP_LINES[0]
+
+
+def test_standard_error_whose_reader_has_gone_is_no_error():
+    reader, writer = os.pipe()
+    kept = os.dup(2)
+    os.dup2(writer, 2)
+    os.close(writer)
+    os.close(reader)
+    try:
+        with startup_log.filter_startup_log():
+            os.write(2, b"a line\n")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
