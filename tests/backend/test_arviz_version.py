@@ -30,6 +30,7 @@ import bgmm_jd, bgmm_jd.backend.arviz_version
 for name in absent:
     del sys.modules[name]
 warnings.simplefilter("error")
+warnings.simplefilter("ignore", DeprecationWarning)  # of matplotlib 3.8 with a newer pyparsing
 bgmm_jd.backend.arviz_version.import_arviz()
 """
     # With an empty cache directory the notice has not been given today.

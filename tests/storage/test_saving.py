@@ -211,7 +211,7 @@ def test_every_one_of_500_changes_of_a_byte_is_an_error(tmp_path):
         changed = bytearray(data)
         changed[place] ^= int(rng.integers(1, 256))
         path.write_bytes(changed)
-        with pytest.raises(ValueError, match=r"posterior\.nc cannot be loaded: it "):
+        with pytest.raises(ValueError, match=r"posterior\.nc cannot be loaded: it"):
             bgmm_jd.load(path)
 
 
