@@ -15,7 +15,7 @@ tfd = tfp.distributions
 
 project = "bgmm_jd"
 author = "The bgmm_jd authors"
-copyright = "The bgmm_jd authors, Apache License 2.0"  # noqa: A001  Sphinx's name
+copyright = "The bgmm_jd authors, Apache License 2.0"
 version = release = bgmm_jd.__version__
 
 extensions = [

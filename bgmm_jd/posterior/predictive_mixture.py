@@ -72,7 +72,7 @@ class PredictiveMixture:
 
     @property
     def weights(self) -> np.ndarray:
-        """Return the weights of the normals, `[*M, S, K]`, which sum to 1 over draws and components.
+        """Return the weights of the normals `[*M, S, K]`, with sum 1 over draws and components.
 
         Their sum over draws is the probability of each component, given the values.
         """

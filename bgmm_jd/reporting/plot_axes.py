@@ -1,6 +1,6 @@
 """Axes to draw on: those of a new figure, or those that are given.
 
-A new figure is one of pyplot's, which notebooks and `pyplot.show` show. No global setting is changed.
+A new figure is one of pyplot's, which notebooks and `pyplot.show` show. No setting is changed.
 """
 
 from __future__ import annotations
