@@ -146,7 +146,17 @@ def cached_per_prior(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return call
 
 
+def variables_of_prior(prior: Any) -> tuple[tf.Variable, ...]:
+    """Return the TensorFlow variables that a prior reads.
+
+    TFP draws from a joint distribution to find them, which traces loops. The coroutine of a prior
+    that the library has made knows its own.
+    """
+    coroutine = getattr(prior, "model", None)
+    return coroutine.variables if hasattr(coroutine, "variables") else prior.variables
+
+
 @functools.lru_cache(maxsize=64)
 def _has_variables(prior: Any) -> bool:
-    """Return whether a prior has variables. Cached, as TensorFlow searches all its attributes."""
-    return bool(prior.variables)
+    """Return whether a prior, or the model of one, has variables: cached, as a search for them."""
+    return bool(variables_of_prior(prior))

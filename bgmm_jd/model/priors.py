@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.backend.process_state import runs_tensorflow
@@ -53,6 +54,11 @@ class IndependentVariables:
 
     arguments: Any
     members: tuple[tfd.Distribution, ...]
+
+    @property
+    def variables(self) -> tuple[tf.Variable, ...]:
+        """Return the TensorFlow variables that the members read."""
+        return tuple(v for member in self.members for v in member.variables)
 
     def __call__(self) -> Iterator[Any]:
         """Yield each variable's distribution."""

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
+from bgmm_jd.backend.execution import variables_of_prior
 from bgmm_jd.data.affine_maps import AffineMap
 from bgmm_jd.data.units import Standardization, Transformation, affine_map
 from bgmm_jd.distributions.bijectors import LogRatios
@@ -127,7 +128,7 @@ class Model:
     @property
     def variables(self) -> tuple[tf.Variable, ...]:
         """Return the TensorFlow variables that the prior reads."""
-        return self.prior.variables
+        return variables_of_prior(self.prior)
 
     @property
     def is_stick_breaking(self) -> bool:
