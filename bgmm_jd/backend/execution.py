@@ -152,7 +152,7 @@ def variables_of_prior(prior: Any) -> tuple[tf.Variable, ...]:
     TFP draws from a joint distribution to find them, which traces loops. The coroutine of a prior
     that the library has made knows its own.
     """
-    coroutine = getattr(prior, "model", None)
+    coroutine: Any = getattr(prior, "model", None)
     return coroutine.variables if hasattr(coroutine, "variables") else prior.variables
 
 

@@ -25,8 +25,8 @@ class Status(enum.Enum):
     )
     ONE_OF_SEVERAL_MODES = (
         "Runs converged to different solutions of similar evidence: the posterior has several "
-        "modes, and the draws represent only the best of them. Try a smaller K or a tighter prior, "
-        "and look at to_inference_data(..., chains='restarts')."
+        "modes, and the draws represent only the best of them. With finish='none', leave it out; "
+        "try a smaller K or a tighter prior; look at to_inference_data(..., chains='restarts')."
     )
     RESTARTS_DISAGREE = (
         "Only one of all starts reached the best solution; there may be a better one. "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -38,10 +39,10 @@ def _size(posterior: Posterior) -> str:
 
 def _facts(posterior: Posterior) -> Iterator[tuple[str, str]]:
     """Yield names and texts, in the order in which they are shown."""
-    yield "status", f"{posterior.status.name}, {posterior.status}"
-    yield "elbo", f"{posterior.elbo:.2f} +/- {posterior.elbo_se:.2f} nats"
-    yield "log evidence", f"{posterior.log_evidence:.2f} +/- {posterior.log_evidence_se:.2f} nats"
-    yield "draws", f"{posterior.method}, {posterior.diagnostic}"
+    yield "status", f"{posterior.status.name}: {posterior.status.value}"
+    yield "elbo", _nats(posterior.elbo, posterior.elbo_se)
+    yield "log evidence", _nats(posterior.log_evidence, posterior.log_evidence_se)
+    yield "draws", f"{posterior.method}, {posterior.diagnostic}{_of_one_mode(posterior)}"
     shares = [mode.share for mode in posterior.modes if mode.share >= LEAST_SHARE]
     if len(shares) > 1:
         yield "modes", "shares of " + ", ".join(f"{share:.2f}" for share in shares)
@@ -53,3 +54,19 @@ def _facts(posterior: Posterior) -> Iterator[tuple[str, str]]:
     ):
         if names is not None:
             yield name, ", ".join(names)
+
+
+def _nats(value: float, error: float) -> str:
+    return "not known" if math.isnan(value) else f"{value:.2f} +/- {error:.2f} nats"
+
+
+def _of_one_mode(posterior: Posterior) -> str:
+    """Name the mode that `at_mode` has chosen."""
+    bank, proposal = posterior.approximation.bank, posterior.approximation.proposal
+    chosen = None if bank is None else bank.chosen
+    if proposal is not None and proposal.region is not None:
+        chosen = proposal.region.chosen
+    for number, mode in enumerate(posterior.modes):
+        if chosen is not None and mode.region is not None and mode.region.chosen == chosen:
+            return f"; of modes[{number}] alone"
+    return ""

@@ -194,7 +194,7 @@ class Posterior:
         """Return what the verdict on the draws rests on: R-hat where there is one, or k-hat."""
         mixing = self.mixing
         if mixing is None:
-            return f"k-hat {self.khat:.2f}"
+            return "k-hat not known" if np.isnan(self.khat) else f"k-hat {self.khat:.2f}"
         return f"R-hat {mixing.rhat:.3f}, {mixing.effective:,.0f} effective draws"
 
     @property

@@ -5,7 +5,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+import bgmm_jd
 from bgmm_jd.posterior.mode import Mode
+from bgmm_jd.sampling.draws import only_mode
+from bgmm_jd.variational.approximation import Region
 
 
 def test_repr_of_a_posterior_states_its_assessment(two_clusters_posterior):
@@ -34,6 +37,24 @@ def test_text_of_a_posterior_has_a_line_for_each_fact(two_clusters_posterior):
     )
     assert facts["modes"].split() == ["shares", "of", "0.70,", "0.29"]
     assert facts["features"].strip() == "width, length"
+    assert facts["status"].strip() == f"CONVERGED: {bgmm_jd.Status.CONVERGED.value}"
+
+
+def test_text_says_what_is_not_known(two_clusters_posterior):
+    nan = float("nan")
+    text = repr(replace(two_clusters_posterior, log_evidence=nan, khat=nan))
+    assert "log evidence  not known" in text
+    assert "k-hat not known" in text
+    assert "nan" not in text
+
+
+def test_text_names_the_mode_that_the_draws_are_of(two_clusters_posterior):
+    found = two_clusters_posterior
+    region = Region((), 1, 0.4)
+    modes = (Mode(0.6, -20.0, -21.0, 0.1, 3), Mode(0.4, -20.0, -21.0, 0.1, 3, region))
+    assert "alone" not in repr(replace(found, modes=modes))
+    one = replace(found, modes=modes, approximation=only_mode(found.approximation, region))
+    assert "; of modes[1] alone" in repr(one)
 
 
 def test_html_of_a_posterior_has_the_facts_of_its_text_with_names_escaped(two_clusters_posterior):
