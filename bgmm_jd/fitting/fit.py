@@ -237,7 +237,8 @@ def fit(
     Warns
     -----
     StatusWarning, a RuntimeWarning
-        If the fit ended with any status but CONVERGED; `posterior.status` has advice.
+        If the fit ended with a status that is not good (`posterior.status.good`), which any but
+        CONVERGED and SEVERAL_MODES is not; `posterior.status` has advice.
     FarRowsWarning, a UserWarning
         If rows are more than 100 standard deviations from all others: they may be codes.
     FewValuesWarning, a UserWarning

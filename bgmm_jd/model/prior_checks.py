@@ -45,7 +45,7 @@ def prior_covariance_form(
     shapes = variable_shapes(prior)
     _check_variables(shapes, K, D)
     name = next(name for name in SCALE_VARIABLES if name in shapes)
-    return _form_of_draws(name, _several_draws(prior)[name], K, D, covariance)
+    return _form_of_draws(name, _several_draws(prior, shapes)[name], K, D, covariance)
 
 
 def _check_coroutine(prior: Any) -> None:
@@ -133,20 +133,41 @@ def _form_of_draws(
     )
 
 
-def _several_draws(prior: tfd.JointDistributionCoroutine) -> dict[str, np.ndarray]:
-    """Return three draws, or raise if the prior cannot take several draws at once."""
-    advice = (
-        "prior must take several draws at once. Where a distribution depends on a variable v, "
-        "give v[..., tf.newaxis] as many new axes as the distribution has of its own."
-    )
+def _several_draws(
+    prior: tfd.JointDistributionCoroutine, shapes: dict[str, tuple[int, ...]]
+) -> dict[str, np.ndarray]:
+    """Return three draws of variables of these shapes, or raise if they cannot be had at once."""
+    if not isinstance(next(prior.model()), tfd.JointDistributionCoroutine.Root):
+        raise ValueError(_advice_on_several_draws(f"variable '{next(iter(shapes))}'"))
     try:
         draws = prior.sample(3, seed=(0, 0))
+    except (ValueError, tf.errors.InvalidArgumentError) as error:
+        raise ValueError(_advice_on_several_draws("distributions")) from error
+    for name, value in draws._asdict().items():
+        if value.shape != (3, *shapes[name]):  # which broadcasting may hide from the density
+            advice = _advice_on_several_draws(f"variable '{name}'")
+            raise ValueError(
+                f"{advice} 3 draws of it must have shape "
+                f"{[3, *shapes[name]]}; they have {list(value.shape)}."
+            )
+    try:
         density = prior.log_prob(draws)
     except (ValueError, tf.errors.InvalidArgumentError) as error:
-        raise ValueError(advice) from error
+        raise ValueError(_advice_on_several_draws("distributions")) from error
     if density.shape != (3,):
-        raise ValueError(f"{advice} The density of 3 draws has shape {list(density.shape)}.")
+        raise ValueError(
+            f"{_advice_on_several_draws('distributions')} The density of 3 draws has shape "
+            f"{list(density.shape)}."
+        )
     return {name: v.numpy() for name, v in draws._asdict().items()}
+
+
+def _advice_on_several_draws(what: str) -> str:
+    return (
+        f"prior's {what} must take several draws at once. Put a distribution that depends on no "
+        "other variable in tfd.JointDistributionCoroutine.Root(...); where it depends on a "
+        "variable v, give v[..., tf.newaxis] as many new axes as the distribution has of its own."
+    )
 
 
 def variable_shapes(prior: tfd.JointDistributionCoroutine) -> dict[str, tuple[int, ...]]:

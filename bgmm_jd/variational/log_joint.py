@@ -17,7 +17,8 @@ from bgmm_jd.model import quadratic_likelihood
 from bgmm_jd.model.covariance_forms import cholesky_name
 from bgmm_jd.model.likelihood import ACTIVE, Theta, row_log_likelihood
 from bgmm_jd.model.prior_draws import is_independent
-from bgmm_jd.variational.structure import SHAPE_WRAPPERS, Site, StandardizedModel
+from bgmm_jd.variational.structure import Site, StandardizedModel
+from bgmm_jd.variational.supports import SHAPE_WRAPPERS
 
 _POSITIVE = (
     Transformation.SCALE,

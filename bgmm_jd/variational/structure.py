@@ -17,7 +17,6 @@ from tensorflow_probability import distributions as tfd
 from bgmm_jd.backend.execution import variables_of_prior
 from bgmm_jd.data.affine_maps import AffineMap
 from bgmm_jd.data.units import Standardization, Transformation, affine_map
-from bgmm_jd.distributions.bijectors import LogRatios
 from bgmm_jd.model.covariance_forms import (
     MATRIX_FORMS,
     has_component_axis,
@@ -32,9 +31,7 @@ from bgmm_jd.variational.families import (
     STICK_BREAKING,
 )
 from bgmm_jd.variational.family import Family
-
-SHAPE_WRAPPERS = tfd.Independent | tfd.Sample  # they add axes to the distribution they wrap
-_PROPORTIONS = (tfd.Dirichlet, tfd.RelaxedOneHotCategorical)
+from bgmm_jd.variational.supports import event_space_bijector, unwrap
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -242,9 +239,9 @@ def _check_supports(prior: tfd.JointDistributionCoroutine, sites: list[Site]) ->
     for seed in ((0, 1), (0, 2)):
         distributions, draws = prior.sample_distributions(seed=seed)
         for site, distribution, draw in zip(sites, distributions, draws, strict=True):
-            if site.bijector is None or type(_unwrap(distribution)) in MATCHING_FAMILY:
+            if site.bijector is None or type(unwrap(distribution)) in MATCHING_FAMILY:
                 continue
-            other = _event_space_bijector(distribution, draw)
+            other = event_space_bijector(distribution, draw)
             for one, two in ((site.bijector, other), (other, site.bijector)):
                 if not _maps_into_support(one, two, site):
                     raise ValueError(
@@ -264,7 +261,7 @@ def _maps_into_support(one: tfb.Bijector, two: tfb.Bijector, site: Site) -> bool
 def _site(name: str, distribution: tfd.Distribution, draw: tf.Tensor, covariance: str) -> Site:
     shape = tuple(draw.shape)  # the static event shape of a reshaped distribution may be unknown
     transformation = transformation_of(name, covariance)
-    kind = type(_unwrap(distribution))
+    kind = type(unwrap(distribution))
     if kind in (tfd.Deterministic, tfd.VectorDeterministic):
         if distribution.variables:
             raise ValueError(
@@ -281,7 +278,7 @@ def _site(name: str, distribution: tfd.Distribution, draw: tf.Tensor, covariance
         family = MULTIVARIATE_NORMAL
     if family is not None:
         return Site(name=name, shape=shape, family=family, transformation=transformation)
-    bijector = _event_space_bijector(distribution, draw)
+    bijector = event_space_bijector(distribution, draw)
     if bijector is None:
         raise ValueError(
             f"prior's variable '{name}' ({type(distribution).__name__}) has no map from the real "
@@ -303,29 +300,13 @@ def _matching_family(
     distribution: tfd.Distribution, transformation: Transformation
 ) -> Family | None:
     """Return the distribution's own family if it is trainable and stays itself in other units."""
-    innermost = _unwrap(distribution)
+    innermost = unwrap(distribution)
     family = MATCHING_FAMILY.get(type(innermost))
     # In other units a variable may leave its family (means ~ Gamma, for example).
     if family is None or transformation not in family.transformations:
         return None
     # A Wishart distribution may be one of Cholesky factors instead of matrices.
     return None if getattr(innermost, "input_output_cholesky", False) else family
-
-
-def _event_space_bijector(distribution: tfd.Distribution, draw: tf.Tensor) -> tfb.Bijector | None:
-    """Return the map from the real line to the support, with static shapes; None if there is none.
-
-    A `tfb.Reshape` without `event_shape_in` knows the shape of its own values only.
-    """
-    if isinstance(_unwrap(distribution), _PROPORTIONS):
-        # The same map as their own SoftmaxCentered, which TFP 0.25 cannot make under NumPy 2.4: it
-        # calls np.reshape(newshape=).
-        return LogRatios()
-    bijector = distribution.experimental_default_event_space_bijector()
-    if bijector is None or bijector.inverse_event_shape(draw.shape).is_fully_defined():
-        return bijector
-    shape = bijector.inverse(draw).shape
-    return tfb.Chain([bijector, tfb.Reshape(shape, event_shape_in=shape)])
 
 
 def _links_components(site: Site) -> bool:
@@ -352,10 +333,3 @@ def _is_identity(bijector: tfb.Bijector, shape: tuple[int, ...], dtype: tf.DType
     points = np.linspace(-2.0, 3.0, max(1, int(np.prod(shape)))).reshape(shape)
     points = points.astype(dtype.as_numpy_dtype)
     return np.array_equal(bijector.forward(tf.constant(points)), points)
-
-
-def _unwrap(distribution: tfd.Distribution) -> tfd.Distribution:
-    """Return the distribution inside `Independent` and `Sample`."""
-    while isinstance(distribution, SHAPE_WRAPPERS):
-        distribution = distribution.distribution
-    return distribution

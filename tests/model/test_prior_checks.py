@@ -224,6 +224,43 @@ def test_prior_of_another_k_or_d_is_refused():
         prior_covariance_form(found, K, 5)
 
 
+@pytest.mark.parametrize(
+    ("forgotten", "shapes"),
+    [
+        ("weights", ""),
+        # Of the others broadcasting makes a density of shape [3] all the same.
+        ("means", r".*shape \[3, 2, 3\]; they have \[2, 3\]"),
+        ("precisions", r".*shape \[3, 2, 3\]; they have \[2, 3\]"),
+        ("width", r".*shape \[3\]; they have \[\]"),
+    ],
+)
+def test_variable_without_root_is_refused_by_name(forgotten, shapes):
+    @tfd.JointDistributionCoroutine
+    def own():
+        for distribution in (WEIGHTS, MEANS, PRECISIONS, gamma("width")):
+            yield distribution if distribution.name == forgotten else Root(distribution)
+
+    advice = rf"variable '{forgotten}'.*no other variable in tfd\.JointDistributionCoroutine\.Root"
+    with pytest.raises(ValueError, match=advice + shapes):
+        prior_covariance_form(own, K, D)
+
+
+@pytest.mark.parametrize("features", [D, D + 1], ids=["as many draws", "another number"])
+def test_variable_without_new_axes_for_the_one_it_depends_on_is_refused(features):
+    """Three draws of a width fit along the axis of three features, and not along that of four."""
+
+    @tfd.JointDistributionCoroutine
+    def own():
+        width = yield Root(tfd.Gamma(np.float64(2.0), 1.0, name="width"))
+        yield Root(WEIGHTS)
+        yield Root(normal("means", K, features))
+        scale = width * np.ones((K, features))
+        yield tfd.Independent(tfd.HalfNormal(scale), 2, name="scales")
+
+    with pytest.raises(ValueError, match=r"several draws at once.*v\[\.\.\., tf\.newaxis\]"):
+        prior_covariance_form(own, K, features)
+
+
 @pytest.mark.parametrize("family", [tfd.Gamma, tfd.Normal])
 def test_names_that_no_graph_accepts_are_refused(family):
     """TensorFlow names modules and scopes after distributions, and accepts no Greek letters."""

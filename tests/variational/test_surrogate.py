@@ -18,7 +18,7 @@ from tensorflow_probability import distributions as tfd
 from bgmm_jd.data.units import log_det_jacobian, unstandardize
 from bgmm_jd.variational.families import NORMAL, WISHART
 from bgmm_jd.variational.parameters import map_parameters, trainable_variables
-from bgmm_jd.variational.structure import SHAPE_WRAPPERS
+from bgmm_jd.variational.supports import SHAPE_WRAPPERS
 from bgmm_jd.variational.surrogate import (
     standardized_surrogate,
     surrogate_in_data_units,
