@@ -22,6 +22,8 @@ from bgmm_jd.cli.outputs import (
 from bgmm_jd.cli.table import BadInput, Table
 
 _DRAWS = 1_000
+# Matrices of many features would fill screens; the netCDF file has them.
+_SUMMARIZED = ["weights", "means", "sds"]
 # Up to this many rows the netCDF file also has the pointwise groups that `az.loo` and `az.plot_ppc`
 # need. Their size is draws x rows.
 _POINTWISE_ROWS = 5_000
@@ -149,7 +151,8 @@ def fit_table(
     import arviz as az  # after to_inference_data, which suppresses arviz 0.23's daily notice
 
     # For independent draws the diagnostics of Markov chains say nothing.
-    tell(az.summary(idata, kind="all" if posterior.has_chains else "stats").to_string())
+    kind = "all" if posterior.has_chains else "stats"
+    tell(az.summary(idata, var_names=_SUMMARIZED, kind=kind).to_string())
     tell(
         f"elbo {posterior.elbo:,.2f} +/- {posterior.elbo_se:.2f} nats, {posterior.diagnostic}, "
         f"{len(posterior.elbo_trace):,} steps, {seconds:.1f} s with compilation"
