@@ -151,7 +151,7 @@ def fit_table(
     import arviz as az  # after to_inference_data, which suppresses arviz 0.23's daily notice
 
     # For independent draws the diagnostics of Markov chains say nothing.
-    kind = "all" if posterior.has_chains else "stats"
+    kind: Any = "all" if posterior.has_chains else "stats"
     tell(az.summary(idata, var_names=_SUMMARIZED, kind=kind).to_string())
     tell(
         f"elbo {posterior.elbo:,.2f} +/- {posterior.elbo_se:.2f} nats, {posterior.diagnostic}, "

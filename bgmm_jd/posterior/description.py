@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bgmm_jd.sampling.modes import LEAST_SHARE
 
 if TYPE_CHECKING:
+    from bgmm_jd.optimization.restarts import Restart
     from bgmm_jd.posterior.posterior import Posterior
 
 
@@ -46,14 +47,20 @@ def _facts(posterior: Posterior) -> Iterator[tuple[str, str]]:
     shares = [mode.share for mode in posterior.modes if mode.share >= LEAST_SHARE]
     if len(shares) > 1:
         yield "modes", "shares of " + ", ".join(f"{share:.2f}" for share in shares)
-    agreeing = sum(restart.agrees for restart in posterior.restarts)
-    yield "restarts", f"{agreeing} of {len(posterior.restarts)} runs agree"
+    yield "restarts", _agreement(posterior.restarts)
     for name, names in (
         ("features", posterior.feature_names),
         ("components", posterior.component_names),
     ):
         if names is not None:
             yield name, ", ".join(names)
+
+
+def _agreement(restarts: tuple[Restart, ...]) -> str:
+    """Say how many runs, and starts of the search before them, ended at the best solution."""
+    runs = [restart for restart in restarts if restart.agrees]
+    led, starts = (sum(restart.starts for restart in some) for some in (runs, restarts))
+    return f"{len(runs)} of {len(restarts)} runs agree; {led} of {starts} starts led there"
 
 
 def _nats(value: float, error: float) -> str:

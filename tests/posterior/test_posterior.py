@@ -37,6 +37,10 @@ def test_text_of_a_posterior_has_a_line_for_each_fact(two_clusters_posterior):
     )
     assert facts["modes"].split() == ["shares", "of", "0.70,", "0.29"]
     assert facts["features"].strip() == "width, length"
+    (only,) = shown.restarts
+    assert facts["restarts"].strip() == (
+        f"1 of 1 runs agree; {only.starts} of {only.starts} starts led there"
+    )
     assert facts["status"].strip() == f"CONVERGED: {bgmm_jd.Status.CONVERGED.value}"
 
 
