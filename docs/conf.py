@@ -1,10 +1,12 @@
-"""How Sphinx builds the documentation: see CONTRIBUTING.md, "Documentation"."""
+"""How Sphinx builds the documentation: see CONTRIBUTING.md, "Build the documentation"."""
 
 import importlib
 import inspect
 import os
 import re
 from pathlib import Path
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # of the notebooks: they would show TensorFlow's log
 
 import tensorflow_probability as tfp
 
