@@ -153,6 +153,15 @@ def test_cache_on_a_full_disk_is_an_error_that_leaves_no_file(X, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.fixture
+def ctrl_c_raises():
+    """Let SIGINT raise KeyboardInterrupt, as by default: pytest-xdist has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_raises")
 def test_interrupt_while_a_complete_fit_is_judged_keeps_it(X, by_threads, monkeypatch):
     def press(posterior):
         signal.raise_signal(signal.SIGINT)
