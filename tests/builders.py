@@ -23,6 +23,8 @@ from bgmm_jd.variational.approximation import Approximation, Problem
 
 # The means of `two_clusters` of conftest, the component on the right first.
 RIGHT_FIRST = np.array([[4.0, 0.0], [-4.0, 0.0]])
+# The options of a fit that only has to exist.
+QUICK = {"execution": "graph", "restarts": 1, "finish": "none", "progress": False}
 # A start from a single seeding of k-means++, which is quicker and may be poor.
 ONE_SEEDING = Settings(optimization=OptimizationSettings(first_start_seedings=1))
 

@@ -125,38 +125,3 @@ def map_chunks(function: Callable[[Any], Any], points: np.ndarray, size: int) ->
     padded = np.resize(points, (chunks * size, points.shape[1]))
     parts = [function(tf.constant(part)).numpy() for part in np.split(padded, chunks)]
     return np.concatenate(parts)[:count]
-
-
-def cached_per_prior(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Cache a function of a prior, or of the model of one, unless the prior has variables.
-
-    Variables may change between calls, so the function is then called anew each time.
-
-    Parameters
-    ----------
-    function : callable
-        Takes one hashable argument that has an attribute `variables`.
-    """
-    cached = functools.lru_cache(maxsize=64)(function)
-
-    @functools.wraps(function)
-    def call(prior: Any) -> Any:
-        return function(prior) if _has_variables(prior) else cached(prior)
-
-    return call
-
-
-def variables_of_prior(prior: Any) -> tuple[tf.Variable, ...]:
-    """Return the TensorFlow variables that a prior reads.
-
-    TFP draws from a joint distribution to find them, which traces loops. The coroutine of a prior
-    that the library has made knows its own.
-    """
-    coroutine: Any = getattr(prior, "model", None)
-    return coroutine.variables if hasattr(coroutine, "variables") else prior.variables
-
-
-@functools.lru_cache(maxsize=64)
-def _has_variables(prior: Any) -> bool:
-    """Return whether a prior, or the model of one, has variables: cached, as a search for them."""
-    return bool(variables_of_prior(prior))

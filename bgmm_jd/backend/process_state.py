@@ -28,14 +28,7 @@ def runs_tensorflow(function: Callable[Parameters, Result]) -> Callable[Paramete
 
     Each call first checks the process, by `check_process`, and runs as by `with_numpy_defaults`.
     """
-
-    @functools.wraps(function)
-    def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        check_process()
-        with _numpy_defaults():
-            return _shielded(function(*args, **kwargs))
-
-    return call
+    return _guarded(function, check_process)
 
 
 def with_numpy_defaults(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -43,9 +36,15 @@ def with_numpy_defaults(function: Callable[Parameters, Result]) -> Callable[Para
 
     A caller's `np.seterr(all="raise")` would take an intended underflow for an error.
     """
+    return _guarded(function, lambda: None)
 
+
+def _guarded(
+    function: Callable[Parameters, Result], check: Callable[[], None]
+) -> Callable[Parameters, Result]:
     @functools.wraps(function)
     def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        check()
         with _numpy_defaults():
             return _shielded(function(*args, **kwargs))
 

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.backend.execution import cached_per_prior
+from bgmm_jd.model.per_prior import cached_per_prior
 from bgmm_jd.model.prior_draws import draw_prior
 
 PRIOR_DRAWS = 200  # a median is then known to a tenth of the sd

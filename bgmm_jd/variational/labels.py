@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 from scipy.optimize import linear_sum_assignment
 
-from bgmm_jd.backend.execution import cached_per_prior
 from bgmm_jd.model.likelihood import Theta
+from bgmm_jd.model.per_prior import cached_per_prior
 from bgmm_jd.model.prior_draws import draw_prior
 from bgmm_jd.variational.families import DIRICHLET
 from bgmm_jd.variational.log_joint import log_prior

@@ -14,7 +14,6 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from bgmm_jd.backend.execution import variables_of_prior
 from bgmm_jd.data.affine_maps import AffineMap
 from bgmm_jd.data.units import Standardization, Transformation, affine_map
 from bgmm_jd.model.covariance_forms import (
@@ -22,6 +21,7 @@ from bgmm_jd.model.covariance_forms import (
     has_component_axis,
     transformation_of,
 )
+from bgmm_jd.model.per_prior import variables_of_prior
 from bgmm_jd.model.prior_draws import draw_prior, is_independent
 from bgmm_jd.variational.families import (
     FIXED,

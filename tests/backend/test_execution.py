@@ -158,34 +158,3 @@ def test_mapped_chunks_have_one_shape_and_give_the_result_of_each_point(count):
     np.testing.assert_allclose(found, points.sum(axis=1), rtol=1e-14)
     assert set(shapes) == {(6, 3)}
     assert len(shapes) == -(-count // 6)
-
-
-def counted(returned):
-    """A cached function that counts its calls, and the list of what it was called with."""
-    called = []
-
-    @execution.cached_per_prior
-    def function(prior):
-        """A docstring."""
-        called.append(prior)
-        return returned(prior)
-
-    return function, called
-
-
-def test_function_of_a_prior_without_variables_is_called_once():
-    function, called = counted(lambda prior: float(prior.mean()))
-    first, second = tfd.Normal(1.0, 2.0), tfd.Normal(3.0, 2.0)
-    assert [function(prior) for prior in (first, second, first, second)] == [1.0, 3.0, 1.0, 3.0]
-    assert called == [first, second]
-    assert function.__doc__ == "A docstring."
-
-
-def test_function_of_a_prior_with_variables_sees_their_new_values():
-    function, called = counted(lambda prior: float(prior.mean()))
-    loc = tf.Variable(1.0)
-    prior = tfd.Normal(loc, 2.0)
-    assert function(prior) == 1.0
-    loc.assign(5.0)
-    assert function(prior) == 5.0
-    assert len(called) == 2

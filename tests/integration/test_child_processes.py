@@ -12,23 +12,17 @@ from concurrent.futures import ProcessPoolExecutor
 import joblib
 import numpy as np
 import pytest
+from builders import QUICK
 from equal_values import assert_same
 
 import bgmm_jd
 
 ROOT = pathlib.Path(bgmm_jd.__file__).parents[1]
-OPTIONS = {"execution": "graph", "restarts": 1, "finish": "none", "progress": False}
-
-
-@pytest.fixture(scope="module")
-def X():
-    rng = np.random.default_rng(0)
-    return np.repeat([[-4.0], [4.0]], 15, axis=0) + rng.standard_normal((30, 1))
 
 
 @pytest.fixture(scope="module")
 def posterior(X):
-    return bgmm_jd.fit(X, 2, **OPTIONS)
+    return bgmm_jd.fit(X, 2, **QUICK)
 
 
 def predicted(posterior, X):
@@ -37,7 +31,7 @@ def predicted(posterior, X):
 
 
 def fitted(X):
-    return bgmm_jd.fit(X, 2, **OPTIONS)
+    return bgmm_jd.fit(X, 2, **QUICK)
 
 
 def pool(method):
@@ -140,6 +134,6 @@ def test_signals_end_a_fit_and_its_checkpoint_is_resumed(X, posterior, tmp_path)
         child.send_signal(signal.SIGTERM)
         assert child.wait(30) == -signal.SIGTERM
     assert os.listdir(folder) == ["fit.npz"]
-    found = bgmm_jd.fit(X, 2, checkpoint=folder / "fit.npz", **OPTIONS)
+    found = bgmm_jd.fit(X, 2, checkpoint=folder / "fit.npz", **QUICK)
     assert found.elbo == posterior.elbo
     assert_same(posterior.approximation, found.approximation)

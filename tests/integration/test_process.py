@@ -11,26 +11,19 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import tensorflow as tf
+from builders import QUICK
 from equal_values import assert_same
 from full_disk import no_file_longer_than
 
 import bgmm_jd
 from bgmm_jd.fitting import verdict
 
-OPTIONS = {"execution": "graph", "restarts": 1, "finish": "none", "progress": False}
-
-
-@pytest.fixture(scope="module")
-def X():
-    rng = np.random.default_rng(0)
-    return np.repeat([[-4.0], [4.0]], 15, axis=0) + rng.standard_normal((30, 1))
-
 
 @pytest.fixture(scope="module")
 def by_threads(X):
     """Return two fits that were made at the same time, before anything was compiled for them."""
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda seed: bgmm_jd.fit(X, 2, seed=seed, **OPTIONS), (0, 1)))
+        return list(pool.map(lambda seed: bgmm_jd.fit(X, 2, seed=seed, **QUICK), (0, 1)))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +34,7 @@ def usual(X, by_threads):
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_fits_of_two_threads_are_those_of_one_after_the_other(X, by_threads, seed):
-    assert_same_fit(by_threads[seed], bgmm_jd.fit(X, 2, seed=seed, **OPTIONS))
+    assert_same_fit(by_threads[seed], bgmm_jd.fit(X, 2, seed=seed, **QUICK))
 
 
 def test_predictions_of_several_threads_are_those_of_one(X, by_threads):
@@ -91,7 +84,7 @@ def everything(X, path=None):
     Some rows are so far from all components that densities underflow.
     """
     far = np.concatenate([X, [[60.0], [-1e4], [1e30]]])
-    posterior = bgmm_jd.fit(X, 2, **OPTIONS)
+    posterior = bgmm_jd.fit(X, 2, **QUICK)
     if path is not None:
         bgmm_jd.save(posterior, path)
         posterior = bgmm_jd.load(path)
@@ -131,7 +124,7 @@ def test_save_to_a_full_disk_is_an_error_and_leaves_what_was_there(by_threads, t
 def test_checkpoint_on_a_full_disk_is_an_error_and_the_one_before_it_serves(X, tmp_path):
     path = tmp_path / "fit.npz"
     with no_file_longer_than(256), pytest.raises(OSError, match=r"fit\.npz cannot be written"):
-        bgmm_jd.fit(X, 2, checkpoint=path, **OPTIONS)  # before the search
+        bgmm_jd.fit(X, 2, checkpoint=path, **QUICK)  # before the search
     assert os.listdir(tmp_path) == []
 
     def fill_disk(progress):
@@ -141,15 +134,15 @@ def test_checkpoint_on_a_full_disk_is_an_error_and_the_one_before_it_serves(X, t
 
     sizes = []
     with contextlib.ExitStack() as limits, pytest.raises(OSError, match="cannot be written"):
-        bgmm_jd.fit(X, 2, checkpoint=path, callback=fill_disk, **OPTIONS)  # after a run
+        bgmm_jd.fit(X, 2, checkpoint=path, callback=fill_disk, **QUICK)  # after a run
     assert os.listdir(tmp_path) == ["fit.npz"]
-    found = bgmm_jd.fit(X, 2, checkpoint=path, **OPTIONS)
-    assert_same_fit(found, bgmm_jd.fit(X, 2, **OPTIONS))
+    found = bgmm_jd.fit(X, 2, checkpoint=path, **QUICK)
+    assert_same_fit(found, bgmm_jd.fit(X, 2, **QUICK))
 
 
 def test_cache_on_a_full_disk_is_an_error_that_leaves_no_file(X, tmp_path):
     with no_file_longer_than(4096), pytest.raises(OSError, match=r"K2-diag-.*cannot be written"):
-        bgmm_jd.select(X, 2, cache=tmp_path, **OPTIONS)
+        bgmm_jd.select(X, 2, cache=tmp_path, **QUICK)
     assert os.listdir(tmp_path) == []
 
 
@@ -169,6 +162,6 @@ def test_interrupt_while_a_complete_fit_is_judged_keeps_it(X, by_threads, monkey
 
     monkeypatch.setattr(verdict, "smallest_expected_count", press)
     with pytest.warns(bgmm_jd.StatusWarning, match="interrupted"):
-        found = bgmm_jd.fit(X, 2, seed=0, **OPTIONS)
+        found = bgmm_jd.fit(X, 2, seed=0, **QUICK)
     assert found.status is bgmm_jd.Status.INTERRUPTED
     assert_same_fit(found, by_threads[0])

@@ -8,7 +8,7 @@ import numpy as np
 import own_priors
 import pandas as pd
 import pytest
-from builders import two_groups_of_unlike_scale
+from builders import QUICK, two_groups_of_unlike_scale
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
@@ -19,7 +19,6 @@ from bgmm_jd.variational.approximation import Centre, Region
 
 ROWS = two_groups_of_unlike_scale(60).astype(np.float32)
 OWN_PRIOR = tfd.JointDistributionCoroutine(own_priors.two_components)
-QUICK = {"execution": "graph", "finish": "none", "restarts": 1, "progress": False}
 # Chains too short to mix: they are saved as any others.
 SHORT_CHAINS = Settings(chains=ChainSettings(warm_up=(1,), first_step=1e-3, moves=5, most_moves=5))
 # A subsample, and then passes over all rows.
