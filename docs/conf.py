@@ -1,5 +1,6 @@
 """How Sphinx builds the documentation: see CONTRIBUTING.md, "Build the documentation"."""
 
+import dataclasses
 import importlib
 import inspect
 import os
@@ -50,6 +51,9 @@ REFERENCE = [
     "bgmm_jd.sklearn.BayesianGaussianMixture",
     "bgmm_jd.datasets.three_clusters",
     "bgmm_jd.datasets.old_faithful",
+    "bgmm_jd.data.far_rows.FarRowsWarning",
+    "bgmm_jd.data.ties.FewValuesWarning",
+    *(f"bgmm_jd.settings.{field.type.__name__}" for field in dataclasses.fields(bgmm_jd.Settings)),
 ]
 default_role = "code"  # single backticks in docstrings
 autodoc_default_options = {"exclude-members": "set_fit_request, set_score_request"}
