@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from bgmm_jd.settings import CalibrationSettings
 from bgmm_jd.variational.approximation import MultivariateNormal, Problem
@@ -29,15 +30,14 @@ from bgmm_jd.variational.tempered import TemperedDensity
 Gradient = Callable[[np.ndarray], np.ndarray]
 
 
-def gradient_of_log_joint(problem: Problem, use_statistics: bool) -> Gradient:
+def gradient_of_log_joint(problem: Problem, statistics: tf.DType | None) -> Gradient:
     """Return the gradient of the log joint density of all rows, in unconstrained coordinates.
 
     Parameters
     ----------
-    use_statistics : whether the likelihood may be a matrix product: see `quadratic_likelihood`.
+    statistics : as in `TemperedDensity`.
     """
-
-    target = TemperedDensity(problem, use_statistics=use_statistics)
+    target = TemperedDensity(problem, statistics=statistics)
 
     def gradient(points: np.ndarray) -> np.ndarray:
         flat = points.reshape(-1, points.shape[-1])

@@ -33,7 +33,7 @@ from bgmm_jd.variational.approximation import (
 from bgmm_jd.variational.coordinates import components_are_separate
 from bgmm_jd.variational.evaluation import (
     affordable_draws,
-    may_use_statistics,
+    dtype_of_statistics,
     points_per_call,
 )
 
@@ -99,11 +99,11 @@ def informed_gradient(
     others : points of the mean field [S, P], which supply the other coordinates.
     """
     problem = approximation.problem
-    use_statistics = may_use_statistics(problem, approximation.params)
-    gradient = gradient_of_log_joint(problem, use_statistics)
+    statistics = dtype_of_statistics(problem, approximation.params)
+    gradient = gradient_of_log_joint(problem, statistics)
     if empty is None:
         return gradient
-    per_call, informed = points_per_call(problem, use_statistics), empty.informed
+    per_call, informed = points_per_call(problem, statistics is not None), empty.informed
 
     def by_informed(points: np.ndarray) -> np.ndarray:
         draws, points_per_draw, _ = points.shape

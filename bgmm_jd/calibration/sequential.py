@@ -16,7 +16,7 @@ import numpy as np
 from bgmm_jd.calibration.averaged_curvature import Gradient, fit_normal
 from bgmm_jd.calibration.psis import importance_weights
 from bgmm_jd.variational.approximation import MultivariateNormal, Problem
-from bgmm_jd.variational.evaluation import affordable_draws, may_use_statistics
+from bgmm_jd.variational.evaluation import affordable_draws, dtype_of_statistics
 from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.tempered import TemperedDensity
 
@@ -36,7 +36,7 @@ def updated_normal(
     seed : int
     """
     settings, rng = problem.settings.calibration, np.random.default_rng(seed)
-    density = TemperedDensity(problem, use_statistics=may_use_statistics(problem, params))
+    density = TemperedDensity(problem, statistics=dtype_of_statistics(problem, params))
     most = min(settings.most_gradients, affordable_draws(problem))
     normal = fit_normal(_gradient(density, before), before, rng, settings, most)
     return normal, _khat(density, before, normal, rng)

@@ -161,7 +161,7 @@ class Program:
                 theta,
                 batch,
                 schedule.batches.count,
-                use_statistics=schedule.use_statistics,
+                statistics=model.dtype if schedule.use_statistics else None,
             )
 
         def step_seed() -> tf.Tensor:

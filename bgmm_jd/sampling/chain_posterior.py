@@ -25,7 +25,7 @@ from bgmm_jd.sampling.modes import LEAST_SHARE
 from bgmm_jd.sampling.relabelling import Labels, labels_of
 from bgmm_jd.sampling.whole_posterior import WholePosterior
 from bgmm_jd.variational.approximation import Approximation, Bank, Mixing, Problem
-from bgmm_jd.variational.evaluation import may_use_statistics, rounding_per_entry
+from bgmm_jd.variational.evaluation import dtype_of_statistics, rounding_per_entry
 from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.tempered import TemperedDensity
 
@@ -100,8 +100,8 @@ def draw_chains(
 def accurate_density(approximation: Approximation) -> TemperedDensity:
     """Return the posterior density, by a matrix product where that is accurate enough for draws."""
     problem = approximation.problem
-    use_statistics = may_use_statistics(problem, approximation.params, rounding_per_entry(problem))
-    return TemperedDensity(problem, use_statistics=use_statistics)
+    statistics = dtype_of_statistics(problem, approximation.params, rounding_per_entry(problem))
+    return TemperedDensity(problem, statistics=statistics)
 
 
 def _evidences(

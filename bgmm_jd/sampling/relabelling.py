@@ -22,6 +22,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.special import logsumexp
 
+from bgmm_jd.sampling.affine_maps import squared_lengths
 from bgmm_jd.sampling.student_mixture import (
     Whitening,
     log_terms,
@@ -116,31 +117,21 @@ class _InSinglePrecision(NamedTuple):
     the density.
     """
 
-    inverse: np.ndarray
-    offset: np.ndarray
-    log_constant: np.ndarray
-    groups: np.ndarray
+    maps: Whitening
     points: np.ndarray
     df: float
 
     @classmethod
     def of(cls, maps: Whitening, points: np.ndarray, df: float) -> "_InSinglePrecision":
-        M, P = maps.offset.shape
-        groups = np.repeat(np.eye(M, dtype=np.float32), P, axis=0)
-        offset = maps.offset.reshape(-1).astype(np.float32)
-        return cls(maps.inverse, offset, maps.log_constant, groups, points.astype(np.float32), df)
+        return cls(maps, points.astype(np.float32), df)
 
     def relative_density(
         self, matrix: np.ndarray, draws: np.ndarray, log_density: np.ndarray
     ) -> np.ndarray:
         """Return the density of draws moved by a matrix [P, P] over their own density."""
-        M, P, _ = self.inverse.shape
-        inverse = (self.inverse @ matrix).reshape(M * P, P).astype(np.float32)
-        z = self.points[draws] @ inverse.T
-        z -= self.offset
-        np.square(z, out=z)
-        log_factor = -(self.df + P) / 2 * np.log1p((z @ self.groups) / np.float32(self.df))
-        return np.exp(log_factor + self.log_constant - log_density[draws, np.newaxis]).sum(axis=1)
+        maps = self.maps._replace(inverse=self.maps.inverse @ matrix)
+        terms = log_terms(maps, squared_distances(maps, self.points[draws]), self.df)
+        return np.exp(terms - log_density[draws, np.newaxis]).sum(axis=1)
 
 
 def _allowed_places(
@@ -161,18 +152,17 @@ def _allowed_places(
     margin = np.maximum(logsumexp(maps.log_constant) - negligible, 0.0)
     with np.errstate(over="ignore"):
         reach = df * np.expm1(2.0 * margin / (df + P))
-    own = labels.layout.own
+    own, K, M = labels.layout.own, labels.K, len(mixture.means)
+    Q = own.shape[1]
     scale = mixture.factors @ mixture.factors.swapaxes(1, 2)
-    blocks = points[:, own].reshape(-1, own.shape[1])  # all in one product: small ones are slow
-    allowed = np.zeros((len(points), labels.K, labels.K), bool)
-    for member, mean in enumerate(mixture.means):
-        for k, places in enumerate(own):
-            factor = np.linalg.cholesky(scale[member][np.ix_(places, places)])
-            inverse = np.linalg.inv(factor)
-            whitened = blocks @ inverse.T - inverse @ mean[places]
-            distance = np.square(whitened).sum(axis=1).reshape(len(points), labels.K)
-            allowed[:, k] |= distance <= reach[:, np.newaxis]
-    return allowed
+    factors = np.linalg.cholesky(scale[:, own[:, :, np.newaxis], own[:, np.newaxis, :]])
+    inverse = np.linalg.inv(factors)  # [M, K, Q, Q], of each member's marginal at each place
+    offset = (inverse @ mixture.means[:, own][..., np.newaxis])[..., 0]
+    blocks = points[:, own].reshape(-1, Q)
+    distance = squared_lengths(blocks, inverse.reshape(-1, Q, Q), offset.reshape(-1, Q))
+    distance = distance.reshape(len(points), K, M, K)
+    is_near = distance <= reach[:, np.newaxis, np.newaxis, np.newaxis]
+    return is_near.any(axis=2).swapaxes(1, 2)
 
 
 def _orders(

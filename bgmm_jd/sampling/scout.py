@@ -17,7 +17,7 @@ from bgmm_jd.sampling.hamiltonian import Particles, Trajectory, move, particles_
 from bgmm_jd.settings import ScoutSettings
 from bgmm_jd.variational.approximation import Approximation, Problem
 from bgmm_jd.variational.coordinates import flatten
-from bgmm_jd.variational.evaluation import may_use_statistics
+from bgmm_jd.variational.evaluation import dtype_of_statistics
 from bgmm_jd.variational.tempered import TemperedDensity
 
 _LONGEST_STEP, _SHORTEST_STEP = 1.0, 1e-3
@@ -38,8 +38,8 @@ def density_for_moves(approximation: Approximation) -> TemperedDensity:
     log density changes nothing that a cloud of particles shows.
     """
     problem = approximation.problem
-    use_statistics = may_use_statistics(problem, approximation.params, _ROUNDING)
-    return TemperedDensity(problem, use_statistics=use_statistics)
+    statistics = dtype_of_statistics(problem, approximation.params, _ROUNDING)
+    return TemperedDensity(problem, statistics=statistics)
 
 
 def scout(

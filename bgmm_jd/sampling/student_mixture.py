@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import logsumexp
 
+from bgmm_jd.sampling.affine_maps import squared_lengths, weighted_scatter
 from bgmm_jd.variational.approximation import StudentMixture
 
-_NEGLIGIBLE = 1e-8  # share of a draw in a member's scatter, relative to the largest
 _LEAST_WEIGHT = 0.002  # of a member: it keeps looking where the draws had little weight
 
 
@@ -54,10 +54,7 @@ def whitening(mixture: StudentMixture) -> Whitening:
 
 def squared_distances(maps: Whitening, points: np.ndarray) -> np.ndarray:
     """Return the squared Mahalanobis distances of points [S, P] from each member: [S, M]."""
-    M, P = maps.offset.shape
-    z = points @ maps.inverse.reshape(M * P, P).T - maps.offset.reshape(M * P)
-    np.square(z, out=z)
-    return z @ np.repeat(np.eye(M), P, axis=0)
+    return squared_lengths(points, maps.inverse, maps.offset)
 
 
 def log_terms(maps: Whitening, distances: np.ndarray, df: float) -> np.ndarray:
@@ -108,11 +105,7 @@ def _moments(
         return mixture
     share, scaled, total = share[:, kept], scaled[:, kept], total[kept]
     means = (scaled.T @ points) / scaled.sum(axis=0)[:, np.newaxis]
-    scatter = np.empty((len(total), P, P))
-    for member, mean in enumerate(means):
-        near = scaled[:, member] > _NEGLIGIBLE * scaled[:, member].max()
-        centred = points[near] - mean
-        scatter[member] = (centred.T * scaled[near, member]) @ centred
+    scatter = weighted_scatter(points, scaled, means)
     pooled = scatter.sum(axis=0) / total.sum()
     count = total * effective
     scatter = scatter * effective + P * pooled

@@ -52,7 +52,10 @@ def statistics_fit_in_memory(problem: Problem) -> bool:
 
 
 def statistics_are_accurate(
-    problem: Problem, theta: Theta, tolerance: float = quadratic_likelihood.ROUNDING_TOLERANCE
+    problem: Problem,
+    theta: Theta,
+    tolerance: float = quadratic_likelihood.ROUNDING_TOLERANCE,
+    dtype: tf.DType | None = None,
 ) -> bool:
     """Return whether the likelihood of draws may be a matrix product: see `quadratic_likelihood`.
 
@@ -60,12 +63,14 @@ def statistics_are_accurate(
     ----------
     theta : draws in standardised units.
     tolerance : largest rounding error of a row's log density, in nats.
+    dtype : of the product; by default that of the rows.
     """
     if not problem.data.is_complete:
         return False
+    dtype = problem.data.dtype if dtype is None else dtype.as_numpy_dtype
     precisions = quadratic_likelihood.precision_diagonals(theta, problem.model.covariance).numpy()
     means = theta["means"].numpy()
-    return quadratic_likelihood.is_accurate(precisions, means, problem.data.dtype, tolerance)
+    return quadratic_likelihood.is_accurate(precisions, means, dtype, tolerance)
 
 
 def surrogate_statistics_are_accurate(
@@ -80,18 +85,24 @@ def surrogate_statistics_are_accurate(
     return statistics_are_accurate(problem, theta, tolerance)
 
 
-def may_use_statistics(
+def dtype_of_statistics(
     problem: Problem,
     params: VariationalParameters,
     tolerance: float = quadratic_likelihood.ROUNDING_TOLERANCE,
-) -> bool:
-    """Return whether the likelihood near the surrogate may be a matrix product of statistics.
+) -> tf.DType | None:
+    """Return the dtype in which the likelihood near the surrogate may be a product of statistics.
 
-    They then fit in memory, and a row's log density is rounded by less than `tolerance` nats.
+    float32, which is three times faster, where a row's log density is rounded by less than
+    `tolerance` nats; else that of the rows; None where that rounds by more, where entries are
+    missing, or where the statistics do not fit in memory.
     """
-    return statistics_fit_in_memory(problem) and surrogate_statistics_are_accurate(
-        problem, params, tolerance
-    )
+    if not problem.data.is_complete or not statistics_fit_in_memory(problem):
+        return None
+    theta, _ = sample_mean_field(problem, params, _PRECISION_DRAWS, seed=0)
+    for dtype in (tf.float32, tf.as_dtype(problem.data.dtype)):
+        if statistics_are_accurate(problem, theta, tolerance, dtype):
+            return dtype
+    return None
 
 
 def log_joint_of_draws(problem: Problem, draws: Draws) -> np.ndarray:
@@ -103,7 +114,8 @@ def log_joint_of_draws(problem: Problem, draws: Draws) -> np.ndarray:
         problem, draws.theta, rounding_per_entry(problem)
     )
     form = problem.compiled_form
-    program = _log_joint_program(form.model, form.size[0], use_statistics, problem.execution)
+    statistics = tf.as_dtype(problem.data.dtype) if use_statistics else None
+    program = _log_joint_program(form.model, form.size[0], statistics, problem.execution)
     return map_chunks(
         lambda part: program(part, form.rows, form.values),
         form.pad_points(draws.points),
@@ -118,7 +130,7 @@ def rounding_per_entry(problem: Problem) -> float:
 
 @functools.lru_cache(maxsize=32)
 def _log_joint_program(
-    model: Model, N: int, use_statistics: bool, execution: str
+    model: Model, N: int, statistics: tf.DType | None, execution: str
 ) -> Callable[..., tf.Tensor]:
     """Make the compiled log joint density of points [S, P].
 
@@ -129,8 +141,6 @@ def _log_joint_program(
     def density(points: tf.Tensor, rows: Rows, standardization: Standardization) -> tf.Tensor:
         standardized = model.standardized(standardization)
         theta, _ = unflatten(standardized, points)
-        return log_joint(
-            standardized, theta, rows, accumulate=tf.float64, use_statistics=use_statistics
-        )
+        return log_joint(standardized, theta, rows, accumulate=tf.float64, statistics=statistics)
 
     return compiled(density, execution)

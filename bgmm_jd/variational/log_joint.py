@@ -138,7 +138,7 @@ def log_joint(
     rows: Rows,
     batches: int = 1,
     accumulate: tf.DType | None = None,
-    use_statistics: bool = False,
+    statistics: tf.DType | None = None,
 ) -> tf.Tensor:
     """Return the log joint density of draws and the whole data set, estimated from a batch: [S].
 
@@ -150,11 +150,11 @@ def log_joint(
         Number of such batches in an epoch: the N / B of the batch's log likelihood.
     accumulate : tf.DType, optional
         Of the sum over rows, where the value itself matters and not only its gradient.
-    use_statistics : bool
-        Whether the likelihood is computed as one matrix product of sufficient statistics and
-        natural parameters, of complete rows: see `quadratic_likelihood`.
+    statistics : tf.DType, optional
+        Of the sufficient statistics and natural parameters by whose matrix product the likelihood
+        of complete rows is computed: see `quadratic_likelihood`. By differences without it.
     """
-    likelihood = log_likelihood(model, theta, rows, accumulate, use_statistics)
+    likelihood = log_likelihood(model, theta, rows, accumulate, statistics)
     return tf.cast(log_prior(model, theta), likelihood.dtype) + batches * likelihood
 
 
@@ -163,7 +163,7 @@ def log_likelihood(
     theta: Theta,
     rows: Rows,
     accumulate: tf.DType | None = None,
-    use_statistics: bool = False,
+    statistics: tf.DType | None = None,
 ) -> tf.Tensor:
     """Return the log likelihood of rows, each to the power of its weight: [S].
 
@@ -171,21 +171,23 @@ def log_likelihood(
     """
     if model.active is not None:
         theta = {**theta, ACTIVE: model.active}
-    likelihood = _row_log_likelihood(model, theta, rows, use_statistics)
+    likelihood = _row_log_likelihood(model, theta, rows, statistics)
     if rows.weight is not None:
-        likelihood *= rows.weight
-    return tf.reduce_sum(tf.cast(likelihood, accumulate or likelihood.dtype), axis=-1)
+        likelihood *= tf.cast(rows.weight, likelihood.dtype)
+    return tf.reduce_sum(tf.cast(likelihood, accumulate or model.dtype), axis=-1)
 
 
 def _row_log_likelihood(
-    model: StandardizedModel, theta: Theta, rows: Rows, use_statistics: bool
+    model: StandardizedModel, theta: Theta, rows: Rows, dtype: tf.DType | None
 ) -> tf.Tensor:
-    """Return log p(x_n given theta) [S, N], by the likelihood asked for."""
-    if not use_statistics:
+    """Return log p(x_n given theta) [S, N], by statistics of a dtype if there is one."""
+    if dtype is None:
         return row_log_likelihood(theta, rows, model.covariance)
     parameters = quadratic_likelihood.natural_parameters(theta, model.covariance)
     statistics = quadratic_likelihood.sufficient_statistics(
         tf.transpose(rows.values), model.covariance
     )
-    label = quadratic_likelihood.log_joint_label_from_statistics(parameters, statistics)
+    label = quadratic_likelihood.log_joint_label_from_statistics(
+        tf.cast(parameters, dtype), tf.cast(statistics, dtype)
+    )
     return tf.reduce_logsumexp(label, axis=-2)

@@ -33,14 +33,15 @@ class TemperedDensity(NamedTuple):
     """Prior times likelihood to a power, for all rows, as a function of unconstrained coordinates.
 
     temperature : the power of the likelihood.
-    use_statistics : whether the likelihood may be a matrix product: see `quadratic_likelihood`.
+    statistics : dtype of the matrix product by which the likelihood is computed; by differences
+        if None. See `evaluation.dtype_of_statistics`.
     most_points : of a call, where many calls have few points: a program of its own is compiled for
         this number, instead of one that all calls share.
     """
 
     problem: Problem
     temperature: float = 1.0
-    use_statistics: bool = False
+    statistics: tf.DType | None = None
     most_points: int | None = None
 
     def at(self, temperature: float) -> "TemperedDensity":
@@ -78,9 +79,7 @@ class TemperedDensity(NamedTuple):
         points and velocities at the end, and the densities there.
         """
         problem, form = self.problem, self.problem.compiled_form
-        program = _trajectory_program(
-            form.model, form.size[0], self.use_statistics, problem.execution
-        )
+        program = _trajectory_program(form.model, form.size[0], self.statistics, problem.execution)
         beta = tf.constant(self.temperature, problem.data.dtype)
         matrix = tf.constant(form.pad_matrix(scale), tf.float64)
         count = tf.constant(leapfrogs)
@@ -88,7 +87,7 @@ class TemperedDensity(NamedTuple):
         def call(part: tf.Tensor) -> tf.Tensor:
             return program(part, form.rows, form.values, beta, matrix, count)
 
-        size = points_per_call(problem, self.use_statistics)
+        size = points_per_call(problem, self.statistics is not None)
         size = size if self.most_points is None else min(size, self.most_points)
         begun = [form.pad_points(points), *map(form.pad_directions, (velocity, slope)), lengths]
         P = begun[0].shape[1]
@@ -100,7 +99,7 @@ class TemperedDensity(NamedTuple):
 
 @functools.lru_cache(maxsize=32)
 def _trajectory_program(
-    model: Model, N: int, use_statistics: bool, execution: str
+    model: Model, N: int, statistics: tf.DType | None, execution: str
 ) -> Callable[..., tf.Tensor]:
     """Make the compiled trajectories: points, velocities, slopes and lengths [S, 3 P + 1].
 
@@ -124,7 +123,7 @@ def _trajectory_program(
         points, velocity, slope, lengths = tf.split(state, [P, P, P, 1], axis=1)
 
         def density(points: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            return _tempered(standardized, points, rows, temperature, use_statistics)
+            return _tempered(standardized, points, rows, temperature, statistics)
 
         def leapfrog(
             i: tf.Tensor, points: tf.Tensor, velocity: tf.Tensor, slope: tf.Tensor, _: tf.Tensor
@@ -148,7 +147,7 @@ def _tempered(
     points: tf.Tensor,
     rows: Rows,
     temperature: tf.Tensor,
-    use_statistics: bool,
+    statistics: tf.DType | None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the gradient [S, P] at points, and log prior and log likelihood [S, 2]; float64."""
     points = tf.cast(points, model.dtype)
@@ -156,7 +155,7 @@ def _tempered(
         tape.watch(points)
         theta, log_det_jacobian = unflatten(model, points)
         prior = log_prior(model, theta) + log_det_jacobian
-        likelihood = log_likelihood(model, theta, rows, tf.float64, use_statistics=use_statistics)
+        likelihood = log_likelihood(model, theta, rows, tf.float64, statistics)
         total = prior + temperature * tf.cast(likelihood, prior.dtype)
     slope = tf.cast(tape.gradient(total, points), tf.float64)
     return slope, tf.stack([tf.cast(prior, tf.float64), likelihood], axis=1)

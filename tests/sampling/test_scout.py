@@ -51,7 +51,7 @@ def test_particles_have_the_posterior_of_two_equal_clusters_in_both_labellings()
 def test_moves_leave_the_posterior_invariant():
     rows = np.random.default_rng(3).normal(size=(30, 1))
     problem = problem_for(rows, 1)
-    posterior = TemperedDensity(problem, use_statistics=True)
+    posterior = TemperedDensity(problem, statistics=tf.float64)
     before = scout(posterior, np.random.default_rng(4), SETTINGS)
     after = moved(posterior, before, np.random.default_rng(5), SETTINGS)
     assert (before != after).any(axis=1).mean() > 0.9

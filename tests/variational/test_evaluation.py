@@ -12,6 +12,7 @@ from bgmm_jd.variational.approximation import draw_mean_field
 from bgmm_jd.variational.evaluation import (
     JOINT_ROUNDING,
     affordable_draws,
+    dtype_of_statistics,
     log_joint_of_draws,
     points_per_call,
     rounding_per_entry,
@@ -91,6 +92,26 @@ def test_surrogate_statistics_are_accurate_for_complete_rows_only():
     X[rng.random(300) < 0.1, 0] = np.nan
     approximation = started(problem_for(X, 2, execution="graph"))
     assert not surrogate_statistics_are_accurate(approximation.problem, approximation.params)
+
+
+@pytest.mark.parametrize(
+    ("sd", "tolerance", "expected"),
+    [(0.8, 1e-4, tf.float32), (1e-3, 1e-4, tf.float64), (0.8, 1e-16, None)],
+)
+def test_dtype_of_statistics_is_the_first_that_is_accurate(sd, tolerance, expected):
+    approximation = approximation_of(2, sd, dtype=np.float64)
+    problem, params = approximation.problem, approximation.params
+    assert dtype_of_statistics(problem, params, tolerance) == expected
+
+
+def test_no_statistics_of_incomplete_rows_or_beyond_the_memory_budget():
+    approximation = approximation_of(2, 0.8)
+    small = problem_with_memory(approximation, statistics=N)
+    assert dtype_of_statistics(small, approximation.params) is None
+    X = np.random.default_rng(5).normal(size=(300, 2))
+    X[::7, 0] = np.nan
+    approximation = started(problem_for(X, 2, execution="graph"))
+    assert dtype_of_statistics(approximation.problem, approximation.params) is None
 
 
 def test_statistics_beyond_the_memory_budget_are_not_made():

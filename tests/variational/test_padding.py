@@ -44,17 +44,17 @@ def both(form, K, N=90, D=2, dtype=np.float64, has_weights=False, has_missing=Fa
         {"dtype": np.float32},
         {"has_weights": True},
         {"has_missing": True},
-        {"use_statistics": True, "has_weights": True},
+        {"statistics": tf.float64, "has_weights": True},
     ],
     ids=["plain", "float32", "weights", "missing", "statistics"],
 )
 def test_density_and_slope_under_every_likelihood(form, options):
-    use_statistics = options.get("use_statistics", False)
-    own = {name: v for name, v in options.items() if name != "use_statistics"}
+    statistics = options.get("statistics")
+    own = {name: v for name, v in options.items() if name != "statistics"}
     approximation, unpadded = both(form, 3, **own)
     points = draw_mean_field(unpadded, approximation.params, 6, seed=1).points
     found, expected = (
-        TemperedDensity(p, 0.7, use_statistics=use_statistics).density(points)
+        TemperedDensity(p, 0.7, statistics=statistics).density(points)
         for p in (approximation.problem, unpadded)
     )
     # Sums of 90 rows and 20 coordinates, some thousand nats, in the dtype of the rows.

@@ -6,6 +6,7 @@ import tensorflow as tf
 from small_problems import overlapping_start
 
 from bgmm_jd.data.rows import as_row_tensors
+from bgmm_jd.model.quadratic_likelihood import ROUNDING_TOLERANCE
 from bgmm_jd.variational.approximation import draw_mean_field
 from bgmm_jd.variational.coordinates import unflatten
 from bgmm_jd.variational.log_joint import log_likelihood, log_prior
@@ -41,6 +42,20 @@ def test_density_has_the_prior_over_points_the_likelihood_and_the_slope_of_both(
         )
         # Differences of a sum near 1e3 in float64 are good to 1e-13 * 1e3 / 1e-5.
         np.testing.assert_allclose(found.slope[:, place], change / (2 * step), rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("form", ["diag", "full"])
+def test_density_by_statistics_in_float32_is_rounded_by_no_more_than_rows_may_be(form):
+    problem, points, target = begun(form)
+    expected = target.density(points)
+    found = target._replace(statistics=tf.float32).density(points)
+    assert not np.array_equal(found.log_likelihood, expected.log_likelihood)
+    limit = len(problem.data.rows.values) * ROUNDING_TOLERANCE
+    np.testing.assert_allclose(found.log_likelihood, expected.log_likelihood, rtol=0, atol=limit)
+    np.testing.assert_array_equal(found.log_prior, expected.log_prior)
+    # A product of N rows has a relative error of N epsilons at most.
+    largest = np.abs(expected.slope).max()
+    np.testing.assert_allclose(found.slope, expected.slope, atol=1e-4 * largest)
 
 
 @pytest.mark.parametrize("options", [{}, {"weights": True}, {"missing": True}])
