@@ -81,7 +81,14 @@ class Selection:
 
     @property
     def _title(self) -> str:
-        return f"the best of {len(self.posteriors)} fits is {self.table.index[0]}"
+        title = f"the best of {len(self.posteriors)} fits is {self.table.index[0]}"
+        tried = sorted({K for K, _ in self.posteriors})
+        fewest, most, best = tried[0], tried[-1], self.best.K
+        if fewest < most == best:
+            return f"{title}, with the most components that were tried: try more"
+        if 1 < fewest == best < most:
+            return f"{title}, with the fewest components that were tried: try fewer"
+        return title
 
 
 @runs_tensorflow

@@ -186,6 +186,19 @@ def test_selection_is_pickled_with_its_posteriors(selection):
             np.testing.assert_array_equal(values, again[name])
 
 
+@pytest.mark.parametrize(
+    ("numbers", "advice"),
+    [((1, 2, 3), None), ((1, 2), "try more"), ((2, 3), "try fewer"), ((2,), None)],
+)
+def test_text_says_whether_the_best_is_at_an_end_of_the_sweep(selection, numbers, advice):
+    """The best of the three has two components."""
+    posteriors = {key: p for key, p in selection.posteriors.items() if key[0] in numbers}
+    text = repr(replace(selection, posteriors=posteriors))
+    assert "the best of" in text
+    for words in ("try more", "try fewer"):
+        assert (words in text) == (words == advice)
+
+
 def test_posterior_to_start_from_is_refused_for_several_forms(rows, selection, fake_fit):
     fits = fake_fit()
     with pytest.raises(ValueError, match="init is a posterior of one form of covariance only"):

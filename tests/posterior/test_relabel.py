@@ -1,9 +1,12 @@
 """The components of a posterior in another order, or with names."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 import bgmm_jd
+from bgmm_jd.model.covariances import component_covariances
 
 
 def test_relabel_moves_draws_predictions_and_surrogate(two_clusters, two_clusters_posterior):
@@ -31,6 +34,32 @@ def test_relabel_by_weights_puts_the_largest_component_first():
     posterior = bgmm_jd.relabel(bgmm_jd.fit(X, 2, restarts=1), "weights")
     weights = posterior.sample(200)["weights"].mean(axis=0)
     assert weights[0] > weights[1]
+
+
+def test_relabel_like_another_posterior_undoes_any_order():
+    """Of two components at one centre too, which differ in their widths."""
+    rng = np.random.default_rng(3)
+    X = np.concatenate(
+        [rng.normal(0, sd, (150, 2)) for sd in (0.1, 2.0)] + [rng.normal(9, 1, (90, 2))]
+    )
+    first = bgmm_jd.fit(X, 3, restarts=1, finish="none")
+    later = bgmm_jd.fit(X[::2], 3, covariance="full", restarts=1, finish="none")
+    for order in itertools.permutations(range(3)):
+        turned = bgmm_jd.relabel(bgmm_jd.relabel(later, order), first)
+        # The widths are 0.1, 1 and 2: their ratios are far from those of any wrong pair.
+        np.testing.assert_allclose(log_widths(turned), log_widths(first), atol=0.3)
+
+
+def log_widths(posterior):
+    """Return half the log determinant of each component's covariance, per feature: [K]."""
+    covariances = component_covariances(posterior.sample(200), posterior.covariance).mean(axis=0)
+    return np.linalg.slogdet(covariances)[1] / 4.0
+
+
+def test_relabel_refuses_a_posterior_of_another_shape(two_clusters_posterior):
+    other = bgmm_jd.fit(np.random.default_rng(0).normal(size=(40, 2)), 1, finish="none")
+    with pytest.raises(ValueError, match="K=2 components of 2 features"):
+        bgmm_jd.relabel(two_clusters_posterior, other)
 
 
 @pytest.mark.parametrize("order", [[0, 0], [0, 1, 2], "means", [1, 2]])
