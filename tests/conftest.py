@@ -2,27 +2,42 @@
 
 import functools
 import json
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import pytest
-import tensorflow as tf
+from quick_compilation import compile_quickly
 
 import bgmm_jd
 from bgmm_jd.optimization import svi
 
-REFERENCE = pathlib.Path(__file__).parent / "reference"
-# Most of the time of a test is compilation. Without LLVM's optimisations and XLA's newer emitter of
-# fusions a small fit takes 8.3 instead of 12.4 s of CPU time, and has the same elbo to all digits.
-# XLA reads the variable when it first compiles, and ends the process at an option it does not know:
-# these are the versions with which both were tried. `XLA_FLAGS= python -m pytest` compiles as users
-# do, and so does .ci/run for the contract with the newest versions.
-QUICK_COMPILATION = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
-if tf.__version__.startswith("2.21."):
-    os.environ.setdefault("XLA_FLAGS", QUICK_COMPILATION)
+FOLDER = pathlib.Path(__file__).parent
+REFERENCE = FOLDER / "reference"
+# The files that take longest, which begin first: one at the end would have a core to itself.
+LONGEST = [
+    "integration/test_readme.py",
+    "fitting/test_fit.py",
+    "variational/test_padding.py",
+    "sklearn/test_estimator.py",
+    "variational/test_surrogate.py",
+    "test_settings.py",
+    "storage/test_saving.py",
+    "fitting/test_initial_values.py",
+    "fitting/test_selection_sweep.py",
+    "fitting/test_update.py",
+    "fitting/test_source_fits.py",
+    "fitting/test_checkpoint.py",
+]
+
+compile_quickly()
+
+
+def pytest_collection_modifyitems(items):
+    """Put the longest files first, and leave the order of the others as it is."""
+    rank = {FOLDER / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 class Reference(NamedTuple):
