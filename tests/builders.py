@@ -36,7 +36,7 @@ def problem_for(
     *,
     prior: Any = None,
     weight: np.ndarray | None = None,
-    execution: str = "xla",
+    execution: str = "graph",
     settings: Settings = ONE_SEEDING,
 ) -> Problem:
     """Standardise rows as `fit` does, and return the problem of fitting K components to them."""

@@ -12,7 +12,13 @@ from bgmm_jd.settings import DefaultPriorSettings
 X = np.random.default_rng(0).normal([3.0, -20.0], [1.0, 50.0], (40, 2))
 
 
-@pytest.mark.parametrize("form", FORMS)
+# The forms whose rows are standardised by column, and by a matrix, have one each that is not slow.
+SLOW = {"tied", "spherical"}
+
+
+@pytest.mark.parametrize(
+    "form", [pytest.param(form, marks=[pytest.mark.slow] * (form in SLOW)) for form in FORMS]
+)
 def test_default_prior_is_the_prior_of_a_fit_without_one(form):
     fitted = bgmm_jd.fit(
         X, 1, covariance=form, restarts=1, calibrate=False, execution="graph", progress=False

@@ -89,6 +89,7 @@ def two_tight_clusters(N):
     return np.concatenate([rng.normal(-9, 1, (N // 2, 1)), rng.normal(9, 1, (N // 2, 1))])
 
 
+@pytest.mark.slow
 def test_empty_component_is_reported_under_a_prior_that_expects_rows_in_all():
     """Two tight clusters and K = 3."""
     prior = bgmm_jd.mixture_prior(3, 1, mean_scale=10.0, weight_concentration=0.15)

@@ -10,17 +10,17 @@ from known_priors import (
 )
 
 
-@pytest.fixture(params=PRIORS)
+@pytest.fixture(scope="module", params=PRIORS)
 def prior_name(request):
     return request.param
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def prior(prior_name):
     return PRIORS[prior_name]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model(prior, prior_name):
     """The prior's model, bound to `STANDARDIZATION` or to whitened units."""
     standardization = STANDARDIZATION_OF.get(prior_name, STANDARDIZATION)

@@ -27,11 +27,31 @@ from bgmm_jd.variational.surrogate import (
     without_cholesky,
 )
 
+# What TFP finds out about a joint distribution it keeps with the object, which each test would
+# otherwise have it find out again.
+
+
+@pytest.fixture(scope="module")
+def standardized(model):
+    return standardized_surrogate(model, random_params(model))
+
+
+@pytest.fixture(scope="module")
+def in_data_units(model):
+    return surrogate_in_data_units(model, random_params(model))
+
+
+@pytest.fixture(scope="module")
+def training(model):
+    """Return variables that hold random parameters, and the surrogate in training over them."""
+    return trained(model)
+
+
 # --- Structure --------------------------------------------------------------------------------
 
 
-def test_surrogate_has_the_names_order_and_shapes_of_the_prior(prior, model):
-    q = surrogate_in_data_units(model, random_params(model))
+def test_surrogate_has_the_names_order_and_shapes_of_the_prior(prior, in_data_units):
+    q = in_data_units
     assert isinstance(q, tfd.JointDistributionCoroutine)
     assert q.event_shape._asdict() == prior.event_shape._asdict()
     assert set(q.batch_shape) == {tf.TensorShape([])}
@@ -40,10 +60,9 @@ def test_surrogate_has_the_names_order_and_shapes_of_the_prior(prior, model):
     assert q.log_prob(draws).shape == [5]
 
 
-def test_draws_are_in_the_support_of_the_prior(prior, model):
+def test_draws_are_in_the_support_of_the_prior(prior, in_data_units):
     """In the units of X."""
-    q = surrogate_in_data_units(model, random_params(model))
-    draws = q.sample(100, seed=(0, 1))
+    draws = in_data_units.sample(100, seed=(0, 1))
     assert np.all(np.isfinite(prior.log_prob(draws)))
 
 
@@ -109,10 +128,9 @@ def test_wishart_of_cholesky_factors_is_not_taken_for_one_of_matrices():
 # --- Units ------------------------------------------------------------------------------------
 
 
-def test_density_in_data_units_is_the_push_forward_of_the_standardised_one(model):
-    params = random_params(model)
-    standardized = standardized_surrogate(model, params)
-    in_data_units = surrogate_in_data_units(model, params)
+def test_density_in_data_units_is_the_push_forward_of_the_standardised_one(
+    model, standardized, in_data_units
+):
     draws = standardized.sample(20, seed=(0, 1))
     moved = [
         unstandardize(site.transformation, v, model.standardization)
@@ -125,11 +143,9 @@ def test_density_in_data_units_is_the_push_forward_of_the_standardised_one(model
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
 
 
-def test_equal_seeds_draw_equal_points_in_either_units(model):
-    params = random_params(model)
-    standardized = standardized_surrogate(model, params).sample(4, seed=(0, 1))
-    in_data_units = surrogate_in_data_units(model, params).sample(4, seed=(0, 1))
-    for site, value, expected in zip(model.sites, standardized, in_data_units, strict=True):
+def test_equal_seeds_draw_equal_points_in_either_units(model, standardized, in_data_units):
+    pairs = (q.sample(4, seed=(0, 1)) for q in (standardized, in_data_units))
+    for site, value, expected in zip(model.sites, *pairs, strict=True):
         if site.name == "means" and site.is_normal and model.standardization.inverse is not None:
             # An upper triangular matrix gives the covariance of draws another Cholesky factor: the
             # distribution is the same, which the density shows, and the draws are not.
@@ -167,26 +183,28 @@ def trained(model):
     return leaves, training_surrogate(model, leaves, lambda: tf.constant([3, 4]))
 
 
-def standardized_log_prob(model, draws):
+def standardized_log_prob(model, standardized, draws):
     """Return the density of a training surrogate's draws under the plain surrogate."""
     theta = without_cholesky(model, with_cholesky(model, draws))
-    return standardized_surrogate(model, random_params(model)).log_prob(list(theta.values()))
+    return standardized.log_prob(list(theta.values()))
 
 
-def test_surrogate_in_training_has_the_density_and_shapes_of_the_surrogate(model):
-    _, q = trained(model)
+def test_surrogate_in_training_has_the_density_and_shapes_of_the_surrogate(
+    model, standardized, training
+):
+    _, q = training
     draws = q.sample(8, seed=(0, 1))
     # Making a matrix of its Cholesky factor and decomposing it again loses some digits.
     matrices = any(site.family is WISHART for site in model.sites)
     rtol = 1e-11 if matrices else 1e-13
-    np.testing.assert_allclose(q.log_prob(draws), standardized_log_prob(model, draws), rtol=rtol)
-    plain = standardized_surrogate(model, random_params(model))
-    assert tuple(q.event_shape) == tuple(plain.event_shape)
+    expected = standardized_log_prob(model, standardized, draws)
+    np.testing.assert_allclose(q.log_prob(draws), expected, rtol=rtol)
+    assert tuple(q.event_shape) == tuple(standardized.event_shape)
 
 
-def test_density_in_training_has_a_gradient_through_the_draws_alone(model):
+def test_density_in_training_has_a_gradient_through_the_draws_alone(model, standardized, training):
     """None in its own parameters: sticking the landing."""
-    leaves, q = trained(model)
+    leaves, q = training
     held = [v.pretransformed_input for v in tf.nest.flatten(leaves)]
     theta = tf.nest.map_structure(tf.identity, q.sample(8, seed=(0, 1)))
     with tf.GradientTape() as tape:
@@ -197,7 +215,7 @@ def test_density_in_training_has_a_gradient_through_the_draws_alone(model):
         draws = q.sample(8, seed=(0, 1))
         density = q.log_prob(draws)
         # By hand: the density of a surrogate without variables at the moving draws.
-        expected = standardized_log_prob(model, draws)
+        expected = standardized_log_prob(model, standardized, draws)
     found = tape.gradient(density, held)
     for g, e in zip(found, tape.gradient(expected, held), strict=True):
         np.testing.assert_allclose(g, e, rtol=1e-10, atol=1e-10)
