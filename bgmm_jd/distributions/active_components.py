@@ -46,6 +46,11 @@ class ActiveComponents(tfd.Distribution):
             name=distribution.name,
         )
 
+    @property
+    def distribution(self) -> tfd.Distribution:
+        """Return the distribution of all components."""
+        return self._distribution
+
     def _batch_shape(self) -> tf.TensorShape:
         return self._distribution.batch_shape
 

@@ -7,10 +7,10 @@ from tensorflow_probability import distributions as tfd
 from bgmm_jd.data.rows import Rows
 from bgmm_jd.data.units import (
     Transformation,
-    log_det_jacobian,
     unstandardize,
     unstandardize_cholesky,
 )
+from bgmm_jd.distributions.active_components import ActiveComponents
 from bgmm_jd.distributions.exchangeable_wishart import ExchangeableWishart
 from bgmm_jd.distributions.wishart import WishartTriLOfCholesky
 from bgmm_jd.model import quadratic_likelihood
@@ -35,8 +35,7 @@ def log_prior(model: StandardizedModel, theta: Theta) -> tf.Tensor:
     to both, and the log-det-Jacobian of the change of units is added to the prior's log density.
     """
     density = _log_density(model.prior, *_as_prior_takes_them(model, theta))
-    jacobian = log_det_jacobian(model.transformations_and_shapes, model.standardization)
-    return tf.cast(density, model.dtype) + jacobian
+    return tf.cast(density, model.dtype) + model.log_det_jacobian()
 
 
 def log_prior_by_variable(model: StandardizedModel, theta: Theta) -> dict[str, tf.Tensor]:
@@ -91,7 +90,7 @@ def _log_densities(
 
 def _over_cholesky(member: tfd.Distribution) -> tfd.Distribution:
     """Return a Wishart of the prior, wrapped or not, as a density evaluated at Cholesky factors."""
-    if isinstance(member, SHAPE_WRAPPERS):
+    if isinstance(member, (*SHAPE_WRAPPERS, ActiveComponents)):
         return member.copy(distribution=_over_cholesky(member.distribution))
     if isinstance(member, ExchangeableWishart):
         return member.copy(input_output_cholesky=True)

@@ -20,7 +20,7 @@ from bgmm_jd.data.units import Standardization
 from bgmm_jd.distributions.active_components import ActiveSticks
 from bgmm_jd.settings import PaddingSettings
 from bgmm_jd.variational.coordinates import coordinate_shape
-from bgmm_jd.variational.padded_model import PaddedModel, active_values, padded_model
+from bgmm_jd.variational.padded_model import PaddedModel, padded_model
 from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.structure import Model, Site
 
@@ -213,7 +213,7 @@ def _padded_form(
         first += int(np.prod(shape))
     return PaddedForm(
         model=padded,
-        values=active_values(model, standardization, padded.K),
+        values=padded.values(model, standardization),
         data=data,
         padded_size=size,
         sites=model.sites,

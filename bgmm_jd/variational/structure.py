@@ -8,6 +8,7 @@ bijector from the real line to its support.
 
 import functools
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +16,12 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.data.affine_maps import AffineMap
-from bgmm_jd.data.units import Standardization, Transformation, affine_map
+from bgmm_jd.data.units import (
+    Standardization,
+    Transformation,
+    affine_map,
+    log_det_jacobian,
+)
 from bgmm_jd.model.covariance_forms import (
     MATRIX_FORMS,
     has_component_axis,
@@ -137,11 +143,6 @@ class Model:
         """Return whether a component's covariance is a matrix and not a vector of variances."""
         return self.covariance in MATRIX_FORMS
 
-    @property
-    def transformations_and_shapes(self) -> list[tuple[Transformation, tuple[int, ...]]]:
-        """Return the transformation and the shape of each variable that has a density."""
-        return [(site.transformation, site.shape) for site in self.free_sites]
-
     def standardized(self, standardization: Standardization) -> "StandardizedModel":
         """Bind the standardization through which the prior is read.
 
@@ -172,6 +173,19 @@ class StandardizedModel(Model):
     def dtype(self) -> tf.DType:
         """Return the dtype of the fit."""
         return self.standardization.scale.dtype
+
+    def log_det_jacobian(self) -> Any:
+        """Return log |dx / dz| in nats, for x in the units of the prior and z standardised.
+
+        Over all variables that have a density, of the active components.
+        """
+        own = [s for s in self.free_sites if s.has_component_axis]
+        shared = [(s.transformation, s.shape) for s in self.free_sites if not s.has_component_axis]
+        of_one = [(s.transformation, s.shape[1:]) for s in own]
+        components = self.K if self.active is None else tf.reduce_sum(self.active)
+        return components * log_det_jacobian(of_one, self.standardization) + log_det_jacobian(
+            shared, self.standardization
+        )
 
 
 def model_of(prior: tfd.JointDistributionCoroutine, covariance: str = "diag") -> Model:

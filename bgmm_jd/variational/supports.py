@@ -6,7 +6,9 @@ from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.distributions.bijectors import LogRatios
 
-SHAPE_WRAPPERS = tfd.Independent | tfd.Sample  # they add axes to the distribution they wrap
+# They add axes to the distribution they wrap. TFP makes their base classes where that distribution
+# is no composite tensor.
+SHAPE_WRAPPERS = (tfd.Independent.__bases__[0], tfd.Sample.__bases__[0])
 _PROPORTIONS = (tfd.Dirichlet, tfd.RelaxedOneHotCategorical)
 
 

@@ -110,6 +110,47 @@ def test_density_and_slope_are_those_of_the_problem(form, K):
         np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-9)
 
 
+def prior_with_other_values(form, K, D=2):
+    """Return a prior whose components differ, but for those that share a matrix."""
+    rng = np.random.default_rng(5)
+    own = {"tied": ((), (D,)), "spherical": ((K, 1), (K, 1)), "full": ((K,), (K, D))}
+    shape, rate_shape = own.get(form, ((K, D), (K, D)))
+    return bgmm_jd.mixture_prior(
+        K,
+        D,
+        covariance=form,
+        mean_loc=rng.normal(size=(K, D)),
+        mean_scale=rng.uniform(1.0, 9.0, (K, D)),
+        precision_concentration=rng.uniform(1.0, 3.0, shape),
+        precision_rate=rng.uniform(1.0, 3.0, rate_shape),
+        weight_concentration=rng.uniform(0.5, 3.0, K),
+        dtype="float64",
+    )
+
+
+@pytest.mark.parametrize(
+    ("form", "K"),
+    [*((form, 3) for form in FORMS), ("diag", 1), pytest.param("full", 1, marks=pytest.mark.slow)],
+)
+def test_values_of_mixture_prior_are_arguments_of_the_programs(form, K):
+    """Fits in the units of X, under priors with other values and other K, share a model."""
+    forms = []
+    for prior in (
+        prior_with_other_values(form, K),
+        bgmm_jd.mixture_prior(K, 2, covariance=form, dtype="float64"),
+    ):
+        approximation, unpadded = both(form, K, prior=prior)
+        problem = approximation.problem
+        assert problem.compiled_form.size == (96, 4)
+        assert unpadded.compiled_form.size == (90, K)
+        points = draw_mean_field(unpadded, approximation.params, 6, seed=1).points
+        found, expected = (TemperedDensity(p, 0.7).density(points) for p in (problem, unpadded))
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-9)
+        forms.append(problem.compiled_form)
+    assert forms[0].model is forms[1].model
+
+
 @pytest.mark.parametrize(
     ("form", "K"),
     [*((form, 3) for form in FORMS), ("diag", 1), pytest.param("full", 1, marks=pytest.mark.slow)],
@@ -141,7 +182,7 @@ def test_large_problems_and_priors_of_ones_own_keep_their_components():
     assert form.size == (64, 3)
     form = both("diag", 3, N=9_000)[0].problem.compiled_form
     assert form.size == (9_000, 3)
-    prior = bgmm_jd.mixture_prior(3, 2, dtype="float64")
+    prior = bgmm_jd.stick_breaking_prior(3, 2, dtype="float64")
     form = both("diag", 3, prior=prior)[0].problem.compiled_form
     assert form.size == (96, 3)
 
