@@ -32,8 +32,9 @@ class LogDensities(NamedTuple):
 def log_densities(posterior: Posterior, draws: Draws) -> LogDensities:
     """Return the log joint density of draws with all rows of the fit, and log q of the draws."""
     problem = posterior.problem
-    variables = [(site.transformation, site.shape) for site in problem.model.free_sites]
-    of_draws = log_det_jacobian(variables, problem.data.standardization)
+    of_draws = log_det_jacobian(
+        problem.model.transformations_and_shapes, problem.data.standardization
+    )
     log_joint = log_joint_of_draws(problem, draws) - problem.data.log_det_jacobian - of_draws
     return LogDensities(log_joint, draws.log_q.numpy().astype(np.float64) - of_draws)
 

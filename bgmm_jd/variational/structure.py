@@ -143,6 +143,11 @@ class Model:
         """Return whether a component's covariance is a matrix and not a vector of variances."""
         return self.covariance in MATRIX_FORMS
 
+    @property
+    def transformations_and_shapes(self) -> list[tuple[Transformation, tuple[int, ...]]]:
+        """Return the transformation and the shape of each variable that has a density."""
+        return [(site.transformation, site.shape) for site in self.free_sites]
+
     def standardized(self, standardization: Standardization) -> "StandardizedModel":
         """Bind the standardization through which the prior is read.
 
