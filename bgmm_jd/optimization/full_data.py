@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from bgmm_jd.backend.random import fold_in
-from bgmm_jd.data.rows import DistantRows, as_row_tensors
+from bgmm_jd.data.rows import DistantRows, as_shared_tensors
 from bgmm_jd.model import quadratic_likelihood
 from bgmm_jd.optimization.accelerated_path import (
     Evaluator,
@@ -172,7 +172,7 @@ def pass_evaluator(problem: Problem, params: VariationalParameters, seed: tf.Ten
         return SourcePasses(problem, params, seed)
     plan, covariance = plan_passes(problem, params), problem.model.covariance
     program = pass_program(problem.model, plan)
-    rows = as_row_tensors(rows_for_pass(problem.data.rows, plan, covariance))
+    rows = as_shared_tensors(rows_for_pass(problem.data.rows, plan, covariance))
 
     def evaluate(unconstrained: VariationalParameters, number: int) -> tuple[Any, float]:
         fresh = tf.nest.map_structure(
