@@ -40,12 +40,18 @@ so that no measurement finds programs compiled, or memory taken, by another.
     sources   The first call of `fit` with one restart for the same rows in memory, in a .npy file
               and, where pyarrow is installed, in a parquet file (zstd). `pass` is the median time
               between two passes, `ns` that time per row; memory in MiB, with all imports.
+    engines   The same rows in a .npy file, read by the present process, by process pools of one and
+              two workers, and by Dask with one and two. Beside them Spark's own GaussianMixture,
+              where pyspark and a Java runtime are installed (the extra `benchmark`): maximum
+              likelihood by EM with full covariances, from parquet that is cached in memory;
+              `steps` are its iterations, and it has no posterior.
     fresh     Seconds in a fresh process: importing tensorflow and tensorflow_probability alone;
               importing bgmm_jd, and the first and second fit of the three clusters (N = 3,000,
               D = 2, K = 3); and the same with the programs that an earlier process left on disk
               (`bgmm_jd.keep_compiled`). Medians of three.
 
-Run it:  python benchmarks/scaling.py [--part million memory rows shapes forms sources fresh]
+Run it:  python benchmarks/scaling.py [--part million memory rows shapes forms sources engines
+                                            fresh]
          [--rows 1e6] [--cap 1e7] [--shape-rows 2e5] [--pass-calls 10] [--seed 0]
 It prints the tables, and writes each part to benchmarks/results/scaling_PART.json.
 """
@@ -61,6 +67,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from _common import cell, installed, load, show, write_result
+from _engines import EngineFit, available, fit_by_engine
 from _inside import FORMS
 from _million import OPTIMUM_SEEDS, million, without_moments
 from _processes import (
@@ -314,6 +321,38 @@ def source_cells(kind: str, fit: SourceFit, N: int) -> list[str]:
     ]
 
 
+# Engines.
+
+
+def engines(given: argparse.Namespace) -> dict[str, Any]:
+    """Measure fits of the same rows by several engines."""
+    shape = Shape(given.rows)
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_files(shape, Path(folder))
+        for engine in available():
+            path = paths["parquet" if engine == "spark" else "npy"]
+            found[engine] = fit_by_engine(engine, path, shape.K)
+            print("  ".join(engine_cells(engine, found[engine], given.rows)), flush=True)
+    show("By engine", ENGINES_HEADER, [engine_cells(*pair, given.rows) for pair in found.items()])
+    return {"fits": found}
+
+
+ENGINES_HEADER = ["engine", "first call", "steps", "step ms", "ns", "elbo or log likelihood"]
+
+
+def engine_cells(engine: str, fit: EngineFit, N: int) -> list[str]:
+    """Return the cells of an engine, in the order of ENGINES_HEADER."""
+    return [
+        engine,
+        f"{fit.seconds:.1f}",
+        str(fit.steps),
+        f"{1e3 * fit.step_seconds:.0f}",
+        f"{1e9 * fit.step_seconds / N:.0f}",
+        f"{fit.log_density:,.1f}",
+    ]
+
+
 # A fresh process.
 
 IMPORT = """
@@ -389,6 +428,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "shapes": shapes,
     "forms": forms,
     "sources": sources,
+    "engines": engines,
     "fresh": fresh,
 }
 
@@ -398,7 +438,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Fits of very many rows.")
     parser.add_argument("--part", nargs="+", choices=tuple(PARTS), default=list(PARTS))
     parser.add_argument(
-        "--rows", type=_count, default=10**6, help="of million, memory, forms, sources"
+        "--rows", type=_count, default=10**6, help="of million, memory, forms, sources, engines"
     )
     parser.add_argument("--cap", type=_count, default=10**7, help="limit of N in the part rows")
     parser.add_argument("--shape-rows", type=_count, default=200_000, help="of the part shapes")

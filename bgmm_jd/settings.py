@@ -343,6 +343,15 @@ class SourceSettings:
         digits.
     chunks_ahead : int
         Chunks that the reading thread has ready.
+    largest_rung : float
+        Share of the rows in the sample up to which passes over the sample come before those over
+        all rows. They save some of the latter, and rivals of the best run are settled by them, but
+        their program takes some seconds to compile.
+    numbers_of_draws : int
+        Numbers in the draws of all passes that share a scan of the rows: 16 MiB of float32, which
+        each task of an executor is sent. The passes that are averaged, and those that estimate the
+        elbo, begin at the same parameters. In a shape of 10 components and 8 features one scan is
+        enough for each of the two.
     """
 
     numbers_in_memory: int = 2**21
@@ -350,6 +359,8 @@ class SourceSettings:
     numbers_per_chunk: int = 2**24
     chunks_per_part: int = 8
     chunks_ahead: int = 2
+    largest_rung: float = 0.125
+    numbers_of_draws: int = 2**22
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "reporting": {
         "backend",
         "data",
+        "sources",
         "model",
         "variational",
         "calibration",

@@ -6,11 +6,15 @@ judged by a covariance that none of them has. The plain covariance of few rows, 
 collinear columns, has eigenvalues near zero.
 """
 
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
+from bgmm_jd.backend.numerics import blocks
 from bgmm_jd.settings import RobustMomentsSettings
+
+_BLOCK_NUMBERS = 2**20  # rows x columns that are in float64 at a time: 8 MiB an array
 
 
 class RobustMoments(NamedTuple):
@@ -82,29 +86,26 @@ def robust_moments(
     weight = np.ones(len(X)) if weight is None else np.asarray(weight, np.float64)
     columns = column_statistics(X, weight, settings)
     far = _far_rows(X, weight, columns, settings)
-    relative = (np.asarray(X, np.float64) - columns.centre) / columns.unit
-    mean, covariance = _mean_and_covariance(relative, weight * ~far)
+    mean, covariance = _mean_and_covariance(X, columns, weight * ~far)
     covariance[columns.constant, columns.constant] = 1.0
     sd = np.sqrt(np.diag(covariance))
     correlation = as_correlation(covariance / np.outer(sd, sd))
-    deviation = np.where(np.isnan(relative), 0.0, relative - mean)
-    complete = ~np.isnan(relative).any(axis=1)
+    complete = _by_row(X, lambda rows: ~np.isnan(rows).any(axis=1))
     used = np.flatnonzero(complete & ~far & (weight > 0))
     if complete.all() or len(used) > len(sd):
         total = float(weight[used].sum())
         used = used[:: -(-len(used) // settings.shrinkage_rows)]
-        z, share = deviation[used] / sd, weight[used]
+        z, share = (_relative(X[used], columns) - mean) / sd, weight[used]
         shrinkage = best_shrinkage(correlation, z, share * (total / share.sum()), settings)
     else:
         shrinkage = 1.0
     shrunk = (1.0 - shrinkage) * correlation + shrinkage * np.eye(len(sd))
     scale = columns.unit * sd
-    far_deviation = deviation[far] * columns.unit
     return RobustMoments(
         location=columns.centre + columns.unit * mean,
         scatter=scale[:, np.newaxis] * shrunk * scale,
         far=far,
-        far_scatter=(weight[far] * far_deviation.T) @ far_deviation / weight.sum(),
+        far_scatter=_far_scatter(X, weight, far, columns, mean),
         constant=columns.constant,
         shrinkage=shrinkage,
     )
@@ -168,29 +169,84 @@ def _weighted_quantiles(column: np.ndarray, weight: np.ndarray, levels: np.ndarr
     return ordered[np.searchsorted(cumulative, reached)].astype(np.float64)
 
 
+def _row_blocks(X: np.ndarray) -> Iterator[slice]:
+    """Cut the rows into blocks, so that float64 copies take no memory beside X."""
+    return blocks(len(X), X.shape[1], _BLOCK_NUMBERS)
+
+
+def _by_row(X: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return what a function says of each row, a bool [N]."""
+    return np.concatenate([function(X[part]) for part in _row_blocks(X)])
+
+
+def _relative(X: np.ndarray, columns: ColumnStatistics) -> np.ndarray:
+    """Return rows in units of the columns' middle parts: float64."""
+    return (np.asarray(X, np.float64) - columns.centre) / columns.unit
+
+
 def _far_rows(
     X: np.ndarray, weight: np.ndarray, columns: ColumnStatistics, settings: RobustMomentsSettings
 ) -> np.ndarray:
     """Return which rows [N] have an entry outside the fences, or none where that takes too much."""
-    far = np.any((columns.low > X) | (columns.high < X), axis=1)
+    far = _by_row(X, lambda rows: np.any((columns.low > rows) | (columns.high < rows), axis=1))
     if weight[far].sum() > settings.most_far * weight.sum():
         return np.zeros_like(far)
-    near = X[(weight > 0) & ~far]
-    greatest, least = np.fmax.reduce(near, axis=0), np.fmin.reduce(near, axis=0)
+    greatest, least = np.full((2, X.shape[1]), np.nan, X.dtype)
+    for part in _row_blocks(X):
+        near = X[part][(weight[part] > 0) & ~far[part]]
+        greatest = np.fmax.reduce(np.vstack([greatest, near]), axis=0)
+        least = np.fmin.reduce(np.vstack([least, near]), axis=0)
     # A column without an observed entry in these rows has NaN, which is not equal to itself.
     readable = (greatest > least) | (columns.constant & (greatest == least))
     return far if readable.all() else np.zeros_like(far)
 
 
-def _mean_and_covariance(relative: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return weighted mean and covariance, each element from the rows in which it is observed."""
-    share = ~np.isnan(relative) * weight[:, np.newaxis]
-    mean = np.where(share > 0, share * relative, 0.0).sum(axis=0) / share.sum(axis=0)
-    deviation = np.where(share > 0, relative - mean, 0.0)
-    pairs = share.T @ (share > 0).astype(np.float64)
-    products = (deviation * weight[:, np.newaxis]).T @ deviation
+def _mean_and_covariance(
+    X: np.ndarray, columns: ColumnStatistics, weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return weighted mean and covariance, each element from the rows in which it is observed.
+
+    In the units of `_relative`.
+    """
+    D = X.shape[1]
+    shares, sums = np.zeros((2, D))
+    for part in _row_blocks(X):
+        relative, share = _relative_and_share(X[part], columns, weight[part])
+        shares += share.sum(axis=0)
+        sums += np.where(share > 0, share * relative, 0.0).sum(axis=0)
+    mean = sums / shares
+    pairs, products = np.zeros((2, D, D))
+    for part in _row_blocks(X):
+        relative, share = _relative_and_share(X[part], columns, weight[part])
+        deviation = np.where(share > 0, relative - mean, 0.0)
+        pairs += share.T @ (share > 0).astype(np.float64)
+        products += (deviation * weight[part, np.newaxis]).T @ deviation
     # Two columns that are never observed together have no known covariance.
     return mean, products / np.where(pairs > 0, pairs, 1.0)
+
+
+def _relative_and_share(
+    X: np.ndarray, columns: ColumnStatistics, weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return `_relative` rows, and the weight [n, D] of each entry, 0 where it is missing."""
+    relative = _relative(X, columns)
+    return relative, ~np.isnan(relative) * weight[:, np.newaxis]
+
+
+def _far_scatter(
+    X: np.ndarray,
+    weight: np.ndarray,
+    far: np.ndarray,
+    columns: ColumnStatistics,
+    mean: np.ndarray,
+) -> np.ndarray:
+    """Return the far rows' part of the second moment about the location."""
+    total = np.zeros((X.shape[1], X.shape[1]))
+    for part in _row_blocks(X):
+        rows, own = X[part][far[part]], weight[part][far[part]]
+        deviation = np.nan_to_num(_relative(rows, columns) - mean, nan=0.0) * columns.unit
+        total += (own * deviation.T) @ deviation
+    return total / weight.sum()
 
 
 def as_correlation(matrix: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Rows as the likelihood reads them: values, weights and missing entries."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -82,6 +83,18 @@ def as_row_tensors(rows: Rows) -> Rows:
     return tf.nest.map_structure(lambda v: None if v is None else tf.convert_to_tensor(v), rows)
 
 
+def as_shared_tensors(rows: Rows) -> Rows:
+    """Return dealt rows as tensors that read the arrays where they are.
+
+    The arrays must not be changed, and have come from `aligned_zeros`: others are copied.
+    """
+    share = tf.experimental.dlpack.from_dlpack
+    return tf.nest.map_structure(
+        lambda v: None if v is None else share(v.__dlpack__()),
+        rows._replace(missing=None),
+    )._replace(missing=None if rows.missing is None else Missing(*map(tf.constant, rows.missing)))
+
+
 def gather_rows(rows: Rows, indices: Any) -> Rows:
     """Return some of the rows, as tensors; the list of patterns remains that of all rows."""
     missing = rows.missing
@@ -108,7 +121,9 @@ def pad_to_slices(rows: Rows, slices: int, size: int) -> Rows:
     return _map_rows(cut, padded_rows(rows, slices * size))
 
 
-def deal_to_slices(rows: Rows, slices: int, parts: int, size: int) -> Rows:
+def deal_to_slices(
+    rows: Rows, slices: int, parts: int, size: int, *, transposed: bool = False
+) -> Rows:
     """Deal rows, given as arrays, to slices in turn: row n goes to slice n mod `slices`.
 
     Each slice is a systematic sample of the rows, even where these are sorted.
@@ -123,19 +138,45 @@ def deal_to_slices(rows: Rows, slices: int, parts: int, size: int) -> Rows:
         Number of parts that each slice is cut into.
     size : int
         Number of rows of a part.
+    transposed : bool
+        Whether the values have the columns before the rows of a part.
 
     Returns
     -------
-    Rows [parts * slices, size, ...]
+    Rows [parts * slices, size, ...], or [parts * slices, D, size] where transposed
         The first part of each slice, then the second part of each, and so on: entry i is a part of
         slice i mod `slices`.
     """
+    weight = rows.weight
+    if weight is None:
+        weight = np.broadcast_to(np.ones((), rows.values.dtype), len(rows.values))
 
-    def deal(padded: np.ndarray) -> np.ndarray:
-        turns = padded.reshape(parts, size, slices, *padded.shape[1:]).swapaxes(1, 2)
-        return turns.reshape(parts * slices, size, *padded.shape[1:])
+    def deal(array: Any, transposed: bool = False) -> np.ndarray:
+        array = np.asarray(array)
+        inner = (*array.shape[1:], size) if transposed else (size, *array.shape[1:])
+        dealt = aligned_zeros((parts * slices, *inner), array.dtype)
+        for part in range(parts):
+            places = dealt[part * slices : (part + 1) * slices]  # [slices, size, ...]
+            turns = np.moveaxis(places, -1 if transposed else 1, 0)  # [size, slices, ...]
+            own = array[part * slices * size : (part + 1) * slices * size]
+            rounds = len(own) // slices
+            turns[:rounds] = own[: rounds * slices].reshape(rounds, slices, *array.shape[1:])
+            if len(own) % slices:
+                turns[rounds, : len(own) % slices] = own[rounds * slices :]
+        return dealt
 
-    return _map_rows(deal, padded_rows(rows, slices * parts * size))
+    missing = rows.missing
+    if missing is not None:
+        missing = missing._replace(pattern=deal(missing.pattern))
+    return Rows(deal(rows.values, transposed), deal(weight), missing)
+
+
+def aligned_zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Return an array of zeros at a multiple of 64 bytes, which TensorFlow can read in place."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.zeros(size + 64, np.uint8)
+    start = -memory.__array_interface__["data"][0] % 64
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def padded_rows(rows: Rows, length: int) -> Rows:

@@ -4,6 +4,7 @@ from typing import Literal, NamedTuple, NoReturn
 
 import numpy as np
 
+from bgmm_jd.backend.numerics import blocks
 from bgmm_jd.data.missing import separate_missing
 from bgmm_jd.data.robust_moments import RobustMoments, robust_moments
 from bgmm_jd.data.rows import AbsentRows, DistantRows, Rows
@@ -11,6 +12,8 @@ from bgmm_jd.data.units import Standardization, whitening
 from bgmm_jd.settings import RobustMomentsSettings
 
 Units = Literal["columns", "common", "upper", "lower"]
+
+_BLOCK_NUMBERS = 2**20  # rows x columns that are in float64 at a time: 8 MiB an array
 
 
 class Data(NamedTuple):
@@ -250,12 +253,13 @@ def _check_range_of_rows(
     With the margin of `_check_range`.
     """
     most = np.sqrt(np.finfo(X.dtype).max / 1e6)
-    too_far = np.flatnonzero(~(np.abs(rows.values) < most).all(axis=1))
-    if len(too_far):
-        row = int(too_far[0])
-        distance = np.abs(X[row].astype(np.float64) - standardization.shift)
-        column = int(np.nanargmax(distance / standardization.column_scale))
-        raise_too_far(column, X[row, column], int(places[row]), X.dtype)
+    for part in blocks(len(X), X.shape[1], _BLOCK_NUMBERS):
+        too_far = np.flatnonzero(~(np.abs(rows.values[part]) < most).all(axis=1))
+        if len(too_far):
+            row = part.start + int(too_far[0])
+            distance = np.abs(X[row].astype(np.float64) - standardization.shift)
+            column = int(np.nanargmax(distance / standardization.column_scale))
+            raise_too_far(column, X[row, column], int(places[row]), X.dtype)
 
 
 def raise_too_far(column: int, value: float, row: int, dtype: np.dtype) -> NoReturn:
@@ -272,11 +276,16 @@ def standardize_values(X: np.ndarray, standardization: Standardization) -> np.nd
 
     Numbers too large for the dtype become infinite.
     """
+    result = np.empty(np.shape(X), X.dtype)
     with np.errstate(over="ignore"):
-        centred = np.asarray(X, np.float64) - standardization.shift
-        if standardization.inverse is None:
-            return (centred / standardization.scale).astype(X.dtype)
-        return (centred @ standardization.inverse.T).astype(X.dtype)
+        # In blocks, because X may be most of the memory, and float64 copies twice as much each.
+        for part in blocks(len(X), X.shape[-1], _BLOCK_NUMBERS):
+            centred = np.asarray(X[part], np.float64) - standardization.shift
+            if standardization.inverse is None:
+                result[part] = centred / standardization.scale
+            else:
+                result[part] = centred @ standardization.inverse.T
+    return result
 
 
 def as_standardized_rows(

@@ -61,11 +61,7 @@ from bgmm_jd.fitting.search import (
     with_data_unit_elbos,
 )
 from bgmm_jd.fitting.search_state import SearchLog
-from bgmm_jd.fitting.source_options import (
-    check_executor,
-    check_init_of_source,
-    check_options_of_source,
-)
+from bgmm_jd.fitting.source_options import check_init_of_source, check_options_of_source
 from bgmm_jd.fitting.verdict import with_verdict
 from bgmm_jd.model.covariance_forms import (
     CovarianceForm,
@@ -78,6 +74,7 @@ from bgmm_jd.optimization.optimizers import OPTIMIZERS, Optimizer
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.provenance import Provenance
 from bgmm_jd.settings import Settings
+from bgmm_jd.sources.executors import check_executor
 from bgmm_jd.storage.files import as_path
 from bgmm_jd.variational.approximation import Approximation, Problem
 

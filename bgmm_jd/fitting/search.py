@@ -11,7 +11,7 @@ from tensorflow_probability import distributions as tfd
 from bgmm_jd.backend.interrupts import held_interrupts
 from bgmm_jd.backend.random import fold_in, stateless_seed
 from bgmm_jd.data.minibatches import equal_batches
-from bgmm_jd.data.standardize import Data, subsample
+from bgmm_jd.data.standardize import Data, rows_in_memory, subsample
 from bgmm_jd.data.units import as_standardization_tensors, identity_standardization
 from bgmm_jd.fitting.default_prior import prior_of_standardized
 from bgmm_jd.fitting.progress import Phase, Progress, Reporter, log_run
@@ -178,9 +178,33 @@ def _search_in_two_phases(
     starts, runs, batch_size = _search(searched, plan, report, log)
     if runs[-1].status is Status.INTERRUPTED:
         log = SearchLog()  # the best of all runs, which a resumed search makes, may be another one
-    sd_ratio = subsample_sd_ratio(searched)
-    runs = _continue_on_all_rows(problem, runs, sd_ratio, _Continuation(problem, plan, report, log))
+    sd_ratio, sample = subsample_sd_ratio(searched), _rung_between(problem)
+    if sample is not None:
+        # Not in the checkpoint: it is quick to do again, to the same bits.
+        on_sample = _Continuation(sample, plan, report, SearchLog(), "optimization")
+        runs = _continue_on_more_rows(sample, runs, sd_ratio, on_sample)
+        sd_ratio = subsample_sd_ratio(sample)
+        if any(run.status is Status.INTERRUPTED for run in runs):
+            log = SearchLog()  # likewise
+    runs = _continue_on_more_rows(
+        problem, runs, sd_ratio, _Continuation(problem, plan, report, log)
+    )
     return starts, runs, batch_size
+
+
+def _rung_between(problem: Problem) -> Problem | None:
+    """Return the problem of the sample of a source, where it is worth passes of its own.
+
+    They settle which runs are rivals, and end nearer to the optimum than the subsample does: each
+    pass over all rows that they save reads a file. None where all rows are in memory, or not many
+    more than the sample.
+    """
+    if problem.data.has_rows:
+        return None
+    sample = problem.on(rows_in_memory(problem.data))
+    least = subsample_size(problem.model.K, problem.settings.optimization)
+    is_small = sample.data.sampling_fraction <= problem.settings.sources.largest_rung
+    return sample if is_small and sample.data.shape[0] > least else None
 
 
 def _go_on(problem: Problem, plan: SearchPlan, report: Reporter, log: SearchLog) -> _Found:
@@ -256,10 +280,10 @@ def _progress_reporter(
     return report_progress
 
 
-def _continue_on_all_rows(
+def _continue_on_more_rows(
     problem: Problem, runs: list[RunResult], sd_ratio: float, continuation: "_Continuation"
 ) -> list[RunResult]:
-    """Continue the best subsample run on all rows.
+    """Continue the best subsample run on all rows of a problem, or on more than before.
 
     Runs at the same optimum inherit its result; other runs are continued only if their elbo is
     close enough that the subsample cannot rule them out. A run that the subsample rules out has
@@ -298,10 +322,18 @@ def _continue_on_all_rows(
 
 
 class _Continuation:
-    """Runs that are continued on all rows, one after the other."""
+    """Runs that are continued on all rows of a problem, one after the other."""
 
-    def __init__(self, problem: Problem, plan: SearchPlan, report: Reporter, log: SearchLog):
+    def __init__(
+        self,
+        problem: Problem,
+        plan: SearchPlan,
+        report: Reporter,
+        log: SearchLog,
+        phase: Phase = "passes",
+    ):
         self._problem, self._plan, self._report, self._log = problem, plan, report, log
+        self._phase: Phase = phase
         self._known = list(log.state.continued)  # from before the search was resumed
 
     def of(self, run: RunResult) -> RunResult:
@@ -310,7 +342,7 @@ class _Continuation:
             return self._known.pop(0)
         problem, plan, log = self._problem, self._plan, self._log
         settings = problem.settings.full_data
-        progress = _progress_reporter(problem, plan, self._report, "passes")
+        progress = _progress_reporter(problem, plan, self._report, self._phase)
         limit = max(settings.fewest_passes_limit, plan.max_steps // settings.steps_per_pass)
         found = optimize_full_data(
             problem,

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from bgmm_jd.backend.execution import compiled
 from bgmm_jd.data.missing import Missing
-from bgmm_jd.data.rows import Rows, deal_to_slices
+from bgmm_jd.data.rows import Rows, aligned_zeros, deal_to_slices
 from bgmm_jd.data.units import Standardization
 from bgmm_jd.model import quadratic_likelihood
 from bgmm_jd.model.likelihood import log_joint_label
@@ -60,16 +60,13 @@ def rows_for_pass(rows: Rows, plan: PassPlan, covariance: str) -> Rows:
     For a matrix product the values are transposed, [parts slices, D, size]; where sufficient
     statistics are kept, these take the place of the values, [parts slices, F, size].
     """
-    dealt = deal_to_slices(rows, plan.slices, plan.parts, plan.size)
-    if not plan.use_statistics:
-        return dealt
-    transposed = dealt.values.swapaxes(1, 2)
+    dealt = deal_to_slices(rows, plan.slices, plan.parts, plan.size, transposed=plan.use_statistics)
     if not plan.keep_statistics:
-        return dealt._replace(values=transposed)
-    count, D, size = transposed.shape
+        return dealt
+    count, D, size = dealt.values.shape
     F = quadratic_likelihood.number_of_statistics(D, covariance)
-    statistics = np.empty((count, F, size), transposed.dtype)
-    for own, features in zip(statistics, transposed, strict=True):
+    statistics = aligned_zeros((count, F, size), dealt.values.dtype)
+    for own, features in zip(statistics, dealt.values, strict=True):
         own[:] = quadratic_likelihood.sufficient_statistics(features, covariance)
     return dealt._replace(values=statistics)
 

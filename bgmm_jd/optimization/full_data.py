@@ -11,14 +11,14 @@ reduces the noise that the draws of a single pass leave in the scales.
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from bgmm_jd.backend.random import fold_in
-from bgmm_jd.data.rows import DistantRows, as_row_tensors
+from bgmm_jd.data.rows import DistantRows, as_shared_tensors
 from bgmm_jd.model import quadratic_likelihood
 from bgmm_jd.optimization.accelerated_path import (
     Evaluator,
@@ -28,7 +28,7 @@ from bgmm_jd.optimization.accelerated_path import (
 )
 from bgmm_jd.optimization.data_pass import PassPlan, pass_program, rows_for_pass
 from bgmm_jd.optimization.single_run import RunProgress, RunResult, read_only_copy
-from bgmm_jd.optimization.source_pass import source_pass_evaluator
+from bgmm_jd.optimization.source_pass import SourcePasses
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.variational.approximation import Problem
 from bgmm_jd.variational.evaluation import surrogate_statistics_are_accurate
@@ -118,11 +118,21 @@ def optimize_full_data(
 def _passes_under_other_draws(
     problem: Problem, evaluate: Evaluator, state: PassesState
 ) -> Iterator[PassesState]:
-    """Yield the state after each pass from the fixed point, which was not fitted to its draws."""
-    for number in range(1 + len(state.images), 1 + passes_to_average(problem)):
-        image, _ = evaluate(state.reached, number)
-        state = state._replace(images=(*state.images, as_parameter_arrays(image)))
+    """Yield the state after each scan of passes from the fixed point, not fitted to their draws."""
+    numbers = range(1 + len(state.images), 1 + passes_to_average(problem))
+    for found in _together(evaluate, state.reached, numbers):
+        images = (as_parameter_arrays(image) for image, _ in found)
+        state = state._replace(images=(*state.images, *images))
         yield state
+
+
+def _together(
+    evaluate: Evaluator, unconstrained: VariationalParameters, numbers: Sequence[int]
+) -> Iterator[list[tuple[Any, float]]]:
+    """Yield the results of passes from the same parameters, those of one scan of the rows each."""
+    if isinstance(evaluate, SourcePasses):
+        return evaluate.together(unconstrained, numbers)
+    return ([evaluate(unconstrained, number)] for number in numbers)
 
 
 def _average(images: tuple[VariationalParameters, ...]) -> VariationalParameters:
@@ -138,9 +148,8 @@ def full_data_elbo(
     """
     evaluate = pass_evaluator(problem, params, seed)
     unconstrained = unconstrained_arrays(problem.model.sites, params)
-    found = [
-        evaluate(unconstrained, number)[1] for number in range(passes_to_average(problem) // 2)
-    ]
+    numbers = range(passes_to_average(problem) // 2)
+    found = [elbo for some in _together(evaluate, unconstrained, numbers) for _, elbo in some]
     return float(np.mean(found)), float(np.std(found, ddof=1) / len(found) ** 0.5)
 
 
@@ -160,10 +169,10 @@ def pass_evaluator(problem: Problem, params: VariationalParameters, seed: tf.Ten
     seed : int32 [2]
     """
     if isinstance(problem.data.kept_rows, DistantRows):
-        return source_pass_evaluator(problem, params, seed)
+        return SourcePasses(problem, params, seed)
     plan, covariance = plan_passes(problem, params), problem.model.covariance
     program = pass_program(problem.model, plan)
-    rows = as_row_tensors(rows_for_pass(problem.data.rows, plan, covariance))
+    rows = as_shared_tensors(rows_for_pass(problem.data.rows, plan, covariance))
 
     def evaluate(unconstrained: VariationalParameters, number: int) -> tuple[Any, float]:
         fresh = tf.nest.map_structure(

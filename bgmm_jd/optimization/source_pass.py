@@ -6,7 +6,7 @@ that in the draws. Row n is read under pair n mod `slices`, as in memory.
 """
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,6 @@ from bgmm_jd.backend.free_memory import return_free_memory
 from bgmm_jd.backend.random import fold_in
 from bgmm_jd.data.rows import DistantRows, Rows, as_row_tensors
 from bgmm_jd.data.units import Standardization
-from bgmm_jd.optimization.accelerated_path import Evaluator
 from bgmm_jd.optimization.data_pass import (
     Pass,
     PassPlan,
@@ -65,27 +64,62 @@ class PassSums(NamedTuple):
         return tf.nest.map_structure(np.add, self, other)
 
 
-def source_pass_evaluator(
-    problem: Problem, params: VariationalParameters, seed: tf.Tensor
-) -> Evaluator:
-    """Make the function that runs one pass over all rows of a source: see `pass_evaluator`."""
-    plan = _plan_chunks(problem, params)
-    reader = _rows_of(problem).reader
-    draw, step = (make(problem.model, plan.passes) for make in (_draws_program, _step_program))
+class SourcePasses:
+    """Passes over all rows of a source, from unconstrained parameters and the number of the draws.
 
-    def evaluate(unconstrained: VariationalParameters, number: int) -> tuple[Any, float]:
+    Parameters
+    ----------
+    problem : Problem
+    params : near which the passes stay: see `pass_evaluator`.
+    seed : int32 [2]
+    """
+
+    def __init__(self, problem: Problem, params: VariationalParameters, seed: tf.Tensor):
+        self._problem, self._seed = problem, seed
+        self._plan, self._reader = _plan_chunks(problem, params), _rows_of(problem).reader
+        model, passes = problem.model, self._plan.passes
+        self._draw, self._step = _draws_program(model, passes), _step_program(model, passes)
+
+    def __call__(self, unconstrained: VariationalParameters, number: int) -> tuple[Any, float]:
+        """Return the parameters after one pass, and the elbo before it."""
+        return self._scan([self._arguments(unconstrained, number)])[0]
+
+    def together(
+        self, unconstrained: VariationalParameters, numbers: Sequence[int]
+    ) -> Iterator[list[tuple[Any, float]]]:
+        """Yield the results of passes from the same parameters, those of each scan in a list.
+
+        Each scan of the rows serves as many of them as may have their draws in memory at a time.
+        The bits are those of one pass after the other.
+        """
+        arguments = [self._arguments(unconstrained, number) for number in numbers]
+        size = sum(leaf.size for leaf in tf.nest.flatten(_as_arrays(self._draw(*arguments[0]))))
+        most = max(1, self._problem.settings.sources.numbers_of_draws // size)
+        for first in range(0, len(arguments), most):
+            yield self._scan(arguments[first : first + most])
+
+    def _arguments(self, unconstrained: VariationalParameters, number: int) -> tuple[Any, ...]:
         # New tensors defeat TFP's bijector cache.
         fresh = tf.nest.map_structure(tf.constant, unconstrained)
-        common = fresh, problem.prior_standardization, fold_in(seed, number)
-        draws = tf.nest.map_structure(lambda t: t.numpy(), draw(*common))
-        sums = sum_over(reader.results(statistic_of_pass(plan, draws)))
+        return fresh, self._problem.prior_standardization, fold_in(self._seed, number)
+
+    def _scan(self, arguments: Sequence[tuple[Any, ...]]) -> list[tuple[Any, float]]:
+        """Read all rows once, for passes with these arguments."""
+        draws = tuple(_as_arrays(self._draw(*one)) for one in arguments)
+        sums = sum_over(self._reader.results(statistic_of_pass(self._plan, draws)))
+        return list(map(self._stepped, arguments, draws, sums))
+
+    def _stepped(self, arguments: tuple[Any, ...], draws: Any, sums: PassSums) -> tuple[Any, float]:
+        """Return the step that the sums under some draws call for, and the elbo."""
         slope = tf.nest.map_structure(
             lambda s, v: tf.constant(s.astype(v.dtype)), sums.slope, draws
         )
-        found = step(*common, tf.constant(sums.likelihood), slope)
-        return tf.nest.map_structure(lambda t: t.numpy(), found.unconstrained), float(found.elbo)
+        found = self._step(*arguments, tf.constant(sums.likelihood), slope)
+        return _as_arrays(found.unconstrained), float(found.elbo)
 
-    return evaluate
+
+def _as_arrays(tensors: Any) -> Any:
+    return tf.nest.map_structure(lambda t: t.numpy(), tensors)
 
 
 def _rows_of(problem: Problem) -> DistantRows:
@@ -115,8 +149,8 @@ def _plan_chunks(problem: Problem, params: VariationalParameters) -> ChunkPlan:
     )
 
 
-def statistic_of_pass(plan: ChunkPlan, draws: Any) -> Statistic:
-    """Return what each part of the rows computes under draws, given as arrays."""
+def statistic_of_pass(plan: ChunkPlan, draws: tuple[Any, ...]) -> Statistic:
+    """Return what each part of the rows computes under sets of draws, given as arrays."""
     return Statistic(
         functools.partial(_as_slices, plan=plan),
         functools.partial(_sums_of_chunks, plan=plan, draws=draws),
@@ -129,22 +163,29 @@ def _as_slices(chunk: Chunk, *, plan: ChunkPlan) -> Rows:
     return rows_for_pass(rows, plan.passes, plan.covariance)
 
 
-def _sums_of_chunks(chunks: Iterable[Rows], *, plan: ChunkPlan, draws: Any) -> PassSums:
+def _sums_of_chunks(
+    chunks: Iterable[Rows], *, plan: ChunkPlan, draws: tuple[Any, ...]
+) -> tuple[PassSums, ...]:
     program = _chunk_program(plan.covariance, plan.passes)
-    tensors = tf.nest.map_structure(tf.constant, draws)
+    sets = [tf.nest.map_structure(tf.constant, one) for one in draws]
 
-    def sums(rows: Rows) -> PassSums:
-        found = program(tensors, as_row_tensors(rows))
-        return tf.nest.map_structure(lambda t: t.numpy().astype(np.float64), found)
+    def sums(rows: Rows) -> tuple[PassSums, ...]:
+        tensors = as_row_tensors(rows)
+        found = [program(one, tensors) for one in sets]
+        return tf.nest.map_structure(lambda t: t.numpy().astype(np.float64), tuple(found))
 
     found = sum_over(map(sums, chunks))
     return_free_memory()
     return found
 
 
-def sum_over(sums: Iterable[PassSums]) -> PassSums:
-    """Add sums in the order in which they come."""
-    return functools.reduce(PassSums.plus, sums)
+def sum_over(sums: Iterable[tuple[PassSums, ...]]) -> tuple[PassSums, ...]:
+    """Add the sums of each set of draws in the order in which they come."""
+
+    def added(a: tuple[PassSums, ...], b: tuple[PassSums, ...]) -> tuple[PassSums, ...]:
+        return tuple(map(PassSums.plus, a, b))
+
+    return functools.reduce(added, sums)
 
 
 @functools.lru_cache(maxsize=32)

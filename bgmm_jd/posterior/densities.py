@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -10,8 +10,8 @@ import tensorflow as tf
 from bgmm_jd.backend.execution import unrecorded, with_own_identity
 from bgmm_jd.backend.numerics import blocks
 from bgmm_jd.data.missing import Missing
-from bgmm_jd.data.rows import Rows
-from bgmm_jd.data.standardize import row_log_det_jacobian, standardize_new_rows
+from bgmm_jd.data.rows import AbsentRows, Rows
+from bgmm_jd.data.standardize import Data, row_log_det_jacobian, standardize_new_rows
 from bgmm_jd.data.units import log_det_jacobian
 from bgmm_jd.model import likelihood
 from bgmm_jd.model.likelihood import Theta
@@ -66,22 +66,48 @@ def row_log_likelihood(posterior: Posterior, draws: Draws, X: np.ndarray) -> np.
     In nats per row and the units of X.
     """
     result = np.empty((len(draws.log_q), len(X)), posterior.dtype)
-    for part, block in likelihood_blocks(posterior, draws, X):
+    for part, block in likelihood_blocks(drawn_mixtures(posterior, draws), X):
         result[:, part] = block
     return result
 
 
-def likelihood_blocks(
-    posterior: Posterior, draws: Draws, X: np.ndarray
-) -> Iterator[tuple[slice, np.ndarray]]:
+class DrawnMixtures(NamedTuple):
+    """Mixtures drawn from a posterior, and how rows are read: plain values, which can be pickled.
+
+    theta : arrays [S, ...], in standardised units.
+    covariance : the form.
+    data : the units, without rows.
+    budget : numbers in the largest array of a call.
+    """
+
+    theta: dict[str, Any]
+    covariance: str
+    data: Data
+    budget: int
+
+
+def drawn_mixtures(posterior: Posterior, draws: Draws) -> DrawnMixtures:
+    """Return the mixtures of draws of a posterior."""
+    data = posterior.problem.data
+    N, D = data.shape
+    absent = AbsentRows(N=N, D=D, type=data.dtype.name)
+    return DrawnMixtures(
+        theta={name: np.asarray(v) for name, v in draws.theta.items()},
+        covariance=posterior.covariance,
+        data=data._replace(kept_rows=absent),
+        budget=posterior.settings.memory.prediction,
+    )
+
+
+def likelihood_blocks(mixtures: DrawnMixtures, X: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield `row_log_likelihood` of some rows at a time: the rows, and an array [S, n].
 
     It is -inf for a row whose squared distance from a component overflows.
     """
-    data = posterior.problem.data
+    data = mixtures.data
     rows = standardize_new_rows(X, data)
-    of_rows = row_log_det_jacobian(rows, data.standardization).astype(posterior.dtype)
-    for part, block in map_rows(posterior, likelihood.row_log_likelihood, draws.theta, rows):
+    of_rows = row_log_det_jacobian(rows, data.standardization).astype(data.dtype)
+    for part, block in blocks_under_draws(mixtures, likelihood.row_log_likelihood, rows):
         # Beyond the dtype's range infinities may have cancelled to NaN.
         yield part, np.where(np.isnan(block), -np.inf, block) - of_rows[part]
 
@@ -89,17 +115,30 @@ def likelihood_blocks(
 def map_rows(
     posterior: Posterior, function: Callable[..., tf.Tensor], theta: Theta, rows: Rows
 ) -> Iterator[tuple[slice, np.ndarray]]:
+    """Call a function of `likelihood` on draws in standardised units: see `blocks_under_draws`."""
+    budget = posterior.settings.memory.prediction
+    return _map_rows(function, theta, rows, posterior.covariance, budget)
+
+
+def blocks_under_draws(
+    mixtures: DrawnMixtures, function: Callable[..., tf.Tensor], rows: Rows
+) -> Iterator[tuple[slice, np.ndarray]]:
     """Call a function of `likelihood` on any number of draws and rows, some rows at a time.
 
     As a graph, not under XLA, which would compile anew for each of these numbers. Draws have the
     dtype of the rows.
     """
+    return _map_rows(function, mixtures.theta, rows, mixtures.covariance, mixtures.budget)
+
+
+def _map_rows(
+    function: Callable[..., tf.Tensor], theta: Theta, rows: Rows, covariance: str, budget: int
+) -> Iterator[tuple[slice, np.ndarray]]:
     ranks = tuple((name, len(v.shape)) for name, v in theta.items())
     incomplete = rows.missing is not None
-    dtype = rows.values.dtype.name
-    program = _rows_program(function, posterior.covariance, ranks, dtype, incomplete)
-    numbers_each = int(tf.size(theta["means"])) * (posterior.D if incomplete else 1)
-    budget = posterior.settings.memory.prediction
+    D, dtype = rows.values.shape[1], rows.values.dtype.name
+    program = _rows_program(function, covariance, ranks, dtype, incomplete)
+    numbers_each = int(np.prod(theta["means"].shape)) * (D if incomplete else 1)
     for part in blocks(len(rows.values), numbers_each, budget):
         missing: tuple[np.ndarray, ...] = ()
         if rows.missing is not None:

@@ -1,6 +1,8 @@
 """Multiple imputation: missing entries are drawn from the posterior."""
 
+import functools
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from typing import Any, overload
 
 import numpy as np
@@ -9,7 +11,7 @@ from bgmm_jd.backend.numerics import blocks as row_blocks
 from bgmm_jd.backend.process_state import runs_tensorflow
 from bgmm_jd.data.source import Source
 from bgmm_jd.data.validation import as_count, as_rows
-from bgmm_jd.posterior.new_rows import blocks_of_source
+from bgmm_jd.posterior.new_rows import NewRows, check_source, results_of_source
 from bgmm_jd.posterior.normal_mixtures import ComponentDraws, draw_labels
 from bgmm_jd.posterior.normal_regression import (
     PartitionedNormals,
@@ -18,19 +20,32 @@ from bgmm_jd.posterior.normal_regression import (
     regress_normals,
 )
 from bgmm_jd.posterior.posterior import Posterior, draw_components
+from bgmm_jd.sources.executors import check_executor
 
 _BLOCK_NUMBERS = 2**23  # of a block of imputations of a source
 
 
 @overload
 def impute(
-    posterior: Posterior, X: Source, *, draws: int = 100, seed: int = 0
+    posterior: Posterior,
+    X: Source,
+    *,
+    draws: int = 100,
+    seed: int = 0,
+    executor: Executor | None = None,
+    progress: bool = False,
 ) -> Iterator[np.ndarray]: ...
 @overload
 def impute(posterior: Posterior, X: Any, *, draws: int = 100, seed: int = 0) -> np.ndarray: ...
 @runs_tensorflow
 def impute(
-    posterior: Posterior, X: Any, *, draws: int = 100, seed: int = 0
+    posterior: Posterior,
+    X: Any,
+    *,
+    draws: int = 100,
+    seed: int = 0,
+    executor: Executor | None = None,
+    progress: bool = False,
 ) -> np.ndarray | Iterator[np.ndarray]:
     """Return several copies of X whose missing entries are drawn from the posterior.
 
@@ -50,6 +65,11 @@ def impute(
         The number of imputations.
     seed : int
         Equal seeds give equal imputations.
+    executor : concurrent.futures.Executor, optional
+        Reads the rows of a source and imputes their entries, block by block, by several workers, as
+        in `fit`; their number does not change the result. Each task is sent the draws.
+    progress : bool
+        Whether to show on standard error how many rows of a source have been dealt with.
 
     Returns
     -------
@@ -66,17 +86,38 @@ def impute(
     """
     draws, budget = as_count(draws, "draws"), posterior.settings.memory.mixture
     if isinstance(X, Source):
-        size = max(1, _BLOCK_NUMBERS // (draws * posterior.D))
-        blocks = blocks_of_source(posterior, X, missing=True, size=size)
-    else:
-        X = as_rows(X, posterior.D, missing=True, names=posterior.feature_names)
-        with np.errstate(over="ignore"):  # a number too large for float32 is reported as infinity
-            X = as_rows(X.astype(posterior.dtype), missing=True)
+        check_source(posterior, X, executor)
+        imputed = functools.partial(
+            _imputed_block,
+            components=draw_components(posterior, draws, seed),
+            seed=seed,
+            budget=budget,
+        )
+        numbers = draws * posterior.D
+        return results_of_source(
+            posterior,
+            X,
+            imputed,
+            numbers_per_row=numbers,
+            missing=True,
+            size=max(1, _BLOCK_NUMBERS // numbers),
+            executor=executor,
+            progress=progress,
+        )
+    check_executor(executor, None)
+    X = as_rows(X, posterior.D, missing=True, names=posterior.feature_names)
+    with np.errstate(over="ignore"):  # a number too large for float32 is reported as infinity
+        X = as_rows(X.astype(posterior.dtype), missing=True)
     components = draw_components(posterior, draws, seed)
-    rng = np.random.default_rng([seed, 3])
-    if isinstance(X, Source):
-        return (impute_rows(components, rows.values, rng, budget=budget) for rows in blocks)
-    return impute_rows(components, X, rng, budget=budget)
+    return impute_rows(components, X, np.random.default_rng([seed, 3]), budget=budget)
+
+
+def _imputed_block(
+    rows: NewRows, *, components: ComponentDraws, seed: int, budget: int
+) -> np.ndarray:
+    """Impute rows by random numbers of their own: all but the first block have another seed."""
+    rng = np.random.default_rng([seed, 3, rows.first] if rows.first else [seed, 3])
+    return impute_rows(components, rows.values, rng, budget=budget)
 
 
 def impute_rows(

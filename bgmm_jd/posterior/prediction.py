@@ -1,6 +1,8 @@
 """Predictions for new rows, averaged over the posterior."""
 
+import functools
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from typing import Any, overload
 
 import numpy as np
@@ -14,8 +16,14 @@ from bgmm_jd.data.validation import as_count, as_missing_flag, as_rows
 from bgmm_jd.model import likelihood
 from bgmm_jd.model.covariances import covariance_factors
 from bgmm_jd.model.likelihood import Theta
-from bgmm_jd.posterior.densities import likelihood_blocks, map_rows
-from bgmm_jd.posterior.new_rows import NewRows, blocks_of_source
+from bgmm_jd.posterior.densities import (
+    DrawnMixtures,
+    blocks_under_draws,
+    drawn_mixtures,
+    likelihood_blocks,
+    map_rows,
+)
+from bgmm_jd.posterior.new_rows import NewRows, check_source, results_of_source
 from bgmm_jd.posterior.normal_mixtures import sample_labelled_rows
 from bgmm_jd.posterior.posterior import (
     PREDICTIVE_DRAWS,
@@ -23,12 +31,18 @@ from bgmm_jd.posterior.posterior import (
     draw_standardized,
     in_data_units_exactly,
 )
-from bgmm_jd.variational.approximation import Draws
+from bgmm_jd.sources.executors import check_executor
 
 
 @overload
 def log_density(
-    posterior: Posterior, X: Source, *, draws: int = PREDICTIVE_DRAWS, seed: int = 0
+    posterior: Posterior,
+    X: Source,
+    *,
+    draws: int = PREDICTIVE_DRAWS,
+    seed: int = 0,
+    executor: Executor | None = None,
+    progress: bool = False,
 ) -> Iterator[np.ndarray]: ...
 @overload
 def log_density(
@@ -36,7 +50,13 @@ def log_density(
 ) -> np.ndarray: ...
 @runs_tensorflow
 def log_density(
-    posterior: Posterior, X: Any, *, draws: int = PREDICTIVE_DRAWS, seed: int = 0
+    posterior: Posterior,
+    X: Any,
+    *,
+    draws: int = PREDICTIVE_DRAWS,
+    seed: int = 0,
+    executor: Executor | None = None,
+    progress: bool = False,
 ) -> np.ndarray | Iterator[np.ndarray]:
     """Return the log posterior predictive density of each row, in nats per row and the units of X.
 
@@ -56,26 +76,36 @@ def log_density(
         S, the number of draws to average over.
     seed : int
         Equal seeds give equal draws.
+    executor : concurrent.futures.Executor, optional
+        Reads the rows of a source and predicts for them, block by block, by several workers, as in
+        `fit`; their number does not change the result. Each task is sent the draws.
+    progress : bool
+        Whether to show on standard error how many rows of a source have been dealt with.
 
     Returns
     -------
     array [N], in the dtype of the fit; -inf for a row so far away that the square of its distance
     overflows in that dtype. Of a source, an iterator over such arrays, of consecutive rows each.
     """
-    draws = as_count(draws, "draws")
+    return _predicted(posterior, X, draws, seed, executor, progress, _log_densities, 1)
 
-    def of_rows(rows: NewRows, chosen: Draws) -> np.ndarray:
-        result = np.empty(len(rows.values), posterior.dtype)
-        for part, block in likelihood_blocks(posterior, chosen, rows.values):
-            result[part] = logsumexp(block, axis=0) - np.log(len(block))
-        return result
 
-    return _predicted(posterior, X, draws, seed, of_rows)
+def _log_densities(rows: NewRows, mixtures: DrawnMixtures) -> np.ndarray:
+    result = np.empty(len(rows.values), mixtures.data.dtype)
+    for part, block in likelihood_blocks(mixtures, rows.values):
+        result[part] = logsumexp(block, axis=0) - np.log(len(block))
+    return result
 
 
 @overload
 def predict_proba(
-    posterior: Posterior, X: Source, *, draws: int = PREDICTIVE_DRAWS, seed: int = 0
+    posterior: Posterior,
+    X: Source,
+    *,
+    draws: int = PREDICTIVE_DRAWS,
+    seed: int = 0,
+    executor: Executor | None = None,
+    progress: bool = False,
 ) -> Iterator[np.ndarray]: ...
 @overload
 def predict_proba(
@@ -83,7 +113,13 @@ def predict_proba(
 ) -> np.ndarray: ...
 @runs_tensorflow
 def predict_proba(
-    posterior: Posterior, X: Any, *, draws: int = PREDICTIVE_DRAWS, seed: int = 0
+    posterior: Posterior,
+    X: Any,
+    *,
+    draws: int = PREDICTIVE_DRAWS,
+    seed: int = 0,
+    executor: Executor | None = None,
+    progress: bool = False,
 ) -> np.ndarray | Iterator[np.ndarray]:
     """Return the posterior probability of each component for each row, averaged over draws.
 
@@ -109,20 +145,16 @@ def predict_proba(
         If a row is so far from all components that its density in each is zero, even as a
         logarithm: beyond some 1e19 sds in float32.
     """
-    draws = as_count(draws, "draws")
-
-    def of_rows(rows: NewRows, chosen: Draws) -> np.ndarray:
-        return _probabilities(posterior, rows, chosen)
-
-    return _predicted(posterior, X, draws, seed, of_rows)
+    of_rows = functools.partial(_probabilities, order=posterior.approximation.order)
+    return _predicted(posterior, X, draws, seed, executor, progress, of_rows, posterior.K)
 
 
-def _probabilities(posterior: Posterior, rows: NewRows, chosen: Draws) -> np.ndarray:
+def _probabilities(rows: NewRows, mixtures: DrawnMixtures, order: np.ndarray) -> np.ndarray:
     """Return the probability of each component for each row: [n, K]."""
-    X = rows.values
-    standardized = standardize_new_rows(X, posterior.problem.data)
-    result = np.empty((len(X), posterior.K), posterior.dtype)
-    for part, block in map_rows(posterior, likelihood.responsibilities, chosen.theta, standardized):
+    X, data = rows.values, mixtures.data
+    result = np.empty((len(X), len(order)), data.dtype)
+    standardized = standardize_new_rows(X, data)
+    for part, block in blocks_under_draws(mixtures, likelihood.responsibilities, standardized):
         result[part] = block.mean(axis=0).T
     lost = np.flatnonzero(~np.isfinite(result).all(axis=1))
     if len(lost):
@@ -131,7 +163,11 @@ def _probabilities(posterior: Posterior, rows: NewRows, chosen: Draws) -> np.nda
             "that its density cannot be distinguished from zero. Drop such rows, or check their "
             "units."
         )
-    return result[:, posterior.approximation.order]
+    return result[:, order]
+
+
+def _labels(rows: NewRows, mixtures: DrawnMixtures, order: np.ndarray) -> np.ndarray:
+    return _probabilities(rows, mixtures, order).argmax(axis=1)
 
 
 def _predicted(
@@ -139,15 +175,37 @@ def _predicted(
     X: Any,
     draws: int,
     seed: int,
-    of_rows: Callable[[NewRows, Draws], np.ndarray],
+    executor: Executor | None,
+    progress: bool,
+    predict_rows: Callable[..., np.ndarray],
+    numbers_per_row: int,
 ) -> np.ndarray | Iterator[np.ndarray]:
-    """Return what a function makes of rows under draws: of all, or of each block of a source."""
+    """Return what a function predicts for rows: for all, or for each block of a source.
+
+    Parameters
+    ----------
+    predict_rows : (rows, mixtures=) -> array.
+    numbers_per_row : of the array.
+    """
+    draws = as_count(draws, "draws")
     if not isinstance(X, Source):
+        check_executor(executor, None)
         rows = NewRows(as_new_rows(posterior, X), 0)
-        return of_rows(rows, draw_standardized(posterior, draws, seed))
-    blocks = blocks_of_source(posterior, X)
-    chosen = draw_standardized(posterior, draws, seed)
-    return (of_rows(rows, chosen) for rows in blocks)
+        return predict_rows(rows, mixtures=_drawn(posterior, draws, seed))
+    check_source(posterior, X, executor)
+    mixtures = _drawn(posterior, draws, seed)
+    return results_of_source(
+        posterior,
+        X,
+        functools.partial(predict_rows, mixtures=mixtures),
+        numbers_per_row=numbers_per_row,
+        executor=executor,
+        progress=progress,
+    )
+
+
+def _drawn(posterior: Posterior, draws: int, seed: int) -> DrawnMixtures:
+    return drawn_mixtures(posterior, draw_standardized(posterior, draws, seed))
 
 
 def expected_counts(posterior: Posterior, theta: Theta) -> np.ndarray:
@@ -170,7 +228,13 @@ def expected_counts(posterior: Posterior, theta: Theta) -> np.ndarray:
 
 @overload
 def predict(
-    posterior: Posterior, X: Source, *, draws: int = PREDICTIVE_DRAWS, seed: int = 0
+    posterior: Posterior,
+    X: Source,
+    *,
+    draws: int = PREDICTIVE_DRAWS,
+    seed: int = 0,
+    executor: Executor | None = None,
+    progress: bool = False,
 ) -> Iterator[np.ndarray]: ...
 @overload
 def predict(
@@ -178,16 +242,20 @@ def predict(
 ) -> np.ndarray: ...
 @runs_tensorflow
 def predict(
-    posterior: Posterior, X: Any, *, draws: int = PREDICTIVE_DRAWS, seed: int = 0
+    posterior: Posterior,
+    X: Any,
+    *,
+    draws: int = PREDICTIVE_DRAWS,
+    seed: int = 0,
+    executor: Executor | None = None,
+    progress: bool = False,
 ) -> np.ndarray | Iterator[np.ndarray]:
     """Return the most probable component of each row, an int array [N]; see `predict_proba`.
 
     Of a source, an iterator over such arrays, of consecutive rows each.
     """
-    found = predict_proba(posterior, X, draws=draws, seed=seed)
-    if isinstance(found, np.ndarray):
-        return found.argmax(axis=1)
-    return (block.argmax(axis=1) for block in found)
+    of_rows = functools.partial(_labels, order=posterior.approximation.order)
+    return _predicted(posterior, X, draws, seed, executor, progress, of_rows, 1)
 
 
 @runs_tensorflow

@@ -15,6 +15,7 @@ import numpy as np
 
 from bgmm_jd.backend.arviz_version import arviz_major_version, import_arviz
 from bgmm_jd.backend.process_state import runs_tensorflow
+from bgmm_jd.data.source import Source
 from bgmm_jd.data.standardize import standardize_new_rows
 from bgmm_jd.data.validation import as_count, as_seed
 from bgmm_jd.posterior.posterior import Posterior
@@ -26,6 +27,7 @@ from bgmm_jd.reporting.leave_one_out import (
     leave_one_out,
     suppress_known_warnings,
 )
+from bgmm_jd.reporting.sampled_leave_one_out import sampled_leave_one_out
 
 if TYPE_CHECKING:  # pandas is imported when it is needed, as arviz is
     import pandas as pd
@@ -56,7 +58,12 @@ _COLUMNS = (
 
 @runs_tensorflow
 def compare(
-    posteriors: Mapping[Any, Posterior], X: Any = None, *, draws: int = 1000, seed: int = 0
+    posteriors: Mapping[Any, Posterior],
+    X: Any = None,
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+    rows: int = 2000,
 ) -> "pd.DataFrame":
     """Compare fits of the same rows that differ in K, covariance or prior.
 
@@ -67,13 +74,17 @@ def compare(
     Parameters
     ----------
     posteriors : mapping of names to Posterior
-    X : array-like or data frame [N, D], optional
+    X : array-like, data frame or source of rows [N, D], optional
         The rows that all of them were fitted to; by default those that the first of them has kept.
+        A source (`table`, `batches`) is read twice, and leave-one-out is computed for a sample of
+        its rows: see the notes.
     draws : int
         S, the number of draws of each fit, at least 100. S * N numbers are kept in memory. For more
         than 20,000 rows S is therefore reduced to 2e7 / N, but not below 100.
     seed : int
         Equal seeds give equal tables.
+    rows : int
+        Number of rows of a source that are sampled, at least 2.
 
     Returns
     -------
@@ -115,6 +126,9 @@ def compare(
             the weight.
         status
             Name of the fit's `Status`.
+        subsampling_se, subsampling_dse
+            Of a source only: what the sample of its rows adds to the errors of `elpd_loo` and
+            `elpd_diff`, beside `se` and `dse`.
 
     Raises
     ------
@@ -136,14 +150,38 @@ def compare(
 
     A row whose `sample_weight` is a whole number counts that many times, and one of these copies is
     left out at a time. For other weights leave-one-out is not defined: its columns are NaN.
+
+    Of a source of N rows, n are drawn without replacement, and leave-one-out is computed for these.
+    The others enter by the log density a_i at the posterior mean, which is read of all rows
+    (the difference estimator; Magnusson et al. 2020, *Leave-one-out cross-validation for Bayesian
+    model comparison in large data*)::
+
+        elpd_loo = sum over all rows of a_i + N / n * sum over the sample of (loo_i - a_i)
+
+    Its error by the sample, `subsampling_se`, is N sqrt((1 - n / N) / n) sd(loo_i - a_i). `se` and
+    `dse` are those of the a_i, `p_loo` and `weight` those of the sample. That the fits are of the
+    rows of the source is known by their number and columns only. Weighted sources are refused.
     """
     fits = _as_posteriors(posteriors)
     draws, seed = as_draw_count(draws), as_seed(seed)
+    if isinstance(X, Source):
+        return _compared_on_sample(fits, X, draws, seed, as_count(rows, "rows"))
     X = fitted_rows(next(iter(fits.values()))) if X is None else X
-    rows = {name: _as_rows_of_fit(name, posterior, X) for name, posterior in fits.items()}
+    of_fit = {name: _as_rows_of_fit(name, posterior, X) for name, posterior in fits.items()}
     _check_same_weights(fits)
-    loos = {name: leave_one_out(fits[name], rows[name], draws, seed) for name in fits}
+    loos = {name: leave_one_out(fits[name], of_fit[name], draws, seed) for name in fits}
     return comparison_table(fits, loos)
+
+
+def _compared_on_sample(
+    fits: Mapping[Any, Posterior], source: Source, draws: int, seed: int, rows: int
+) -> "pd.DataFrame":
+    """Return the table of fits of the rows of a source, by leave-one-out of a sample of them."""
+    found = sampled_leave_one_out(fits, source, draws, seed, rows)
+    table = comparison_table(fits, found.loos)
+    for name, column in found.columns().items():
+        table[name] = column.reindex(table.index)
+    return table
 
 
 def _as_posteriors(posteriors: Any) -> dict[Any, Posterior]:

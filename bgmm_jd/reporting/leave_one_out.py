@@ -48,7 +48,13 @@ class Loo(NamedTuple):
 UNKNOWN_LOO = Loo(math.nan, math.nan, math.nan, math.nan, True, np.empty(0), None)
 
 
-def leave_one_out(posterior: Posterior, X: np.ndarray, draws: int, seed: int) -> Loo:
+def leave_one_out(
+    posterior: Posterior,
+    X: np.ndarray,
+    draws: int,
+    seed: int,
+    counts: np.ndarray | None = None,
+) -> Loo:
     """Estimate the log predictive density of each row of the fit under the posterior of the others.
 
     Returns `UNKNOWN_LOO` where row weights are not whole numbers, where a few draws have nearly all
@@ -58,12 +64,14 @@ def leave_one_out(posterior: Posterior, X: np.ndarray, draws: int, seed: int) ->
     ----------
     posterior : Posterior
     X : array [N, D]
-        The rows of the fit.
+        The rows of the fit, or some of them.
     draws : int
         S. Fewer are taken where S x N numbers exceed the budget `leave_one_out` of the settings.
     seed : int
+    counts : int [N], optional
+        How often each row counts; by default by the weights of the fit, whose rows X then are.
     """
-    counts = _counts(posterior, X)
+    counts = _counts(posterior, X) if counts is None else counts
     if counts is None:
         return UNKNOWN_LOO
     affordable = block_size(max(1, counts.sum()), posterior.settings.memory.leave_one_out)

@@ -72,7 +72,7 @@ def batches(scan: Callable[[], Iterable[Any]]) -> Source:
     scan : callable
         `scan()` begins a new pass over the rows: it returns an iterable of batches [n, D], NaN or
         masked where an entry is missing, or of pairs of a batch and its row weights [n]. Batches
-        are copied, so that one array may be filled again and again. A fit makes some 40 passes,
+        are copied, so that one array may be filled again and again. A fit makes some 20 passes,
         and reads each of them in a thread of its own: open files and connections inside of `scan`.
         The sizes of the batches do not change the result.
 

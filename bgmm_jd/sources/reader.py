@@ -45,6 +45,9 @@ class Reader:
         Computes the parts; without it, the present process does.
     count : int, optional
         The number of rows that a pass must have; None where it is not known yet.
+    waiting : int, optional
+        Tasks of the executor that are under way at a time, beside the one whose result is next;
+        None for all of a pass.
     """
 
     source: Source
@@ -53,6 +56,7 @@ class Reader:
     ahead: int
     executor: Executor | None = None
     count: int | None = None
+    waiting: int | None = None
 
     def results(self, statistic: Statistic) -> Iterator[Any]:
         """Yield the statistic of each part, in order.
@@ -75,23 +79,25 @@ class Reader:
             yield statistic.reduce(item for _, item in pairs)
 
     def _from_executor(self, executor: Executor, statistic: Statistic) -> Iterator[Any]:
-        """Yield the results of tasks, which are all submitted at first."""
+        """Yield the results of tasks, of which `waiting` are submitted beforehand."""
         count = self.source.count
         if count is None:
             self.source.part(0, 1)  # raises: its parts cannot be read
             raise ValueError("executor needs a source whose number of rows is known.")
         _check_count(count, "source", self.count)
         size = self.chunk_rows * self.chunks_per_part
+
+        def submitted(first: int) -> Future:
+            part = self.source.part(first, min(first + size, count))
+            arguments = statistic, part, first, self.chunk_rows, self.ahead
+            return executor.submit(statistic_of_part, *arguments)
+
+        tasks = map(submitted, range(0, count, size))
         futures: deque[Future] = deque()
         try:
-            for first in range(0, count, size):
-                part = self.source.part(first, min(first + size, count))
-                futures.append(
-                    executor.submit(
-                        statistic_of_part, statistic, part, first, self.chunk_rows, self.ahead
-                    )
-                )
+            futures.extend(itertools.islice(tasks, self.waiting))
             while futures:
+                futures.extend(itertools.islice(tasks, 1))
                 yield futures.popleft().result()  # and let go of the result
         finally:
             for future in futures:

@@ -4,7 +4,7 @@ import numpy as np
 
 from bgmm_jd.data.source import Source
 from bgmm_jd.data.validation import as_count, as_seed
-from bgmm_jd.sources.census import take_census
+from bgmm_jd.sources.census import Census, take_census
 from bgmm_jd.sources.reader import Reader
 
 _CHUNK_ROWS, _CHUNK_NUMBERS = 2**17, 2**24
@@ -39,9 +39,12 @@ def sample_rows(source: Source, n: int, *, seed: int = 0) -> np.ndarray:
         raise TypeError(
             f"source must come from bgmm_jd.table or bgmm_jd.batches; got {type(source).__name__}."
         )
+    found = census_with_sample(source, as_count(n, "n"), as_seed(seed))
+    return found.sample.values
+
+
+def census_with_sample(source: Source, n: int, seed: int) -> Census:
+    """Read a source once, whatever its rows hold, and return the sample beside the counts."""
     rows = max(1, min(_CHUNK_ROWS, _CHUNK_NUMBERS // source.features))
     reader = Reader(source=source, chunk_rows=rows, chunks_per_part=8, ahead=2)
-    found = take_census(
-        reader, sample_rows=as_count(n, "n"), seed=as_seed(seed), missing=True, check=False
-    )
-    return found.sample.values
+    return take_census(reader, sample_rows=n, seed=seed, missing=True, check=False)

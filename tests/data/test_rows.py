@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bgmm_jd.data.missing import separate_missing
-from bgmm_jd.data.rows import Rows, deal_to_slices, pad_to_slices
+from bgmm_jd.data.rows import Rows, as_shared_tensors, deal_to_slices, pad_to_slices
 
 N = 23
 
@@ -49,3 +49,22 @@ def test_padded_slices_are_consecutive_rows():
     np.testing.assert_array_equal(cut.values.reshape(-1, 2)[:N], rows.values)
     np.testing.assert_array_equal(cut.weight.ravel(), np.append(rows.weight, 0.0))
     np.testing.assert_array_equal(cut.missing.pattern.ravel()[:N], rows.missing.pattern)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_transposed_slices_have_the_columns_before_the_rows(parts):
+    rows = numbered_rows()
+    dealt, transposed = (
+        deal_to_slices(rows, 5, parts, 5, transposed=transposed) for transposed in (False, True)
+    )
+    np.testing.assert_array_equal(transposed.values, dealt.values.swapaxes(1, 2))
+    np.testing.assert_array_equal(transposed.weight, dealt.weight)
+
+
+def test_dealt_rows_are_read_in_place_by_tensorflow():
+    dealt = deal_to_slices(numbered_rows(), 7, 1, 4)
+    shared = as_shared_tensors(dealt)
+    np.testing.assert_array_equal(shared.values, dealt.values)
+    np.testing.assert_array_equal(shared.missing.pattern, dealt.missing.pattern)
+    dealt.values[0, 0, 0] = 77.0
+    assert shared.values[0, 0, 0].numpy() == 77.0

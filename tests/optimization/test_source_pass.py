@@ -135,6 +135,28 @@ def test_pass_has_the_same_bits_however_the_rows_are_cut(sizes):
     assert_same_bits(pass_of(one, start), pass_of(other, start))
 
 
+@pytest.mark.parametrize(("numbers", "scans"), [(2**20, 1), (1, 3), (300, 2)])
+def test_passes_that_share_a_scan_have_the_bits_of_one_after_the_other(numbers, scans):
+    """14 draws of two mixtures: 10 numbers each, so that two sets are at most 300 numbers."""
+    X, _ = rows_and_weights()
+    read = []
+
+    def scan():
+        read.append(len(read))
+        return [X]
+
+    problem = problem_of_source(batches(scan))
+    limited = replace(SMALL.sources, numbers_of_draws=numbers)
+    problem = replace(problem, settings=replace(SMALL, sources=limited))
+    start = started_in_memory(problem, X)
+    free, before = unconstrained(start), len(read)
+    passes = pass_evaluator(problem, start.params, SEED)
+    together = [one for some in passes.together(free, [4, 0, 2]) for one in some]
+    assert len(read) - before == scans
+    for found, number in zip(together, [4, 0, 2], strict=True):
+        assert_same_bits(found, passes(free, number))
+
+
 class LastFirst(Executor):
     """Runs tasks in the present process: all of them pickled, each twice, and the last first."""
 

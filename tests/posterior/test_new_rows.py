@@ -1,11 +1,14 @@
 """Predictions for the rows of a source, against those for the same rows in memory."""
 
+import concurrent.futures
+import pickle
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 import bgmm_jd
+from bgmm_jd.sources.reader import Reader, Statistic
 from bgmm_jd.sources.weighted import WeightedRows
 
 FUNCTIONS = [bgmm_jd.predict, bgmm_jd.predict_proba, bgmm_jd.log_density]
@@ -64,6 +67,91 @@ def test_weights_of_a_source_play_no_part_in_predictions(two_clusters_posterior,
 def test_functions_that_need_rows_in_memory_refuse_a_source(two_clusters_posterior):
     source = bgmm_jd.batches(lambda: [np.zeros((3, 2))])
     with pytest.raises(ValueError, match=r"in memory here.*bgmm_jd\.sample_rows"):
-        bgmm_jd.compare({"a": two_clusters_posterior}, source)
-    with pytest.raises(ValueError, match=r"in memory here.*bgmm_jd\.sample_rows"):
         bgmm_jd.select(source, 2)
+
+
+# --- Through an executor, and with progress -------------------------------------------------------
+
+
+class Windowed(concurrent.futures.Executor):
+    """Runs each task when it is submitted, from its pickle, and counts those not yet asked for."""
+
+    def __init__(self):
+        self.waiting = self.most = self.count = 0
+
+    def submit(self, function, /, *arguments):
+        function, arguments = pickle.loads(pickle.dumps((function, arguments)))
+        future, found = Counted(self), function(*arguments)
+        future.set_result(found)
+        self.waiting, self.count = self.waiting + 1, self.count + 1
+        self.most = max(self.most, self.waiting)
+        return future
+
+
+class Counted(concurrent.futures.Future):
+    def __init__(self, executor):
+        super().__init__()
+        self.executor = executor
+
+    def result(self, timeout=None):
+        self.executor.waiting -= 1
+        return super().result(timeout)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
+def test_executor_gives_the_same_bits_as_the_present_process(
+    two_clusters_posterior, X, function, tmp_path
+):
+    np.save(tmp_path / "x.npy", X)
+    source, executor = bgmm_jd.table(tmp_path / "x.npy"), Windowed()
+    found = list(function(two_clusters_posterior, source, draws=2, executor=executor))
+    alone = list(function(two_clusters_posterior, source, draws=2))
+    assert len(found) == len(alone) == executor.count == 3
+    for one, other in zip(found, alone, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
+def test_executor_imputes_the_same_bits_by_random_numbers_of_each_block(
+    two_clusters_posterior, tmp_path
+):
+    """Two blocks of 4,194 equal rows under 1,000 draws."""
+    np.save(tmp_path / "x.npy", np.tile([[np.nan, 1.0]], (8_388, 1)))
+    source, executor = bgmm_jd.table(tmp_path / "x.npy"), Windowed()
+    found = list(bgmm_jd.impute(two_clusters_posterior, source, draws=1_000, executor=executor))
+    alone = list(bgmm_jd.impute(two_clusters_posterior, source, draws=1_000))
+    assert len(found) == len(alone) == executor.count == 2
+    for one, other in zip(found, alone, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert (found[0][:, :, 0] != found[1][:, :, 0]).all()
+
+
+def test_tasks_are_submitted_as_their_results_are_taken(X, tmp_path):
+    """Four wait beside the one that is taken next."""
+    np.save(tmp_path / "x.npy", X[:50])
+    source, executor = bgmm_jd.table(tmp_path / "x.npy"), Windowed()
+    reader = Reader(
+        source=source, chunk_rows=2, chunks_per_part=1, ahead=1, executor=executor, waiting=4
+    )
+    taken = 0
+    for taken, _ in enumerate(reader.results(Statistic(id, list)), start=1):
+        assert executor.waiting == min(4, 25 - taken)
+    assert (taken, executor.most) == (25, 5)
+
+
+def test_executor_is_refused_where_it_cannot_read_the_rows(two_clusters_posterior, X):
+    batches = bgmm_jd.batches(lambda: [X])
+    for function in (*FUNCTIONS, bgmm_jd.impute):
+        with pytest.raises(ValueError, match="batches come one after the other"):
+            function(two_clusters_posterior, batches, executor=Windowed())
+        with pytest.raises(ValueError, match=r"X is in memory\. Leave executor out"):
+            function(two_clusters_posterior, X[:5], executor=Windowed())
+
+
+def test_progress_ends_with_the_number_of_rows(two_clusters_posterior, X, tmp_path, capsys):
+    np.save(tmp_path / "x.npy", X)
+    source = bgmm_jd.table(tmp_path / "x.npy")
+    list(bgmm_jd.predict(two_clusters_posterior, source, draws=1))
+    assert capsys.readouterr().err == ""
+    list(bgmm_jd.predict(two_clusters_posterior, source, draws=1, progress=True))
+    assert capsys.readouterr().err.startswith("150,000 of 150,000 rows, ")

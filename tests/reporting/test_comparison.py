@@ -240,5 +240,6 @@ def test_fits_with_different_weights_are_an_error(calibrated, clustered_rows):
 
 def test_options_of_compare_are_keyword_only():
     parameters = inspect.signature(compare).parameters
-    assert list(parameters) == ["posteriors", "X", "draws", "seed"]
-    assert parameters["draws"].kind is parameters["seed"].kind is inspect.Parameter.KEYWORD_ONLY
+    positional, options = ["posteriors", "X"], ["draws", "seed", "rows"]
+    assert list(parameters) == [*positional, *options]
+    assert {parameters[name].kind for name in options} == {inspect.Parameter.KEYWORD_ONLY}
