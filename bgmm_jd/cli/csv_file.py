@@ -1,7 +1,6 @@
 """Read a text file of values, as people and programs write them."""
 
 import csv
-import gzip
 import io
 import itertools
 import zlib
@@ -22,6 +21,7 @@ from bgmm_jd.cli.csv_layout import (
     without_comments,
 )
 from bgmm_jd.cli.csv_numbers import decimal_mark, missing_spellings, numbers_of
+from bgmm_jd.cli.size_limits import decompressed
 from bgmm_jd.cli.table import BadInput, Sheet
 
 _GZIP = b"\x1f\x8b"
@@ -78,8 +78,8 @@ def _text(path: Path) -> str:
     try:
         data = path.read_bytes()
         if data.startswith(_GZIP):
-            data = gzip.decompress(data)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            data = decompressed(path, data)
+    except (EOFError, zlib.error) as error:
         raise BadInput(f"cannot read {path}: it is no complete gzip file ({error}).") from None
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}.") from None

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from bgmm_jd.cli.csv_numbers import numbers_of
+from bgmm_jd.cli.size_limits import check_growth
 from bgmm_jd.cli.table import BadInput, Sheet
 
 
@@ -27,6 +28,9 @@ def read_parquet(path: Path) -> Sheet:
             f"reading {path} needs pyarrow, which is not installed: pip install pyarrow."
         ) from None
     try:
+        held = parquet.read_metadata(path)
+        # Equal values take no room in the file; as numbers each takes 8 bytes.
+        check_growth(path, path.stat().st_size, 8 * held.num_rows * held.num_columns)
         table = parquet.read_table(path)
     except (OSError, pyarrow.ArrowException) as error:
         raise BadInput(f"cannot read {path}: {error}") from None

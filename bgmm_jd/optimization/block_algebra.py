@@ -152,8 +152,11 @@ class Diagonals:
     def scatter(
         count: np.ndarray, first: np.ndarray, second: np.ndarray, mean: np.ndarray
     ) -> np.ndarray:
-        """Return sums of squares about the means, from sums of the features."""
-        return second - 2.0 * first * mean + count[..., None] * mean**2
+        """Return sums of squares about the means, from sums of the features.
+
+        Rounding of large terms that cancel may leave less than nothing.
+        """
+        return np.maximum(second - 2.0 * first * mean + count[..., None] * mean**2, 0.0)
 
     @staticmethod
     def trace(a: np.ndarray, b: np.ndarray) -> np.ndarray:

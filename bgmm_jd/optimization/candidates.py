@@ -125,7 +125,7 @@ def find_starts(
         np.concatenate([part.starts for part in found]),
         settings,
     )
-    close = np.flatnonzero(optima.bounds > optima.bounds[0] - settings.candidate_nats)[:restarts]
+    close = np.flatnonzero(optima.bounds >= optima.bounds[0] - settings.candidate_nats)[:restarts]
     scale = sample.total / sample.weight.sum()
     return Found(
         tuple(

@@ -55,7 +55,7 @@ def short_runs(
             mixtures = maximise(rows, prior, share, mixtures)
         for _ in range(plain_iterations):
             mixtures = maximise(rows, prior, expect(rows, mixtures)[0], mixtures)
-        found.append((chunk, mixtures, bound(rows, prior, mixtures, expect(rows, mixtures)[1])))
+        found.append((chunk, mixtures, _bound(rows, prior, mixtures, expect(rows, mixtures)[1])))
     order = np.argsort(np.concatenate([chunk for chunk, _, _ in found]))
     mixtures = take(concatenate([part for _, part, _ in found]), order)
     return mixtures, np.concatenate([bounds for _, _, bounds in found])[order]
@@ -99,14 +99,22 @@ def _converge_one(
     most_iterations: int,
 ) -> tuple[Mixtures, float]:
     share, log_sums = expect(rows, mixture)
-    value = float(bound(rows, prior, mixture, log_sums)[0])
+    value = float(_bound(rows, prior, mixture, log_sums)[0])
     for _ in range(most_iterations):
         mixture = maximise(rows, prior, share, mixture)
         share, log_sums = expect(rows, mixture)
-        before, value = value, float(bound(rows, prior, mixture, log_sums)[0])
-        if value - before < least_change:
+        before, value = value, float(_bound(rows, prior, mixture, log_sums)[0])
+        if not value - before >= least_change:  # also where both are -inf
             break
     return mixture, value
+
+
+def _bound(
+    rows: FeatureRows, prior: ConjugatePrior, mixtures: Mixtures, log_sums: np.ndarray
+) -> np.ndarray:
+    """Return the bounds [S]; the worst, not NaN, where numbers have left the range."""
+    found = bound(rows, prior, mixtures, log_sums)
+    return np.where(np.isnan(found), -np.inf, found)
 
 
 def distinct(bounds: np.ndarray, nats: float) -> list[np.ndarray]:

@@ -7,6 +7,7 @@ common direction are apart in columns that are merely scaled.
 
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import pdist
 
 from bgmm_jd.optimization.clustering import (
     ClusteringSample,
@@ -43,7 +44,8 @@ def ward_partition(values: np.ndarray, weight: np.ndarray, K: int, rows: np.ndar
     ----------
     rows : indices of the rows to cluster, in any order. Their weights do not enter the tree.
     """
-    label = fcluster(linkage(values[rows], "ward"), K, "maxclust") - 1
+    # By distances: two rows of zeros would be taken for those, with a warning.
+    label = fcluster(linkage(pdist(values[rows]), "ward"), K, "maxclust") - 1
     centres = np.array([values[rows[label == k]].mean(axis=0) for k in range(label.max() + 1)])
     if len(rows) == len(values):  # all of them, in any order
         return label[np.argsort(rows)]

@@ -33,7 +33,7 @@ from bgmm_jd.posterior.posterior import (
     Posterior,
     draw_standardized,
     draws_of_chains,
-    in_data_units,
+    in_data_units_exactly,
 )
 from bgmm_jd.posterior.prediction import as_new_rows
 from bgmm_jd.posterior.restart_posteriors import restart_posteriors
@@ -233,7 +233,8 @@ def _groups(
     seed: int,
 ) -> dict[str, Group]:
     """Return all groups, with a chain for each member of `drawn`."""
-    theta = _stack([in_data_units(member, one.theta) for member, one in drawn])
+    # In float64: a matrix that is nearly singular, as of equal columns, is singular in float32.
+    theta = _stack([in_data_units_exactly(member, one.theta) for member, one in drawn])
     log_prior = _stack([log_prior_densities(member, one) for member, one in drawn])
     prior = {name: v[np.newaxis] for name, v in _prior_draws(posterior, draws, seed).items()}
     groups = {
@@ -286,7 +287,8 @@ def _predictive(
 ) -> Group:
     """Return data sets of N rows under the draws [chain, S, ...], or under every second, ..."""
     found = replicated_data(posterior, theta, N, np.random.default_rng(seed))
-    return Group({"x": ((*_DRAW, "obs", "feature"), found.x)}, {"draw": found.draw})
+    x = found.x.astype(posterior.dtype, copy=False)
+    return Group({"x": ((*_DRAW, "obs", "feature"), x)}, {"draw": found.draw})
 
 
 def _stack(chains: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -295,7 +297,10 @@ def _stack(chains: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def _parameters(posterior: Posterior, theta: Mapping[str, np.ndarray]) -> Group:
-    """Return the group of draws [chain, S, ...], by name, and of what is derived from them."""
+    """Return the group of draws [chain, S, ...], by name, and of what is derived from them.
+
+    In the dtype of X, whatever the draws have.
+    """
     check_variable_names(theta)
     form = posterior.covariance
     scale_dims = _SCALE_DIMS[form]
@@ -308,7 +313,8 @@ def _parameters(posterior: Posterior, theta: Mapping[str, np.ndarray]) -> Group:
     if form in MATRIX_FORMS:
         variables["covariances"] = (_DRAW + scale_dims, covariance_matrices(theta))
         variables["correlations"] = (_DRAW + scale_dims, correlation_matrices(theta))
-    return Group(variables)
+    dtype = posterior.dtype
+    return Group({name: (d, v.astype(dtype, copy=False)) for name, (d, v) in variables.items()})
 
 
 def check_variable_names(names: Iterable[str]) -> None:

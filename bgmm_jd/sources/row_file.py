@@ -113,7 +113,13 @@ def rows_of_npy(path: str | os.PathLike, columns: Sequence[Any] | None, weight: 
     ----------
     columns, weight : as in `table`.
     """
-    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(
+            f"{os.fspath(path)} is not a whole .npy file of numbers ({error}). Write it again with "
+            "numpy.save."
+        ) from error
     if mapped.ndim != 2 or 0 in mapped.shape:
         raise ValueError(
             f"{os.fspath(path)} must hold rows [N, D]; got an array of shape {mapped.shape}."

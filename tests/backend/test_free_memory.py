@@ -1,19 +1,12 @@
 """Memory that has been freed is given back to the system."""
 
-import os
 import platform
-from pathlib import Path
 
 import numpy as np
 import pytest
+from resident_memory import resident
 
 from bgmm_jd.backend.free_memory import return_free_memory
-
-
-def resident():
-    """Return the resident memory of the process in MiB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps nothing")

@@ -156,6 +156,13 @@ def test_prior_of_the_pareto_shape_counts_as_ten_draws():
     assert unshrunk < found.shape < 0.5
 
 
+def test_tail_of_fewer_than_five_weights_has_no_khat():
+    """A fifth of the weights is the tail: four of 20 are too few, and five of 25 are enough."""
+    ratios = np.random.default_rng(0).normal(size=25)
+    assert pareto_smooth(ratios[:20])[1] == np.inf
+    assert np.isfinite(pareto_smooth(ratios)[1])
+
+
 def test_pareto_fit_to_excesses_of_zero_is_nan_without_a_warning():
     assert not np.isfinite(fit_pareto(np.zeros(10))).any()
 

@@ -263,6 +263,18 @@ def test_gzip_is_read_whatever_the_name(csv):
         read(csv(gzip.compress(b"a,b\n1,2\n" * 99)[:20]))
 
 
+def test_gzip_files_that_follow_each_other_are_one_table(csv):
+    data = gzip.compress(b"a,b\n1,2\n") + gzip.compress(b"3,4\n") + bytes(9)
+    np.testing.assert_array_equal(read(csv(data)).X, [[1, 2], [3, 4]])
+
+
+def test_gzip_file_that_would_fill_the_memory_is_refused(csv):
+    """A megabyte that claims a gigabyte, of which no more than a quarter is decompressed."""
+    path = csv(gzip.compress(bytes(2**24)) * 64)
+    with pytest.raises(BadInput, match=r"would take 268,\d+,\d+ or more"):
+        read(path)
+
+
 @pytest.mark.parametrize("columns", ["c,a", "3, 1"])
 def test_selected_columns_come_in_the_order_asked_for(csv, columns):
     table = read(csv("a,b,c\n1,x,2\n3,,4\n"), columns)

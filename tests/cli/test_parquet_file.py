@@ -56,6 +56,17 @@ def test_damaged_file_is_refused(path):
         read_parquet(path)
 
 
+def test_small_file_of_very_many_equal_values_is_refused(tmp_path):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "equal.parquet"
+    column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(2**20, np.int8)), pa.array([1.0]))
+    table = pa.table({"a": pa.chunked_array([column] * 40)})
+    parquet.write_table(table, path, compression="zstd")
+    assert path.stat().st_size < 10**6
+    with pytest.raises(BadInput, match="what it holds would take 335,544,320 or more"):
+        read_parquet(path)
+
+
 def test_without_pyarrow_the_message_says_what_to_install(tmp_path, monkeypatch):
     path = tmp_path / "rows"
     path.write_bytes(b"PAR1")

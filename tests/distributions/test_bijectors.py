@@ -11,6 +11,7 @@ from bgmm_jd.data.affine_maps import Congruence, Elementwise, LinearMap
 from bgmm_jd.distributions.bijectors import (
     ChangeOfUnits,
     InDtype,
+    LogRatios,
     StickCoordinates,
     cholesky_coordinates,
     log_sticks_from_weights,
@@ -48,6 +49,24 @@ def test_log_det_jacobian_of_stick_coordinates_is_that_of_the_first_proportions(
     np.testing.assert_allclose(found, expected, rtol=1e-13)
     back = StickCoordinates().inverse_log_det_jacobian(tf.identity(w), event_ndims=1)
     np.testing.assert_allclose(back, -expected, rtol=1e-10)
+
+
+def test_log_det_jacobian_of_stick_coordinates_takes_any_number_of_leading_axes():
+    y = np.random.default_rng(3).normal(size=(2, 3, 4))
+    found = StickCoordinates().forward_log_det_jacobian(y, event_ndims=1)
+    one_by_one = [
+        [StickCoordinates().forward_log_det_jacobian(row, event_ndims=1) for row in rows]
+        for rows in y
+    ]
+    np.testing.assert_allclose(found, one_by_one, rtol=1e-13)
+
+
+def test_log_ratios_to_the_last_proportion_are_inverted():
+    y = np.random.default_rng(4).normal(size=(2, 3, 4))
+    w = LogRatios().forward(y)
+    with_last = np.concatenate([y, np.zeros((2, 3, 1))], axis=-1)
+    np.testing.assert_allclose(w, special.softmax(with_last, axis=-1), rtol=1e-13)
+    np.testing.assert_allclose(LogRatios().inverse(tf.identity(w)), y, atol=1e-13)
 
 
 def test_stick_coordinates_far_out_are_finite_and_accurate_in_float32():

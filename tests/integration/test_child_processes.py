@@ -2,22 +2,18 @@
 
 import multiprocessing
 import os
-import pathlib
 import pickle
 import signal
-import subprocess
-import sys
 from concurrent.futures import ProcessPoolExecutor
 
 import joblib
 import numpy as np
 import pytest
 from builders import QUICK
+from child_processes import child_process, wait_for
 from equal_values import assert_same
 
 import bgmm_jd
-
-ROOT = pathlib.Path(bgmm_jd.__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -102,22 +98,6 @@ for _ in range(2):
                         restarts=1, finish="none", progress=False)
     print(found.status.name, flush=True)
 """
-
-
-def child_process(code, *arguments):
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-def wait_for(child, line):
-    for found in child.stdout:
-        if found.strip() == line:
-            return
-    raise AssertionError(f"the process ended before it wrote {line!r}")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")

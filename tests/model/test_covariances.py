@@ -91,3 +91,15 @@ def test_selected_precisions_are_the_inverses_of_the_selected_covariances(form, 
     np.testing.assert_allclose(
         found, np.linalg.inv(expected[draws, components]), rtol=1e-12, atol=1e-12
     )
+
+
+def test_correlations_that_rounding_has_brought_above_one_are_one():
+    """Of features that are nearly copies of each other, in float32: in 3 % of the draws."""
+    factors = np.tril(np.random.default_rng(0).normal(size=(3_000, 3, 3))).astype(np.float32)
+    factors[:, range(3), range(3)] = 1e-5
+    factors[:, :, 0] += 1
+    theta = {"scales": factors}
+    matrices = covariances.covariance_matrices(theta)
+    sd = np.sqrt(np.diagonal(matrices, axis1=-2, axis2=-1))
+    assert (matrices / (sd[:, :, None] * sd[:, None, :])).max() > 1.0
+    assert covariances.correlation_matrices(theta).max() == 1.0

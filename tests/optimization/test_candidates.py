@@ -10,6 +10,7 @@ from bgmm_jd.data.missing import separate_missing
 from bgmm_jd.data.robust_moments import robust_moments
 from bgmm_jd.data.rows import Rows
 from bgmm_jd.model.covariance_forms import FORMS
+from bgmm_jd.optimization.block_algebra import Diagonals
 from bgmm_jd.optimization.candidates import find_starts
 from bgmm_jd.optimization.conjugate_em import expect, feature_rows, maximise
 from bgmm_jd.optimization.conjugate_prior import conjugate_prior
@@ -217,3 +218,31 @@ def test_swaps_never_lower_the_bound(K):
         rows, prior, mixture, value = start_from(X, rng.integers(K, size=150), K, "diag")
         _, higher = improve_by_swaps(rows, prior, mixture, value, rng, SETTINGS)
         assert higher >= value
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_search_among_rows_that_are_all_zero_ends_without_a_warning(form):
+    """SciPy takes a square table of zeros for a table of distances."""
+    rows = Rows(np.zeros((2, 2)), np.ones(2), None)
+    assert found_in(rows, 2, form).candidates
+
+
+@pytest.mark.parametrize("form", ["diag", "spherical"])
+def test_search_ends_with_a_candidate_where_sums_of_squares_lose_all_digits(form):
+    """One row is 1e12 sds from the others, which all weigh 1e9."""
+    X = np.random.default_rng(0).normal(size=(30, 2))
+    X[0] = 1e12
+    found = found_in(Rows(X, np.full(30, 1e9), None), 2, form)
+    for candidate in found.candidates:
+        assert np.isfinite(candidate.bound)
+        assert (np.linalg.eigvalsh(candidate.clusters.covariance) > 0).all()
+    assert found.candidates
+
+
+def test_scatter_is_not_negative_where_terms_cancel():
+    """1e16 + 1 is rounded to 1e16, and the squares of three such rows add up to less."""
+    x = np.array([1e8 + 1.0, 1e8 + 2.0, 1e8 + 4.0])
+    count, first, second = np.array([3.0]), x.sum()[None, None], (x**2).sum()[None, None]
+    for mean in x.mean() + np.linspace(-1e-6, 1e-6, 21):
+        found = Diagonals.scatter(count, first, second, np.array([[mean]]))
+        assert found.min() >= 0.0

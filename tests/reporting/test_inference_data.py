@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 import xarray as xr
-from builders import with_memory
+from builders import QUICK, with_memory
 from matplotlib.text import Text
 from scipy import special, stats
 
@@ -592,3 +592,16 @@ def test_inference_data_can_have_few_draws(posterior, rows, draws):
     idata = to_inference_data(posterior, rows, draws=draws)
     assert values(idata, "log_likelihood", "x").shape == (1, draws, 300)
     assert values(idata, "posterior_predictive", "x").shape == (1, draws, 300, 2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_equal_columns_have_finite_sds_and_rows_though_their_precisions_are_singular(dtype):
+    """The precisions are of 1e9, and differ by 1 % in float64, by rounding in float32."""
+    column = np.random.default_rng(0).normal(size=(40, 1)) + 8.0 * (np.arange(40)[:, None] % 2)
+    X = np.repeat(column, 2, axis=1).astype(dtype)
+    idata = to_inference_data(bgmm_jd.fit(X, 2, covariance="full", **QUICK), X, draws=20)
+    for name in ("sds", "covariances", "correlations"):
+        values = idata["posterior"][name].values
+        assert values.dtype == dtype
+        assert np.isfinite(values).all()
+    assert np.isfinite(idata["posterior_predictive"]["x"].values).all()

@@ -64,6 +64,20 @@ def test_part_of_a_file_yields_its_rows_and_can_be_pickled(npy):
     np.testing.assert_array_equal(rows_of(part), np.load(npy)[110:230])
 
 
+def test_npy_file_that_claims_more_rows_than_it_has_is_refused(tmp_path, npy):
+    path = tmp_path / "claims.npy"
+    path.write_bytes(npy.read_bytes().replace(b"(5000, 3), }      ", b"(5000000000, 3), }"))
+    assert b"5000000000" in path.read_bytes()
+    with pytest.raises(ValueError, match=r"is not a whole \.npy file"):
+        table(path)
+
+
+def test_npy_file_of_objects_is_refused_and_not_unpickled(tmp_path):
+    np.save(tmp_path / "objects.npy", np.array([[print]]), allow_pickle=True)
+    with pytest.raises(ValueError, match=r"is not a whole \.npy file of numbers"):
+        table(tmp_path / "objects.npy")
+
+
 @pytest.mark.parametrize("mode", ["r", "r+", "c"])
 @pytest.mark.parametrize(
     "view",

@@ -1,6 +1,7 @@
 """The bytes of an npz file: they come back, and whatever is changed in them is found."""
 
 import io
+import zipfile
 
 import numpy as np
 import pytest
@@ -69,3 +70,38 @@ def test_file_without_a_text_or_of_another_kind_is_refused():
         from_npz(with_checksum(held.getvalue()))
     with pytest.raises(ValueError, match="it is not an npz file"):
         from_npz(with_checksum(b"PK\x03\x04 and nothing that belongs to it"))
+
+
+def with_member(data, compression=zipfile.ZIP_STORED):
+    """Return the bytes of an npz file with a right checksum, whose only array has these bytes."""
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", compression) as archive:
+        archive.writestr("structure.npy", data)
+    return with_checksum(held.getvalue())
+
+
+def npy_header(shape):
+    held = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        held, {"descr": "|u1", "fortran_order": False, "shape": shape}
+    )
+    return held.getvalue()
+
+
+@pytest.mark.parametrize("shape", [(10**15,), (10**9, 10**9, 10**9), (3,)])
+def test_array_that_claims_another_size_than_it_has_is_refused(shape):
+    with pytest.raises(ValueError, match="claims an array"):
+        from_npz(with_member(npy_header(shape) + b"{}"))
+
+
+def test_array_that_is_compressed_is_refused():
+    data = with_member(npy_header((10**7,)) + bytes(10**7), zipfile.ZIP_DEFLATED)
+    assert len(data) < 10**5
+    with pytest.raises(ValueError, match="is compressed"):
+        from_npz(data)
+
+
+def test_header_that_is_none_is_refused():
+    for data in (b"", b"no header", b"\x93NUMPY\x03\x00\xff\xff\xff\x7f"):
+        with pytest.raises(ValueError, match=r"magic|header of another version|npz file"):
+            from_npz(with_member(data))
