@@ -235,4 +235,7 @@ def elbo_of_surrogate(
     if plan.batch_size is None:
         return full_data_elbo(problem, approximation.params, stateless_seed(plan.seed, "elbo"))
     log_ratio = log_joint_of_draws(problem, draws) - draws.log_q.numpy()
-    return float(log_ratio.mean()), float(log_ratio.std(ddof=1) / len(log_ratio) ** 0.5)
+    elbo = float(log_ratio.mean())
+    if not np.isfinite(elbo):  # the status will be DIVERGED
+        return elbo, np.nan
+    return elbo, float(log_ratio.std(ddof=1) / len(log_ratio) ** 0.5)

@@ -58,10 +58,11 @@ def test_assessment_does_what_is_requested(surrogate):
     assert set(known.seconds) == {"calibration", "whole posterior"}
 
 
-def test_assessment_of_nan_parameters_is_diverged(surrogate):
-    """An elbo that is not finite says so, whatever the steps before it reached."""
+@pytest.mark.parametrize("value", [np.nan, 1e200])
+def test_assessment_of_parameters_out_of_range_is_diverged(surrogate, value):
+    """An elbo of NaN or -inf says so, whatever the steps before it reached, without a warning."""
     means = surrogate.params["means"]
-    params = {**surrogate.params, "means": {**means, "loc": np.full_like(means["loc"], np.nan)}}
+    params = {**surrogate.params, "means": {**means, "loc": np.full_like(means["loc"], value)}}
     broken = replace(surrogate, params=params)
     approximation, found = assess(broken, found_at(broken), PLAN, "auto", ignored)
     assert approximation is broken

@@ -41,8 +41,16 @@ def outcomes_of(case: Case) -> list[Outcome]:
         return found
     X = np.asarray(rows_of(case))
     for name in dict.fromkeys(case.operations):
-        found.append(_outcome(name, "returned", lambda name=name: OPERATIONS[name](posterior, X)))
+        outcome = _outcome(name, "returned", lambda name=name: OPERATIONS[name](posterior, X))
+        if _is_warned_of(posterior) and outcome.text.startswith("AssertionError"):
+            outcome = Outcome(name, "returned", "NaN or infinity, of a fit that says so")
+        found.append(outcome)
     return found
+
+
+def _is_warned_of(posterior: bgmm_jd.Posterior) -> bool:
+    """Return whether the status says that numbers have left the range, or may not be there."""
+    return posterior.status in (bgmm_jd.Status.DIVERGED, bgmm_jd.Status.INTERRUPTED)
 
 
 def _fit(case: Case) -> tuple[bgmm_jd.Posterior | None, Outcome]:
@@ -83,7 +91,7 @@ def fit_case(case: Case, **changes: object) -> bgmm_jd.Posterior:
 
 def check_posterior(posterior: bgmm_jd.Posterior) -> None:
     """Raise AssertionError if a number is not finite that the status does not speak of."""
-    if posterior.status in (bgmm_jd.Status.DIVERGED, bgmm_jd.Status.INTERRUPTED):
+    if _is_warned_of(posterior):
         return
     check_finite("elbo", [posterior.elbo, posterior.elbo_se])
     assert not np.isinf(posterior.log_evidence), "log_evidence is infinite"
