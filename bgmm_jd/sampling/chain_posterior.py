@@ -100,7 +100,8 @@ def draw_chains(
 def accurate_density(approximation: Approximation) -> TemperedDensity:
     """Return the posterior density, by a matrix product where that is accurate enough for draws."""
     problem = approximation.problem
-    statistics = dtype_of_statistics(problem, approximation.params, rounding_per_entry(problem))
+    rounding = rounding_per_entry(problem)
+    statistics = dtype_of_statistics(problem, approximation.params, rounding, may_be_narrower=True)
     return TemperedDensity(problem, statistics=statistics)
 
 

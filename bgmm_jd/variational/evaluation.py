@@ -89,17 +89,22 @@ def dtype_of_statistics(
     problem: Problem,
     params: VariationalParameters,
     tolerance: float = quadratic_likelihood.ROUNDING_TOLERANCE,
+    may_be_narrower: bool = False,
 ) -> tf.DType | None:
     """Return the dtype in which the likelihood near the surrogate may be a product of statistics.
 
-    float32, which is three times faster, where a row's log density is rounded by less than
-    `tolerance` nats; else that of the rows; None where that rounds by more, where entries are
-    missing, or where the statistics do not fit in memory.
+    That of the rows where it rounds a row's log density by less than `tolerance` nats; None where
+    it rounds by more, where entries are missing, or where the statistics do not fit in memory.
+
+    Parameters
+    ----------
+    may_be_narrower : whether it may be float32, which is three times faster, where that suffices.
     """
     if not problem.data.is_complete or not statistics_fit_in_memory(problem):
         return None
     theta, _ = sample_mean_field(problem, params, _PRECISION_DRAWS, seed=0)
-    for dtype in (tf.float32, tf.as_dtype(problem.data.dtype)):
+    of_rows = tf.as_dtype(problem.data.dtype)
+    for dtype in (tf.float32, of_rows) if may_be_narrower else (of_rows,):
         if statistics_are_accurate(problem, theta, tolerance, dtype):
             return dtype
     return None
