@@ -64,8 +64,9 @@ def fit_normal(
     fewest, most = _limits(len(start.mean), most_gradients, settings)
     normal, draws = start, fewest
     for _ in range(settings.most_steps):
-        curvature = _curvature(gradient, normal, draws, rng)
-        slope = _slope(gradient, normal, settings.slope_draws, rng)
+        with np.errstate(all="ignore"):  # numbers out of the dtype's range are found below
+            curvature = _curvature(gradient, normal, draws, rng)
+            slope = _slope(gradient, normal, settings.slope_draws, rng)
         if not (np.isfinite(curvature.value).all() and np.isfinite(slope.value).all()):
             break  # the normal reaches out of the dtype's range: k-hat will show how bad it is
         moved, changes = _take_step(normal, curvature.value, slope.value, settings)

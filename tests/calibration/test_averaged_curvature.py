@@ -139,6 +139,21 @@ def test_normal_from_curvature_has_the_inverse_information_as_covariance():
     np.testing.assert_array_equal(found.mean, np.arange(3.0))
 
 
+@pytest.mark.parametrize("value", [np.inf, np.nan, 1e308])
+def test_normal_stays_where_gradients_are_out_of_range(value):
+    """Without a warning, which the tests make an error."""
+    start = MultivariateNormal(np.zeros(2), np.diag([10.0, 20.0]))
+    gradients = np.array([value, -value])
+    found = fit_normal(
+        lambda x: np.broadcast_to(gradients, x.shape),
+        start,
+        np.random.default_rng(0),
+        SETTINGS,
+        100,
+    )
+    np.testing.assert_array_equal(found.factor, start.factor)
+
+
 @pytest.mark.parametrize("smallest", [1e-9, 0.0, -5.0])
 def test_normal_from_curvature_is_at_most_ten_times_wider_than_the_mean_field(smallest):
     """In flat and in saddle directions: ten sds of the mean field, never infinite."""
