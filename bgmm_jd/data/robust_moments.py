@@ -169,14 +169,14 @@ def _weighted_quantiles(column: np.ndarray, weight: np.ndarray, levels: np.ndarr
     return ordered[np.searchsorted(cumulative, reached)].astype(np.float64)
 
 
-def _row_blocks(X: np.ndarray) -> Iterator[slice]:
-    """Cut the rows into blocks, so that float64 copies take no memory beside X."""
+def row_blocks(X: np.ndarray) -> Iterator[slice]:
+    """Cut rows [N, D] into blocks, so that float64 copies take little memory beside X."""
     return blocks(len(X), X.shape[1], _BLOCK_NUMBERS)
 
 
 def _by_row(X: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Return what a function says of each row, a bool [N]."""
-    return np.concatenate([function(X[part]) for part in _row_blocks(X)])
+    return np.concatenate([function(X[part]) for part in row_blocks(X)])
 
 
 def _relative(X: np.ndarray, columns: ColumnStatistics) -> np.ndarray:
@@ -192,7 +192,7 @@ def _far_rows(
     if weight[far].sum() > settings.most_far * weight.sum():
         return np.zeros_like(far)
     greatest, least = np.full((2, X.shape[1]), np.nan, X.dtype)
-    for part in _row_blocks(X):
+    for part in row_blocks(X):
         near = X[part][(weight[part] > 0) & ~far[part]]
         greatest = np.fmax.reduce(np.vstack([greatest, near]), axis=0)
         least = np.fmin.reduce(np.vstack([least, near]), axis=0)
@@ -210,13 +210,13 @@ def _mean_and_covariance(
     """
     D = X.shape[1]
     shares, sums = np.zeros((2, D))
-    for part in _row_blocks(X):
+    for part in row_blocks(X):
         relative, share = _relative_and_share(X[part], columns, weight[part])
         shares += share.sum(axis=0)
         sums += np.where(share > 0, share * relative, 0.0).sum(axis=0)
     mean = sums / shares
     pairs, products = np.zeros((2, D, D))
-    for part in _row_blocks(X):
+    for part in row_blocks(X):
         relative, share = _relative_and_share(X[part], columns, weight[part])
         deviation = np.where(share > 0, relative - mean, 0.0)
         pairs += share.T @ (share > 0).astype(np.float64)
@@ -242,7 +242,7 @@ def _far_scatter(
 ) -> np.ndarray:
     """Return the far rows' part of the second moment about the location."""
     total = np.zeros((X.shape[1], X.shape[1]))
-    for part in _row_blocks(X):
+    for part in row_blocks(X):
         rows, own = X[part][far[part]], weight[part][far[part]]
         deviation = np.nan_to_num(_relative(rows, columns) - mean, nan=0.0) * columns.unit
         total += (own * deviation.T) @ deviation

@@ -4,16 +4,13 @@ from typing import Literal, NamedTuple, NoReturn
 
 import numpy as np
 
-from bgmm_jd.backend.numerics import blocks
 from bgmm_jd.data.missing import separate_missing
-from bgmm_jd.data.robust_moments import RobustMoments, robust_moments
+from bgmm_jd.data.robust_moments import RobustMoments, robust_moments, row_blocks
 from bgmm_jd.data.rows import AbsentRows, DistantRows, Rows
 from bgmm_jd.data.units import Standardization, whitening
 from bgmm_jd.settings import RobustMomentsSettings
 
 Units = Literal["columns", "common", "upper", "lower"]
-
-_BLOCK_NUMBERS = 2**20  # rows x columns that are in float64 at a time: 8 MiB an array
 
 
 class Data(NamedTuple):
@@ -253,7 +250,7 @@ def _check_range_of_rows(
     With the margin of `_check_range`.
     """
     most = np.sqrt(np.finfo(X.dtype).max / 1e6)
-    for part in blocks(len(X), X.shape[1], _BLOCK_NUMBERS):
+    for part in row_blocks(X):
         too_far = np.flatnonzero(~(np.abs(rows.values[part]) < most).all(axis=1))
         if len(too_far):
             row = part.start + int(too_far[0])
@@ -278,8 +275,7 @@ def standardize_values(X: np.ndarray, standardization: Standardization) -> np.nd
     """
     result = np.empty(np.shape(X), X.dtype)
     with np.errstate(over="ignore"):
-        # In blocks, because X may be most of the memory, and float64 copies twice as much each.
-        for part in blocks(len(X), X.shape[-1], _BLOCK_NUMBERS):
+        for part in row_blocks(X):
             centred = np.asarray(X[part], np.float64) - standardization.shift
             if standardization.inverse is None:
                 result[part] = centred / standardization.scale

@@ -22,7 +22,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.special import logsumexp
 
-from bgmm_jd.sampling.affine_maps import squared_lengths
+from bgmm_jd.sampling.sliced_products import squared_lengths
 from bgmm_jd.sampling.student_mixture import (
     Whitening,
     log_terms,

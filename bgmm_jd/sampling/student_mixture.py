@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import logsumexp
 
-from bgmm_jd.sampling.affine_maps import squared_lengths, weighted_scatter
+from bgmm_jd.sampling.sliced_products import squared_lengths, weighted_scatter
 from bgmm_jd.variational.approximation import StudentMixture
 
 _LEAST_WEIGHT = 0.002  # of a member: it keeps looking where the draws had little weight

@@ -1,14 +1,14 @@
-"""Squared lengths of many points under many affine maps: the distances from a mixture's members.
+"""Distances of many points from a mixture's members, and the members' scatter matrices.
 
-The products are taken in slices of the points that stay in a processor's cache, which takes a
-quarter of the time of a single product.
+The matrix products are taken in slices of the points that stay in a processor's cache, which is
+several times faster than a single product.
 """
 
 import numpy as np
 
 from bgmm_jd.backend.numerics import blocks
 
-CACHED = 2**15  # numbers of a slice: small enough for BLAS not to start threads, which cost more
+_CACHED = 2**15  # numbers of a slice: small enough for BLAS not to start threads, which cost more
 
 
 def squared_lengths(points: np.ndarray, maps: np.ndarray, offset: np.ndarray) -> np.ndarray:
@@ -26,7 +26,7 @@ def squared_lengths(points: np.ndarray, maps: np.ndarray, offset: np.ndarray) ->
     offset = offset.reshape(M * Q).astype(points.dtype)
     sums = np.repeat(np.eye(M, dtype=points.dtype), Q, axis=0)
     found = np.empty((len(points), M), points.dtype)
-    for part in blocks(len(points), M * Q, CACHED):
+    for part in blocks(len(points), M * Q, _CACHED):
         moved = points[part] @ joined
         moved -= offset
         np.square(moved, out=moved)
@@ -47,7 +47,7 @@ def weighted_scatter(points: np.ndarray, weights: np.ndarray, means: np.ndarray)
     first, second = np.tril_indices(P)
     origin = points.mean(axis=0)  # near the points, so that little is lost by the difference below
     products = np.zeros((M, len(first)))
-    for part in blocks(len(points), len(first), CACHED):
+    for part in blocks(len(points), len(first), _CACHED):
         centred = points[part] - origin
         products += weights[part].T @ (centred[:, first] * centred[:, second])
     means = means - origin
