@@ -15,7 +15,7 @@ from bgmm_jd.sources.chunks import Chunk
 from bgmm_jd.sources.executors import check_executor
 from bgmm_jd.sources.reader import Reader, Statistic
 
-BLOCK_ROWS = 2**16
+_BLOCK_ROWS = 2**16
 _AHEAD = 2
 # Of results that wait for those before them, where an executor makes them: 256 MiB of float32.
 _WAITING_NUMBERS = 2**26
@@ -39,11 +39,13 @@ def results_of_source(
     *,
     numbers_per_row: int,
     missing: bool | None = None,
-    size: int = BLOCK_ROWS,
+    size: int = _BLOCK_ROWS,
     executor: Executor | None = None,
     progress: bool = False,
 ) -> Iterator[np.ndarray]:
-    """Check a source, and return what a function makes of its rows, block by block.
+    """Return what a function makes of the rows of a source, block by block.
+
+    The source has passed `check_source`.
 
     Parameters
     ----------
@@ -60,11 +62,8 @@ def results_of_source(
     Raises
     ------
     ValueError
-        If the source has other columns than the fit, or, when they are read, rows are not finite.
-    TypeError, ValueError
-        If the executor cannot read the source.
+        If rows are not finite, when they are read.
     """
-    check_source(posterior, source, executor)
     if missing is None:
         missing = as_missing_flag(posterior.missing)
     prepare = functools.partial(
