@@ -35,19 +35,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from _common import VARIABLES, data_set_arguments, load, table, write_result
+from _common import data_set_arguments, load, table, write_result
+from _from_the_prior import D, quantities, truth_and_rows
 
 import bgmm_jd
 
-K, D, ROWS = 2, 2, 200
+K, ROWS = 2, 200
 DRAWS = 2_000
 LEVELS = (0.5, 0.9)
-POINTS = {"log p(centre)": (0.0, 0.0), "log p(side)": (2.0, -1.0)}
 KHAT_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 # Method -> the argument `calibrate` of `posterior.sample`, whose default is None.
 METHODS: Mapping[str, bool | None] = {"default": None, "mean field": False}
-
-Theta = Mapping[str, np.ndarray]  # weights [S, K], means and precisions [S, K, D]
 
 
 class Case(NamedTuple):
@@ -65,51 +63,16 @@ class Case(NamedTuple):
     below: dict[str, dict[str, float]]
 
 
-# The data, and the quantities.
-
-
-def truth_and_rows(seed: int, index: int) -> tuple[Theta, np.ndarray]:
-    """Draw parameters from the prior, as one draw, and rows [N, D] given them."""
-    prior = bgmm_jd.mixture_prior(K, D)
-    drawn = prior.sample(1, seed=(seed, index))._asdict()
-    theta = {name: np.asarray(v, np.float64) for name, v in drawn.items()}
-    rng = np.random.default_rng([seed, index])
-    label = (rng.random(ROWS) > theta["weights"][0, 0]).astype(int)
-    sd = theta["precisions"][0] ** -0.5
-    rows = theta["means"][0][label] + sd[label] * rng.standard_normal((ROWS, D))
-    return theta, rows.astype(np.float32)
-
-
-def quantities(theta: Theta) -> dict[str, np.ndarray]:
-    """Return functions of draws, [S] each, that are invariant to the labels of the components."""
-    weights, means, tau = (np.asarray(theta[v], np.float64) for v in VARIABLES)
-    w = weights[..., np.newaxis]
-    mean = (w * means).sum(axis=1)
-    variance = (w * (means**2 + 1.0 / tau)).sum(axis=1) - mean**2
-    found = {"max weight": weights.max(axis=1)}
-    for d in range(D):
-        found[f"mean {d + 1}"] = mean[:, d]
-        found[f"variance {d + 1}"] = variance[:, d]
-    for name, point in POINTS.items():
-        found[name] = log_density(weights, means, tau, np.array(point))
-    found["distance"] = np.linalg.norm(means[:, 0] - means[:, 1], axis=1)
-    return found
-
-
-def log_density(
-    weights: np.ndarray, means: np.ndarray, tau: np.ndarray, point: np.ndarray
-) -> np.ndarray:
-    """Return log p(point given theta), with the label marginalised: [S]."""
-    log_normal = 0.5 * (np.log(tau / (2.0 * math.pi)) - tau * (point - means) ** 2)
-    return np.logaddexp.reduce(np.log(weights) + log_normal.sum(axis=2), axis=1)
+# The fits.
 
 
 def run_case(seed: int, index: int) -> Case:
     """Draw a data set, fit it, and return the rank of the truth among the draws."""
-    theta, rows = truth_and_rows(seed, index)
+    prior = bgmm_jd.mixture_prior(K, D)
+    theta, rows = truth_and_rows(prior, ROWS, seed, index)
     truth = quantities(theta)
     begun = time.perf_counter()
-    posterior = bgmm_jd.fit(rows, K, prior=bgmm_jd.mixture_prior(K, D), seed=index)
+    posterior = bgmm_jd.fit(rows, K, prior=prior, seed=index)
     draws = {m: posterior.sample(DRAWS, seed=index, calibrate=c) for m, c in METHODS.items()}
     seconds = time.perf_counter() - begun
     below = {}

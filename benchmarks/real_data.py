@@ -28,9 +28,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from _common import HERE, REFERENCES, installed, show, write_result
+from _common import HERE, REFERENCES, adjusted_rand_index, installed, show, write_result
 from _inside import FORMS
-from scipy.special import comb
 
 import bgmm_jd
 
@@ -150,11 +149,13 @@ NEED_SKLEARN = {"wine", "breast_cancer", "linnerud", "diabetes progression", "di
 # The fits.
 
 
-def fit_once(data: DataSet, K: int, form: str, seed: int) -> Fit:
+def fit_once(data: DataSet, K: int, form: str, seed: int, finish: str) -> Fit:
     begun = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        posterior = bgmm_jd.fit(data.X, K, covariance=form, seed=seed, progress=False)
+        posterior = bgmm_jd.fit(
+            data.X, K, covariance=form, seed=seed, finish=finish, progress=False
+        )
     seconds = time.perf_counter() - begun
     ari = np.nan
     if data.classes is not None:
@@ -163,18 +164,6 @@ def fit_once(data: DataSet, K: int, form: str, seed: int) -> Fit:
     return Fit(
         posterior.elbo, posterior.elbo_se, ari, steps, posterior.status.name, round(seconds, 2)
     )
-
-
-def adjusted_rand_index(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the index of Hubert and Arabie (1985): 1 for equal partitions, 0 by chance."""
-    _, a = np.unique(a, return_inverse=True)
-    _, b = np.unique(b, return_inverse=True)
-    counts = np.zeros((a.max() + 1, b.max() + 1))
-    np.add.at(counts, (a, b), 1)
-    together = comb(counts, 2).sum()
-    rows, columns = comb(counts.sum(axis=1), 2).sum(), comb(counts.sum(axis=0), 2).sum()
-    expected = rows * columns / comb(len(a), 2)
-    return float((together - expected) / (0.5 * (rows + columns) - expected))
 
 
 def reached(fits: list[Fit]) -> list[bool]:
@@ -220,6 +209,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
     parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=list(FORMS))
+    parser.add_argument("--finish", default="auto", choices=("auto", "none"))
     arguments = parser.parse_args()
     has_sklearn = installed("sklearn")
     rows, results = [], []
@@ -230,7 +220,10 @@ def main() -> None:
         data = SETS[name]()
         for form in arguments.forms:
             for K in data.numbers:
-                fits = [fit_once(data, K, form, seed) for seed in range(arguments.seeds)]
+                fits = [
+                    fit_once(data, K, form, seed, arguments.finish)
+                    for seed in range(arguments.seeds)
+                ]
                 other = by_sklearn(data, K, form) if has_sklearn else (np.nan, np.nan)
                 rows.append(row_of(name, form, K, fits, other))
                 print("  ".join(rows[-1]), flush=True)
