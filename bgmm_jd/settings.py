@@ -305,6 +305,15 @@ class FullDataSettings:
         The limit of passes is `max_steps / steps_per_pass`, but not below the first number.
     kept_statistics : int
         Numbers in the sufficient statistics of all rows up to which they are kept between passes.
+    float32_weight : float
+        Total weight of the rows up to which parameters and draws are in the dtype of the rows.
+        Beyond it they are in float64 beside rows in float32: the gradient of a concentration in
+        proportion to the number of rows is a difference of terms that large, and has to be known
+        to about 1. 2^23, as float32 has 24 bits.
+    widened_numbers : int
+        Rows x features up to which rows whose weights add up to more are converted to float64:
+        their log joint densities under single draws, of which importance weights are made, need its
+        digits too. 32 MiB.
     """
 
     slices: int = 127
@@ -318,6 +327,8 @@ class FullDataSettings:
     fewest_passes_limit: int = 200
     steps_per_pass: int = 100
     kept_statistics: int = 2**26
+    float32_weight: float = 2.0**23
+    widened_numbers: int = 2**22
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,6 +44,7 @@ from bgmm_jd.fitting.given_rows import (
     rows_of_array,
     rows_of_source,
     standardize_rows,
+    with_enough_digits,
     without_source,
 )
 from bgmm_jd.fitting.identity import identity_of
@@ -112,8 +113,9 @@ def fit(
     Parameters
     ----------
     X : array-like, data frame or source of rows [N, D], of finite real numbers
-        float32 and float64 are kept, and are the dtype of the fit; anything else is converted. Of a
-        data frame (pandas, polars or a pyarrow table) the names of the columns are kept as
+        float32 and float64 are kept, and are the dtype of the fit; anything else is converted, and
+        so are float32 rows whose weights add up to more than 8 million (2^23). Of a data frame
+        (pandas, polars or a pyarrow table) the names of the columns are kept as
         `posterior.feature_names`, and later frames are put in their order. Rows that do not fit in
         memory come from `bgmm_jd.table` or `bgmm_jd.batches`, or are a `np.memmap`: a sample is
         read for the first phase, and all rows are read in each pass; see the guide.
@@ -277,6 +279,7 @@ def fit(
         reader = reader_of(source, sample_weight, settings, executor)
         rows = rows_of_source(reader, K, allow_missing, seed, settings)
     check_rows(rows.count, K, rows.weight is not None)
+    rows = with_enough_digits(rows, settings.full_data)
     given = as_given(init, start, restarts, rows.shape, K, form, names)
     check_init_of_source(given, rows)
     plan = SearchPlan(

@@ -16,7 +16,7 @@ from bgmm_jd.data.standardize import Data, Units, standardize
 from bgmm_jd.data.validation import as_weights
 from bgmm_jd.fitting.search import subsample_size
 from bgmm_jd.posterior.posterior import Posterior
-from bgmm_jd.settings import RobustMomentsSettings, Settings
+from bgmm_jd.settings import FullDataSettings, RobustMomentsSettings, Settings
 from bgmm_jd.sources.census import Census, take_census
 from bgmm_jd.sources.reader import Reader
 from bgmm_jd.sources.row_file import rows_of_memmap
@@ -71,6 +71,18 @@ def rows_of_array(X: np.ndarray, sample_weight: Any) -> GivenRows:
         places = np.flatnonzero(weight)
         values, weight = X[places], weight[places]
     return GivenRows(values=values, weight=weight, places=places, shape=X.shape, count=len(values))
+
+
+def with_enough_digits(rows: GivenRows, settings: FullDataSettings) -> GivenRows:
+    """Return rows of large weights in float64: float32 cannot add up their log likelihoods.
+
+    Only of rows that are in memory and are few: passes over many rows have their draws in float64.
+    """
+    if rows.weight is None or not rows.are_in_memory or rows.values.size > settings.widened_numbers:
+        return rows
+    if rows.weight.sum() <= settings.float32_weight:
+        return rows
+    return replace(rows, values=rows.values.astype(np.float64, copy=False))
 
 
 def reader_of(

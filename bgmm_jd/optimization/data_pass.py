@@ -10,9 +10,10 @@ import tensorflow as tf
 from bgmm_jd.backend.execution import compiled
 from bgmm_jd.data.missing import Missing
 from bgmm_jd.data.rows import Rows, aligned_zeros, deal_to_slices
-from bgmm_jd.data.units import Standardization
+from bgmm_jd.data.units import Standardization, as_standardization_tensors
 from bgmm_jd.model import quadratic_likelihood
 from bgmm_jd.model.likelihood import log_joint_label
+from bgmm_jd.variational.approximation import Problem
 from bgmm_jd.variational.log_joint import log_prior
 from bgmm_jd.variational.natural_gradient import StepSize, natural_step
 from bgmm_jd.variational.parameters import VariationalParameters, from_unconstrained
@@ -30,6 +31,7 @@ class PassPlan(NamedTuple):
     parts, size : number of parts of a slice, and the rows of each, which are read at a time.
     use_statistics : whether the likelihood is a matrix product: see `quadratic_likelihood`.
     keep_statistics : whether the sufficient statistics are kept from pass to pass.
+    draws : dtype of the parameters and of the draws, by name: that of the rows, or wider.
     """
 
     slices: int
@@ -37,6 +39,7 @@ class PassPlan(NamedTuple):
     size: int
     use_statistics: bool
     keep_statistics: bool
+    draws: str
     execution: str
 
 
@@ -71,13 +74,31 @@ def rows_for_pass(rows: Rows, plan: PassPlan, covariance: str) -> Rows:
     return dealt._replace(values=statistics)
 
 
+def dtype_of_draws(problem: Problem) -> str:
+    """Return the dtype of the parameters and draws of passes, by name: see `PassPlan`."""
+    is_long = problem.data.total_weight > problem.settings.full_data.float32_weight
+    return "float64" if is_long else str(problem.data.dtype)
+
+
+def arguments_of_pass(
+    problem: Problem, plan: PassPlan, unconstrained: VariationalParameters, seed: tf.Tensor
+) -> tuple[VariationalParameters, Standardization, tf.Tensor]:
+    """Return the arguments of compiled passes, but for the rows, as tensors.
+
+    They are new tensors, which defeat TFP's cache of what bijectors have returned.
+    """
+    free = tf.nest.map_structure(lambda v: tf.constant(v, plan.draws), unconstrained)
+    standardization = as_standardization_tensors(problem.prior_standardization, plan.draws)
+    return free, standardization, seed
+
+
 @functools.lru_cache(maxsize=32)
 def pass_program(model: Model, plan: PassPlan) -> Callable[..., Pass]:
-    """Make the compiled pass: (unconstrained, rows, standardization, seed) -> `Pass`."""
+    """Make the compiled pass: (rows, unconstrained, standardization, seed) -> `Pass`."""
 
     def run(
-        unconstrained: VariationalParameters,
         rows: Rows,
+        unconstrained: VariationalParameters,
         standardization: Standardization,
         seed: tf.Tensor,
     ) -> Pass:
@@ -155,7 +176,8 @@ def likelihood_by_slice(
     Parameters
     ----------
     draws : as `_log_joint_label` reads them, of leading axis 2 slices; the second half are the
-        antithetic partners of the first.
+        antithetic partners of the first. They are read in the dtype of the rows, and the slope is
+        summed in their own.
     rows : in parts of slices, from `rows_for_pass`.
     """
 
@@ -171,7 +193,10 @@ def likelihood_by_slice(
 
     half = plan.slices
     pairs = tf.nest.map_structure(
-        lambda v: tf.stop_gradient(tf.stack([v[:half], v[half:]], axis=1)), draws
+        lambda v: tf.cast(
+            tf.stop_gradient(tf.stack([v[:half], v[half:]], axis=1)), rows.values.dtype
+        ),
+        draws,
     )
     signature = tf.nest.map_structure(lambda v: tf.TensorSpec(v.shape[1:], v.dtype), pairs)
     pattern = [] if rows.missing is None else [rows.missing.pattern]
@@ -182,6 +207,7 @@ def likelihood_by_slice(
     )
 
     def of_draws(by_part: tf.Tensor) -> tf.Tensor:
+        by_part = tf.cast(by_part, plan.draws)
         by_slice = tf.reduce_sum(tf.reshape(by_part, [-1, half, *by_part.shape[1:]]), axis=0)
         return tf.concat(tf.unstack(by_slice, num=2, axis=1), axis=0)
 

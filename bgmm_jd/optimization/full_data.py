@@ -26,7 +26,13 @@ from bgmm_jd.optimization.accelerated_path import (
     accelerated_path,
     beginning_at,
 )
-from bgmm_jd.optimization.data_pass import PassPlan, pass_program, rows_for_pass
+from bgmm_jd.optimization.data_pass import (
+    PassPlan,
+    arguments_of_pass,
+    dtype_of_draws,
+    pass_program,
+    rows_for_pass,
+)
 from bgmm_jd.optimization.single_run import RunProgress, RunResult, read_only_copy
 from bgmm_jd.optimization.source_pass import SourcePasses
 from bgmm_jd.optimization.status import Status
@@ -85,7 +91,9 @@ def optimize_full_data(
     """
     sites, tolerance = problem.model.sites, problem.settings.full_data.tolerance
     if state is None:
-        path = beginning_at(unconstrained_arrays(sites, start))
+        dtype = dtype_of_draws(problem)
+        free = tf.nest.map_structure(lambda v: v.astype(dtype), unconstrained_arrays(sites, start))
+        path = beginning_at(free)
         state = PassesState(path, path.unconstrained)
     status = Status.STEP_LIMIT
     try:
@@ -109,10 +117,13 @@ def optimize_full_data(
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
     free = _average(state.images) if status is Status.CONVERGED else state.reached
-    params = read_only_copy(constrained_arrays(sites, free))
+    params = tf.nest.map_structure(
+        lambda v: v.astype(problem.data.dtype), constrained_arrays(sites, free)
+    )
     trace = np.array([*elbos_before, *state.elbos])
     trace.setflags(write=False)
-    return RunResult(params, trace, float(trace[-1]) if len(trace) else -np.inf, status)
+    elbo = float(trace[-1]) if len(trace) else -np.inf
+    return RunResult(read_only_copy(params), trace, elbo, status)
 
 
 def _passes_under_other_draws(
@@ -175,10 +186,8 @@ def pass_evaluator(problem: Problem, params: VariationalParameters, seed: tf.Ten
     rows = as_shared_tensors(rows_for_pass(problem.data.rows, plan, covariance))
 
     def evaluate(unconstrained: VariationalParameters, number: int) -> tuple[Any, float]:
-        fresh = tf.nest.map_structure(
-            tf.constant, unconstrained
-        )  # new tensors defeat TFP's bijector cache
-        found = program(fresh, rows, problem.prior_standardization, fold_in(seed, number))
+        arguments = arguments_of_pass(problem, plan, unconstrained, fold_in(seed, number))
+        found = program(rows, *arguments)
         return tf.nest.map_structure(lambda t: t.numpy(), found.unconstrained), float(found.elbo)
 
     return evaluate
@@ -194,4 +203,5 @@ def plan_passes(problem: Problem, params: VariationalParameters) -> PassPlan:
     use_statistics = surrogate_statistics_are_accurate(problem, params)
     numbers = N * quadratic_likelihood.number_of_statistics(D, problem.model.covariance)
     keep = use_statistics and numbers <= settings.kept_statistics
-    return PassPlan(slices, parts, size, use_statistics, keep, problem.execution)
+    draws = dtype_of_draws(problem)
+    return PassPlan(slices, parts, size, use_statistics, keep, draws, problem.execution)

@@ -20,7 +20,9 @@ from bgmm_jd.data.units import Standardization
 from bgmm_jd.optimization.data_pass import (
     Pass,
     PassPlan,
+    arguments_of_pass,
     draws_of_pass,
+    dtype_of_draws,
     likelihood_by_slice,
     pass_over,
     rows_for_pass,
@@ -99,9 +101,8 @@ class SourcePasses:
             yield self._scan(arguments[first : first + most])
 
     def _arguments(self, unconstrained: VariationalParameters, number: int) -> tuple[Any, ...]:
-        # New tensors defeat TFP's bijector cache.
-        fresh = tf.nest.map_structure(tf.constant, unconstrained)
-        return fresh, self._problem.prior_standardization, fold_in(self._seed, number)
+        seed = fold_in(self._seed, number)
+        return arguments_of_pass(self._problem, self._plan.passes, unconstrained, seed)
 
     def _scan(self, arguments: Sequence[tuple[Any, ...]]) -> list[tuple[Any, float]]:
         """Read all rows once, for passes with these arguments."""
@@ -138,6 +139,7 @@ def _plan_chunks(problem: Problem, params: VariationalParameters) -> ChunkPlan:
         rows.reader.chunk_rows // settings.full_data.slices,
         use_statistics,
         False,
+        dtype_of_draws(problem),
         problem.execution,
     )
     return ChunkPlan(

@@ -149,7 +149,8 @@ def compare(
     each row and fit, and a third of that with arviz 0.23.
 
     A row whose `sample_weight` is a whole number counts that many times, and one of these copies is
-    left out at a time. For other weights leave-one-out is not defined: its columns are NaN.
+    left out at a time. For other weights leave-one-out is not defined, and for weights that stand
+    for more than 200,000 copies its memory is not affordable: its columns are NaN.
 
     Of a source of N rows, n are drawn without replacement, and leave-one-out is computed for these.
     The others enter by the log density a_i at the posterior mean, which is read of all rows

@@ -57,8 +57,9 @@ def leave_one_out(
 ) -> Loo:
     """Estimate the log predictive density of each row of the fit under the posterior of the others.
 
-    Returns `UNKNOWN_LOO` where row weights are not whole numbers, where a few draws have nearly all
-    the importance weight, or where a log likelihood is not finite.
+    Returns `UNKNOWN_LOO` where row weights are not whole numbers, or stand for more copies of rows
+    than the memory budget allows, where a few draws have nearly all the importance weight, or where
+    a log likelihood is not finite.
 
     Parameters
     ----------
@@ -72,9 +73,10 @@ def leave_one_out(
         How often each row counts; by default by the weights of the fit, whose rows X then are.
     """
     counts = _counts(posterior, X) if counts is None else counts
-    if counts is None:
+    budget = posterior.settings.memory.leave_one_out
+    if counts is None or (counts.sum() - len(X)) * FEWEST_DRAWS > budget:
         return UNKNOWN_LOO
-    affordable = block_size(max(1, counts.sum()), posterior.settings.memory.leave_one_out)
+    affordable = block_size(max(1, counts.sum()), budget)
     draws = min(draws, max(FEWEST_DRAWS, affordable))
     # az.loo is made for draws of the posterior, and draws of a surrogate are not. So they are
     # resampled by their smoothed weights p / q: three times as many are drawn as are kept. For a

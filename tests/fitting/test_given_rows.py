@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 
 import bgmm_jd
-from bgmm_jd.fitting.given_rows import as_source, reader_of, rows_of_source
-from bgmm_jd.settings import OptimizationSettings, Settings, SourceSettings
+from bgmm_jd.fitting.given_rows import (
+    as_source,
+    reader_of,
+    rows_of_array,
+    rows_of_source,
+    with_enough_digits,
+)
+from bgmm_jd.settings import FullDataSettings, OptimizationSettings, Settings, SourceSettings
 
 N = 3_000
 SMALL = Settings(
@@ -74,3 +80,22 @@ def test_weights_that_are_given_twice_or_to_batches_are_errors(path):
     for source in (bgmm_jd.table(path, weight=2), bgmm_jd.batches(lambda: [np.load(path)])):
         with pytest.raises(ValueError, match="sample_weight must be None for a source that has"):
             given(source, weight)
+
+
+@pytest.mark.parametrize(
+    ("weight", "most", "expected"),
+    [
+        (1.0, 2**22, "float32"),
+        (2e4, 2**22, "float32"),
+        (1e5, 2**22, "float64"),
+        (1e5, 199, "float32"),
+    ],
+    ids=["without weights", "8 million", "more", "too many rows"],
+)
+def test_few_rows_of_large_weights_become_float64(weight, most, expected):
+    """100 rows of two features, whose weights add up to less than 2^23 = 8.4e6, or to more."""
+    X = np.random.default_rng(1).normal(size=(100, 2)).astype(np.float32)
+    settings = FullDataSettings(widened_numbers=most)
+    rows = with_enough_digits(rows_of_array(X, np.full(100, weight)), settings)
+    assert rows.values.dtype == expected
+    np.testing.assert_array_equal(rows.values, X)

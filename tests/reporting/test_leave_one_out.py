@@ -164,6 +164,12 @@ def test_other_weights_have_no_leave_one_out(uncalibrated, clustered_rows):
     assert leave_one_out(with_data(uncalibrated(2), data), clustered_rows, 200, 0) is UNKNOWN_LOO
 
 
+def test_millions_of_copies_have_no_leave_one_out(uncalibrated, clustered_rows):
+    """Their log likelihoods under 100 draws would take 8 GB for each ten million."""
+    data = standardize(clustered_rows, np.full(len(clustered_rows), 1e6))
+    assert leave_one_out(with_data(uncalibrated(2), data), clustered_rows, 200, 0) is UNKNOWN_LOO
+
+
 def test_rows_without_observed_entries_do_not_count(uncalibrated, clustered_rows):
     holes = clustered_rows.copy()
     holes[::7, 1] = np.nan
