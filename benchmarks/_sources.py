@@ -8,6 +8,7 @@ import resource
 import statistics
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,7 +38,7 @@ class SourceFit(NamedTuple):
     status: str
 
 
-def write_files(shape: Shape, folder: Path) -> dict[str, Path]:
+def write_files(shape: Shape, folder: Path, kinds: Collection[str] = KINDS) -> dict[str, Path]:
     """Write the rows, some at a time, and return the file of each kind of fit."""
     paths = {"memory": folder / "rows.npy", "npy": folder / "rows.npy"}
     mapped = np.lib.format.open_memmap(
@@ -46,7 +47,7 @@ def write_files(shape: Shape, folder: Path) -> dict[str, Path]:
     for part, rows in chunks_of_rows(shape):
         mapped[part] = rows
     mapped.flush()
-    if installed("pyarrow"):
+    if "parquet" in kinds and installed("pyarrow"):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -57,7 +58,7 @@ def write_files(shape: Shape, folder: Path) -> dict[str, Path]:
             for part, _ in chunks_of_rows(shape):
                 columns = dict(zip(names, np.array(mapped[part]).T, strict=True))
                 writer.write_table(pa.table(columns))
-    return paths
+    return {kind: path for kind, path in paths.items() if kind in kinds}
 
 
 def fit_in_process(kind: str, path: Path, K: int) -> SourceFit:

@@ -52,7 +52,8 @@ so that no measurement finds programs compiled, or memory taken, by another.
 
 Run it:  python benchmarks/scaling.py [--part million memory rows shapes forms sources engines
                                             fresh]
-         [--rows 1e6] [--cap 1e7] [--shape-rows 2e5] [--pass-calls 10] [--seed 0]
+         [--rows 1e6] [--kinds memory npy parquet] [--cap 1e7] [--shape-rows 2e5]
+         [--pass-calls 10] [--seed 0]
 It prints the tables, and writes each part to benchmarks/results/scaling_PART.json.
 """
 
@@ -82,7 +83,7 @@ from _processes import (
     one_pass,
     peer,
 )
-from _sources import SourceFit, fit_in_process, write_files
+from _sources import KINDS, SourceFit, fit_in_process, write_files
 
 ROWS = (10**4, 10**5, 10**6, 10**7)
 SIZES = (2, 4, 8, 16, 32, 64)
@@ -285,7 +286,7 @@ def sources(given: argparse.Namespace) -> dict[str, Any]:
     """Measure a fit of the same rows in memory and from files."""
     shape = Shape(given.rows)
     with tempfile.TemporaryDirectory() as folder:
-        paths = write_files(shape, Path(folder))
+        paths = write_files(shape, Path(folder), given.kinds)
         found = {kind: fit_in_process(kind, path, shape.K) for kind, path in paths.items()}
     show("By source", SOURCES_HEADER, [source_cells(*pair, given.rows) for pair in found.items()])
     return {"rows_mib": 2**10 * shape.gib, "fits": found}
@@ -441,6 +442,7 @@ def arguments() -> argparse.Namespace:
         "--rows", type=_count, default=10**6, help="of million, memory, forms, sources, engines"
     )
     parser.add_argument("--cap", type=_count, default=10**7, help="limit of N in the part rows")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="of sources")
     parser.add_argument("--shape-rows", type=_count, default=200_000, help="of the part shapes")
     parser.add_argument("--pass-calls", type=_count, default=10, help="timed passes")
     parser.add_argument("--seed", type=int, default=0, help="seed of the fits")
