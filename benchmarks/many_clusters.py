@@ -14,6 +14,7 @@ the classes of the rows (`init`).
     status    every status but CONVERGED, with the number of fits
 
 Run it:  python benchmarks/many_clusters.py [--seeds 5] [--numbers 10 20 50] [--rows 2000 50000]
+                                            [--finish none]
 It prints the table, and writes all results to benchmarks/results/many_clusters.json.
 """
 
@@ -79,11 +80,11 @@ def draw_centres(rng: np.random.Generator, K: int, D: int, distance: float) -> n
 # The fits.
 
 
-def fit_once(data: Clusters, K: int, seed: int, init: np.ndarray | None = None) -> Fit:
+def fit_once(data: Clusters, K: int, seed: int, finish: str, init: np.ndarray | None = None) -> Fit:
     begun = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        posterior = bgmm_jd.fit(data.X, K, init=init, seed=seed, progress=False)
+        posterior = bgmm_jd.fit(data.X, K, init=init, seed=seed, finish=finish, progress=False)
     seconds = time.perf_counter() - begun
     return Fit(
         posterior.elbo,
@@ -119,13 +120,14 @@ def main() -> None:
     parser.add_argument("--numbers", nargs="+", type=int, default=[10, 20, 50])
     parser.add_argument("--features", nargs="+", type=int, default=[2, 10])
     parser.add_argument("--rows", nargs="+", type=int, default=[2_000, 50_000])
+    parser.add_argument("--finish", default="auto", choices=("auto", "none"))
     arguments = parser.parse_args()
     table, results = [], []
     cases = itertools.product(arguments.rows, arguments.numbers, arguments.features, DISTANCES)
     for rows, K, D, clusters in cases:
         data = draw_clusters(K, D, rows, DISTANCES[clusters])
-        fits = [fit_once(data, K, seed) for seed in range(arguments.seeds)]
-        truth = fit_once(data, K, seed=0, init=data.classes)
+        fits = [fit_once(data, K, seed, arguments.finish) for seed in range(arguments.seeds)]
+        truth = fit_once(data, K, 0, arguments.finish, data.classes)
         table.append(row_of(K, D, rows, clusters, fits, truth))
         print("  ".join(table[-1]), flush=True)
         result = {"K": K, "D": D, "rows": rows, "clusters": clusters}

@@ -229,11 +229,11 @@ def main() -> None:
                 print("  ".join(rows[-1]), flush=True)
                 result = {"set": name, "form": form, "K": K, "sklearn": other}
                 results.append({**result, "fits": fits})
+                write_result("real_data", {"settings": vars(arguments), "cases": results})
     show("Optima reached", HEADER, rows)
     count = sum(sum(reached(r["fits"])) for r in results)
     total = sum(len(r["fits"]) for r in results)
     print(f"{count} of {total} fits reached the best optimum, {count / max(total, 1):.1%}.")
-    write_result("real_data", {"seeds": arguments.seeds, "cases": results})
 
 
 if __name__ == "__main__":

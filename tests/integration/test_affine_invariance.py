@@ -9,7 +9,7 @@ import pytest
 from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
-from bgmm_jd.model.covariance_forms import MATRIX_FORMS
+from bgmm_jd.model.covariance_forms import FORMS, MATRIX_FORMS
 
 N, K, D = 150, 2, 3
 DRAWS = 4_000
@@ -108,6 +108,53 @@ def test_fit_moves_with_the_rows_and_the_prior(condition, seed, form):
     assert_equal_moments(
         original_units(moved.sample(DRAWS, seed=2), A, b), plain.sample(DRAWS, seed=1)
     )
+
+
+def map_of_group(form):
+    """Draw A and b under which the form of covariance stays the same."""
+    A, b = random_map(1e4 if form == "full" else 30.0, 5)
+    if form == "diag":
+        return np.diag([0.03, 5.0, 200.0]), b
+    if form == "spherical":
+        rotation, _ = np.linalg.qr(A)
+        return 7.0 * rotation, b
+    return A, b
+
+
+def own_units(draws, A, b, form):
+    """Return draws of rows A x + b in the units of x, in any form."""
+    if form in MATRIX_FORMS:
+        return original_units(draws, A, b)
+    means = np.linalg.solve(A, (draws["means"] - b)[..., np.newaxis])[..., 0]
+    scales = np.diag(A) if form == "diag" else 7.0
+    return {
+        "weights": draws["weights"],
+        "means": means,
+        "precisions": draws["precisions"] * scales**2,
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
+def test_default_prior_and_starts_move_with_the_rows(form):
+    """By the maps of each form's own group. The order of the components may change: two of them."""
+    A, b = map_of_group(form)
+    X, moved_rows = rows(), rows() @ A.T + b
+    plain, moved = (bgmm_jd.fit(x, K, covariance=form, progress=False) for x in (X, moved_rows))
+    assert plain.status.good
+    assert moved.status.good
+    difference = moved.elbo + N * np.linalg.slogdet(A)[1] - plain.elbo
+    assert abs(difference) < 0.05 + 5.0 * np.hypot(plain.elbo_se, moved.elbo_se)
+    labels, moved_labels = bgmm_jd.predict(plain, X), bgmm_jd.predict(moved, moved_rows)
+    is_reversed = moved_labels[0] != labels[0]
+    np.testing.assert_array_equal(1 - moved_labels if is_reversed else moved_labels, labels)
+    draws = own_units(moved.sample(DRAWS, seed=2), A, b, form)
+    if is_reversed:
+        draws = {
+            name: draw if form == "tied" and name == "precisions" else draw[:, ::-1]
+            for name, draw in draws.items()
+        }
+    assert_equal_moments(draws, plain.sample(DRAWS, seed=1))
 
 
 @pytest.mark.parametrize("form", MATRIX_FORMS)
