@@ -26,6 +26,15 @@ Times, in seconds, all of one run on one machine:
                         The time of compiling one chain is in the next column
     ratio, first        NUTS over second call; and with its compilation, over first call
 
+Effective draws: the bulk effective sample size of ArviZ (Vehtari et al. 2021), the smallest of all
+parameters. Draws of `sample` are in the order of their proposals, so that copies of one, which
+importance weights make, stand together and count as correlated.
+
+    effective           of the 4,000 draws of `sample`, the median over the seeds; of those of NUTS
+    per second          over the time of a second call, and over that of NUTS without compilation
+    draws alone         over the time that `sample(4000)` takes after the fit
+    ratio               of a second call over the better form of NUTS
+
 NUTS runs with the likelihood in two forms, as in execution.py: `MixtureSameFamily`, and with the
 memory layout of `bgmm_jd`. Without NumPyro installed it is left out.
 
@@ -85,6 +94,7 @@ class Seed(NamedTuple):
     elbo: float
     elbo_se: float
     status: str
+    effective: float
     quality: dict[str, Quality]
 
 
@@ -96,6 +106,7 @@ class Nuts:
     seconds: float
     compile: float
     divergences: int
+    effective: float
     errors: dict[str, Errors]
 
 
@@ -149,6 +160,7 @@ def run_seed(reference: Reference, seed: int) -> Seed:
         elbo=posterior.elbo,
         elbo_se=posterior.elbo_se,
         status=posterior.status.name,
+        effective=fewest_effective({name: draws[np.newaxis] for name, draws in theta.items()}),
         quality={
             "mean field": Quality(
                 errors(moments(surrogate.surrogate), reference), mean_field_khat(surrogate, seed)
@@ -178,6 +190,16 @@ def proposals(posterior: bgmm_jd.Posterior, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     draws = draw_proposal(posterior.approximation, MANY_DRAWS, rng, widened=False)
     return in_data_units(posterior, draws.theta)
+
+
+def fewest_effective(by_chain: Mapping[str, np.ndarray]) -> float:
+    """Return the smallest effective sample size of all parameters, draws [chains, draws, ...]."""
+    import arviz as az
+
+    flat = [
+        np.asarray(draws, np.float64).reshape(*draws.shape[:2], -1) for draws in by_chain.values()
+    ]
+    return min(float(az.ess(one)) for draws in flat for one in np.moveaxis(draws, -1, 0))
 
 
 def worst(found: Sequence[Mapping[str, Errors]]) -> dict[str, Errors]:
@@ -210,12 +232,14 @@ def run_nuts(reference: Reference, form: str, seed: int) -> Nuts:
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         chains = list(threads.map(lambda key: jax.block_until_ready(program(key)), keys))
     seconds = time.perf_counter() - compiled
-    theta = {v: np.concatenate([draws[v] for draws, _ in chains]) for v in VARIABLES}
+    by_chain = {v: np.stack([draws[v] for draws, _ in chains]) for v in VARIABLES}
+    theta = {v: np.concatenate(draws) for v, draws in by_chain.items()}
     return Nuts(
         form=form,
         seconds=seconds,
         compile=compiled - begun,
         divergences=int(sum(diverging.sum() for _, diverging in chains)),
+        effective=fewest_effective(by_chain),
         errors=errors(moments_of(theta), reference),
     )
 
@@ -285,6 +309,19 @@ TIME_HEADER = [
 ]
 
 
+EFFECTIVE_HEADER = [
+    "data",
+    "effective",
+    "per second",
+    "draws alone",
+    "NUTS",
+    "per second",
+    "NUTS, tuned",
+    "per second",
+    "ratio",
+]
+
+
 def quality_rows(case: Case) -> list[list[str]]:
     """Return a row for each method, and one for NUTS, which shows its Monte Carlo error."""
     shape = f"{case.N:,}, {case.D}, {case.K}"
@@ -328,6 +365,24 @@ def time_row(case: Case) -> list[str]:
         else:
             row += ["-"] * 4
     return row
+
+
+def effective_row(case: Case) -> list[str]:
+    """Return the cells of effective draws, and those of one second."""
+    effective = float(np.median([s.effective for s in case.seeds]))
+    sampling = float(np.median([s.sample for s in case.seeds[1:]]))
+    rate = effective / case.second_call
+    row = [case.name, f"{effective:,.0f}", f"{rate:,.0f}", f"{effective / sampling:,.0f}"]
+    by_form = {n.form: n for n in case.nuts}
+    for form in NUTS_FORMS:
+        nuts = by_form.get(form)
+        row += ["-"] * 2 if nuts is None else [f"{nuts.effective:,.0f}", f"{nuts_rate(nuts):,.0f}"]
+    return [*row, f"{rate / max(map(nuts_rate, case.nuts)):.1f}" if case.nuts else "-"]
+
+
+def nuts_rate(nuts: Nuts) -> float:
+    """Return the effective draws of a second of NUTS, without compilation."""
+    return nuts.effective / nuts.seconds
 
 
 def ratios(case: Case, nuts: Nuts) -> tuple[float, float]:
@@ -402,6 +457,8 @@ def main() -> None:
     cases = [with_nuts(case, forms) for case in cases]
     print("\n" + table(QUALITY_HEADER, [row for case in cases for row in quality_rows(case)]))
     print("\nSeconds\n\n" + table(TIME_HEADER, [time_row(case) for case in cases]))
+    print("\nEffective draws\n")
+    print(table(EFFECTIVE_HEADER, [effective_row(case) for case in cases]))
     settings = vars(given) | {"load_before": load_before, "user_draws": USER_DRAWS}
     path = write_result(
         "accuracy", {"settings": settings, "cases": [summary(case) for case in cases]}

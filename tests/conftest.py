@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from quick_compilation import compile_quickly
+from screen import Terminal
 
 import bgmm_jd
 from bgmm_jd.optimization import svi
@@ -117,3 +118,12 @@ def interrupt_in_third_block(monkeypatch):
         return run(self, *arguments)
 
     monkeypatch.setattr(svi.Program, "run", interrupted)
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Return a terminal in memory, 100 characters wide."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("JUPYTER_COLUMNS", raising=False)
+    return Terminal()

@@ -1,14 +1,16 @@
-"""How many rows of a source have been dealt with, on standard error."""
+"""How many rows of a source have been dealt with, on standard error: a bar, or lines."""
 
-import contextlib
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO, TypeVar
+
+from bgmm_jd.backend.progress_bars import TolerantStream, bars_on
 
 Item = TypeVar("Item")
 
-_SECONDS_BETWEEN = 10.0  # two lines of a stream that keeps what is written; a terminal has one line
+SECONDS_BETWEEN = 10.0  # lines of a stream that keeps what is written
 
 
 def with_progress(
@@ -22,36 +24,59 @@ def with_progress(
     total : number of rows of all; None where it is not known.
     is_shown : whether anything is written.
     """
-    begun = shown = time.perf_counter()
     rows = 0
-    for more, item in items:
-        rows += more
-        now = time.perf_counter()
-        if is_shown and (_is_terminal() or now - shown >= _SECONDS_BETWEEN):
-            _write(_text(rows, total, now - begun))
-            shown = now
-        yield item
-    if is_shown:
-        _write(_text(rows, total, time.perf_counter() - begun), is_last=True)
+    with _display(total, is_shown) as show:
+        for more, item in items:
+            rows += more
+            show(rows)
+            yield item
 
 
-def _text(rows: int, total: int | None, seconds: float) -> str:
-    of_all = "" if total is None else f" of {total:,}"
-    return f"{rows:,}{of_all} rows, {seconds:,.0f} s"
+@contextmanager
+def _display(total: int | None, is_shown: bool) -> Iterator[Callable[[int], None]]:
+    """Yield the function to call with the number of rows that have been dealt with."""
+    stream = sys.stderr
+    if stream is None or not is_shown:
+        yield lambda rows: None
+        return
+    with bars_on(stream) as bars:
+        if bars is not None:
+            yield _Bar(bars, total).show
+            return
+    lines = _Lines(stream, total)
+    yield lines.show
+    lines.write()
 
 
-def _write(text: str, is_last: bool = False) -> None:
-    """Write a line, on a terminal over the one before."""
-    over = _is_terminal()
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or there is none
-        sys.stderr.write(f"\r{text}" if over else f"{text}\n")
-        if over and is_last:
-            sys.stderr.write("\n")
-        sys.stderr.flush()
+class _Bar:
+    """A bar whose length is the share of the rows, where their number is known."""
+
+    def __init__(self, bars: Any, total: int | None):
+        self._bars, self._total = bars, total
+        self._task = bars.add_task("", total=total)
+
+    def show(self, rows: int) -> None:
+        self._bars.update(self._task, completed=rows, description=_text(rows, self._total))
 
 
-def _is_terminal() -> bool:
-    try:
-        return sys.stderr.isatty()
-    except (OSError, ValueError, AttributeError):
-        return False
+class _Lines:
+    """A line every few seconds, and one at the end."""
+
+    def __init__(self, stream: TextIO, total: int | None):
+        self._stream, self._total, self._rows = TolerantStream(stream), total, 0
+        self._begun = self._shown = time.perf_counter()
+
+    def show(self, rows: int) -> None:
+        self._rows = rows
+        if time.perf_counter() - self._shown >= SECONDS_BETWEEN:
+            self.write()
+
+    def write(self) -> None:
+        self._shown = time.perf_counter()
+        seconds = self._shown - self._begun
+        self._stream.write(f"{_text(self._rows, self._total)}, {seconds:,.0f} s\n")
+        self._stream.flush()
+
+
+def _text(rows: int, total: int | None) -> str:
+    return f"{rows:,} rows" if total is None else f"{rows:,} of {total:,} rows"

@@ -1,11 +1,5 @@
-"""What shows the progress of a fit on standard error.
+"""What shows the progress of a fit on standard error: bars, or a line for each phase."""
 
-A terminal, or a notebook that has ipywidgets, shows a bar by rich. Anything else that is written
-to, such as the log of a batch job, has a line for each phase.
-"""
-
-import contextlib
-import importlib.util
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TextIO
 
+from bgmm_jd.backend.progress_bars import TolerantStream, bars_on, is_terminal
 from bgmm_jd.fitting.progress import DESCRIPTIONS, Phases, Progress, Reporter, logger
 
 
@@ -82,35 +77,11 @@ def display(progress: bool | None) -> Iterator[Display]:
         Whether to show it; by default only on a terminal.
     """
     stream = sys.stderr
-    is_terminal = _is_terminal(stream)
-    if stream is None or not (is_terminal if progress is None else progress):
+    if stream is None or not (is_terminal(stream) if progress is None else progress):
         yield _Nothing()
-    elif is_terminal or _has_widgets(stream):
-        with _bars(stream) as bars:
-            yield bars
-    else:
-        yield PhaseLines(stream)
-
-
-@contextmanager
-def _bars(stream: TextIO) -> Iterator[Display]:
-    """Yield bars that move, or lines where the terminal cannot go back on a line."""
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bars
-    from rich.table import Column
-
-    tolerant: Any = _Tolerant(stream)
-    console = Console(file=tolerant, force_jupyter=not _is_terminal(stream))
-    if console.is_dumb_terminal:
-        yield PhaseLines(stream)
         return
-    text = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True))
-    columns = (BarColumn(bar_width=12), TimeElapsedColumn(), text)
-    # Standard output and error stay as they are: fits in other threads may end in any order.
-    options: Any = {"transient": True, "redirect_stdout": False, "redirect_stderr": False}
-    with Bars(*columns, console=console, **options) as bars:
-        yield BarDisplay(bars)
+    with bars_on(stream) as bars:
+        yield PhaseLines(stream) if bars is None else BarDisplay(bars)
 
 
 class BarDisplay:
@@ -147,7 +118,7 @@ class PhaseLines:
     """A line for each phase, for streams that keep what is written."""
 
     def __init__(self, stream: TextIO):
-        self._stream = _Tolerant(stream)
+        self._stream = TolerantStream(stream)
         self._phases = Phases()
 
     def show(self, progress: Progress, place: Place | None = None) -> None:
@@ -178,31 +149,6 @@ class _PhaseLog:
             )
 
 
-class _Tolerant:
-    """A stream without the errors of one that has been closed, or whose reader has gone.
-
-    A fit must not end because of them.
-    """
-
-    def __init__(self, stream: TextIO):
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
-            return self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.flush()
-
-    def isatty(self) -> bool:
-        return _is_terminal(self._stream)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
 def describe(progress: Progress) -> str:
     """Return what a fit is doing, as a line."""
     text = f"run {progress.start} of {progress.starts}, " if progress.starts > 1 else ""
@@ -214,16 +160,3 @@ def describe(progress: Progress) -> str:
     if progress.drift < float("inf"):
         text += f", still moving {progress.drift:.2f} sd"
     return text
-
-
-def _is_terminal(stream: TextIO | None) -> bool:
-    try:
-        return stream is not None and stream.isatty()
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
-def _has_widgets(stream: TextIO) -> bool:
-    """Return whether a stream is that of a Jupyter kernel with what rich shows a bar with."""
-    is_notebook = type(stream).__module__.startswith("ipykernel.")
-    return is_notebook and importlib.util.find_spec("ipywidgets") is not None
