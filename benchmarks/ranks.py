@@ -128,12 +128,11 @@ def main() -> None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)  # the statuses are counted instead
                 cases[form].append(run_case(form, K, rows, arguments.seed, index))
-        print(f"{form}: {len(cases[form])} data sets", flush=True)
-    report(cases, arguments)
+        report(cases, arguments)
 
 
 def report(cases: Mapping[str, Sequence[Case]], arguments: Any) -> None:
-    """Print the table, draw the figure if it is asked for, and write all ranks."""
+    """Print the table, draw the figure if it is asked for, and write all ranks so far."""
     level = LEVEL / sum(len(found[0].below) for found in cases.values())
     header = ("form", "data sets", "farthest, of its band", "outside", "status", "seconds")
     show("Ranks", header, [row_of(form, found, level) for form, found in cases.items()])
