@@ -82,7 +82,7 @@ def find_starts(
 ) -> Found:
     """Return the best distinct optima that variational EM reaches from many starts.
 
-    Searches are repeated until two have ended at the same best optimum, or to a limit.
+    Searches are repeated until some have ended at the same best optimum, or to a limit.
 
     Parameters
     ----------
@@ -111,8 +111,9 @@ def find_starts(
     whole = feature_rows(metrics[0], sample.weight, form)
     found: list[Optima] = []
     agreeing = 0
-    most = settings.stages(K).most_searches if K > 1 else 1
-    while len(found) < most and agreeing < 2:
+    stages = settings.stages(K)
+    most = stages.most_searches if K > 1 else 1
+    while len(found) < most and agreeing < stages.agreeing_searches:
         best = max((optima.bounds[0] for optima in found), default=-np.inf)
         found.append(search(whole, prior, metrics, K, rng, settings, has_ward=not found))
         if found[-1].bounds[0] > best + settings.same_optimum:
