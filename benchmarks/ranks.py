@@ -66,9 +66,14 @@ def run_case(form: str, K: int, rows: int, seed: int, index: int) -> Case:
 
 
 def departure(ranks: Sequence[float], level: float) -> float:
-    """Return how far the ranks leave their band, in widths of it: above 1 they are not uniform."""
+    """Return how far the ranks leave their band, in widths of it: above 1 they are not uniform.
+
+    Where the band ends at 0 or 1, a distribution function cannot leave it.
+    """
     away, (low, high) = difference(ranks), band(len(ranks), level)
-    return float(np.max(np.where(away > 0.0, away / high, away / low)))
+    above = np.where(high < 1.0 - POINTS, away / high, 0.0)
+    below = np.where(low > -POINTS, away / low, 0.0)
+    return float(np.max([above, below]))
 
 
 def difference(ranks: Sequence[float]) -> np.ndarray:

@@ -835,9 +835,11 @@ class RobustMomentsSettings:
         which `fit` warns of a row. A Student t with three degrees of freedom is further away once
         in a million.
     shrinkages : tuple of float
-        Values of delta that are compared. From 1e-8, because a smaller one leaves standard
-        deviations below the rounding of float32 rows; by steps of half a power of ten, as the
-        likelihood is flat.
+        Values of delta that are compared, by steps of half a power of ten, as the likelihood is
+        flat. From 1e-10: precision matrices of equal columns can still be inverted in float64.
+    least_of_float32 : float
+        The smallest of them for rows in float32: a smaller one would leave standard deviations
+        below the rounding of the rows.
     """
 
     fence_tails: tuple[float, ...] = (0.25, 0.1, 0.05, 0.025)
@@ -845,7 +847,8 @@ class RobustMomentsSettings:
     most_far: float = 0.5
     shrinkage_rows: int = 20_000
     very_far: float = 100.0
-    shrinkages: tuple[float, ...] = tuple(10.0 ** (power / 2) for power in range(-16, 1))
+    shrinkages: tuple[float, ...] = tuple(10.0 ** (power / 2) for power in range(-20, 1))
+    least_of_float32: float = 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -96,7 +96,8 @@ def robust_moments(
         total = float(weight[used].sum())
         used = used[:: -(-len(used) // settings.shrinkage_rows)]
         z, share = (_relative(X[used], columns) - mean) / sd, weight[used]
-        shrinkage = best_shrinkage(correlation, z, share * (total / share.sum()), settings)
+        share = share * (total / share.sum())
+        shrinkage = best_shrinkage(correlation, z, share, settings, X.dtype)
     else:
         shrinkage = 1.0
     shrunk = (1.0 - shrinkage) * correlation + shrinkage * np.eye(len(sd))
@@ -258,7 +259,11 @@ def as_correlation(matrix: np.ndarray) -> np.ndarray:
 
 
 def best_shrinkage(
-    correlation: np.ndarray, z: np.ndarray, weight: np.ndarray, settings: RobustMomentsSettings
+    correlation: np.ndarray,
+    z: np.ndarray,
+    weight: np.ndarray,
+    settings: RobustMomentsSettings,
+    dtype: np.dtype,
 ) -> float:
     """Return the delta with the best leave-one-out normal likelihood of complete rows.
 
@@ -275,6 +280,7 @@ def best_shrinkage(
     correlation : [D, D]
     z : [n, D], deviations from the mean in units of the columns' standard deviations.
     weight : [n]
+    dtype : of the rows as they were given.
     """
     eigenvalues, vectors = np.linalg.eigh(correlation)
     squares = (z @ vectors) ** 2
@@ -289,4 +295,6 @@ def best_shrinkage(
         by_row = np.log(left) + n / (n - 1.0) * q / left
         return float(weight.sum() * np.log(spectrum).sum() + weight @ by_row)
 
-    return min(settings.shrinkages, key=loss)
+    least = settings.least_of_float32 if dtype == np.float32 else 0.0
+    possible = [delta for delta in settings.shrinkages if delta >= least]
+    return min(possible or [max(settings.shrinkages)], key=loss)

@@ -225,4 +225,5 @@ def _far_and_shrinkage(
     z = ((X[used].astype(np.float64) - columns.centre) / columns.unit - mean) / sd
     weight = census.sample.weight
     share = np.ones(len(used)) if weight is None else weight[used]
-    return far, best_shrinkage(correlation, z, share * (total / share.sum()), settings)
+    share = share * (total / share.sum())
+    return far, best_shrinkage(correlation, z, share, settings, X.dtype)

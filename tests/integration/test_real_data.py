@@ -102,26 +102,12 @@ def test_more_features_than_rows_leave_a_posterior_near_the_prior():
 def test_thirty_correlated_features_have_a_finite_elbo(form):
     """The breast cancer data of Wolberg et al. (1995) [569, 30]: correlations up to 0.998."""
     datasets = pytest.importorskip("sklearn.datasets")
-    X, classes = datasets.load_breast_cancer(return_X_y=True)
+    X, _ = datasets.load_breast_cancer(return_X_y=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of k-hat, among so many parameters
         posterior = bgmm_jd.fit(X, 2, covariance=form, progress=False, finish="none")
     assert np.isfinite(posterior.elbo)
     assert all(r.status is bgmm_jd.Status.CONVERGED for r in posterior.restarts)
-    # Chance would give 0, with a standard error of some 0.03.
-    assert adjusted_rand_index(classes, bgmm_jd.predict(posterior, X)) > 0.5
-
-
-def test_twenty_clusters_are_found_where_they_are():
-    """20,000 rows of sd 0.6: as many per cluster as were drawn, but for rows between clusters."""
-    datasets = pytest.importorskip("sklearn.datasets")
-    X, _, centres = datasets.make_blobs(
-        20_000, centers=20, cluster_std=0.6, random_state=1, return_centers=True
-    )
-    truth = bgmm_jd.fit(X, 20, init=centres, progress=False, finish="none")
-    found = bgmm_jd.fit(X, 20, progress=False, finish="none")
-    assert all(r.status is bgmm_jd.Status.CONVERGED for r in (*truth.restarts, *found.restarts))
-    assert found.elbo > truth.elbo - 0.5 - 5.0 * np.hypot(found.elbo_se, truth.elbo_se)
 
 
 def test_both_modes_of_the_galaxies_are_found_from_every_seed():
