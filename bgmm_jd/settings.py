@@ -36,6 +36,10 @@ class OptimizationSettings:
         convergence checks, reports and Ctrl-C; shorter ones spend more time between calls.
     overshooting_blocks : int
         First blocks, in which a location may move by as much as 0.3 sds of its component's rows.
+    lost_nats, lost_noise : float
+        A run begins again, without these long steps, if they have ended lower than its start by
+        more than the first number of nats and the second number of standard deviations of a step's
+        estimate: optima within ten nats of the best may be worth a run.
     full_rate_blocks : int
         Blocks after which the step size falls as 1 / time (Robbins and Monro 1951): a run that has
         not converged by then is held up by noise, or by a posterior far from the surrogate's
@@ -104,6 +108,8 @@ class OptimizationSettings:
     shortest_block: int = 20
     longest_block: int = 4_000
     overshooting_blocks: int = 3
+    lost_nats: float = 10.0
+    lost_noise: float = 5.0
     full_rate_blocks: int = 12
     tolerance: float = 0.05
     subsample_tolerance: float = 0.15

@@ -139,6 +139,9 @@ def optimize(
                     continue
                 status = Status.DIVERGED
                 break
+            if run.has_left_the_start():
+                run.begin_again_cautiously()
+                continue
             if not convergence.is_check_due(len(run.blocks)):
                 continue
             drift = convergence.drift(problem.model.sites, run.blocks)
@@ -180,6 +183,7 @@ class _Run:
         self.elbos: list[np.ndarray] = []
         self._polishing_elbos: list[np.ndarray] = []
         self._opt_state: tuple[Any, ...] = ()
+        self._is_cautious = False
 
     def choose_likelihood(self) -> None:
         """Use sufficient statistics in steps on all rows, if that is accurate at the start.
@@ -199,7 +203,10 @@ class _Run:
 
     def take_block(self, first: int) -> bool:
         """Take one block of steps; return False and keep nothing if it is not finite."""
-        size = step_size(self._problem, self.schedule, len(self.blocks))
+        skipped = self._problem.settings.optimization.overshooting_blocks
+        size = step_size(
+            self._problem, self.schedule, len(self.blocks) + skipped * self._is_cautious
+        )
         block = self._block(self.params, first, size, self._opt_state)
         if not all(np.isfinite(leaf).all() for leaf in tf.nest.flatten(block.average)):
             return False
@@ -234,6 +241,28 @@ class _Run:
         self._use_statistics(False)
         self.params, self.blocks, self._opt_state = self._start, [], ()
 
+    def has_left_the_start(self) -> bool:
+        """Return whether the first, long steps have ended far below where they began.
+
+        A start may be an optimum already, from which single extreme draws can lead to a far poorer
+        one. The first loss is that of the start; all are under draws of one step each.
+        """
+        settings = self._problem.settings.optimization
+        is_time = len(self.blocks) == settings.overshooting_blocks and not self._is_cautious
+        if not (is_time and self._takes_all_rows()):
+            return False
+        now = self.elbos[-1]
+        allowance = settings.lost_nats + settings.lost_noise * float(now.std())
+        return bool(np.median(now) < self.elbos[0][0] - allowance)
+
+    def begin_again_cautiously(self) -> None:
+        """Begin again with steps that are limited as they are near an optimum."""
+        self._is_cautious = True
+        self.params, self.blocks, self._opt_state = self._start, [], ()
+
+    def _takes_all_rows(self) -> bool:
+        return self.schedule.batches.count == 1 and self.schedule.optimizer == "natural"
+
     def has_converged(self, drift: float) -> bool:
         """Return whether the halves of the run's second half agree."""
         return drift < _tolerance(self._problem)
@@ -242,8 +271,8 @@ class _Run:
         """Return whether the elbo no longer rises, though parameters may still move."""
         settings = self._problem.settings.optimization
         is_time = len(self.blocks) >= settings.fewest_settled_blocks
-        is_smooth = self.schedule.batches.count == 1 and self.schedule.optimizer == "natural"
-        if not (is_time and is_smooth and elbo_differences.are_affordable(self._problem)):
+        is_affordable = elbo_differences.are_affordable(self._problem)
+        if not (is_time and self._takes_all_rows() and is_affordable):
             return False
         sites = self._problem.model.sites
         early, late = (

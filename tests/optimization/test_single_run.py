@@ -61,6 +61,38 @@ def test_run_ends_where_another_run_has_converged():
     assert 0.0 < apart < 0.15
 
 
+def test_run_that_has_left_its_start_for_a_poorer_place_begins_again(monkeypatch):
+    """The first three blocks begin with equal means, and end more than ten nats lower."""
+    approximation = started(problem_for(two_large_clusters(), 2))
+    problem, start = approximation.problem, approximation.params
+    schedule = single_run.schedule_for(problem, equal_batches(400, 400))
+
+    def run(params):
+        return single_run.optimize(problem, params, schedule, stateless_seed(3), 2_000, no_report)
+
+    usual = run(start)
+    sizes, take = [], svi.Program.run
+
+    def astray(self, rows, values, params, seed, first, size, opt_state):
+        sizes.append(size)
+        if len(sizes) <= 3:
+            params = params | {"means": params["means"] | {"loc": 0.0 * params["means"]["loc"]}}
+        block = take(self, rows, values, params, seed, first, size, opt_state)
+        if len(sizes) == 1:  # the first loss is that of the start
+            losses = np.array(block.losses)
+            losses[0] = -usual.elbo
+            block = block._replace(losses=losses)
+        return block
+
+    monkeypatch.setattr(svi.Program, "run", astray)
+    found = run(usual.params)
+    assert found.status is Status.CONVERGED
+    assert found.elbo > usual.elbo - 1.0
+    assert np.median(found.elbos[40:60]) < usual.elbo - 20.0
+    assert sizes[2].longest_log == 0.3
+    assert sizes[3].longest_log == 0.1
+
+
 def settled_run(max_steps=2_000, report=no_report, **settings):
     """Return the problem of two groups, and a run whose draws do not average out to 0.002 sds."""
     optimization = OptimizationSettings(
