@@ -66,7 +66,7 @@ def is_terminal(stream: TextIO | None) -> bool:
     """Return whether a stream is an open terminal."""
     try:
         return stream is not None and stream.isatty()
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):  # some have no such method
         return False
 
 
