@@ -251,9 +251,12 @@ class _Run:
         is_time = len(self.blocks) == settings.overshooting_blocks and not self._is_cautious
         if not (is_time and self._takes_all_rows()):
             return False
-        now = self.elbos[-1]
-        allowance = settings.lost_nats + settings.lost_noise * float(now.std())
-        return bool(np.median(now) < self.elbos[0][0] - allowance)
+        first, now = float(self.elbos[0][0]), self.elbos[-1].astype(np.float64)
+        if not (np.isfinite(first) and np.isfinite(now).all()):
+            return False
+        with np.errstate(over="ignore"):
+            allowance = settings.lost_nats + settings.lost_noise * float(now.std())
+        return bool(np.median(now) < first - allowance)
 
     def begin_again_cautiously(self) -> None:
         """Begin again with steps that are limited as they are near an optimum."""
