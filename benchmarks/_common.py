@@ -19,7 +19,6 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import tensorflow as tf
 from scipy.optimize import linear_sum_assignment
-from scipy.special import comb
 
 import bgmm_jd
 
@@ -204,18 +203,6 @@ def elbo(
         parts.append(np.asarray(log_joint(theta) - log_q))
     terms = np.concatenate(parts)
     return Estimate(value=float(terms.mean()), se=float(terms.std(ddof=1) / math.sqrt(draws)))
-
-
-def adjusted_rand_index(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the index of Hubert and Arabie (1985): 1 for equal partitions, 0 by chance."""
-    _, a = np.unique(a, return_inverse=True)
-    _, b = np.unique(b, return_inverse=True)
-    counts = np.zeros((a.max() + 1, b.max() + 1))
-    np.add.at(counts, (a, b), 1)
-    together = comb(counts, 2).sum()
-    rows, columns = comb(counts.sum(axis=1), 2).sum(), comb(counts.sum(axis=0), 2).sum()
-    expected = rows * columns / comb(len(a), 2)
-    return float((together - expected) / (0.5 * (rows + columns) - expected))
 
 
 def data_set_arguments(description: str, datasets: int) -> argparse.Namespace:

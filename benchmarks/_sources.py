@@ -4,7 +4,6 @@ Run as a script, `_sources.py KIND PATH K`, it makes one fit and prints the resu
 """
 
 import json
-import resource
 import statistics
 import sys
 import time
@@ -14,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from _common import installed
-from _processes import Shape, chunks_of_rows, last_line
+from _processes import Shape, chunks_of_rows, last_line, peak
 
 import bgmm_jd
 
@@ -75,7 +74,7 @@ def fit(kind: str, path: str, K: int) -> SourceFit:
         if progress.phase == "passes":
             times.append(time.perf_counter())
 
-    before = resident_mib()
+    before = 2**10 * peak()
     X = np.load(path) if kind == "memory" else bgmm_jd.table(path)
     begun = time.perf_counter()
     posterior = bgmm_jd.fit(X, K, restarts=1, progress=False, callback=note)
@@ -84,23 +83,11 @@ def fit(kind: str, path: str, K: int) -> SourceFit:
         passes=len(times),
         pass_seconds=statistics.median(np.diff(times)),
         before_mib=before,
-        peak_mib=resident_mib(),
+        peak_mib=2**10 * peak(),
         elbo=posterior.elbo,
         elbo_se=posterior.elbo_se,
         status=posterior.status.name,
     )
-
-
-def resident_mib() -> float:
-    """Return the peak of the resident memory so far.
-
-    On Linux of this program alone: `ru_maxrss` would begin with what its parent had.
-    """
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return int(peak.split()[1]) / 2**10
 
 
 if __name__ == "__main__":

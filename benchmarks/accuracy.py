@@ -307,8 +307,6 @@ TIME_HEADER = [
     "ratio",
     "first",
 ]
-
-
 EFFECTIVE_HEADER = [
     "data",
     "effective",
@@ -370,7 +368,7 @@ def time_row(case: Case) -> list[str]:
 def effective_row(case: Case) -> list[str]:
     """Return the cells of effective draws, and those of one second."""
     effective = float(np.median([s.effective for s in case.seeds]))
-    sampling = float(np.median([s.sample for s in case.seeds[1:]]))
+    sampling = float(np.median([s.sample for s in case.seeds[1:] or case.seeds]))
     rate = effective / case.second_call
     row = [case.name, f"{effective:,.0f}", f"{rate:,.0f}", f"{effective / sampling:,.0f}"]
     by_form = {n.form: n for n in case.nuts}

@@ -19,19 +19,14 @@ It prints the table, and writes all results to benchmarks/results/many_clusters.
 """
 
 import argparse
-import collections
 import itertools
-import time
-import warnings
 from typing import NamedTuple
 
 import numpy as np
-from _common import adjusted_rand_index, show, write_result
-
-import bgmm_jd
+from _common import show, write_result
+from _seeds import Fit, cells, fit_once, number_reaching
 
 DISTANCES = {"apart": 8.0, "overlapping": 3.0}  # sds of a cluster between the closest centres
-ENOUGH = 0.5  # nats that no reader would notice
 HEADER = ("K", "D", "rows", "clusters", "at truth", "below", "ARI", "seconds", "status")
 
 
@@ -40,16 +35,6 @@ class Clusters(NamedTuple):
 
     X: np.ndarray
     classes: np.ndarray
-
-
-class Fit(NamedTuple):
-    """One fit: its elbo with standard error, ARI, status and seconds."""
-
-    elbo: float
-    elbo_se: float
-    ari: float
-    status: str
-    seconds: float
 
 
 # The data.
@@ -77,40 +62,15 @@ def draw_centres(rng: np.random.Generator, K: int, D: int, distance: float) -> n
     return centres
 
 
-# The fits.
-
-
-def fit_once(data: Clusters, K: int, seed: int, finish: str, init: np.ndarray | None = None) -> Fit:
-    begun = time.perf_counter()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        posterior = bgmm_jd.fit(data.X, K, init=init, seed=seed, finish=finish, progress=False)
-    seconds = time.perf_counter() - begun
-    return Fit(
-        posterior.elbo,
-        posterior.elbo_se,
-        adjusted_rand_index(data.classes, bgmm_jd.predict(posterior, data.X)),
-        posterior.status.name,
-        round(seconds, 2),
-    )
-
-
-def at_truth(fit: Fit, truth: Fit) -> bool:
-    """Return whether the fit's optimum is that of the fit from the truth, or a better one."""
-    return truth.elbo - fit.elbo < ENOUGH + 3.0 * np.hypot(truth.elbo_se, fit.elbo_se)
-
-
 def row_of(
     K: int, D: int, rows: int, clusters: str, fits: list[Fit], truth: Fit
 ) -> tuple[str, ...]:
-    statuses = collections.Counter(fit.status for fit in fits if fit.status != "CONVERGED")
     return (
         *(str(K), str(D), f"{rows:,}", clusters),
-        f"{sum(at_truth(fit, truth) for fit in fits)}/{len(fits)}",
+        f"{number_reaching(fits, truth)}/{len(fits)}",
         f"{truth.elbo - min(fit.elbo for fit in fits):.2f}",
         f"{min(fit.ari for fit in fits):.3f} {truth.ari:.3f}",
-        f"{fits[0].seconds:.1f}, {np.median([fit.seconds for fit in fits[1:] or fits]):.1f}",
-        ", ".join(f"{status} {count}" for status, count in statuses.items()),
+        *cells(fits),
     )
 
 
@@ -125,15 +85,18 @@ def main() -> None:
     table, results = [], []
     cases = itertools.product(arguments.rows, arguments.numbers, arguments.features, DISTANCES)
     for rows, K, D, clusters in cases:
-        data = draw_clusters(K, D, rows, DISTANCES[clusters])
-        fits = [fit_once(data, K, seed, arguments.finish) for seed in range(arguments.seeds)]
-        truth = fit_once(data, K, 0, arguments.finish, data.classes)
+        X, classes = draw_clusters(K, D, rows, DISTANCES[clusters])
+        fits = [
+            fit_once(X, classes, K, seed=seed, finish=arguments.finish)
+            for seed in range(arguments.seeds)
+        ]
+        truth = fit_once(X, classes, K, init=classes, finish=arguments.finish)
         table.append(row_of(K, D, rows, clusters, fits, truth))
         print("  ".join(table[-1]), flush=True)
         result = {"K": K, "D": D, "rows": rows, "clusters": clusters}
         results.append({**result, "fits": fits, "truth": truth})
+        write_result("many_clusters", {"settings": vars(arguments), "cases": results})
     show("Many clusters", HEADER, table)
-    write_result("many_clusters", {"seeds": arguments.seeds, "cases": results})
 
 
 if __name__ == "__main__":

@@ -16,25 +16,22 @@ together have tried some hundreds of starts, so the best elbo of all seeds stand
 
 Run it:  python benchmarks/real_data.py [--seeds 10] [--sets crabs wine ...] [--forms full ...]
 It needs scikit-learn for the larger data sets. It prints the table, and writes all results to
-benchmarks/results/real_data.json.
+benchmarks/results/real_data.json, case by case.
 """
 
 import argparse
-import collections
 import importlib
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-from _common import HERE, REFERENCES, adjusted_rand_index, installed, show, write_result
+from _common import HERE, REFERENCES, installed, show, write_result
 from _inside import FORMS
-
-import bgmm_jd
+from _seeds import Fit, adjusted_rand_index, cells, fit_once, number_reaching
 
 REAL = HERE.parent / "tests" / "real"
-ENOUGH = 0.5  # nats below the best that no reader would notice
 ROWS = 1_000  # of a simulated data set
 HEADER = (
     *("set", "form", "K", "reached", "below", "ARI", "sklearn"),
@@ -48,17 +45,6 @@ class DataSet(NamedTuple):
     X: np.ndarray
     classes: np.ndarray | None
     numbers: tuple[int, ...]
-
-
-class Fit(NamedTuple):
-    """One fit: its elbo with standard error, ARI, steps of all runs, status and seconds."""
-
-    elbo: float
-    elbo_se: float
-    ari: float
-    steps: int
-    status: str
-    seconds: float
 
 
 # The data.
@@ -149,31 +135,6 @@ NEED_SKLEARN = {"wine", "breast_cancer", "linnerud", "diabetes progression", "di
 # The fits.
 
 
-def fit_once(data: DataSet, K: int, form: str, seed: int, finish: str) -> Fit:
-    begun = time.perf_counter()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        posterior = bgmm_jd.fit(
-            data.X, K, covariance=form, seed=seed, finish=finish, progress=False
-        )
-    seconds = time.perf_counter() - begun
-    ari = np.nan
-    if data.classes is not None:
-        ari = adjusted_rand_index(data.classes, bgmm_jd.predict(posterior, data.X))
-    steps = sum(restart.steps for restart in posterior.restarts)
-    return Fit(
-        posterior.elbo, posterior.elbo_se, ari, steps, posterior.status.name, round(seconds, 2)
-    )
-
-
-def reached(fits: list[Fit]) -> list[bool]:
-    """Return which fits are at the best elbo of all."""
-    best = max(fits, key=lambda fit: fit.elbo)
-    return [
-        best.elbo - fit.elbo < ENOUGH + 3.0 * np.hypot(best.elbo_se, fit.elbo_se) for fit in fits
-    ]
-
-
 def by_sklearn(data: DataSet, K: int, form: str) -> tuple[float, float]:
     """Return ARI and seconds of scikit-learn's EM with ten starts."""
     mixture = importlib.import_module("sklearn.mixture")
@@ -187,21 +148,33 @@ def by_sklearn(data: DataSet, K: int, form: str) -> tuple[float, float]:
 
 
 def row_of(name: str, form: str, K: int, fits: list[Fit], other: tuple[float, float]) -> list[str]:
-    best = max(fit.elbo for fit in fits)
+    best = max(fits, key=lambda fit: fit.elbo)
     aris = [fit.ari for fit in fits]
-    statuses = collections.Counter(fit.status for fit in fits if fit.status != "CONVERGED")
+    seconds, statuses = cells(fits)
     return [
         name,
         form,
         str(K),
-        f"{sum(reached(fits))}/{len(fits)}",
-        f"{best - min(fit.elbo for fit in fits):.2f}",
+        f"{number_reaching(fits, best)}/{len(fits)}",
+        f"{best.elbo - min(fit.elbo for fit in fits):.2f}",
         f"{min(aris):.2f} {max(aris):.2f}",
         f"{other[0]:.2f}, {other[1]:.1f} s",
         str(max(fit.steps for fit in fits)),
-        f"{fits[0].seconds:.1f}, {np.median([fit.seconds for fit in fits[1:] or fits]):.1f}",
-        ", ".join(f"{status} {count}" for status, count in statuses.items()),
+        seconds,
+        statuses,
     ]
+
+
+def combinations(arguments: argparse.Namespace) -> Iterator[tuple[str, DataSet, str, int]]:
+    """Yield the name and rows of each data set with each form and number of components."""
+    for name in arguments.sets:
+        if name in NEED_SKLEARN and not installed("sklearn"):
+            print(f"{name} is left out: it needs scikit-learn.")
+            continue
+        data = SETS[name]()
+        for form in arguments.forms:
+            for K in data.numbers:
+                yield name, data, form, K
 
 
 def main() -> None:
@@ -211,28 +184,20 @@ def main() -> None:
     parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=list(FORMS))
     parser.add_argument("--finish", default="auto", choices=("auto", "none"))
     arguments = parser.parse_args()
-    has_sklearn = installed("sklearn")
-    rows, results = [], []
-    for name in arguments.sets:
-        if name in NEED_SKLEARN and not has_sklearn:
-            print(f"{name} is left out: it needs scikit-learn.")
-            continue
-        data = SETS[name]()
-        for form in arguments.forms:
-            for K in data.numbers:
-                fits = [
-                    fit_once(data, K, form, seed, arguments.finish)
-                    for seed in range(arguments.seeds)
-                ]
-                other = by_sklearn(data, K, form) if has_sklearn else (np.nan, np.nan)
-                rows.append(row_of(name, form, K, fits, other))
-                print("  ".join(rows[-1]), flush=True)
-                result = {"set": name, "form": form, "K": K, "sklearn": other}
-                results.append({**result, "fits": fits})
-                write_result("real_data", {"settings": vars(arguments), "cases": results})
+    rows, results, count, total = [], [], 0, 0
+    for name, data, form, K in combinations(arguments):
+        fits = [
+            fit_once(data.X, data.classes, K, covariance=form, seed=seed, finish=arguments.finish)
+            for seed in range(arguments.seeds)
+        ]
+        other = by_sklearn(data, K, form) if installed("sklearn") else (np.nan, np.nan)
+        rows.append(row_of(name, form, K, fits, other))
+        print("  ".join(rows[-1]), flush=True)
+        results.append({"set": name, "form": form, "K": K, "sklearn": other, "fits": fits})
+        write_result("real_data", {"settings": vars(arguments), "cases": results})
+        count += number_reaching(fits, max(fits, key=lambda fit: fit.elbo))
+        total += len(fits)
     show("Optima reached", HEADER, rows)
-    count = sum(sum(reached(r["fits"])) for r in results)
-    total = sum(len(r["fits"]) for r in results)
     print(f"{count} of {total} fits reached the best optimum, {count / max(total, 1):.1%}.")
 
 

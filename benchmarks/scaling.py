@@ -21,7 +21,7 @@ so that no measurement finds programs compiled, or memory taken, by another.
               two at the same settings.
               `log density` is that of all rows at the posterior means less that of the optimum, in
               nats: a fit far below it is at another solution.
-    memory    The peak of the resident memory of the process (`ru_maxrss`) less what it had after
+    memory    The peak of the resident memory of the process less what it had after
               all imports with the rows in place: GiB, and as a multiple of the rows. That of
               scikit-learn is after three iterations.
     rows      From 10,000 rows on. `pass` is the median time of a pass after the fit, `ns` that time

@@ -22,11 +22,11 @@ from collections.abc import Callable
 
 import numpy as np
 from _common import HERE, REFERENCES, cell, installed, load, show, write_result
+from _inside import FORMS
 
 import bgmm_jd
 
 PARTS = ("faithful", "iris", "groups")
-FORMS = ("diag", "full", "tied", "spherical")
 GROUPS = 40
 HEADER = ("part", "fits", "first, s", "again, s", "statuses", "best", "scikit-learn, s", "ratio")
 

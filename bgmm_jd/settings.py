@@ -38,8 +38,8 @@ class OptimizationSettings:
         First blocks, in which a location may move by as much as 0.3 sds of its component's rows.
     lost_nats, lost_noise : float
         A run begins again, without these long steps, if they have ended lower than its start by
-        more than the first number of nats and the second number of standard deviations of a step's
-        estimate: optima within ten nats of the best may be worth a run.
+        more than the sum of `lost_nats` and `lost_noise` standard deviations of a step's estimate
+        of the elbo.
     full_rate_blocks : int
         Blocks after which the step size falls as 1 / time (Robbins and Monro 1951): a run that has
         not converged by then is held up by noise, or by a posterior far from the surrogate's
@@ -164,11 +164,10 @@ class StageSettings:
         Rounds in which a swap has raised the bound.
     most_searches, agreeing_searches : int
         Sets of starts with their swaps. No more are made once so many as the second number have
-        ended at the same best optimum, which is the evidence that it is the best. Two agree by
-        chance where several optima are close: on Azzalini's geyser data, tied, K = 4, the best
-        bound was missed by 9 of 40 seeds with two, and by 3 with three. With many components two
-        searches hardly ever end alike, because there are many optima within a few nats: the second
-        only adds a chance, for its time.
+        ended at the same best optimum, which is the evidence that it is the best; two agree by
+        chance where several optima are close. With many components two searches hardly ever end
+        alike, because there are many optima within a few nats: the second only adds a chance, for
+        its time.
     """
 
     kmeans_starts: int

@@ -296,5 +296,4 @@ def best_shrinkage(
         return float(weight.sum() * np.log(spectrum).sum() + weight @ by_row)
 
     least = settings.least_of_float32 if dtype == np.float32 else 0.0
-    possible = [delta for delta in settings.shrinkages if delta >= least]
-    return min(possible or [max(settings.shrinkages)], key=loss)
+    return min((max(delta, least) for delta in settings.shrinkages), key=loss)

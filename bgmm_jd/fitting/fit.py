@@ -114,7 +114,8 @@ def fit(
     ----------
     X : array-like, data frame or source of rows [N, D], of finite real numbers
         float32 and float64 are kept, and are the dtype of the fit; anything else is converted, and
-        so are float32 rows whose weights add up to more than 8 million (2^23). Of a data frame
+        so are up to 2^22 numbers in float32 where the weights of the rows add up to more than 2^23
+        (8 million). Of a data frame
         (pandas, polars or a pyarrow table) the names of the columns are kept as
         `posterior.feature_names`, and later frames are put in their order. Rows that do not fit in
         memory come from `bgmm_jd.table` or `bgmm_jd.batches`, or are a `np.memmap`: a sample is

@@ -183,7 +183,7 @@ class _Run:
         self.elbos: list[np.ndarray] = []
         self._polishing_elbos: list[np.ndarray] = []
         self._opt_state: tuple[Any, ...] = ()
-        self._is_cautious = False
+        self._skipped_blocks = 0
 
     def choose_likelihood(self) -> None:
         """Use sufficient statistics in steps on all rows, if that is accurate at the start.
@@ -203,10 +203,8 @@ class _Run:
 
     def take_block(self, first: int) -> bool:
         """Take one block of steps; return False and keep nothing if it is not finite."""
-        skipped = self._problem.settings.optimization.overshooting_blocks
-        size = step_size(
-            self._problem, self.schedule, len(self.blocks) + skipped * self._is_cautious
-        )
+        blocks = self._skipped_blocks + len(self.blocks)
+        size = step_size(self._problem, self.schedule, blocks)
         block = self._block(self.params, first, size, self._opt_state)
         if not all(np.isfinite(leaf).all() for leaf in tf.nest.flatten(block.average)):
             return False
@@ -248,19 +246,17 @@ class _Run:
         one. The first loss is that of the start; all are under draws of one step each.
         """
         settings = self._problem.settings.optimization
-        is_time = len(self.blocks) == settings.overshooting_blocks and not self._is_cautious
+        is_time = self._skipped_blocks + len(self.blocks) == settings.overshooting_blocks
         if not (is_time and self._takes_all_rows()):
             return False
-        first, now = float(self.elbos[0][0]), self.elbos[-1].astype(np.float64)
-        if not (np.isfinite(first) and np.isfinite(now).all()):
-            return False
-        with np.errstate(over="ignore"):
-            allowance = settings.lost_nats + settings.lost_noise * float(now.std())
-        return bool(np.median(now) < first - allowance)
+        first, now = self.elbos[0][0], self.elbos[-1]
+        with np.errstate(all="ignore"):  # what is not finite is no reason to begin again
+            allowance = settings.lost_nats + settings.lost_noise * now.std()
+            return bool(np.median(now) < first - allowance)
 
     def begin_again_cautiously(self) -> None:
         """Begin again with steps that are limited as they are near an optimum."""
-        self._is_cautious = True
+        self._skipped_blocks = self._problem.settings.optimization.overshooting_blocks
         self.params, self.blocks, self._opt_state = self._start, [], ()
 
     def _takes_all_rows(self) -> bool:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from builders import ONE_SEEDING, problem_for, started
 from small_problems import two_groups, two_large_clusters
@@ -91,6 +92,25 @@ def test_run_that_has_left_its_start_for_a_poorer_place_begins_again(monkeypatch
     assert np.median(found.elbos[40:60]) < usual.elbo - 20.0
     assert sizes[2].longest_log == 0.3
     assert sizes[3].longest_log == 0.1
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_losses_that_are_not_finite_are_no_reason_to_begin_again(value, monkeypatch):
+    """And no warning, though their standard deviation is not a number."""
+    approximation = started(problem_for(two_large_clusters(), 2))
+    schedule = single_run.schedule_for(approximation.problem, equal_batches(400, 400))
+    sizes, take = [], svi.Program.run
+
+    def with_value(self, *arguments):
+        sizes.append(arguments[5])
+        block = take(self, *arguments)
+        return block._replace(losses=np.full_like(block.losses, value))
+
+    monkeypatch.setattr(svi.Program, "run", with_value)
+    single_run.optimize(
+        approximation.problem, approximation.params, schedule, stateless_seed(3), 80, no_report
+    )
+    assert [size.longest_log for size in sizes] == [0.3, 0.3, 0.3, 0.1]
 
 
 def settled_run(max_steps=2_000, report=no_report, **settings):
