@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorflow.python.eager import record
 
 from bgmm_jd.backend import compilation_cache
+from bgmm_jd.backend.interrupts import interrupts_after
 from bgmm_jd.backend.startup_log import filter_startup_log
 
 Execution = Literal["xla", "graph", "eager"]
@@ -24,10 +25,11 @@ def compiled(
     """Return the function compiled for a mode of execution, one of `EXECUTIONS`.
 
     Under XLA and as a graph, it is traced once per shape and dtype of its arguments; with
-    `any_shape`, for the graph mode only, at most twice for all shapes.
+    `any_shape`, for the graph mode only, at most twice for all shapes. Ctrl-C in a call of it is
+    raised when the call ends.
     """
     if execution == "eager":
-        return _run_eagerly(function)
+        return interrupts_after()(_run_eagerly(function))
     program = unrecorded(
         tf.function(
             with_own_identity(function),
@@ -36,11 +38,9 @@ def compiled(
             reduce_retracing=any_shape,
         )
     )
-    return (
-        _quiet_at_first_call(program)
-        if execution == "xla" and compilation_cache.is_enabled()
-        else program
-    )
+    if execution == "xla" and compilation_cache.is_enabled():
+        program = _quiet_at_first_call(program)
+    return interrupts_after()(program)
 
 
 def unrecorded(program: Any) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Ctrl-C, held back while a result that is complete is made ready."""
+"""Ctrl-C, held back where it would lose a result or be lost itself."""
 
 import signal
 import threading
@@ -30,3 +30,16 @@ def held_interrupts() -> Iterator[Callable[[], bool]]:
         yield pressed.is_set
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def interrupts_after() -> Iterator[None]:
+    """Raise KeyboardInterrupt only when the block has ended, if Ctrl-C was pressed in it.
+
+    For calls of TensorFlow: where its C++ code calls Python, as it does while it traces, an
+    exception of a signal handler is lost, or turns into one of another type.
+    """
+    with held_interrupts() as is_interrupted:
+        yield
+    if is_interrupted():
+        raise KeyboardInterrupt

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -158,3 +159,19 @@ def test_mapped_chunks_have_one_shape_and_give_the_result_of_each_point(count):
     np.testing.assert_allclose(found, points.sum(axis=1), rtol=1e-14)
     assert set(shapes) == {(6, 3)}
     assert len(shapes) == -(-count // 6)
+
+
+@pytest.mark.parametrize("mode", execution.EXECUTIONS)
+def test_interrupt_while_a_program_is_traced_is_raised_when_its_call_ends(mode, usual_handler):
+    ended = []
+
+    def function(x):
+        signal.raise_signal(signal.SIGINT)
+        ended.append(True)
+        return x + 1.0
+
+    program = execution.compiled(function, mode)
+    with pytest.raises(KeyboardInterrupt):
+        program(tf.zeros([2]))
+    assert ended == [True]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -5,14 +5,9 @@ import threading
 
 import pytest
 
-from bgmm_jd.backend.interrupts import held_interrupts
+from bgmm_jd.backend.interrupts import held_interrupts, interrupts_after
 
-
-@pytest.fixture(autouse=True)
-def usual_handler():
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+pytestmark = pytest.mark.usefixtures("usual_handler")
 
 
 def test_interrupt_is_noted_and_raises_nothing_until_the_end():
@@ -51,3 +46,18 @@ def test_other_threads_change_no_handler():
     thread.start()
     thread.join()
     assert found == [(False, signal.default_int_handler)]
+
+
+def test_interrupt_is_raised_after_the_block():
+    ended = False
+    with pytest.raises(KeyboardInterrupt), interrupts_after():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        ended = True
+    assert ended
+
+
+def test_interrupt_of_an_inner_block_is_held_by_the_outer_one():
+    with held_interrupts() as is_interrupted:
+        with interrupts_after():
+            signal.raise_signal(signal.SIGINT)
+        assert is_interrupted()
