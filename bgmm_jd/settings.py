@@ -410,6 +410,9 @@ class CalibrationSettings:
         Gradients of one step: what is cheap, and the limit.
     slope_draws : int
         Draws that the gradient is averaged over, one gradient each.
+    slice_rows, most_slices : int
+        Averages read each draw's gradient from a slice of the rows, in up to `most_slices` of them,
+        a power of 2, with `slice_rows` rows each at least.
     most_steps : int
         Limit of steps of the averaged curvature, for posteriors so far from normal that it does not
         settle; k-hat then shows how bad it is.
@@ -481,6 +484,8 @@ class CalibrationSettings:
     cheap_gradients: int = 2**11
     most_gradients: int = 2**15
     slope_draws: int = 256
+    slice_rows: int = 512
+    most_slices: int = 32
     most_steps: int = 6
     settled_variance: float = 0.2
     settled_variance_of_one: float = 0.0125

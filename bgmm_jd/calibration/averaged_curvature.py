@@ -15,36 +15,13 @@ one standard deviation to either side: exact for a quadratic, without second der
 and without loss of digits in float32.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
+from bgmm_jd.calibration.gradients import Gradient
 from bgmm_jd.settings import CalibrationSettings
-from bgmm_jd.variational.approximation import MultivariateNormal, Problem
-from bgmm_jd.variational.tempered import TemperedDensity
-
-# Points [S, G, P] -> gradients of log joint [S, G, P]; what is not among the P coordinates is the
-# same for the G points of each draw.
-Gradient = Callable[[np.ndarray], np.ndarray]
-
-
-def gradient_of_log_joint(problem: Problem, statistics: tf.DType | None) -> Gradient:
-    """Return the gradient of the log joint density of all rows, in unconstrained coordinates.
-
-    Parameters
-    ----------
-    statistics : as in `TemperedDensity`.
-    """
-    target = TemperedDensity(problem, statistics=statistics)
-
-    def gradient(points: np.ndarray) -> np.ndarray:
-        flat = points.reshape(-1, points.shape[-1])
-        slope = target.density(flat).slope
-        return slope.reshape(points.shape)
-
-    return gradient
+from bgmm_jd.variational.approximation import MultivariateNormal
 
 
 def fit_normal(
@@ -53,20 +30,23 @@ def fit_normal(
     rng: np.random.Generator,
     settings: CalibrationSettings,
     most_gradients: int,
+    slices: int = 1,
 ) -> MultivariateNormal:
     """Move a normal distribution to the posterior's location and dependence.
 
     Parameters
     ----------
+    gradient : if the rows are in slices, draw s reads slice s mod `slices`.
     start : its factor may be diagonal, as a mean-field surrogate's is.
-    most_gradients : limit for the curvature of one step; the least number of draws may exceed it.
+    most_gradients : limit for the curvature of one step, in gradients that read all rows; the least
+        number of draws may exceed it.
+    slices : a power of 2.
     """
-    fewest, most = _limits(len(start.mean), most_gradients, settings)
+    fewest, most = _limits(len(start.mean), most_gradients, settings, slices)
     normal, draws = start, fewest
     for _ in range(settings.most_steps):
         with np.errstate(all="ignore"):  # numbers out of the dtype's range are found below
-            curvature = _curvature(gradient, normal, draws, rng)
-            slope = _slope(gradient, normal, settings.slope_draws, rng)
+            curvature, slope = _averages(gradient, normal, draws, settings.slope_draws, rng, slices)
         if not (np.isfinite(curvature.value).all() and np.isfinite(slope.value).all()):
             break  # the normal reaches out of the dtype's range: k-hat will show how bad it is
         moved, changes = _take_step(normal, curvature.value, slope.value, settings)
@@ -81,16 +61,27 @@ def fit_normal(
         noise = 4.0 * (curvature.noise + slope.noise)
         if has_settled or (changes.sum() < noise and draws == most):
             break
-        draws = 2 * (int(np.clip(wanted, fewest, most)) // 2)
+        draws = _whole_pairs(np.clip(wanted, fewest, most), slices)
     return normal
 
 
-def _limits(P: int, most_gradients: int, settings: CalibrationSettings) -> tuple[int, int]:
-    """Return the smallest and the largest number of draws for the curvature, both even."""
-    fewest = settings.fewest_draws
-    most = np.clip(most_gradients // (2 * P), fewest, settings.most_draws)
-    cheap = np.clip(settings.cheap_gradients // (2 * P), fewest, settings.fewest_cheap_draws)
-    return 2 * (int(min(cheap, most)) // 2), 2 * (int(most) // 2)
+def _limits(
+    P: int, most_gradients: int, settings: CalibrationSettings, slices: int
+) -> tuple[int, int]:
+    """Return the smallest and the largest number of draws for the curvature.
+
+    With slices there are two pairs for each at least, from which the noise is estimated.
+    """
+    fewest = settings.fewest_draws if slices == 1 else max(settings.fewest_draws, 4 * slices)
+    most = np.clip(most_gradients * slices // (2 * P), fewest, max(fewest, settings.most_draws))
+    affordable = settings.cheap_gradients * slices // (2 * P)
+    cheap = np.clip(affordable, fewest, max(fewest, settings.fewest_cheap_draws))
+    return _whole_pairs(min(cheap, most), slices), _whole_pairs(most, slices)
+
+
+def _whole_pairs(draws: float, slices: int) -> int:
+    """Round a number of draws down to pairs, as many for each slice."""
+    return 2 * slices * (int(draws) // (2 * slices))
 
 
 class Estimate(NamedTuple):
@@ -104,41 +95,49 @@ class Estimate(NamedTuple):
     noise: float
 
 
-def _curvature(
-    gradient: Gradient, normal: MultivariateNormal, draws: int, rng: np.random.Generator
-) -> Estimate:
-    """Estimate minus the averaged Hessian.
+def _averages(
+    gradient: Gradient,
+    normal: MultivariateNormal,
+    draws: int,
+    slope_draws: int,
+    rng: np.random.Generator,
+    slices: int,
+) -> tuple[Estimate, Estimate]:
+    """Estimate minus the averaged Hessian, and the averaged gradient, from one call.
 
-    An error E of C^-1 adds z^T E z / 2 to log weights, whose variance is |E|^2 / 2.
+    An error E of C^-1 adds z^T E z / 2 to log weights, whose variance is |E|^2 / 2. An error e of
+    the gradient moves the mean, and adds z^T e, whose variance is |e|^2.
+
+    Parameters
+    ----------
+    draws : for the Hessian; the gradient has points of its own beside each of them.
+    slope_draws : for the gradient, about.
     """
     P = len(normal.mean)
-    centres = _antithetic_normals(draws, P, rng)
+    centres = _antithetic_normals(draws, 1, P, rng)
     sides = np.concatenate([np.eye(P), -np.eye(P)])
-    slope = _whitened_gradient(gradient, normal, centres[:, np.newaxis] + sides)
-    found = _average((slope[:, P:] - slope[:, :P]) / 2.0)
-    return Estimate((found.value + found.value.T) / 2.0, found.noise / 2.0)
+    beside = _antithetic_normals(draws, -(-slope_draws // draws), P, rng)
+    found = _whitened_gradient(gradient, normal, np.concatenate([centres + sides, beside], axis=1))
+    hessian = _average((found[:, P : 2 * P] - found[:, :P]) / 2.0, slices)
+    slope = _average(found[:, 2 * P :].mean(axis=1), slices)
+    curvature = Estimate((hessian.value + hessian.value.T) / 2.0, hessian.noise / 2.0)
+    return curvature, slope
 
 
-def _slope(
-    gradient: Gradient, normal: MultivariateNormal, draws: int, rng: np.random.Generator
-) -> Estimate:
-    """Estimate the averaged gradient.
+def _average(draws: np.ndarray, slices: int) -> Estimate:
+    """Average [draws, ...], and estimate the expected square of its error.
 
-    An error e of it moves the mean, and adds z^T e to log weights, whose variance is |e|^2.
+    The error is that of independent antithetic pairs. With slices these differ by their rows too,
+    but averages over one pair of each slice do not.
     """
-    points = _antithetic_normals(draws, len(normal.mean), rng)[:, np.newaxis]
-    return _average(_whitened_gradient(gradient, normal, points)[:, 0])
-
-
-def _average(draws: np.ndarray) -> Estimate:
-    """Average [draws, ...] in antithetic pairs, and estimate the expected square of its error."""
     half = len(draws) // 2
     pairs = (draws[:half] + draws[half:]) / 2.0
-    return Estimate(pairs.mean(axis=0), pairs.var(axis=0, ddof=1).sum() / half)
+    whole = pairs.reshape(half // slices, slices, *pairs.shape[1:]).mean(axis=1)
+    return Estimate(whole.mean(axis=0), whole.var(axis=0, ddof=1).sum() / len(whole))
 
 
-def _antithetic_normals(draws: int, P: int, rng: np.random.Generator) -> np.ndarray:
-    half = rng.standard_normal((draws // 2, P))
+def _antithetic_normals(draws: int, each: int, P: int, rng: np.random.Generator) -> np.ndarray:
+    half = rng.standard_normal((draws // 2, each, P))
     return np.concatenate([half, -half])
 
 
@@ -196,7 +195,8 @@ def shift_mean(
     settings: CalibrationSettings,
 ) -> MultivariateNormal:
     """Return the distribution after one step of its mean: see the head of this file."""
-    shift = _slope(gradient, normal, settings.shift_draws, rng).value
+    points = _antithetic_normals(settings.shift_draws, 1, len(normal.mean), rng)
+    shift = _whitened_gradient(gradient, normal, points).mean(axis=(0, 1))
     if not np.isfinite(shift).all():
         return normal
     shift = _limit_shift(shift, settings.longest_shift)

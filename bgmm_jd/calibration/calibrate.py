@@ -7,18 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from bgmm_jd.backend.numerics import blocks
 from bgmm_jd.calibration.averaged_curvature import (
-    Gradient,
     fit_normal,
-    gradient_of_log_joint,
     normal_from_curvature,
     shift_mean,
 )
 from bgmm_jd.calibration.empty_components import find_empty_components
+from bgmm_jd.calibration.gradients import informed_gradient
 from bgmm_jd.calibration.importance_sampling import refine_proposal, surrogate_khat
 from bgmm_jd.calibration.observed_information import observed_information
 from bgmm_jd.data.standardize import rows_in_memory, subsample
+from bgmm_jd.settings import CalibrationSettings
 from bgmm_jd.variational.approximation import (
     AT_THE_MEAN,
     AVERAGED,
@@ -31,11 +30,7 @@ from bgmm_jd.variational.approximation import (
     informed_coordinates,
 )
 from bgmm_jd.variational.coordinates import components_are_separate
-from bgmm_jd.variational.evaluation import (
-    affordable_draws,
-    dtype_of_statistics,
-    points_per_call,
-)
+from bgmm_jd.variational.evaluation import affordable_draws
 
 
 def calibrate_approximation(
@@ -78,9 +73,10 @@ def _calibration_of(approximation: Approximation, seed: int) -> Calibration | No
     few = P * len(mean) <= settings.most_averaged_parameters**2
     if few and affordable >= 2 * P * settings.affordable_curvature_draws:
         start = MultivariateNormal(mean[informed], np.diag(sd[informed]))
-        gradient = informed_gradient(approximation, empty, others)
+        slices = _number_of_slices(problem.data.shape[0], settings)
+        gradient = informed_gradient(approximation, empty, others, slices)
         most = min(settings.most_gradients, affordable)
-        normal = fit_normal(gradient, start, rng, settings, most)
+        normal = fit_normal(gradient, start, rng, settings, most, slices)
         return Calibration(AVERAGED, normal, empty, is_weighted=True)
     separate = components_are_separate(problem.standardized_model, mean)
     if len(mean) <= settings.most_parameters and separate:
@@ -89,32 +85,10 @@ def _calibration_of(approximation: Approximation, seed: int) -> Calibration | No
     return None
 
 
-def informed_gradient(
-    approximation: Approximation, empty: EmptyComponents | None, others: np.ndarray
-) -> Gradient:
-    """Return the gradient of the log joint density by the coordinates that the rows inform.
-
-    Parameters
-    ----------
-    others : points of the mean field [S, P], which supply the other coordinates.
-    """
-    problem = approximation.problem
-    statistics = dtype_of_statistics(problem, approximation.params)
-    gradient = gradient_of_log_joint(problem, statistics)
-    if empty is None:
-        return gradient
-    per_call, informed = points_per_call(problem, statistics is not None), empty.informed
-
-    def by_informed(points: np.ndarray) -> np.ndarray:
-        draws, points_per_draw, _ = points.shape
-        found = []
-        for part in blocks(draws, points_per_draw, per_call):
-            whole = np.repeat(others[part, np.newaxis], points_per_draw, axis=1)
-            whole[..., informed] = points[part]
-            found.append(gradient(whole)[..., informed])
-        return np.concatenate(found)
-
-    return by_informed
+def _number_of_slices(N: int, settings: CalibrationSettings) -> int:
+    """Return the largest power of 2 that leaves each slice its rows."""
+    most = np.clip(N // settings.slice_rows, 1, settings.most_slices)
+    return 2 ** int(np.log2(most))
 
 
 def _normal_at_the_mean(

@@ -13,7 +13,8 @@ import math
 
 import numpy as np
 
-from bgmm_jd.calibration.averaged_curvature import Gradient, fit_normal
+from bgmm_jd.calibration.averaged_curvature import fit_normal
+from bgmm_jd.calibration.gradients import Gradient
 from bgmm_jd.calibration.psis import importance_weights
 from bgmm_jd.variational.approximation import MultivariateNormal, Problem
 from bgmm_jd.variational.evaluation import affordable_draws, dtype_of_statistics

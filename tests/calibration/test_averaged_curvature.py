@@ -7,10 +7,10 @@ import tensorflow as tf
 import bgmm_jd
 from bgmm_jd.calibration.averaged_curvature import (
     fit_normal,
-    gradient_of_log_joint,
     normal_from_curvature,
     shift_mean,
 )
+from bgmm_jd.calibration.gradients import gradient_of_log_joint, slices_of
 from bgmm_jd.data.rows import as_row_tensors
 from bgmm_jd.data.standardize import Data, as_standardized_rows
 from bgmm_jd.data.units import identity_standardization
@@ -19,7 +19,7 @@ from bgmm_jd.model.covariance_forms import FORMS
 from bgmm_jd.model.likelihood import row_log_likelihood
 from bgmm_jd.settings import CalibrationSettings, MemorySettings, Settings
 from bgmm_jd.variational.approximation import MultivariateNormal
-from bgmm_jd.variational.coordinates import flatten, unflatten
+from bgmm_jd.variational.coordinates import coordinate_layout, flatten, unflatten
 from bgmm_jd.variational.surrogate import without_cholesky
 
 SETTINGS = CalibrationSettings()
@@ -49,6 +49,31 @@ def test_fit_normal_finds_a_normal_target_exactly():
     )
     np.testing.assert_allclose(found.mean, m, rtol=1e-8)
     np.testing.assert_allclose(found.factor @ found.factor.T, np.linalg.inv(H), rtol=1e-8)
+
+
+@pytest.mark.parametrize("slices", [2, 16])
+def test_fit_normal_finds_the_sum_of_normal_slices_exactly(slices):
+    """Each slice has a curvature and an optimum of its own; draw s reads slice s mod `slices`."""
+    rng = np.random.default_rng(0)
+    H = np.stack([positive_definite(5, seed) for seed in range(slices)])
+    m = rng.normal(size=(slices, 5))
+
+    def gradient(points):
+        own = np.arange(len(points)) % slices
+        return -np.einsum("sgp,spq->sgq", points - m[own, np.newaxis], H[own])
+
+    found = fit_normal(
+        gradient,
+        MultivariateNormal(m.mean(axis=0) + 0.5, np.eye(5)),
+        np.random.default_rng(1),
+        SETTINGS,
+        SETTINGS.most_gradients,
+        slices,
+    )
+    expected = np.linalg.solve(H.mean(axis=0), np.einsum("spq,sp->q", H, m) / slices)
+    np.testing.assert_allclose(found.mean, expected, rtol=1e-8)
+    covariance = found.factor @ found.factor.T
+    np.testing.assert_allclose(covariance, np.linalg.inv(H.mean(axis=0)), rtol=1e-8)
 
 
 @pytest.mark.parametrize("P", [3, 30, 100])
@@ -88,21 +113,26 @@ def test_fit_normal_stays_finite_at_a_saddle_and_at_nan():
 # --- The gradient of the log joint density -------------------------------------------------------
 
 
+def weighted_problem(N, form, *, missing):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(N, 2))
+    if missing:
+        X[2, 0] = X[5, 1] = X[7, 1] = np.nan
+    prior = bgmm_jd.mixture_prior(2, 2, covariance=form, dtype="float64")
+    unscaled = identity_standardization(2)
+    rows = as_standardized_rows(X, unscaled)._replace(weight=rng.uniform(0.5, 2.0, N))
+    settings = Settings(memory=MemorySettings(most_points=3))
+    return problem_of(Data(rows, unscaled), 2, form, prior, "graph", settings)
+
+
 @pytest.mark.parametrize("statistics", [None, tf.float64])
 @pytest.mark.parametrize("form", FORMS)
 def test_gradient_of_log_joint_equals_differences_of_the_density(form, statistics):
     """With weights and missing entries, in more points than one call takes."""
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(12, 2))
-    if statistics is None:  # as a matrix product the likelihood takes complete rows only
-        X[2, 0] = X[5, 1] = X[7, 1] = np.nan
-    weight = rng.uniform(0.5, 2.0, 12)
-    prior = bgmm_jd.mixture_prior(2, 2, covariance=form, dtype="float64")
-    unscaled = identity_standardization(2)
-    rows = as_standardized_rows(X, unscaled)._replace(weight=weight)
-    settings = Settings(memory=MemorySettings(most_points=3))
-    problem = problem_of(Data(rows, unscaled), 2, form, prior, "graph", settings)
-    model = problem.standardized_model
+    # As a matrix product the likelihood takes complete rows only.
+    problem = weighted_problem(12, form, missing=statistics is None)
+    model, prior = problem.standardized_model, problem.model.prior
+    weight = problem.data.rows.weight
     gradient = gradient_of_log_joint(problem, statistics)
     point = flatten(model, prior.sample(1, seed=(0, 1))._asdict()).numpy()[0]
     P = len(point)
@@ -125,6 +155,18 @@ def test_gradient_of_log_joint_equals_differences_of_the_density(form, statistic
     else:
         np.testing.assert_array_equal(found, np.tile(found[:1], (4, 1)))
     np.testing.assert_allclose(found[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("N", [12, 13])
+def test_gradients_of_slices_have_that_of_all_rows_as_their_average(N):
+    """With weights and missing entries; 13 rows leave places that weigh nothing."""
+    problem = weighted_problem(N, "full", missing=True)
+    P = coordinate_layout(problem.standardized_model).size
+    points = np.random.default_rng(1).normal(size=(1, 3, P))
+    found = [gradient_of_log_joint(part, None)(points) for part in slices_of(problem, 4)]
+    expected = gradient_of_log_joint(problem, None)(points)
+    np.testing.assert_allclose(np.mean(found, axis=0), expected, rtol=1e-10)
+    assert np.std(found, axis=0).min() > 1e-3  # other rows were read
 
 
 # --- The normal distribution of a curvature, and one step of its mean ----------------------------
