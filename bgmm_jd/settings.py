@@ -594,6 +594,9 @@ class ProposalSettings:
         error of 0.03 nats, and k-hat is below `khat`; but at most the second, and no more where
         k-hat is above 0.7 after two adaptations' worth of draws: the weights are then poor however
         many there are.
+    most_refits : int
+        Times that the mixture is fitted again to all these draws, at most, while k-hat is not below
+        `khat`.
     fewest : int
         Proposals at least: see `CalibrationSettings.fewest_proposals`.
     most_per_draw : float
@@ -621,6 +624,7 @@ class ProposalSettings:
     efficiency: float = 0.3
     final_effective: int = 1_000
     most_final_draws: int = 18_000
+    most_refits: int = 3
     fewest: int = 400
     most_per_draw: float = 10.0
 

@@ -162,6 +162,16 @@ def adapt(
     return mixture
 
 
+def refitted_to_draws(
+    mixture: StudentMixture, found: list[Weighted], settings: ProposalSettings
+) -> StudentMixture:
+    """Fit a mixture again to draws of mixtures before it, of which there are many."""
+    fewest = settings.effective_per_coordinate * mixture.means.shape[1]
+    weights = [_tempered_weights(one, fewest) for one in found]
+    worth = [weight / (weight**2).sum() for weight in weights]
+    return _refitted(mixture, [one.points for one in found], worth)
+
+
 def _rejuvenated(
     posterior: TemperedDensity,
     found: Weighted,

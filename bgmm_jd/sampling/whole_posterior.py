@@ -20,6 +20,7 @@ from bgmm_jd.sampling.proposal import (
     degrees_of_freedom,
     joined,
     propose,
+    refitted_to_draws,
 )
 from bgmm_jd.sampling.relabelling import (
     Labels,
@@ -153,8 +154,26 @@ def _adapted_proposal(
     sample = _scouted(posterior, centre_of(modes[0]), labels, rng)
     cloud = Cloud(sample, np.concatenate([draws[: settings.mode_draws] for draws in modes]))
     mixture = adapt(posterior, cloud, labels, rng, settings)
-    found = _final_weights(problem, mixture, labels, settings.khat, rng)
-    return mixture, found, len(sample) > 0
+    return *_best_of_refits(problem, mixture, labels, rng), len(sample) > 0
+
+
+def _best_of_refits(
+    problem: Problem, mixture: StudentMixture, labels: Labels, rng: np.random.Generator
+) -> tuple[StudentMixture, Weighted]:
+    """Return the mixture, or a better one fitted to its draws, and weighted draws.
+
+    Where the weights of the final draws are poor, the draws are so many that a fit to them is
+    better than the mixture that proposed them.
+    """
+    settings = problem.settings.proposal
+    found = [_final_weights(problem, mixture, labels, settings.khat, rng)]
+    best = mixture, found[0]
+    while best[1].khat >= settings.khat and len(found) <= settings.most_refits:
+        mixture = refitted_to_draws(mixture, found, settings)
+        found.append(_final_weights(problem, mixture, labels, settings.khat, rng))
+        if found[-1].khat < best[1].khat:
+            best = mixture, found[-1]
+    return best
 
 
 def _is_within_reach(approximation: Approximation) -> bool:
