@@ -154,10 +154,10 @@ def _adapted_proposal(
     sample = _scouted(posterior, centre_of(modes[0]), labels, rng)
     cloud = Cloud(sample, np.concatenate([draws[: settings.mode_draws] for draws in modes]))
     mixture = adapt(posterior, cloud, labels, rng, settings)
-    return *_best_of_refits(problem, mixture, labels, rng), len(sample) > 0
+    return *best_of_refits(problem, mixture, labels, rng), len(sample) > 0
 
 
-def _best_of_refits(
+def best_of_refits(
     problem: Problem, mixture: StudentMixture, labels: Labels, rng: np.random.Generator
 ) -> tuple[StudentMixture, Weighted]:
     """Return the mixture, or a better one fitted to its draws, and weighted draws.

@@ -16,6 +16,7 @@ from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.posterior import draw_standardized
 from bgmm_jd.sampling.modes import nearest_mode
 from bgmm_jd.sampling.relabelling import labels_of
+from bgmm_jd.sampling.whole_posterior import best_of_refits
 from bgmm_jd.variational.points import as_log_ratios
 
 ENOUGH = 0.1  # nats
@@ -137,6 +138,24 @@ def test_the_draws_are_those_of_the_modes_mixed_by_their_shares(two_modes):
     whole = largest_weight(posterior)
     # 4,000 draws are worth 1,000 or more; the limit has a false-alarm rate of 7e-6.
     assert abs(mixed - whole.mean()) < 4.5 * whole.std() * (2 / 1_000) ** 0.5
+
+
+def test_a_mixture_with_poor_weights_is_fitted_again_to_its_draws(two_modes):
+    """The adapted mixture, with members that are far too narrow."""
+    problem, proposal = two_modes.approximation.problem, two_modes.approximation.proposal
+    narrow = proposal.mixture._replace(factors=0.3 * proposal.mixture.factors)
+    rng, labels = np.random.default_rng(0), labels_of(problem)
+    same, before = best_of_refits(with_refits(problem, 0), narrow, labels, rng)
+    again, after = best_of_refits(with_refits(problem, 3), narrow, labels, rng)
+    assert same is narrow
+    assert again is not narrow
+    assert after.khat < before.khat
+    assert after.effective > 2.0 * before.effective
+
+
+def with_refits(problem, most):
+    proposal = replace(problem.settings.proposal, most_refits=most)
+    return replace(problem, settings=replace(problem.settings, proposal=proposal))
 
 
 def test_many_draws_are_made_in_parts(two_modes):
