@@ -305,6 +305,8 @@ class FullDataSettings:
         Length of the accelerated step, in sds, at which the passes have converged.
     shortest_step : float
         Fraction of a natural-gradient step down to which a step is halved when the elbo falls.
+    settled_passes, settled_gain : int, float
+        The passes have converged too if so many have raised the elbo by less than so many nats.
     averaged_passes : int
         Passes whose parameters are averaged at the end, at least. A dozen leave the sds a noise
         of one per cent. Half as many estimate the elbo.
@@ -331,6 +333,8 @@ class FullDataSettings:
     history: int = 8
     tolerance: float = 0.03
     shortest_step: float = 1 / 16
+    settled_passes: int = 64
+    settled_gain: float = 0.25
     averaged_passes: int = 12
     averaged_rows: int = 2**21
     most_averaged_passes: int = 64
