@@ -254,7 +254,10 @@ class StartSettings:
         the limit.
     same_optimum : float
         Converged runs whose bounds differ by less are at one optimum: what EM leaves of a slow
-        climb, and far less than what tells optima apart.
+        climb, and far less than what tells most optima apart.
+    same_sizes : float
+        But not where components of other sizes hold more than this fraction of the rows: optima
+        with equal bounds, such as two ways to use a component to spare.
     swap_gain : float
         Nats by which a swap has to raise the bound.
     fewest_swaps : int
@@ -277,6 +280,7 @@ class StartSettings:
     least_change: float = 3e-3
     most_iterations: int = 300
     same_optimum: float = 0.3
+    same_sizes: float = 0.1
     swap_gain: float = 0.1
     fewest_swaps: int = 8
     most_swaps: int = 16

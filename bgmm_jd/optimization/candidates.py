@@ -240,7 +240,7 @@ def merged(
     mixtures: Mixtures, values: np.ndarray, counts: np.ndarray, settings: StartSettings
 ) -> Optima:
     """Return distinct optima, each with the starts of all that are equal to it."""
-    groups = distinct(values, settings.same_optimum)
+    groups = distinct(values, settings.same_optimum, mixtures.counts, settings.same_sizes)
     first = [group[0] for group in groups]
     return Optima(
         take(mixtures, np.array(first)), values[first], np.array([counts[g].sum() for g in groups])

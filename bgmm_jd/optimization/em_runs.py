@@ -117,13 +117,30 @@ def _bound(
     return np.where(np.isnan(found), -np.inf, found)
 
 
-def distinct(bounds: np.ndarray, nats: float) -> list[np.ndarray]:
-    """Return groups of equal bounds, best group first, and in each the best first."""
+def distinct(
+    bounds: np.ndarray,
+    nats: float,
+    counts: np.ndarray | None = None,
+    moved: float = np.inf,
+) -> list[np.ndarray]:
+    """Return groups of equal runs, best group first, and in each the best first.
+
+    Parameters
+    ----------
+    bounds : [S]. Equal runs differ by less than `nats`.
+    counts : [S, K], expected rows of the components of each run, in any order. Equal runs have
+        less than the fraction `moved` of the rows in other components; not compared if None.
+    """
+    sizes = np.sort(np.ones((len(bounds), 1)) if counts is None else counts, axis=1)
+    total = sizes.sum(axis=1).max(initial=0.0)
     order = np.argsort(-bounds, kind="stable")
     groups: list[list[int]] = []
     for s in order:
-        if groups and bounds[groups[-1][0]] - bounds[s] < nats:
-            groups[-1].append(int(s))
+        for group in reversed(groups):
+            is_near = bounds[group[0]] - bounds[s] < nats
+            if is_near and np.abs(sizes[group[0]] - sizes[s]).sum() / 2.0 <= moved * total:
+                group.append(int(s))
+                break
         else:
             groups.append([int(s)])
     return [np.array(group) for group in groups]

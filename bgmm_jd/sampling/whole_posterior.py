@@ -163,7 +163,8 @@ def best_of_refits(
     """Return the mixture, or a better one fitted to its draws, and weighted draws.
 
     Where the weights of the final draws are poor, the draws are so many that a fit to them is
-    better than the mixture that proposed them.
+    better than the mixture that proposed them. The lowest of several k-hats counts only with enough
+    effective draws: of few, it may be low because the largest weights were missed.
     """
     settings = problem.settings.proposal
     found = [_final_weights(problem, mixture, labels, settings.khat, rng)]
@@ -171,7 +172,8 @@ def best_of_refits(
     while best[1].khat >= settings.khat and len(found) <= settings.most_refits:
         mixture = refitted_to_draws(mixture, found, settings)
         found.append(_final_weights(problem, mixture, labels, settings.khat, rng))
-        if found[-1].khat < best[1].khat:
+        is_enough = found[-1].effective > settings.final_effective
+        if is_enough and found[-1].khat < best[1].khat:
             best = mixture, found[-1]
     return best
 
