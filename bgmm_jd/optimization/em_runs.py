@@ -137,7 +137,7 @@ def distinct(
     groups: list[list[int]] = []
     for s in order:
         for group in reversed(groups):
-            is_near = bounds[group[0]] - bounds[s] < nats
+            is_near = bounds[s] > bounds[group[0]] - nats
             if is_near and np.abs(sizes[group[0]] - sizes[s]).sum() / 2.0 <= moved * total:
                 group.append(int(s))
                 break

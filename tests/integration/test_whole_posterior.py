@@ -15,6 +15,7 @@ import bgmm_jd
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.posterior import draw_standardized
 from bgmm_jd.sampling.modes import nearest_mode
+from bgmm_jd.sampling.proposal import propose, refitted_to_draws
 from bgmm_jd.sampling.relabelling import labels_of
 from bgmm_jd.sampling.whole_posterior import best_of_refits
 from bgmm_jd.variational.points import as_log_ratios
@@ -143,19 +144,21 @@ def test_the_draws_are_those_of_the_modes_mixed_by_their_shares(two_modes):
 def test_a_mixture_with_poor_weights_is_fitted_again_to_its_draws(two_modes):
     """The adapted mixture, with members that are far too narrow."""
     problem, proposal = two_modes.approximation.problem, two_modes.approximation.proposal
+    settings, labels = problem.settings.proposal, labels_of(problem)
+    rng = np.random.default_rng(0)
     narrow = proposal.mixture._replace(factors=0.3 * proposal.mixture.factors)
-    rng, labels = np.random.default_rng(1), labels_of(problem)
-    same, before = best_of_refits(with_refits(problem, 0), narrow, labels, rng)
-    again, after = best_of_refits(with_refits(problem, 3), narrow, labels, rng)
-    assert same is narrow
-    assert again is not narrow
-    assert after.khat < before.khat
-    assert after.effective > 2.0 * before.effective
+    draws = [propose(problem, narrow, labels, 6_000, rng)]
+    mixture = refitted_to_draws(narrow, draws, settings)
+    draws.append(propose(problem, mixture, labels, 6_000, rng))
+    mixture = refitted_to_draws(mixture, draws, settings)
+    assert propose(problem, mixture, labels, 6_000, rng).effective > 3.0 * draws[0].effective
 
 
-def with_refits(problem, most):
-    proposal = replace(problem.settings.proposal, most_refits=most)
-    return replace(problem, settings=replace(problem.settings, proposal=proposal))
+def test_a_mixture_with_good_weights_is_kept(two_modes):
+    problem, mixture = two_modes.approximation.problem, two_modes.approximation.proposal.mixture
+    found, draws = best_of_refits(problem, mixture, labels_of(problem), np.random.default_rng(0))
+    assert draws.khat < problem.settings.proposal.khat
+    assert found is mixture
 
 
 def test_many_draws_are_made_in_parts(two_modes):
