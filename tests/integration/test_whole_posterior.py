@@ -142,16 +142,41 @@ def test_the_draws_are_those_of_the_modes_mixed_by_their_shares(two_modes):
 
 
 def test_a_mixture_with_poor_weights_is_fitted_again_to_its_draws(two_modes):
-    """The adapted mixture, with members that are far too narrow."""
+    """The adapted mixture, with members half as wide: more of the draws are effective again."""
     problem, proposal = two_modes.approximation.problem, two_modes.approximation.proposal
-    settings, labels = problem.settings.proposal, labels_of(problem)
-    rng = np.random.default_rng(0)
-    narrow = proposal.mixture._replace(factors=0.3 * proposal.mixture.factors)
-    draws = [propose(problem, narrow, labels, 6_000, rng)]
-    mixture = refitted_to_draws(narrow, draws, settings)
-    draws.append(propose(problem, mixture, labels, 6_000, rng))
-    mixture = refitted_to_draws(mixture, draws, settings)
-    assert propose(problem, mixture, labels, 6_000, rng).effective > 3.0 * draws[0].effective
+    narrow = proposal.mixture._replace(factors=0.5 * proposal.mixture.factors)
+    labels, before, after = labels_of(problem), 0.0, 0.0
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        draws = propose(problem, narrow, labels, 9_000, rng)
+        mixture = refitted_to_draws(narrow, [draws], problem.settings.proposal)
+        before += draws.effective
+        after += propose(problem, mixture, labels, 9_000, rng).effective
+    assert after > 1.2 * before
+
+
+@pytest.mark.slow
+def test_seeds_agree_on_a_posterior_with_a_component_to_spare():
+    """Four spherical components for three round clusters: two ways to use the fourth.
+
+    Both have elbos that differ by less than their noise, and a share of a third at least. Evidences
+    with standard errors of 0.035 nats differ by more than 0.2 once in 20,000.
+    """
+    rng = np.random.default_rng(5)
+    X = np.concatenate(
+        [
+            rng.normal(0.0, 1.0, (1_200, 2)),
+            rng.normal([2.0, 2.0], 1.0, (500, 2)),
+            rng.normal([4.0, 0.0], 0.7, (300, 2)),
+        ]
+    )
+    found = [
+        bgmm_jd.fit(X, 4, covariance="spherical", seed=seed, progress=False) for seed in (0, 4)
+    ]
+    assert found[0].log_evidence == pytest.approx(found[1].log_evidence, abs=0.2)
+    weights = [np.max(one.sample(4_000, seed=1)["weights"], axis=1).mean() for one in found]
+    assert weights[0] == pytest.approx(weights[1], abs=0.04)  # half a posterior sd
+    assert all(one.modes[1].share > 0.2 for one in found)
 
 
 def test_a_mixture_with_good_weights_is_kept(two_modes):
