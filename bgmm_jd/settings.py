@@ -256,8 +256,9 @@ class StartSettings:
         Converged runs whose bounds differ by less are at one optimum: what EM leaves of a slow
         climb, and far less than what tells most optima apart.
     same_sizes : float
-        But not where components of other sizes hold more than this fraction of the rows: optima
-        with equal bounds, such as two ways to use a component to spare.
+        Such runs are two optima if more than this fraction of the rows would have to move for their
+        components to have the same sizes: two ways to use a component to spare may have equal
+        bounds.
     swap_gain : float
         Nats by which a swap has to raise the bound.
     fewest_swaps : int
@@ -419,8 +420,8 @@ class CalibrationSettings:
     slope_draws : int
         Draws that the gradient is averaged over, one gradient each.
     slice_rows, most_slices : int
-        Averages read each draw's gradient from a slice of the rows, in up to `most_slices` of them,
-        a power of 2, with `slice_rows` rows each at least.
+        Each draw reads one slice of the rows. There are up to `most_slices`, of `slice_rows` rows
+        at least.
     most_steps : int
         Limit of steps of the averaged curvature, for posteriors so far from normal that it does not
         settle; k-hat then shows how bad it is.

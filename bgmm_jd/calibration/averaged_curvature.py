@@ -40,7 +40,7 @@ def fit_normal(
     start : its factor may be diagonal, as a mean-field surrogate's is.
     most_gradients : limit for the curvature of one step, in gradients that read all rows; the least
         number of draws may exceed it.
-    slices : a power of 2.
+    slices : number of slices of the rows.
     """
     fewest, most = _limits(len(start.mean), most_gradients, settings, slices)
     normal, draws = start, fewest
@@ -70,12 +70,15 @@ def _limits(
 ) -> tuple[int, int]:
     """Return the smallest and the largest number of draws for the curvature.
 
-    With slices there are two pairs for each at least, from which the noise is estimated.
+    Each slice has two pairs at least, from which the noise is estimated.
     """
-    fewest = settings.fewest_draws if slices == 1 else max(settings.fewest_draws, 4 * slices)
-    most = np.clip(most_gradients * slices // (2 * P), fewest, max(fewest, settings.most_draws))
-    affordable = settings.cheap_gradients * slices // (2 * P)
-    cheap = np.clip(affordable, fewest, max(fewest, settings.fewest_cheap_draws))
+    fewest = max(settings.fewest_draws, 4 * slices)
+
+    def limited(gradients: int, limit: int) -> int:
+        return max(min(gradients * slices // (2 * P), limit), fewest)
+
+    most = limited(most_gradients, settings.most_draws)
+    cheap = limited(settings.cheap_gradients, settings.fewest_cheap_draws)
     return _whole_pairs(min(cheap, most), slices), _whole_pairs(most, slices)
 
 

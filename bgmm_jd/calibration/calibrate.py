@@ -17,7 +17,6 @@ from bgmm_jd.calibration.gradients import informed_gradient
 from bgmm_jd.calibration.importance_sampling import refine_proposal, surrogate_khat
 from bgmm_jd.calibration.observed_information import observed_information
 from bgmm_jd.data.standardize import rows_in_memory, subsample
-from bgmm_jd.settings import CalibrationSettings
 from bgmm_jd.variational.approximation import (
     AT_THE_MEAN,
     AVERAGED,
@@ -73,7 +72,8 @@ def _calibration_of(approximation: Approximation, seed: int) -> Calibration | No
     few = P * len(mean) <= settings.most_averaged_parameters**2
     if few and affordable >= 2 * P * settings.affordable_curvature_draws:
         start = MultivariateNormal(mean[informed], np.diag(sd[informed]))
-        slices = _number_of_slices(problem.data.shape[0], settings)
+        N = problem.data.shape[0]
+        slices = int(np.clip(N // settings.slice_rows, 1, settings.most_slices))
         gradient = informed_gradient(approximation, empty, others, slices)
         most = min(settings.most_gradients, affordable)
         normal = fit_normal(gradient, start, rng, settings, most, slices)
@@ -83,12 +83,6 @@ def _calibration_of(approximation: Approximation, seed: int) -> Calibration | No
         normal = _normal_at_the_mean(approximation, empty, others, seed, rng)
         return Calibration(AT_THE_MEAN, normal, empty, is_weighted=True)
     return None
-
-
-def _number_of_slices(N: int, settings: CalibrationSettings) -> int:
-    """Return the largest power of 2 that leaves each slice its rows."""
-    most = np.clip(N // settings.slice_rows, 1, settings.most_slices)
-    return 2 ** int(np.log2(most))
 
 
 def _normal_at_the_mean(

@@ -32,8 +32,7 @@ def gradient_of_log_joint(problem: Problem, statistics: tf.DType | None) -> Grad
 
     def gradient(points: np.ndarray) -> np.ndarray:
         flat = points.reshape(-1, points.shape[-1])
-        slope = target.density(flat).slope
-        return slope.reshape(points.shape)
+        return target.density(flat).slope.reshape(points.shape)
 
     return gradient
 
@@ -78,8 +77,6 @@ def slices_of(problem: Problem, slices: int) -> list[Problem]:
 
 def _by_slices(gradients: Sequence[Gradient]) -> Gradient:
     """Return the gradient that takes that of each draw from another of these, in turn."""
-    if len(gradients) == 1:
-        return gradients[0]
 
     def gradient(points: np.ndarray) -> np.ndarray:
         found = np.empty(points.shape)

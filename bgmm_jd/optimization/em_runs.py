@@ -128,8 +128,9 @@ def distinct(
     Parameters
     ----------
     bounds : [S]. Equal runs differ by less than `nats`.
-    counts : [S, K], expected rows of the components of each run, in any order. Equal runs have
-        less than the fraction `moved` of the rows in other components; not compared if None.
+    counts : [S, K], expected rows of the components of each run, in any order; not compared if
+        None. For those of equal runs to be the same, at most the fraction `moved` of all rows would
+        have to be in other components.
     """
     sizes = np.sort(np.ones((len(bounds), 1)) if counts is None else counts, axis=1)
     total = sizes.sum(axis=1).max(initial=0.0)

@@ -127,8 +127,8 @@ def optimize_full_data(
     )
     trace = np.array([*elbos_before, *state.elbos])
     trace.setflags(write=False)
-    reached = state.elbos if _has_settled(state.elbos, settings) else trace[-1:]
-    elbo = float(max(reached, default=-np.inf))
+    candidates = state.elbos if _has_settled(state.elbos, settings) else trace[-1:]
+    elbo = float(max(candidates, default=-np.inf))
     return RunResult(read_only_copy(params), trace, elbo, status)
 
 

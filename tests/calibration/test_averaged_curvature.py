@@ -51,7 +51,7 @@ def test_fit_normal_finds_a_normal_target_exactly():
     np.testing.assert_allclose(found.factor @ found.factor.T, np.linalg.inv(H), rtol=1e-8)
 
 
-@pytest.mark.parametrize("slices", [2, 16])
+@pytest.mark.parametrize("slices", [2, 9, 16])
 def test_fit_normal_finds_the_sum_of_normal_slices_exactly(slices):
     """Each slice has a curvature and an optimum of its own; draw s reads slice s mod `slices`."""
     rng = np.random.default_rng(0)
