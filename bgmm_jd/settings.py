@@ -371,6 +371,9 @@ class SourceSettings:
         Chunks of the part of the rows that one task of an executor adds up. Sums are added in the
         order of the parts, so that this number, but not that of the workers, changes their last
         digits.
+    patience : float
+        Seconds that a pass waits for the next result of an executor, whose workers may all be lost
+        and never come back: ten minutes, in which new ones can be started and import TensorFlow.
     chunks_ahead : int
         Chunks that the reading thread has ready.
     largest_rung : float
@@ -388,6 +391,7 @@ class SourceSettings:
     rows_per_slice: int = 1_032
     numbers_per_chunk: int = 2**24
     chunks_per_part: int = 8
+    patience: float = 600.0
     chunks_ahead: int = 2
     largest_rung: float = 0.125
     numbers_of_draws: int = 2**22

@@ -4,8 +4,10 @@ It holds the identity of the fit and the state of its search, and is written who
 one before, whose place it then takes. Nothing in it is code.
 """
 
+import contextlib
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +55,20 @@ def open_checkpoint(path: Path, identity: Identity) -> SearchLog:
     else:
         write_whole(path, encode_checkpoint(Checkpoint(identity, state)))
     return SearchLog(state, _writer(path, identity))
+
+
+@contextlib.contextmanager
+def named_in_errors(path: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Add to an error what the search has kept, and how it goes on from there."""
+    try:
+        yield
+    except Exception as error:
+        if path is not None:
+            error.add_note(
+                f"The checkpoint {os.fspath(path)} has what this fit had reached: the same call "
+                "goes on from there, with another executor too."
+            )
+        raise
 
 
 def encode_checkpoint(checkpoint: Checkpoint) -> bytes:

@@ -26,7 +26,7 @@ from bgmm_jd.data.validation import (
     check_rows,
 )
 from bgmm_jd.fitting.assess import Assessment, assess
-from bgmm_jd.fitting.checkpoint import open_checkpoint
+from bgmm_jd.fitting.checkpoint import named_in_errors, open_checkpoint
 from bgmm_jd.fitting.default_prior import prior_in_data_units
 from bgmm_jd.fitting.fit_arguments import (
     as_batch_size,
@@ -37,7 +37,6 @@ from bgmm_jd.fitting.fit_arguments import (
     as_settings,
 )
 from bgmm_jd.fitting.given_rows import (
-    GivenRows,
     as_source,
     names_of,
     reader_of,
@@ -61,6 +60,7 @@ from bgmm_jd.fitting.search import (
     problem_of,
     with_data_unit_elbos,
 )
+from bgmm_jd.fitting.search_arguments import arguments_of_search
 from bgmm_jd.fitting.search_state import SearchLog
 from bgmm_jd.fitting.source_options import check_init_of_source, check_options_of_source
 from bgmm_jd.fitting.verdict import with_verdict
@@ -77,7 +77,7 @@ from bgmm_jd.posterior.provenance import Provenance
 from bgmm_jd.settings import Settings
 from bgmm_jd.sources.executors import check_executor
 from bgmm_jd.storage.files import as_path
-from bgmm_jd.variational.approximation import Approximation, Problem
+from bgmm_jd.variational.approximation import Approximation
 
 Finish = Literal["auto", "hmc", "none"]
 FINISHES: tuple[Finish, ...] = get_args(Finish)
@@ -233,6 +233,9 @@ def fit(
         If the `checkpoint` cannot be read or written.
     RuntimeError
         In a forked process, or inside of a `tf.function`.
+    TimeoutError, concurrent.futures.BrokenExecutor, or an error of the engine's own
+        If the workers of the `executor` are lost. Errors during the search have a note that names
+        the `checkpoint`.
 
     Warns
     -----
@@ -311,9 +314,9 @@ def fit(
         plan = replace(plan, init=initial_values(given, problem, rows.places, name))
     log = SearchLog()
     if checkpoint is not None:
-        of_fit = identity_of(_arguments_of_search(rows, prior, missing, problem, plan))
+        of_fit = identity_of(arguments_of_search(rows, prior, missing, problem, plan))
         log = open_checkpoint(as_path(checkpoint, "checkpoint"), of_fit)
-    with reporter(progress, callback, K, form) as report:
+    with reporter(progress, callback, K, form) as report, named_in_errors(checkpoint):
         found = find_optimum(problem, plan, report, log)
         params = found.best.params
         order = output_order(problem, params, has_init=plan.init is not None)
@@ -329,40 +332,6 @@ def fit(
             prior = prior_in_data_units(data, K, form, settings.default_prior)
         posterior = _posterior(prior, missing, names, approximation, found, assessment, provenance)
         return without_source(with_verdict(posterior, found, assessment.whole, is_interrupted))
-
-
-def _arguments_of_search(
-    rows: GivenRows,
-    prior: tfd.JointDistributionCoroutine | None,
-    missing: str | None,
-    problem: Problem,
-    plan: SearchPlan,
-) -> dict[str, Any]:
-    """Return the arguments of `fit`, by name, that decide on the result of the search.
-
-    Rows of a source are known by their sample, and by what the first two passes have found.
-    """
-    surveyed = None
-    if rows.census is not None:
-        census = rows.census._asdict() | {"sample": None}  # which `rows.values` are
-        surveyed = problem.data.standardization, problem.data.far_scatter, census
-    return {
-        "X": (rows.values, rows.count, surveyed),
-        "sample_weight": rows.weight,
-        "K": problem.model.K,
-        "covariance": problem.model.covariance,
-        "prior": prior,
-        "missing": missing,
-        "init": None if plan.is_near else plan.init,
-        "start": plan.init if plan.is_near else None,
-        "batch_size": plan.batch_size,
-        "restarts": plan.restarts,
-        "max_steps": plan.max_steps,
-        "optimizer": plan.optimizer,
-        "seed": plan.seed,
-        "execution": problem.execution,
-        "settings": problem.settings,
-    }
 
 
 def _posterior(

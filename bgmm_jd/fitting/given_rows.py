@@ -104,6 +104,7 @@ def reader_of(
         chunks_per_part=sizes.chunks_per_part,
         ahead=sizes.chunks_ahead,
         executor=executor,
+        patience=sizes.patience,
     )
 
 

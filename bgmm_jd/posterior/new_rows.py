@@ -63,6 +63,8 @@ def results_of_source(
     ------
     ValueError
         If rows are not finite, when they are read.
+    TimeoutError
+        If the executor has no result within `SourceSettings.patience`.
     """
     if missing is None:
         missing = as_missing_flag(posterior.missing)
@@ -77,6 +79,7 @@ def results_of_source(
         ahead=_AHEAD,
         executor=executor,
         waiting=min(max(waiting, _FEWEST_WAITING), _MOST_WAITING),
+        patience=posterior.problem.settings.sources.patience,
     )
     found = reader.results(Statistic(prepare, functools.partial(_result_of_block, of_rows=of_rows)))
     return with_progress(found, source.count, is_shown=progress)

@@ -48,6 +48,8 @@ class Reader:
     waiting : int, optional
         Tasks of the executor that are under way at a time, beside the one whose result is next;
         None for all of a pass.
+    patience : float, optional
+        Seconds to wait for the next result of the executor; None to wait for ever.
     """
 
     source: Source
@@ -57,6 +59,7 @@ class Reader:
     executor: Executor | None = None
     count: int | None = None
     waiting: int | None = None
+    patience: float | None = None
 
     def results(self, statistic: Statistic) -> Iterator[Any]:
         """Yield the statistic of each part, in order.
@@ -65,6 +68,8 @@ class Reader:
         ------
         ValueError
             If the source has another number of rows than before.
+        TimeoutError
+            If the executor has no result within `patience`.
         """
         if self.executor is not None:
             yield from self._from_executor(self.executor, statistic)
@@ -98,10 +103,23 @@ class Reader:
             futures.extend(itertools.islice(tasks, self.waiting))
             while futures:
                 futures.extend(itertools.islice(tasks, 1))
-                yield futures.popleft().result()  # and let go of the result
+                yield self._waited_for(futures.popleft())  # and let go of the result
         finally:
             for future in futures:
                 future.cancel()
+
+    def _waited_for(self, future: Future) -> Any:
+        try:
+            return future.result(self.patience)
+        except TimeoutError:
+            if future.done():  # an error of the task itself
+                raise
+            future.cancel()
+        raise TimeoutError(
+            f"The executor has had no result for {self.patience:.0f} s. Look whether its workers "
+            "are alive and can read the rows; where a part of them does take so long, wait longer: "
+            "settings=Settings(sources=SourceSettings(patience=...))."
+        )
 
 
 def statistic_of_part(

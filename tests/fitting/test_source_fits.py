@@ -2,14 +2,13 @@
 
 import concurrent.futures
 import multiprocessing
-import os
-import signal
 import subprocess
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from traced_functions import traced
 
 import bgmm_jd
 from bgmm_jd.data.far_rows import FarRowsWarning
@@ -110,6 +109,15 @@ def test_passes_from_the_same_parameters_share_a_scan(X):
     assert len(scans) - before == 2 + passes.count("passes") + 1 + 1
 
 
+def test_another_number_of_rows_compiles_nothing(X, from_batches):
+    before = traced()
+    fewer = bgmm_jd.batches(lambda: [X[:17_000]])
+    found = bgmm_jd.fit(fewer, K, settings=CHUNKS, **QUICK)
+    assert found.status.good
+    assert found.problem.data.shape[0] == 17_000 != from_batches.problem.data.shape[0]
+    assert traced() <= before
+
+
 @pytest.mark.slow
 def test_sample_of_many_rows_is_fitted_before_all_of_them(X, monkeypatch):
     """Of 2,000 in 30,000 rows; a sample of more than an eighth is not. The first phase has 500."""
@@ -153,6 +161,15 @@ def test_file_memmap_and_batches_give_the_same_bits(X, from_batches, tmp_path):
 
 
 @pytest.mark.slow
+def test_dask_array_gives_the_same_bits(X, from_batches):
+    dask_array = pytest.importorskip("dask.array")
+    source = bgmm_jd.table(dask_array.from_array(X, chunks=(7_001, 1)))
+    found = bgmm_jd.fit(source, K, settings=CHUNKS, **QUICK)
+    assert found.elbo == from_batches.elbo
+    np.testing.assert_array_equal(found.sample(9)["means"], from_batches.sample(9)["means"])
+
+
+@pytest.mark.slow
 def test_parquet_gives_the_same_bits_and_names(X, from_batches, tmp_path):
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     for number, part in enumerate(np.array_split(X, 3)):
@@ -182,66 +199,6 @@ def test_fit_with_weights_and_missing_entries_is_that_in_memory(X):
     )
     expected = bgmm_jd.fit(rows, K, sample_weight=weight, **options)
     assert_same_posterior(expected, bgmm_jd.fit(source, K, settings=CHUNKS, **options))
-
-
-@pytest.mark.slow
-def test_process_pool_gives_the_same_bits_with_one_and_two_workers(X, tmp_path):
-    """And those of the present process."""
-    np.save(tmp_path / "x.npy", X)
-    source = bgmm_jd.table(tmp_path / "x.npy")
-    few = replace(CHUNKS, full_data=FullDataSettings(averaged_passes=4, averaged_rows=1))
-    found = [bgmm_jd.fit(source, K, settings=few, **QUICK)]
-    for workers in (1, 2):
-        spawn = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=spawn) as executor:
-            found.append(bgmm_jd.fit(source, K, settings=few, executor=executor, **QUICK))
-    for posterior in found[1:]:
-        assert posterior.elbo == found[0].elbo
-        np.testing.assert_array_equal(posterior.elbo_trace, found[0].elbo_trace)
-        np.testing.assert_array_equal(posterior.sample(9)["means"], found[0].sample(9)["means"])
-
-
-@pytest.mark.slow
-def test_dask_gives_the_same_bits_though_a_worker_is_killed(X, tmp_path):
-    """After the third pass, with SIGKILL; the tasks of the next are sent to it and then to others.
-
-    Also where Dask has started it anew.
-    """
-    distributed = pytest.importorskip("distributed")
-    np.save(tmp_path / "x.npy", X)
-    source = bgmm_jd.table(tmp_path / "x.npy")
-    few = replace(CHUNKS, full_data=FullDataSettings(averaged_passes=4, averaged_rows=1))
-    expected = bgmm_jd.fit(source, K, settings=few, **QUICK)
-    passes = []
-
-    def kill_a_worker(progress):
-        if progress.phase == "passes":
-            passes.append(progress.steps)
-        if progress.phase == "passes" and len(passes) == 3:
-            pid = next(iter(client.run(os.getpid).values()))
-            os.kill(pid, signal.SIGKILL)
-
-    with (
-        dask_settings(),
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        executor = client.get_executor(pure=False)
-        found = bgmm_jd.fit(
-            source, K, settings=few, executor=executor, callback=kill_a_worker, **QUICK
-        )
-    assert len(passes) > 3
-    assert found.elbo == expected.elbo
-    np.testing.assert_array_equal(found.elbo_trace, expected.elbo_trace)
-    np.testing.assert_array_equal(found.sample(9)["means"], expected.sample(9)["means"])
-
-
-def dask_settings():
-    import dask
-
-    return dask.config.set({"distributed.deploy.lost-worker-timeout": "90s"})
 
 
 PEAK = """

@@ -6,19 +6,11 @@ import numpy as np
 import pytest
 from builders import QUICK
 from resident_memory import resident
-from tensorflow.python.eager import context
+from traced_functions import traced
 
 import bgmm_jd
 
 GROUPS = 40
-
-
-def traced():
-    """Return the names of the functions that TensorFlow has traced, each of which it compiles.
-
-    No public function tells them.
-    """
-    return set(context.context().list_function_names())
 
 
 def groups_of(first, last):

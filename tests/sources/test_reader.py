@@ -51,3 +51,29 @@ def test_pass_reads_all_rows_in_parts(executor):
 def test_pass_that_reads_fewer_rows_than_before_is_an_error(executor, end):
     with pytest.raises(ValueError, match=r"had \d+ rows in the first pass, and \d+ in a later one"):
         results(end, executor)
+
+
+class Submitted(concurrent.futures.Executor):
+    """Has one result for all tasks: a future."""
+
+    def __init__(self, future):
+        self.future = future
+
+    def submit(self, function, /, *arguments):
+        return self.future
+
+
+def test_executor_without_a_result_is_an_error_in_bounded_time():
+    never = concurrent.futures.Future()
+    reader = replace(reader_of(CutOff(5_000), executor=Submitted(never)), patience=0.01)
+    with pytest.raises(TimeoutError, match=r"no result for 0 s\. Look whether its workers"):
+        list(reader.results(ROWS))
+    assert never.cancelled()
+
+
+def test_error_of_a_task_that_has_timed_out_itself_is_raised_as_it_is():
+    failed = concurrent.futures.Future()
+    failed.set_exception(TimeoutError("the disk does not answer"))
+    reader = replace(reader_of(CutOff(5_000), executor=Submitted(failed)), patience=60.0)
+    with pytest.raises(TimeoutError, match="the disk does not answer"):
+        list(reader.results(ROWS))
