@@ -17,7 +17,7 @@ BENCHMARKS = PACKAGE.parent / "benchmarks"
 MAY_IMPORT = {
     "backend": set(),
     "data": {"backend"},
-    "sources": {"data"},
+    "sources": {"backend", "data"},
     "distributions": {"backend", "data"},
     "model": {"backend", "data", "distributions"},
     "variational": {"backend", "data", "distributions", "model"},

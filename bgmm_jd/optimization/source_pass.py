@@ -13,7 +13,6 @@ import numpy as np
 import tensorflow as tf
 
 from bgmm_jd.backend.execution import compiled
-from bgmm_jd.backend.free_memory import return_free_memory
 from bgmm_jd.backend.random import fold_in
 from bgmm_jd.data.rows import DistantRows, Rows, as_row_tensors
 from bgmm_jd.data.units import Standardization
@@ -176,9 +175,7 @@ def _sums_of_chunks(
         found = [program(one, tensors) for one in sets]
         return tf.nest.map_structure(lambda t: t.numpy().astype(np.float64), tuple(found))
 
-    found = sum_over(map(sums, chunks))
-    return_free_memory()
-    return found
+    return sum_over(map(sums, chunks))
 
 
 def sum_over(sums: Iterable[tuple[PassSums, ...]]) -> tuple[PassSums, ...]:

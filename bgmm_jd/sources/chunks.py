@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bgmm_jd.data.source import Block, Source
+from bgmm_jd.sources.reading_threads import run_in_thread
 
 
 class Chunk(NamedTuple):
@@ -63,7 +64,7 @@ def _joined(blocks: list[Block], first: int) -> Chunk:
 def read_ahead(items: Iterable[Any], ahead: int) -> Iterator[Any]:
     """Yield the items, which a thread makes beforehand: at most `ahead` of them wait.
 
-    An exception of the thread is raised here. The thread ends when the reader does.
+    An exception of the thread is raised here. It reads no further when the reader has ended.
     """
     waiting: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=ahead)
     stopped = threading.Event()
@@ -85,8 +86,7 @@ def read_ahead(items: Iterable[Any], ahead: int) -> Iterator[Any]:
         except BaseException as error:
             put(("error", error))
 
-    thread = threading.Thread(target=read, name="bgmm_jd-reader", daemon=True)
-    thread.start()
+    ended = run_in_thread(read)
     try:
         while True:
             kind, value = waiting.get()
@@ -97,4 +97,4 @@ def read_ahead(items: Iterable[Any], ahead: int) -> Iterator[Any]:
             yield value
     finally:
         stopped.set()
-        thread.join()
+        ended.wait()

@@ -14,6 +14,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from bgmm_jd.backend.free_memory import return_free_memory
 from bgmm_jd.data.source import Source
 from bgmm_jd.sources.chunks import Chunk, chunks_of, read_ahead
 
@@ -81,7 +82,7 @@ class Reader:
         )
         by_part = itertools.groupby(read_ahead(prepared, self.ahead), key=lambda pair: pair[0])
         for _, pairs in by_part:
-            yield statistic.reduce(item for _, item in pairs)
+            yield _reduced(statistic, (item for _, item in pairs))
 
     def _from_executor(self, executor: Executor, statistic: Statistic) -> Iterator[Any]:
         """Yield the results of tasks, of which `waiting` are submitted beforehand."""
@@ -139,7 +140,13 @@ def statistic_of_part(
     """
     what = f"part of the source from row {first} on"
     chunks = _counted(chunks_of(part, chunk_rows, first), what, part.count)
-    return statistic.reduce(read_ahead(map(statistic.prepare, chunks), ahead))
+    return _reduced(statistic, read_ahead(map(statistic.prepare, chunks), ahead))
+
+
+def _reduced(statistic: Statistic, prepared: Iterable[Any]) -> Any:
+    found = statistic.reduce(prepared)
+    return_free_memory()  # chunks are allocated by one thread and freed by another
+    return found
 
 
 def _counted(chunks: Iterable[Chunk], what: str, expected: int | None) -> Iterator[Chunk]:

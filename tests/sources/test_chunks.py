@@ -1,5 +1,8 @@
 """Chunks of one size from blocks of any sizes, and reading ahead."""
 
+import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -57,8 +60,49 @@ def test_exception_of_the_reading_thread_is_raised():
         next(reading)
 
 
-def test_thread_ends_with_its_reader():
-    reading = read_ahead(iter(int, 1), 2)  # without end
+def test_reading_ends_with_its_reader():
+    made = []
+
+    def items():
+        while True:  # without end
+            made.append(threading.current_thread())
+            yield 0
+
+    reading = read_ahead(items(), 2)
     next(reading)
     reading.close()
-    assert not any(t.name == "bgmm_jd-reader" for t in threading.enumerate())
+    before = len(made)
+    list(read_ahead(range(5), 2))  # gives another item the time to be made
+    assert len(made) == before
+
+
+def test_passes_one_after_the_other_share_a_thread_and_those_at_a_time_do_not():
+    def threads():
+        while True:
+            yield threading.current_thread()
+
+    first = read_ahead(threads(), 2)
+    second = read_ahead(threads(), 2)
+    used = {next(first), next(second)}
+    assert len(used) == 2
+    first.close()
+    second.close()
+    for _ in range(3):
+        again = read_ahead(threads(), 2)
+        assert next(again) in used
+        again.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_forked_child_has_threads_of_its_own():
+    """Those of its parent do not run in it: a child that waited for one would never end."""
+    code = (
+        "import os\n"
+        "from bgmm_jd.sources.chunks import read_ahead\n"
+        "assert list(read_ahead(range(3), 1)) == [0, 1, 2]\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    os._exit(list(read_ahead(range(3), 1)) != [0, 1, 2])\n"
+        "assert os.waitpid(child, 0)[1] == 0\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120)
