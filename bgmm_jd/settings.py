@@ -377,9 +377,9 @@ class SourceSettings:
     chunks_ahead : int
         Chunks that the reading thread has ready.
     largest_rung : float
-        Share of the rows in the sample up to which passes over the sample come before those over
-        all rows. They save some of the latter, and rivals of the best run are settled by them, but
-        their program takes some seconds to compile.
+        Share of the rows in the sample up to which passes over the sample, by the same programs,
+        come before those over all rows. They save some of the latter, and rivals of the best run
+        are settled by them.
     numbers_of_draws : int
         Numbers in the draws of all passes that share a scan of the rows: 16 MiB of float32, which
         each task of an executor is sent. The passes that are averaged, and those that estimate the

@@ -105,6 +105,11 @@ def gather_rows(rows: Rows, indices: Any) -> Rows:
     )
 
 
+def take_rows(rows: Rows, part: slice) -> Rows:
+    """Return a part of rows that have weights, given as arrays."""
+    return _map_rows(lambda array: array[part], rows)
+
+
 def row_weights(rows: Rows) -> np.ndarray:
     """Return the weight of each of the rows, given as arrays: float64 [N]."""
     if rows.weight is None:

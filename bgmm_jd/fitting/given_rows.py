@@ -18,6 +18,7 @@ from bgmm_jd.fitting.search import subsample_size
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.settings import FullDataSettings, RobustMomentsSettings, Settings
 from bgmm_jd.sources.census import Census, take_census
+from bgmm_jd.sources.chunks import rows_of_chunk
 from bgmm_jd.sources.reader import Reader
 from bgmm_jd.sources.row_file import rows_of_memmap
 from bgmm_jd.sources.standardized import standardize_source, warn_of_very_far_entries
@@ -95,12 +96,10 @@ def reader_of(
     sample_weight : of a source without weights of its own.
     executor : whose workers read the rows; None for the present process.
     """
-    sizes, slices = settings.sources, settings.full_data.slices
-    affordable = sizes.numbers_per_chunk // (slices * source.features)
+    sizes = settings.sources
     return Reader(
         source=_with_weights(source, sample_weight),
-        # Whole rounds of the slices, so that the slice of a row does not depend on its chunk.
-        chunk_rows=slices * max(1, min(sizes.rows_per_slice, affordable)),
+        chunk_rows=rows_of_chunk(source.features, settings.full_data.slices, sizes),
         chunks_per_part=sizes.chunks_per_part,
         ahead=sizes.chunks_ahead,
         executor=executor,

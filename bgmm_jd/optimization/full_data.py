@@ -201,7 +201,8 @@ def pass_evaluator(problem: Problem, params: VariationalParameters, seed: tf.Ten
     params : near which the passes stay; they decide whether sufficient statistics are accurate.
     seed : int32 [2]
     """
-    if isinstance(problem.data.kept_rows, DistantRows):
+    is_sample = problem.data.sampling_fraction < 1.0  # of a source, whose programs read it too
+    if is_sample or isinstance(problem.data.kept_rows, DistantRows):
         return SourcePasses(problem, params, seed)
     plan, covariance = plan_passes(problem, params), problem.model.covariance
     program = pass_program(problem.model, plan)

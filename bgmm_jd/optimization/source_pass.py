@@ -1,5 +1,7 @@
 """A pass over the rows of a source: the sums of `data_pass`, chunk by chunk, by whoever adds them.
 
+A sample of a source, which is in memory, is read in the same chunks, by the same programs.
+
 The draws are made and the step is taken in the present process. Between the two, each part of the
 rows needs no more than the draws, as plain arrays, to add up its log likelihood and the slope of
 that in the draws. Row n is read under pair n mod `slices`, as in memory.
@@ -14,7 +16,7 @@ import tensorflow as tf
 
 from bgmm_jd.backend.execution import compiled
 from bgmm_jd.backend.random import fold_in
-from bgmm_jd.data.rows import DistantRows, Rows, as_row_tensors
+from bgmm_jd.data.rows import DistantRows, Rows, as_row_tensors, take_rows
 from bgmm_jd.data.units import Standardization
 from bgmm_jd.optimization.data_pass import (
     Pass,
@@ -26,9 +28,9 @@ from bgmm_jd.optimization.data_pass import (
     pass_over,
     rows_for_pass,
 )
-from bgmm_jd.sources.chunks import Chunk
+from bgmm_jd.sources.chunks import Chunk, rows_of_chunk
 from bgmm_jd.sources.reader import Statistic
-from bgmm_jd.sources.standardized import standardized_chunk
+from bgmm_jd.sources.standardized import padded_patterns, standardized_chunk
 from bgmm_jd.variational.approximation import Problem
 from bgmm_jd.variational.evaluation import surrogate_statistics_are_accurate
 from bgmm_jd.variational.parameters import VariationalParameters
@@ -66,7 +68,7 @@ class PassSums(NamedTuple):
 
 
 class SourcePasses:
-    """Passes over all rows of a source, from unconstrained parameters and the number of the draws.
+    """Passes over a source or its sample, from unconstrained parameters and a number of the draws.
 
     Parameters
     ----------
@@ -77,7 +79,8 @@ class SourcePasses:
 
     def __init__(self, problem: Problem, params: VariationalParameters, seed: tf.Tensor):
         self._problem, self._seed = problem, seed
-        self._plan, self._reader = _plan_chunks(problem, params), _rows_of(problem).reader
+        self._plan = _plan_chunks(problem, params)
+        self._sums_of = _sums_over_rows(problem, self._plan)
         model, passes = problem.model, self._plan.passes
         self._draw, self._step = _draws_program(model, passes), _step_program(model, passes)
 
@@ -106,8 +109,7 @@ class SourcePasses:
     def _scan(self, arguments: Sequence[tuple[Any, ...]]) -> list[tuple[Any, float]]:
         """Read all rows once, for passes with these arguments."""
         draws = tuple(_as_arrays(self._draw(*one)) for one in arguments)
-        sums = sum_over(self._reader.results(statistic_of_pass(self._plan, draws)))
-        return list(map(self._stepped, arguments, draws, sums))
+        return list(map(self._stepped, arguments, draws, self._sums_of(draws)))
 
     def _stepped(self, arguments: tuple[Any, ...], draws: Any, sums: PassSums) -> tuple[Any, float]:
         """Return the step that the sums under some draws call for, and the elbo."""
@@ -122,32 +124,38 @@ def _as_arrays(tensors: Any) -> Any:
     return tf.nest.map_structure(lambda t: t.numpy(), tensors)
 
 
-def _rows_of(problem: Problem) -> DistantRows:
-    rows = problem.data.kept_rows
-    assert isinstance(rows, DistantRows)  # what `pass_evaluator` asks before it calls
-    return rows
-
-
 def _plan_chunks(problem: Problem, params: VariationalParameters) -> ChunkPlan:
     """Choose how chunks are read."""
-    rows, settings = _rows_of(problem), problem.settings
-    use_statistics = surrogate_statistics_are_accurate(problem, params)
+    data, settings = problem.data, problem.settings
+    slices = settings.full_data.slices
     passes = PassPlan(
-        settings.full_data.slices,
+        slices,
         1,
-        rows.reader.chunk_rows // settings.full_data.slices,
-        use_statistics,
+        rows_of_chunk(data.shape[1], slices, settings.sources) // slices,
+        surrogate_statistics_are_accurate(problem, params),
         False,
         dtype_of_draws(problem),
         problem.execution,
     )
     return ChunkPlan(
-        passes,
-        problem.model.covariance,
-        problem.data.standardization,
-        problem.data.unread,
-        rows.is_complete,
+        passes, problem.model.covariance, data.standardization, data.unread, data.is_complete
     )
+
+
+def _sums_over_rows(
+    problem: Problem, plan: ChunkPlan
+) -> Callable[[tuple[Any, ...]], tuple[PassSums, ...]]:
+    """Return the function that adds up all rows under sets of draws."""
+    kept = problem.data.kept_rows
+    if isinstance(kept, DistantRows):
+        reader = kept.reader
+        return lambda draws: sum_over(reader.results(statistic_of_pass(plan, draws)))
+    rows, size = problem.data.rows, plan.passes.slices * plan.passes.size
+    if not plan.is_complete:
+        rows = rows._replace(missing=padded_patterns(rows))
+    parts = (take_rows(rows, slice(first, first + size)) for first in range(0, rows.shape[0], size))
+    chunks = [rows_for_pass(part, plan.passes, plan.covariance) for part in parts]
+    return lambda draws: _sums_of_chunks(chunks, plan=plan, draws=draws)
 
 
 def statistic_of_pass(plan: ChunkPlan, draws: tuple[Any, ...]) -> Statistic:

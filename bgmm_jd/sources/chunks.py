@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bgmm_jd.data.source import Block, Source
+from bgmm_jd.settings import SourceSettings
 from bgmm_jd.sources.reading_threads import run_in_thread
 
 
@@ -23,6 +24,15 @@ class Chunk(NamedTuple):
     first: int
     values: np.ndarray
     weight: np.ndarray | None
+
+
+def rows_of_chunk(features: int, slices: int, sizes: SourceSettings) -> int:
+    """Return the number of rows of a chunk: whole rounds of the slices.
+
+    The slice of a row then does not depend on its chunk.
+    """
+    affordable = sizes.numbers_per_chunk // (slices * features)
+    return slices * max(1, min(sizes.rows_per_slice, affordable))
 
 
 def chunks_of(source: Source, size: int, first: int = 0) -> Iterator[Chunk]:

@@ -144,10 +144,10 @@ def standardized_chunk(
     if chunk.weight is not None:
         weight = as_fit_weights(chunk.weight, dtype).astype(dtype)
         values = np.where(weight[:, np.newaxis] > 0, values, dtype.type(0))  # whatever they hold
-    return Rows(values, weight, None if is_complete else _padded_patterns(rows))
+    return Rows(values, weight, None if is_complete else padded_patterns(rows))
 
 
-def _padded_patterns(rows: Rows) -> Missing:
+def padded_patterns(rows: Rows) -> Missing:
     """Return the patterns of rows, with complete ones up to a power of two."""
     N, D = rows.values.shape
     if rows.missing is None:

@@ -120,8 +120,11 @@ def test_another_number_of_rows_compiles_nothing(X, from_batches):
 
 @pytest.mark.slow
 def test_sample_of_many_rows_is_fitted_before_all_of_them(X, monkeypatch):
-    """Of 2,000 in 30,000 rows; a sample of more than an eighth is not. The first phase has 500."""
-    fitted, optimize = [], search.optimize_full_data
+    """Of 2,000 in 30,000 rows; a sample of more than an eighth is not. The first phase has 500.
+
+    By the programs that read the source.
+    """
+    fitted, functions, optimize = [], [], search.optimize_full_data
 
     def noted(problem, *arguments):
         fitted.append(problem.data.shape[0])
@@ -129,12 +132,14 @@ def test_sample_of_many_rows_is_fitted_before_all_of_them(X, monkeypatch):
 
     monkeypatch.setattr(search, "optimize_full_data", noted)
     first_phase = OptimizationSettings(subsample_rows=500, subsample_rows_per_component=1)
-    for rows in (2_000, 4_000):
+    for rows in (4_000, 2_000):
         in_memory = replace(CHUNKS.sources, numbers_in_memory=2 * rows)
         settings = replace(CHUNKS, sources=in_memory, optimization=first_phase)
         source = bgmm_jd.batches(lambda: [X])
         assert bgmm_jd.fit(source, K, settings=settings, calibrate=False, **QUICK).status.good
-    assert fitted == [2_000, 30_000, 30_000]
+        functions.append(traced())
+    assert fitted == [30_000, 2_000, 30_000]
+    assert functions[1] == functions[0]
 
 
 def test_posterior_of_a_source_has_no_rows_and_can_be_saved(from_batches, tmp_path):

@@ -11,7 +11,7 @@ from builders import ONE_SEEDING, started
 from small_problems import OVERLAPPING_ROWS, unconstrained
 
 from bgmm_jd.backend.random import stateless_seed
-from bgmm_jd.data.standardize import as_standardized_rows
+from bgmm_jd.data.standardize import as_standardized_rows, rows_in_memory
 from bgmm_jd.fitting.given_rows import reader_of, rows_of_source
 from bgmm_jd.fitting.search import problem_of
 from bgmm_jd.model.covariance_forms import units_of_rows
@@ -125,6 +125,22 @@ def test_pass_over_a_source_is_that_over_its_rows_in_memory(case):
     before = tf.nest.flatten(unconstrained(start))
     moved = [np.abs(a - b).max() for a, b in zip(tf.nest.flatten(image), before, strict=True)]
     assert max(moved) > 1e-2  # otherwise the start is the optimum, and nothing is tested
+
+
+@pytest.mark.parametrize("missing", [False, slow(True)], ids=["complete", "missing"])
+def test_pass_over_the_sample_of_a_source_is_that_over_its_rows_in_memory(missing):
+    """150 of 300 rows, in chunks of 35: the last has ten."""
+    X, weight = rows_and_weights(weights=True, missing=missing)
+    problem = problem_of_source(in_batches(X, [100], weight), missing=missing)
+    sample = rows_in_memory(problem.data)
+    assert sample.sampling_fraction == 0.5
+    assert sample.total_weight == pytest.approx(problem.data.total_weight)
+    in_memory = problem.on(sample._replace(sampling_fraction=1.0))
+    start = started(in_memory)
+    found, elbo = pass_of(problem.on(sample), start)
+    expected, expected_elbo = pass_of(in_memory, start)
+    assert_same(found, expected, rtol=1e-8, atol=1e-9)
+    assert elbo == pytest.approx(expected_elbo, rel=1e-11)
 
 
 @pytest.mark.parametrize("sizes", [[], [35], [1, 2, 3, 200, 0]], ids=str)
