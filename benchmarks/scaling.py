@@ -52,8 +52,8 @@ so that no measurement finds programs compiled, or memory taken, by another.
 
 Run it:  python benchmarks/scaling.py [--part million memory rows shapes forms sources engines
                                             fresh]
-         [--rows 1e6] [--kinds memory npy parquet] [--cap 1e7] [--shape-rows 2e5]
-         [--pass-calls 10] [--seed 0]
+         [--rows 1e6] [--kinds memory npy parquet] [--engines npy "pool 1" ... spark]
+         [--cap 1e7] [--shape-rows 2e5] [--pass-calls 10] [--seed 0]
 It prints the tables, and writes each part to benchmarks/results/scaling_PART.json.
 """
 
@@ -68,7 +68,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from _common import cell, installed, load, show, write_result
-from _engines import EngineFit, available, fit_by_engine
+from _engines import ENGINES, EngineFit, available, fit_by_engine
 from _inside import FORMS
 from _million import OPTIMUM_SEEDS, million, without_moments
 from _processes import (
@@ -331,7 +331,7 @@ def engines(given: argparse.Namespace) -> dict[str, Any]:
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         paths = write_files(shape, Path(folder))
-        for engine in available():
+        for engine in filter(given.engines.__contains__, available()):
             path = paths["parquet" if engine == "spark" else "npy"]
             found[engine] = fit_by_engine(engine, path, shape.K)
             print("  ".join(engine_cells(engine, found[engine], given.rows)), flush=True)
@@ -443,6 +443,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--cap", type=_count, default=10**7, help="limit of N in the part rows")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="of sources")
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES, help="by name")
     parser.add_argument("--shape-rows", type=_count, default=200_000, help="of the part shapes")
     parser.add_argument("--pass-calls", type=_count, default=10, help="timed passes")
     parser.add_argument("--seed", type=int, default=0, help="seed of the fits")

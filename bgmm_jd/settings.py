@@ -374,6 +374,7 @@ class SourceSettings:
     patience : float
         Seconds that a pass waits for the next result of an executor, whose workers may all be lost
         and never come back: ten minutes, in which new ones can be started and import TensorFlow.
+        `math.inf` waits for ever.
     chunks_ahead : int
         Chunks that the reading thread has ready.
     largest_rung : float

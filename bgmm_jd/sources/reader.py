@@ -8,6 +8,7 @@ die and have their parts done again.
 from __future__ import annotations
 
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
@@ -49,8 +50,8 @@ class Reader:
     waiting : int, optional
         Tasks of the executor that are under way at a time, beside the one whose result is next;
         None for all of a pass.
-    patience : float, optional
-        Seconds to wait for the next result of the executor; None to wait for ever.
+    patience : float
+        Seconds to wait for the next result of the executor.
     """
 
     source: Source
@@ -60,7 +61,7 @@ class Reader:
     executor: Executor | None = None
     count: int | None = None
     waiting: int | None = None
-    patience: float | None = None
+    patience: float = math.inf
 
     def results(self, statistic: Statistic) -> Iterator[Any]:
         """Yield the statistic of each part, in order.
@@ -111,7 +112,7 @@ class Reader:
 
     def _waited_for(self, future: Future) -> Any:
         try:
-            return future.result(self.patience)
+            return future.result(self.patience if math.isfinite(self.patience) else None)
         except TimeoutError:
             if future.done():  # an error of the task itself
                 raise
@@ -119,7 +120,7 @@ class Reader:
         raise TimeoutError(
             f"The executor has had no result for {self.patience:.0f} s. Look whether its workers "
             "are alive and can read the rows; where a part of them does take so long, wait longer: "
-            "settings=Settings(sources=SourceSettings(patience=...))."
+            "fit(..., settings=Settings(sources=SourceSettings(patience=...)))."
         )
 
 

@@ -71,6 +71,14 @@ def test_executor_without_a_result_is_an_error_in_bounded_time():
     assert never.cancelled()
 
 
+def test_reader_may_wait_for_ever():
+    done = concurrent.futures.Future()
+    done.set_result(3_000)
+    reader = reader_of(CutOff(5_000), executor=Submitted(done))
+    assert reader.patience == np.inf
+    assert list(reader.results(ROWS)) == [3_000, 3_000]
+
+
 def test_error_of_a_task_that_has_timed_out_itself_is_raised_as_it_is():
     failed = concurrent.futures.Future()
     failed.set_exception(TimeoutError("the disk does not answer"))
