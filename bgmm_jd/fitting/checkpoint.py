@@ -59,14 +59,14 @@ def open_checkpoint(path: Path, identity: Identity) -> SearchLog:
 
 @contextlib.contextmanager
 def named_in_errors(path: str | os.PathLike[str] | None) -> Iterator[None]:
-    """Add to an error what the search has kept, and how it goes on from there."""
+    """Add a note to any error that names the file from which the fit can go on."""
     try:
         yield
     except Exception as error:
         if path is not None:
             error.add_note(
-                f"The checkpoint {os.fspath(path)} has what this fit had reached: the same call "
-                "goes on from there, with another executor too."
+                f"The checkpoint {os.fspath(path)} has what this fit had reached: repeat the call "
+                "to go on from there."
             )
         raise
 

@@ -13,7 +13,11 @@ from collections.abc import Callable
 
 
 class ReadingThread:
-    """A daemon thread that runs one function after the other."""
+    """A daemon thread that runs one function after the other.
+
+    The threads of `concurrent.futures` are waited for when the interpreter ends: one that reads
+    from a connection that hangs would keep the process alive.
+    """
 
     def __init__(self) -> None:
         self._waiting: queue.SimpleQueue[tuple[Callable[[], None], threading.Event]] = (
