@@ -9,20 +9,22 @@ import pytest
 import tensorflow as tf
 from builders import ONE_SEEDING, started
 from small_problems import OVERLAPPING_ROWS, unconstrained
+from source_problems import (
+    SEED,
+    assert_same,
+    assert_same_bits,
+    in_batches,
+    pass_of,
+    sample_and_problem,
+    started_in_memory,
+)
 
-from bgmm_jd.backend.random import stateless_seed
-from bgmm_jd.data.standardize import as_standardized_rows, rows_in_memory
-from bgmm_jd.fitting.given_rows import reader_of, rows_of_source
-from bgmm_jd.fitting.search import problem_of
-from bgmm_jd.model.covariance_forms import units_of_rows
+from bgmm_jd.data.standardize import rows_in_memory
 from bgmm_jd.optimization.full_data import pass_evaluator
 from bgmm_jd.settings import FullDataSettings, OptimizationSettings, SourceSettings
 from bgmm_jd.sources.batches import batches
-from bgmm_jd.sources.standardized import standardize_source
 from bgmm_jd.sources.table import table
-from bgmm_jd.variational.approximation import Approximation
 
-SEED = stateless_seed(3)
 # Chunks of 35 rows, and parts of 105. Of 300 rows, 150 are in memory.
 SMALL = replace(
     ONE_SEEDING,
@@ -42,54 +44,10 @@ def rows_and_weights(weights=False, missing=False):
     return X, weight
 
 
-def in_batches(X, sizes, weight=None):
-    """Return the source of rows that come in batches of the given sizes, and the rest in one."""
-
-    def scan():
-        parts = np.split(X, np.cumsum(sizes))
-        if weight is None:
-            return parts
-        return list(zip(parts, np.split(weight, np.cumsum(sizes)), strict=True))
-
-    return batches(scan)
-
-
 def problem_of_source(source, covariance="diag", missing=False, executor=None):
-    """Return the problem of fitting two components to the rows of a source."""
-    reader = reader_of(source, None, SMALL, executor)
-    rows = rows_of_source(reader, 2, missing, 0, SMALL)
+    rows, problem = sample_and_problem(source, SMALL, covariance, missing, executor)
     assert len(rows.values) == 150
-    data = standardize_source(
-        rows.reader,
-        rows.census,
-        units_of_rows(covariance, complete=not missing),
-        read_constant_columns=False,
-        settings=SMALL.robust_moments,
-    )
-    return problem_of(data, 2, covariance, None, "graph", SMALL)
-
-
-def started_in_memory(problem, X, weight=None):
-    """Return the start of the same problem with all rows in memory, in the same units."""
-    rows = as_standardized_rows(X, problem.data.standardization)
-    data = problem.data._replace(kept_rows=rows._replace(weight=weight))
-    return started(problem.on(data))
-
-
-def pass_of(problem, start):
-    """Return the unconstrained parameters after one pass, and the elbo before it."""
-    at = Approximation(problem=problem, params=start.params, order=start.order)
-    return pass_evaluator(problem, at.params, SEED)(unconstrained(at), 0)
-
-
-def assert_same(one, other, rtol, atol):
-    for a, b in zip(tf.nest.flatten(one), tf.nest.flatten(other), strict=True):
-        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
-
-
-def assert_same_bits(one, other):
-    assert one[1] == other[1]
-    assert_same(one[0], other[0], rtol=0, atol=0)
+    return problem
 
 
 def slow(case):
