@@ -10,37 +10,28 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from builders import QUICK
 from deadly_rows import DeadlyRows
+from touching_clusters import K, assert_same_bits, labelled_rows
 
 import bgmm_jd
 from bgmm_jd.settings import FullDataSettings, Settings, SourceSettings
 
 pytestmark = pytest.mark.slow
 
-K = 3
 # Chunks of 2,032 rows and parts of 4,064: eight of 30,000 rows.
 CHUNKS = Settings(
     sources=SourceSettings(numbers_in_memory=1, rows_per_slice=16, chunks_per_part=2),
     full_data=FullDataSettings(averaged_passes=4, averaged_rows=1),
 )
-OPTIONS = {
-    "execution": "graph",
-    "finish": "none",
-    "progress": False,
-    "restarts": 1,
-    "settings": CHUNKS,
-}
+OPTIONS = QUICK | {"settings": CHUNKS}
 ARMED_AFTER = 2  # passes: workers die in the third
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """Return rows of three clusters that touch, in a file."""
-    rng = np.random.default_rng(0)
-    label = rng.choice(K, 30_000, p=[0.5, 0.3, 0.2])
-    means = np.array([[-4.0, 0.0], [0.0, 3.0], [4.0, 0.0]])
     path = tmp_path_factory.mktemp("rows") / "x.npy"
-    np.save(path, (means[label] + rng.normal(size=(30_000, 2)) * [1.0, 0.6]).astype(np.float32))
+    np.save(path, labelled_rows()[0])
     return bgmm_jd.table(path)
 
 
@@ -48,12 +39,6 @@ def source(tmp_path_factory):
 def undisturbed(source, tmp_path_factory):
     """Return the fit by the present process, and its number of passes."""
     return fit_deadly(DeadlyRows(source, tmp_path_factory.mktemp("none"), 0), None)
-
-
-def assert_same_bits(found, expected):
-    assert found.elbo == expected.elbo
-    np.testing.assert_array_equal(found.elbo_trace, expected.elbo_trace)
-    np.testing.assert_array_equal(found.sample(9)["means"], expected.sample(9)["means"])
 
 
 def assert_resumed(source, path, undisturbed):
@@ -73,7 +58,7 @@ def fit_deadly(rows, executor, **options):
         if len(passes) == ARMED_AFTER:
             rows.arm()
 
-    found = bgmm_jd.fit(rows, K, executor=executor, callback=arm, **{**OPTIONS, **options})
+    found = bgmm_jd.fit(rows, K, executor=executor, callback=arm, **(OPTIONS | options))
     return found, len(passes)
 
 
