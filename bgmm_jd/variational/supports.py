@@ -1,5 +1,6 @@
 """The support of a distribution of the prior, as a map to it from the real line."""
 
+import numpy as np
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
@@ -10,6 +11,7 @@ from bgmm_jd.distributions.bijectors import LogRatios
 # is no composite tensor.
 SHAPE_WRAPPERS = (tfd.Independent.__bases__[0], tfd.Sample.__bases__[0])
 _PROPORTIONS = (tfd.Dirichlet, tfd.RelaxedOneHotCategorical)
+_FAR, _NEARLY = 1e36, 1e30  # float32 can hold both, and the reciprocal of the second
 
 
 def unwrap(distribution: tfd.Distribution) -> tfd.Distribution:
@@ -21,6 +23,10 @@ def unwrap(distribution: tfd.Distribution) -> tfd.Distribution:
 
 def event_space_bijector(distribution: tfd.Distribution, draw: tf.Tensor) -> tfb.Bijector | None:
     """Return the map from the real line to the support, with static shapes; None if there is none.
+
+    Positive numbers have their logarithms as coordinates, which a change of units only shifts. In
+    TFP's own, the inverse of softplus or that of its reciprocal, the posterior of a variance far
+    from 1 is nearly one of the variance itself, and a normal distribution reaches below zero.
 
     A `tfb.Reshape` without `event_shape_in` knows the shape of its own values only.
     """
@@ -42,7 +48,8 @@ def _through_wrappers(distribution: tfd.Distribution) -> tfb.Bijector | None:
     over the wrong axes.
     """
     if not isinstance(distribution, SHAPE_WRAPPERS):
-        return distribution.experimental_default_event_space_bijector()
+        bijector = distribution.experimental_default_event_space_bijector()
+        return tfb.Exp() if _is_positive(distribution, bijector) else bijector
     wrapped = distribution.distribution
     bijector = _through_wrappers(wrapped)
     batch_ndims = wrapped.batch_shape.rank
@@ -58,6 +65,15 @@ def _through_wrappers(distribution: tfd.Distribution) -> tfb.Bijector | None:
             _sample_axes_first(batch_ndims, sample_ndims, into),
         ]
     )
+
+
+def _is_positive(distribution: tfd.Distribution, bijector: tfb.Bijector | None) -> bool:
+    """Return whether the support is all positive numbers, each by itself."""
+    if bijector is None or distribution.event_shape.rank != 0:
+        return False
+    far = np.reshape([-_FAR, _FAR], [2] + [1] * distribution.batch_shape.rank)
+    ends = np.sort(bijector.forward(tf.constant(far, distribution.dtype)), axis=0)
+    return bool((abs(ends[0]) < 1.0 / _NEARLY).all() and (ends[1] > _NEARLY).all())
 
 
 def _sample_axes_first(batch_ndims: int, sample_ndims: int, event_ndims: int) -> tfb.Transpose:

@@ -167,3 +167,42 @@ def test_surrogate_of_moved_rows_is_in_their_units(form):
     drawn = posterior.sample(DRAWS, seed=3, calibrate=False)
     assert_equal_moments(original_units(found, A, b), original_units(drawn, A, b))
     assert np.all(np.isfinite(posterior.surrogate.log_prob(members)))
+
+
+def half_normal_prior(units):
+    """Return a prior of rows in other units [D], whose standard deviations have no family."""
+
+    @tfd.JointDistributionCoroutine
+    def prior():
+        yield Root(tfd.Dirichlet(np.full(K, 2.0), name="weights"))
+        means = tfd.Normal(np.zeros((K, D)), 5.0 * units * np.ones((K, 1)))
+        yield Root(tfd.Independent(means, 2, name="means"))
+        scales = tfd.HalfNormal(3.0 * units * np.ones((K, 1)))
+        yield Root(tfd.Independent(scales, 2, name="scales"))
+
+    return prior
+
+
+def test_positive_variables_of_own_priors_move_with_the_units():
+    """Their coordinates are logarithms, which units shift: the fit takes the same steps.
+
+    So the bounds are those of rounding, which some hundred steps amplify.
+    """
+    units = np.array([1e-4, 1.0, 1e5])
+    plain, moved = (
+        bgmm_jd.fit(
+            rows() * of_rows,
+            K,
+            prior=half_normal_prior(of_rows),
+            execution="graph",
+            restarts=1,
+            finish="none",
+            progress=False,
+        )
+        for of_rows in (np.ones(D), units)
+    )
+    assert moved.status is plain.status
+    assert abs(moved.elbo + N * np.log(units).sum() - plain.elbo) < 1e-6 * abs(plain.elbo)
+    draws, moved_draws = plain.sample(100), moved.sample(100)
+    np.testing.assert_allclose(moved_draws["scales"] / units, draws["scales"], rtol=1e-5)
+    np.testing.assert_allclose(moved_draws["weights"], draws["weights"], rtol=1e-5)

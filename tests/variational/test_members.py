@@ -2,9 +2,11 @@
 
 import numpy as np
 from known_priors import D, K, prior_of, random_params, standardized_model
+from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.variational.members import joint_distribution, members_in_data_units
+from bgmm_jd.variational.supports import unwrap
 
 
 def log_density_of_breaks(concentration, weights):
@@ -19,7 +21,9 @@ def log_density_by_tfp(parameters, prior_distribution, draws):
     p = dict(parameters)
     if set(p) == {"loc", "scale"}:
         base = tfd.Independent(tfd.Normal(**p), p["loc"].ndim)
-        bijector = prior_distribution.experimental_default_event_space_bijector()
+        is_positive = isinstance(unwrap(prior_distribution), tfd.HalfNormal)
+        default = prior_distribution.experimental_default_event_space_bijector
+        bijector = tfb.Exp() if is_positive else default()
         return tfd.TransformedDistribution(base, bijector).log_prob(draws).numpy()
     if p.get("concentration", np.empty(0)).ndim == 2 and set(p) == {"concentration"}:
         return log_density_of_breaks(p["concentration"], draws)

@@ -80,3 +80,40 @@ def test_densities_of_scales_that_are_a_sample_around_another_variable():
         + of_prior.sum((1, 2))
     )
     np.testing.assert_allclose(features_in_common.log_prob(draws), expected, rtol=1e-10)
+
+
+ROWS = np.ones((3, 2), np.float32)
+POSITIVE = {
+    "half-normal": tfd.HalfNormal(ROWS),
+    "half-Cauchy": tfd.HalfCauchy(0.0 * ROWS, ROWS),
+    "half-Student": tfd.HalfStudentT(3.0, 0.0, ROWS),
+    "inverse gamma": tfd.InverseGamma(2.0 * ROWS, ROWS),
+    "exponential": tfd.Exponential(ROWS),
+    "lognormal": tfd.LogNormal(0.0 * ROWS, ROWS),
+    "independent": tfd.Independent(tfd.HalfNormal(ROWS), 2),
+    "sample": tfd.Sample(tfd.HalfNormal(np.float32(1.0)), (3, 2)),
+}
+NOT_ALL_POSITIVE = {
+    "normal": tfd.Laplace(0.0 * ROWS, ROWS),
+    "above two": tfd.HalfCauchy(2.0 * ROWS, ROWS),
+    "Pareto": tfd.Pareto(3.0 * ROWS, ROWS),
+    "bounded": tfd.Uniform(0.0 * ROWS, ROWS),
+    "beta": tfd.Beta(ROWS, ROWS),
+    "one of them": tfd.HalfCauchy(np.array([0.0, 0.0, 1.0], np.float32), 1.0),
+}
+
+
+@pytest.mark.parametrize("distribution", POSITIVE.values(), ids=POSITIVE)
+def test_positive_numbers_have_their_logarithms_as_coordinates(distribution):
+    draw = distribution.sample(seed=(0, 0))
+    bijector = event_space_bijector(distribution, draw)
+    rounding = 4 * np.finfo(np.float32).eps
+    np.testing.assert_allclose(bijector.inverse(draw), np.log(draw), rounding, rounding)
+
+
+@pytest.mark.parametrize("distribution", NOT_ALL_POSITIVE.values(), ids=NOT_ALL_POSITIVE)
+def test_other_supports_have_the_coordinates_of_their_distribution(distribution):
+    draw = distribution.sample(seed=(0, 0))
+    own = distribution.experimental_default_event_space_bijector()
+    bijector = event_space_bijector(distribution, draw)
+    np.testing.assert_array_equal(bijector.inverse(draw), own.inverse(draw))
