@@ -25,7 +25,7 @@ from bgmm_jd.optimization.data_pass import PassPlan
 from bgmm_jd.optimization.full_data import pass_evaluator, plan_passes
 from bgmm_jd.optimization.initialization import start_at
 from bgmm_jd.optimization.single_run import step_size
-from bgmm_jd.posterior.posterior import in_data_units
+from bgmm_jd.posterior.draws import in_data_units
 from bgmm_jd.variational.approximation import Approximation, Problem, draw_mean_field
 from bgmm_jd.variational.labels import permute_parameters
 from bgmm_jd.variational.natural_gradient import StepSize

@@ -53,8 +53,12 @@ def drift(sites: tuple[Site, ...], blocks: list[VariationalParameters]) -> float
 
 
 def standardized_difference(here: MomentVectors, there: MomentVectors) -> np.ndarray:
-    """Return differences of means in the sds of `here`, and then differences of log sds."""
-    return np.concatenate([(there[0] - here[0]) / here[1], np.log(there[1] / here[1])])
+    """Return differences of means in the sds of `here`, and then differences of log sds.
+
+    Not finite for parameters that have left the range of the dtype.
+    """
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        return np.concatenate([(there[0] - here[0]) / here[1], np.log(there[1] / here[1])])
 
 
 def average_parameters(

@@ -204,7 +204,9 @@ def _as_restart(model: Model, best: RunResult, run: RunResult, limit: float) -> 
         compared = tuple(site for site in sites if has_own_parameters(site))
         params = permute_parameters(compared, run.params, order)
     here, there = (parameter_moments(compared, p) for p in (best.params, params))
-    apart = np.max(np.abs(here[0] - there[0]) / here[1], initial=0.0)
+    # Runs that have diverged agree with none.
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        apart = np.max(np.abs(here[0] - there[0]) / here[1], initial=0.0)
     return Restart(run.params, order, run.elbo, len(run.elbos), run.status, bool(apart < limit))
 
 
@@ -216,9 +218,10 @@ def _matched_labels(
     scale = np.sqrt((sds**2).mean(axis=0))
     others, _ = component_means(sites, params)
     # Weight each component's distance by the precision of its mean, so that empty components, which
-    # may be anywhere, do not drive the matching.
-    precision = 1.0 / ((sds / scale) ** 2).mean(axis=1)
-    return match_labels(means / scale, others / scale, precision)
+    # may be anywhere, do not drive the matching. Those that have diverged are far from all.
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        precision = 1.0 / ((sds / scale) ** 2).mean(axis=1)
+        return match_labels(means / scale, others / scale, precision)
 
 
 def component_means(

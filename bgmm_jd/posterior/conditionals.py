@@ -7,7 +7,8 @@ import numpy as np
 
 from bgmm_jd.backend.process_state import runs_tensorflow
 from bgmm_jd.data.validation import as_columns, as_count, as_real_array
-from bgmm_jd.posterior.posterior import PREDICTIVE_DRAWS, Posterior, draw_components
+from bgmm_jd.posterior.draws import draw_components
+from bgmm_jd.posterior.posterior import PREDICTIVE_DRAWS, Posterior
 from bgmm_jd.posterior.predictive_mixture import PredictiveMixture, predictive_mixture
 
 

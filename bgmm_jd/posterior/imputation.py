@@ -11,6 +11,7 @@ from bgmm_jd.backend.numerics import blocks as row_blocks
 from bgmm_jd.backend.process_state import runs_tensorflow
 from bgmm_jd.data.source import Source
 from bgmm_jd.data.validation import as_count, as_rows
+from bgmm_jd.posterior.draws import draw_components
 from bgmm_jd.posterior.new_rows import NewRows, check_source, results_of_source
 from bgmm_jd.posterior.normal_mixtures import ComponentDraws, draw_labels
 from bgmm_jd.posterior.normal_regression import (
@@ -19,7 +20,7 @@ from bgmm_jd.posterior.normal_regression import (
     partition_normals,
     regress_normals,
 )
-from bgmm_jd.posterior.posterior import Posterior, draw_components
+from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.sources.executors import check_executor
 
 _BLOCK_NUMBERS = 2**23  # of a block of imputations of a source

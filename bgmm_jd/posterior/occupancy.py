@@ -14,8 +14,9 @@ from bgmm_jd.backend.process_state import runs_tensorflow
 from bgmm_jd.data.validation import as_count, as_seed
 from bgmm_jd.model import likelihood
 from bgmm_jd.posterior.densities import map_rows
+from bgmm_jd.posterior.draws import draw_mixtures
 from bgmm_jd.posterior.normal_mixtures import draw_labels_by_component
-from bgmm_jd.posterior.posterior import PREDICTIVE_DRAWS, Posterior, draw_standardized
+from bgmm_jd.posterior.posterior import PREDICTIVE_DRAWS, Posterior
 
 
 @runs_tensorflow
@@ -61,7 +62,7 @@ def _label_probabilities(posterior: Posterior, draws: int, seed: int) -> Iterato
 
     As arrays [S, K, n], some rows at a time.
     """
-    theta = draw_standardized(posterior, draws, seed).theta
+    theta = draw_mixtures(posterior, draws, seed).theta
     rows = posterior.problem.data.rows
     for part, block in map_rows(posterior, likelihood.responsibilities, theta, rows):
         yield block if rows.weight is None else block[:, :, rows.weight[part] > 0]

@@ -8,37 +8,31 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.backend.process_state import runs_tensorflow
-from bgmm_jd.calibration.importance_sampling import draw_calibrated
 from bgmm_jd.calibration.psis import KHAT_LIMIT
-from bgmm_jd.data.units import unstandardize
-from bgmm_jd.data.validation import as_count, as_probability, as_seed
-from bgmm_jd.model.covariances import component_covariances
+from bgmm_jd.data.validation import as_count, as_probability
 from bgmm_jd.optimization.restarts import Restart
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.description import as_html, as_text
+from bgmm_jd.posterior.draws import draw_standardized, in_data_units, in_data_units_exactly
 from bgmm_jd.posterior.mode import Mode
-from bgmm_jd.posterior.normal_mixtures import ComponentDraws
 from bgmm_jd.posterior.provenance import Provenance
 from bgmm_jd.posterior.summary import summary_table
 from bgmm_jd.posterior.surrogate_members import parameter_arrays, surrogate_members
 from bgmm_jd.sampling.chains import is_sound
-from bgmm_jd.sampling.draws import draw_whole, draws_by_chain, has_whole_posterior, only_mode
+from bgmm_jd.sampling.draws import has_whole_posterior, only_mode
 from bgmm_jd.sampling.evidence import log_labellings_of_surrogate
 from bgmm_jd.sampling.modes import LEAST_SHARE
 from bgmm_jd.settings import Settings
 from bgmm_jd.variational.approximation import (
     MEAN_FIELD,
     Approximation,
-    Draws,
     Mixing,
     Problem,
     draw_mean_field,
 )
-from bgmm_jd.variational.labels import permute_components
 from bgmm_jd.variational.members import joint_distribution
 
 if TYPE_CHECKING:
@@ -156,7 +150,10 @@ class Posterior:
         """Return a lower bound of the log evidence, in nats and the units of X.
 
         The elbo, and what other labellings add to it: log K! where the components do not overlap.
+        Not finite where the elbo is not.
         """
+        if not np.isfinite(self.elbo):
+            return self.elbo
         params = self.approximation.params
         draws = draw_mean_field(self.problem, params, PREDICTIVE_DRAWS, seed=0)
         return self.elbo + log_labellings_of_surrogate(self.problem, params, draws)
@@ -252,7 +249,8 @@ class Posterior:
         Read-only arrays in the units and dtype of X, under TFP's names, such as `means` -> `loc`,
         `scale`; `precisions` -> `concentration`, `rate`, or `df`, `scale_tril` of a matrix. Of a
         variable whose prior is of another family they are `loc` and `scale` of a normal on the real
-        line, before the default event-space bijector of the prior's distribution.
+        line, of the logarithm of a positive variable, or before the default event-space bijector of
+        the prior's distribution.
         """
         return parameter_arrays(surrogate_members(self.approximation))
 
@@ -331,67 +329,3 @@ class Posterior:
 
     def _repr_html_(self) -> str:
         return as_html(self)
-
-
-def draw_standardized(
-    posterior: Posterior, n: int, seed: int, calibrate: bool | None = None
-) -> Draws:
-    """Draw in standardised units, with the log density of the distribution that was drawn from."""
-    if calibrate is None:
-        calibrate = posterior.calibrated
-    if calibrate and not posterior.calibrated:
-        raise ValueError(
-            "calibrated draws need a calibrated fit; this one was fitted with calibrate=False, has "
-            "too many parameters, or ended early. Use calibrate=False for draws of the surrogate."
-        )
-    seed = as_seed(seed)
-    if calibrate and has_whole_posterior(posterior.approximation):
-        return draw_whole(posterior.approximation, n, seed)
-    if calibrate:
-        return draw_calibrated(posterior.approximation, n, seed)
-    return draw_mean_field(posterior.problem, posterior.approximation.params, n, seed)
-
-
-def draws_of_chains(posterior: Posterior, n: int, fewest: int) -> list[Draws]:
-    """Return draws of each Markov chain in standardised units, thinned to n in all.
-
-    But at least `fewest` of each chain, if it is as long.
-    """
-    bank = posterior.approximation.bank
-    if bank is None:
-        raise RuntimeError("The posterior has no Markov chains.")
-    return draws_by_chain(posterior.problem, bank, max(fewest, -(-n // bank.chains)))
-
-
-def in_data_units(posterior: Posterior, theta: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
-    """Return draws in the units of X and the order of output, as arrays in the dtype of X."""
-    exact = in_data_units_exactly(posterior, theta)
-    return {name: np.asarray(v, posterior.dtype) for name, v in exact.items()}
-
-
-def in_data_units_exactly(
-    posterior: Posterior, theta: Mapping[str, tf.Tensor]
-) -> dict[str, np.ndarray]:
-    """Return draws in the units of X and the order of output, in float64.
-
-    Far from zero float32 has no digits to spare.
-    """
-    problem = posterior.problem
-    permuted = permute_components(problem.model, theta, posterior.approximation.order)
-    return {
-        site.name: np.asarray(
-            unstandardize(
-                site.transformation,
-                permuted[site.name].numpy().astype(np.float64),
-                problem.data.standardization,
-            )
-        )
-        for site in problem.model.sites
-    }
-
-
-def draw_components(posterior: Posterior, draws: int, seed: int) -> ComponentDraws:
-    """Draw all components in the units of X; the draws are those of `posterior.sample`."""
-    theta = in_data_units_exactly(posterior, draw_standardized(posterior, draws, seed).theta)
-    matrices = component_covariances(theta, posterior.covariance)
-    return ComponentDraws(theta["weights"], theta["means"], matrices)

@@ -23,14 +23,10 @@ from bgmm_jd.posterior.densities import (
     likelihood_blocks,
     map_rows,
 )
+from bgmm_jd.posterior.draws import draw_mixtures, in_data_units_exactly
 from bgmm_jd.posterior.new_rows import NewRows, check_source, results_of_source
 from bgmm_jd.posterior.normal_mixtures import sample_labelled_rows
-from bgmm_jd.posterior.posterior import (
-    PREDICTIVE_DRAWS,
-    Posterior,
-    draw_standardized,
-    in_data_units_exactly,
-)
+from bgmm_jd.posterior.posterior import PREDICTIVE_DRAWS, Posterior
 from bgmm_jd.sources.executors import check_executor
 
 
@@ -143,7 +139,7 @@ def predict_proba(
     ------
     ValueError
         If a row is so far from all components that its density in each is zero, even as a
-        logarithm: beyond some 1e19 sds in float32.
+        logarithm: beyond some 1e19 sds in float32. If the fit diverged, and a draw is not finite.
     """
     of_rows = functools.partial(_probabilities, order=posterior.approximation.order)
     return _predicted(posterior, X, draws, seed, executor, progress, of_rows, posterior.K)
@@ -205,7 +201,7 @@ def _predicted(
 
 
 def _drawn(posterior: Posterior, draws: int, seed: int) -> DrawnMixtures:
-    return drawn_mixtures(posterior, draw_standardized(posterior, draws, seed))
+    return drawn_mixtures(posterior, draw_mixtures(posterior, draws, seed))
 
 
 def expected_counts(posterior: Posterior, theta: Theta) -> np.ndarray:
@@ -281,7 +277,7 @@ def sample_predictive_with_labels(
     posterior: Posterior, n: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of `sample_predictive` and the component of each: [n, D], int [n]."""
-    theta = in_data_units_exactly(posterior, draw_standardized(posterior, n, seed).theta)
+    theta = in_data_units_exactly(posterior, draw_mixtures(posterior, n, seed).theta)
     factors = covariance_factors(theta, posterior.covariance)
     rng = np.random.default_rng([seed, 1])
     rows, labels = sample_labelled_rows(theta["weights"], theta["means"], factors, rng)

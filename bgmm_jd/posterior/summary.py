@@ -22,6 +22,8 @@ def summary_table(
 ) -> pd.DataFrame:
     """Return mean, sd and equal-tailed interval of weights, means and standard deviations.
 
+    Not finite where draws are not.
+
     Parameters
     ----------
     theta : draws [S, ...], by name.
@@ -37,12 +39,13 @@ def summary_table(
         np.concatenate([part.reshape(S, -1) for part in parts], axis=1),
         columns=_labels(components, features),
     )
-    columns = {
-        "mean": draws.mean(),
-        "sd": draws.std(),
-        "lower": draws.quantile((1.0 - prob) / 2.0),
-        "upper": draws.quantile((1.0 + prob) / 2.0),
-    }
+    with np.errstate(over="ignore", invalid="ignore"):
+        columns = {
+            "mean": draws.mean(),
+            "sd": draws.std(),
+            "lower": draws.quantile((1.0 - prob) / 2.0),
+            "upper": draws.quantile((1.0 + prob) / 2.0),
+        }
     return pd.DataFrame(columns)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from bgmm_jd.backend.process_state import runs_tensorflow
 from bgmm_jd.data.validation import as_count, as_seed
-from bgmm_jd.posterior.posterior import Posterior, draw_components
+from bgmm_jd.posterior.draws import draw_components
+from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.reporting.component_styles import INK, component_colours, component_marker
 from bgmm_jd.reporting.names import component_labels, feature_labels
 from bgmm_jd.reporting.plot_axes import SMALL, axes_of_shape, remove_frame

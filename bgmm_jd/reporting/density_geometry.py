@@ -12,14 +12,17 @@ from bgmm_jd.posterior.normal_mixtures import (
 
 _GRID = 60  # points along an axis, and twice as many shared by the components
 _MOST_UNEQUAL = 1.6  # ratio of the lengths of two axes up to which they have the same scale
+_SHORTEST = 1e-12  # length of an axis, relative to its values, at which it still has ticks
 _EMPTY = 0.05  # times 1 / K: the shape of a component with less weight is determined by the prior
 
 
 def axis_limits(values: np.ndarray, components: ComponentDraws, i: int) -> tuple[float, float]:
     """Return limits of the axis of feature i that leave a margin around all values [N]."""
     low, high = values.min(), values.max()
-    # Equal values have no range: six fitted standard deviations take its place.
-    length = high - low or 6.0 * np.sqrt(components.covariances[..., i, i].mean())
+    # Equal values have no range: six fitted standard deviations take its place. Of few rows some
+    # draws have immense ones.
+    length = high - low or 6.0 * np.sqrt(np.median(components.covariances[..., i, i]))
+    length = max(length, _SHORTEST * max(abs(low), abs(high)))
     return low - 0.06 * length, high + 0.06 * length
 
 

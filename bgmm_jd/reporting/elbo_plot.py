@@ -9,6 +9,7 @@ import numpy as np
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.reporting.component_styles import INK, PALETTE
 from bgmm_jd.reporting.plot_axes import add_legend, one_axes, scale_nats
+from bgmm_jd.reporting.rounding import in_nats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +59,7 @@ def plot_elbo(posterior: Posterior, *, ax: Axes | None = None) -> Axes:
     ends = [restart.elbo - level for restart in posterior.restarts]
     scale_nats(ax, np.array([*trace, *ends]), _noise(trace))
     ax.set_xlabel("step")
-    ax.set_ylabel(f"elbo relative to {level:,.2f} (nats)")
+    ax.set_ylabel(f"elbo relative to {in_nats(level)} (nats)")
     add_legend(ax)
     return ax
 
@@ -90,7 +91,7 @@ def _draw_level(ax: Axes, posterior: Posterior, level: float) -> None:
         return
     se = posterior.elbo_se
     error = f" ± {se:.2g}" if np.isfinite(se) else ", error not known"
-    ax.axhline(0.0, color=INK, lw=1.0, label=f"elbo {level:,.2f}{error}", zorder=4)
+    ax.axhline(0.0, color=INK, lw=1.0, label=f"elbo {in_nats(level)}{error}", zorder=4)
     if np.isfinite(se):
         ax.axhspan(-2.0 * se, 2.0 * se, color=INK, alpha=0.2, lw=0, label="± 2 se", zorder=1)
 

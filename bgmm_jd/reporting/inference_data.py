@@ -29,12 +29,8 @@ from bgmm_jd.model.covariances import (
 )
 from bgmm_jd.model.prior_draws import draw_prior
 from bgmm_jd.posterior.densities import log_densities, log_prior_densities, row_log_likelihood
-from bgmm_jd.posterior.posterior import (
-    Posterior,
-    draw_standardized,
-    draws_of_chains,
-    in_data_units_exactly,
-)
+from bgmm_jd.posterior.draws import draw_standardized, draws_of_chains, in_data_units_exactly
+from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.posterior.prediction import as_new_rows
 from bgmm_jd.posterior.restart_posteriors import restart_posteriors
 from bgmm_jd.reporting.names import name_coordinates

@@ -13,7 +13,8 @@ from bgmm_jd.backend.arviz_version import arviz_major_version, import_arviz
 from bgmm_jd.backend.numerics import block_size
 from bgmm_jd.calibration.importance_sampling import draw_calibrated
 from bgmm_jd.posterior.densities import row_log_likelihood
-from bgmm_jd.posterior.posterior import Posterior, draw_standardized
+from bgmm_jd.posterior.draws import are_mixtures, draw_standardized
+from bgmm_jd.posterior.posterior import Posterior
 
 FEWEST_DRAWS = 100  # fewer have no tail that could be smoothed
 
@@ -88,6 +89,8 @@ def leave_one_out(
         sampled = draw_standardized(posterior, draws, seed)
     else:
         sampled = draw_calibrated(posterior.approximation, draws, seed, weighted=True)
+    if not are_mixtures(sampled.theta, posterior.covariance).all():
+        return UNKNOWN_LOO
     kept = limit_copies(sampled.points)
     if _tail_size(len(kept)) <= _most_copies(draws):  # the tail could be copies of one draw
         return UNKNOWN_LOO

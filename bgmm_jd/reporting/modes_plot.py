@@ -11,6 +11,7 @@ from bgmm_jd.posterior.mode import Mode
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.reporting.component_styles import PALETTE
 from bgmm_jd.reporting.plot_axes import add_note, one_axes, remove_frame
+from bgmm_jd.reporting.rounding import in_nats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,5 +73,5 @@ def _describe(number: int, mode: Mode) -> str:
     """Return what is written beside a bar."""
     starts = f"{mode.starts} start{'s' if mode.starts != 1 else ''}"
     if math.isnan(mode.log_evidence):
-        return f"mode {number}, {starts}\nelbo {mode.elbo:,.2f}"
-    return f"mode {number}, {starts}\nlog evidence {mode.log_evidence:,.2f}"
+        return f"mode {number}, {starts}\nelbo {in_nats(mode.elbo)}"
+    return f"mode {number}, {starts}\nlog evidence {in_nats(mode.log_evidence)}"

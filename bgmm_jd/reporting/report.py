@@ -110,7 +110,7 @@ def report(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as described above.
+        If an argument is not as described above, or the fit diverged and a draw is not finite.
     OSError
         If the folder does not exist, the path is a folder, or the file cannot be written.
     """

@@ -10,7 +10,7 @@ from bgmm_jd.backend.versions import all_versions
 from bgmm_jd.calibration.psis import KHAT_LIMIT
 from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.reporting.html import code, definitions, escaped, paragraph
-from bgmm_jd.reporting.rounding import counted, with_error
+from bgmm_jd.reporting.rounding import counted, in_nats, with_error
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,7 @@ def _grounds(posterior: Posterior) -> Iterator[tuple[str, str]]:
         evidence = with_error(posterior.log_evidence, posterior.log_evidence_se)
         yield "Log evidence", f"{evidence} nats, of all labellings of the components."
     elif math.isfinite(posterior.elbo):
-        yield "Log evidence", f"Not known; at least {posterior.evidence_bound:,.2f} nats."
+        yield "Log evidence", f"Not known; at least {in_nats(posterior.evidence_bound)} nats."
     yield "Elbo", f"{with_error(posterior.elbo, posterior.elbo_se)} nats."
 
 
@@ -122,7 +122,7 @@ def _difference(fits: pd.DataFrame) -> str:
         )
     gap, least = evidence.iloc[0] - evidence.iloc[1], "at least " if is_bound.iloc[0] else ""
     return (
-        f"The log evidence favours {first} over {second} by {least}{gap:,.2f} nats, "
+        f"The log evidence favours {first} over {second} by {least}{in_nats(gap)} nats, "
         f"{_strength(gap, least)}. "
     )
 

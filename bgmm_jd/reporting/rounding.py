@@ -3,7 +3,7 @@
 import math
 
 _MOST_DECIMALS, _LONGEST = 6, 1e7
-_DECIMALS_OF_NATS = 2
+_DECIMALS_OF_NATS, _MOST_NATS = 2, 1e12
 
 
 def rounded(value: float, error: float) -> str:
@@ -23,6 +23,11 @@ def rounded(value: float, error: float) -> str:
     return f"{value:,.{max(decimals, 0)}f}"
 
 
+def in_nats(value: float) -> str:
+    """Return a number in nats with two decimals, or six digits if it is too long for a label."""
+    return f"{value:,.{_DECIMALS_OF_NATS}f}" if abs(value) < _MOST_NATS else f"{value:.6g}"
+
+
 def with_error(value: float, se: float) -> str:
     """Return a number in nats with its standard error, if that is known and not zero.
 
@@ -31,7 +36,9 @@ def with_error(value: float, se: float) -> str:
     if not math.isfinite(value):
         return "not known"
     if not (math.isfinite(se) and se > 0.0):
-        return f"{value:,.2f}"
+        return in_nats(value)
+    if max(abs(value), se) >= _MOST_NATS:
+        return f"{value:.6g} ± {se:.2g}"
     decimals = min(max(1 - math.floor(math.log10(se)), 0), _DECIMALS_OF_NATS)
     return f"{value:,.{decimals}f} ± {max(se, 10.0**-_DECIMALS_OF_NATS):,.{decimals}f}"
 

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bgmm_jd.data.validation import as_count, as_seed
+from bgmm_jd.posterior.draws import draw_components
 from bgmm_jd.posterior.normal_mixtures import ComponentDraws, marginal_components
-from bgmm_jd.posterior.posterior import Posterior, draw_components
+from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.reporting.density_geometry import axis_limits
 from bgmm_jd.reporting.names import component_labels, feature_labels
 from bgmm_jd.reporting.plot_features import as_features

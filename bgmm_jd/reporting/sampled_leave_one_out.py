@@ -13,8 +13,9 @@ import numpy as np
 
 from bgmm_jd.data.source import Source
 from bgmm_jd.posterior.densities import DrawnMixtures, drawn_mixtures, likelihood_blocks
+from bgmm_jd.posterior.draws import draw_standardized
 from bgmm_jd.posterior.new_rows import NewRows, check_source, results_of_source
-from bgmm_jd.posterior.posterior import PREDICTIVE_DRAWS, Posterior, draw_standardized
+from bgmm_jd.posterior.posterior import PREDICTIVE_DRAWS, Posterior
 from bgmm_jd.posterior.prediction import as_new_rows
 from bgmm_jd.reporting.leave_one_out import Loo, leave_one_out
 from bgmm_jd.sources.sample import census_with_sample
@@ -157,7 +158,8 @@ def _sums_over(
     total, products = np.zeros(F), np.zeros((F, F))
     for block in results_of_source(posterior, source, of_rows, numbers_per_row=F):
         centre = centre if rows else block.mean(axis=0)
-        apart = block - centre
+        with np.errstate(invalid="ignore"):  # of a fit that has diverged, infinity less infinity
+            apart = block - centre
         rows, total, products = (
             rows + len(block),
             total + apart.sum(axis=0),

@@ -9,6 +9,7 @@ import numpy as np
 from bgmm_jd.model.covariance_forms import FORMS
 from bgmm_jd.reporting.component_styles import INK, component_colours, component_marker
 from bgmm_jd.reporting.plot_axes import add_legend, axes_of_shape, remove_frame, scale_nats
+from bgmm_jd.reporting.rounding import in_nats
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,7 +108,7 @@ def _draw_criterion(ax: Axes, table: pd.DataFrame, criterion: str, error: str) -
     if np.isfinite(value.iloc[0]):
         ax.scatter(table["K"].iloc[0], value.iloc[0], **_RING, zorder=4)
     scale_nats(ax, value.to_numpy())
-    reference = f" relative to {highest:,.2f}" if np.isfinite(highest) else ""
+    reference = f" relative to {in_nats(highest)}" if np.isfinite(highest) else ""
     ax.set_ylabel(f"{_NAMES[criterion]}{reference} (nats)")
     ax.set_xticks(sorted(table["K"].unique()))
     ax.set_xlabel("K, number of components")

@@ -118,7 +118,8 @@ def mixing(points: np.ndarray) -> Mixing:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", _MORE_CHAINS, UserWarning)  # that is how they are run
         data = arviz.convert_to_dataset({"x": points})
-    rhat = float(arviz.rhat(data)["x"].max(skipna=False))
+    with np.errstate(divide="ignore", invalid="ignore"):  # where a coordinate does not vary
+        rhat = float(arviz.rhat(data)["x"].max(skipna=False))
     effective = [
         float(arviz.ess(data, method=one)["x"].min(skipna=False)) for one in ("bulk", "tail")
     ]

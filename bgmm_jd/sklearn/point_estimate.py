@@ -11,7 +11,8 @@ from bgmm_jd.model import likelihood
 from bgmm_jd.model.covariance_forms import MATRIX_FORMS
 from bgmm_jd.model.covariances import Arrays, covariance_matrices, standard_deviations
 from bgmm_jd.posterior.densities import map_rows
-from bgmm_jd.posterior.posterior import Posterior, draw_standardized, in_data_units_exactly
+from bgmm_jd.posterior.draws import draw_mixtures, in_data_units_exactly
+from bgmm_jd.posterior.posterior import Posterior
 
 
 class PointEstimate(NamedTuple):
@@ -31,7 +32,7 @@ class PointEstimate(NamedTuple):
 
 def posterior_means(posterior: Posterior, draws: int, seed: int) -> PointEstimate:
     """Average weights, means and covariances over the draws of `posterior.sample(draws, seed)`."""
-    theta = in_data_units_exactly(posterior, draw_standardized(posterior, draws, seed).theta)
+    theta = in_data_units_exactly(posterior, draw_mixtures(posterior, draws, seed).theta)
     return PointEstimate(
         weights=theta["weights"].mean(axis=0),
         means=theta["means"].mean(axis=0),

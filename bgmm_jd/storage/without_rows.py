@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from bgmm_jd.data.rows import AbsentRows
-from bgmm_jd.posterior.posterior import Posterior, draw_standardized
+from bgmm_jd.posterior.draws import draw_standardized
+from bgmm_jd.posterior.posterior import Posterior
 from bgmm_jd.sampling.modes import nearest_mode
 from bgmm_jd.sampling.relabelling import labels_of
 from bgmm_jd.variational.approximation import Bank, Calibration

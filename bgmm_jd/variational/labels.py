@@ -20,6 +20,7 @@ from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.structure import Model, Site, StandardizedModel
 
 _EXCHANGE_DRAWS = 8
+_FARTHER = 1e3  # times the largest cost of two components
 _LEAST_GAIN = 0.01  # nats of log prior: more than rounding
 
 
@@ -30,12 +31,19 @@ def match_labels(
 
     Parameters
     ----------
-    means, others : [K, D], in units in which the features can be compared.
+    means, others : [K, D], in units in which the features can be compared. NaN is far from all.
     weight : [K], optional
         Weight of each component of `means`; by default they are equal.
     """
-    cost = ((means[:, np.newaxis] - others[np.newaxis]) ** 2).sum(axis=2)
-    return linear_sum_assignment(cost if weight is None else weight[:, np.newaxis] * cost)[1]
+    apart = means[:, np.newaxis].astype(np.float64) - others[np.newaxis]
+    with np.errstate(over="ignore", invalid="ignore"):
+        cost = (apart**2).sum(axis=2)
+        if weight is not None:
+            cost = weight[:, np.newaxis] * cost
+    # Components that have diverged are like no other, and take the places that are left.
+    known = np.isfinite(cost)
+    cost[~known] = _FARTHER * cost[known].max(initial=1.0)
+    return linear_sum_assignment(cost)[1]
 
 
 def as_permutation(order: Any, K: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from mean_fields import empty_in, mean_field_near
 import bgmm_jd
 from bgmm_jd.calibration.calibrate import calibrate_approximation
 from bgmm_jd.calibration.gradients import informed_gradient
-from bgmm_jd.posterior.posterior import draw_standardized
+from bgmm_jd.posterior.draws import draw_standardized
 from bgmm_jd.settings import CalibrationSettings
 from bgmm_jd.variational.approximation import (
     AT_THE_MEAN,

@@ -8,7 +8,7 @@ from bgmm_jd.fitting.verdict import decide_status
 from bgmm_jd.model.prior_summaries import smallest_weight
 from bgmm_jd.optimization.restarts import Restart
 from bgmm_jd.optimization.status import Status
-from bgmm_jd.posterior.posterior import draw_standardized
+from bgmm_jd.posterior.draws import draw_standardized
 from bgmm_jd.posterior.prediction import expected_counts
 from bgmm_jd.settings import Settings
 from bgmm_jd.variational.approximation import Mixing

@@ -35,7 +35,7 @@ from bgmm_jd.model import covariances as covariances_module
 from bgmm_jd.model.covariance_forms import FORMS, MATRIX_FORMS, scale_shape, transformation_of
 from bgmm_jd.optimization import single_run, svi
 from bgmm_jd.posterior.densities import log_densities
-from bgmm_jd.posterior.posterior import in_data_units
+from bgmm_jd.posterior.draws import in_data_units
 from bgmm_jd.variational import log_joint as log_joint_module
 from bgmm_jd.variational import natural_gradient, structure, surrogate
 from bgmm_jd.variational.approximation import draw_mean_field

@@ -19,7 +19,7 @@ from bgmm_jd.model.covariance_forms import units_of_rows
 from bgmm_jd.model.covariances import component_covariances
 from bgmm_jd.model.weakly_informative_prior import weakly_informative_prior
 from bgmm_jd.posterior.densities import log_densities, map_rows
-from bgmm_jd.posterior.posterior import draw_standardized, in_data_units
+from bgmm_jd.posterior.draws import draw_standardized, in_data_units
 from bgmm_jd.settings import MemorySettings
 from bgmm_jd.variational.approximation import draw_mean_field
 from bgmm_jd.variational.log_joint import log_joint

@@ -19,7 +19,7 @@ from bgmm_jd.model.likelihood import row_log_likelihood
 from bgmm_jd.model.weakly_informative_prior import weakly_informative_prior
 from bgmm_jd.optimization import single_run, svi
 from bgmm_jd.posterior.densities import log_densities
-from bgmm_jd.posterior.posterior import draw_standardized, in_data_units
+from bgmm_jd.posterior.draws import draw_standardized, in_data_units
 from bgmm_jd.posterior.prediction import expected_counts
 from bgmm_jd.variational.approximation import draw_mean_field
 from bgmm_jd.variational.log_joint import log_joint, log_prior

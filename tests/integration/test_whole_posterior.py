@@ -13,7 +13,7 @@ from tensorflow_probability import distributions as tfd
 
 import bgmm_jd
 from bgmm_jd.optimization.status import Status
-from bgmm_jd.posterior.posterior import draw_standardized
+from bgmm_jd.posterior.draws import draw_standardized
 from bgmm_jd.sampling.modes import nearest_mode
 from bgmm_jd.sampling.proposal import propose, refitted_to_draws
 from bgmm_jd.sampling.relabelling import labels_of

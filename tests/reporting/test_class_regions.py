@@ -6,8 +6,8 @@ from figures import fit_of_groups
 from scipy import stats
 
 import bgmm_jd
+from bgmm_jd.posterior.draws import draw_components
 from bgmm_jd.posterior.normal_mixtures import ComponentDraws, marginal_components
-from bgmm_jd.posterior.posterior import draw_components
 from bgmm_jd.reporting.class_regions import (
     component_probabilities,
     lead_over_others,

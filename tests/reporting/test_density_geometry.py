@@ -38,6 +38,12 @@ def test_limits_of_equal_values_are_not_equal():
     assert low < 7.0 < high
 
 
+def test_limits_of_equal_values_far_from_zero_are_not_equal():
+    """Six standard deviations of 1 are below the last digit of 1e30."""
+    low, high = axis_limits(np.full(5, -1e30), STANDARD, 0)
+    assert low < -1e30 < high
+
+
 def test_the_narrowest_component_has_grid_points():
     narrow = one_draw([0.5, 0.5], [[0.0], [1e4]], [[[1e-6]], [[1.0]]])
     points = axis_points((-1.0, 2e4), narrow, 0)

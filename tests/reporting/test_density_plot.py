@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 import bgmm_jd
 from bgmm_jd import reporting
+from bgmm_jd.posterior.draws import draw_components
 from bgmm_jd.posterior.normal_mixtures import average_component_densities, marginal_components
-from bgmm_jd.posterior.posterior import draw_components
 from bgmm_jd.reporting.density_plot import plot_density
 
 

@@ -17,7 +17,7 @@ from bgmm_jd.backend.arviz_version import arviz_major_version, import_arviz
 from bgmm_jd.calibration import importance_sampling
 from bgmm_jd.data.standardize import standardize
 from bgmm_jd.posterior.densities import row_log_likelihood
-from bgmm_jd.posterior.posterior import draw_standardized
+from bgmm_jd.posterior.draws import draw_standardized
 from bgmm_jd.reporting import leave_one_out as leave_one_out_module
 from bgmm_jd.reporting.comparison import compare
 from bgmm_jd.reporting.leave_one_out import (

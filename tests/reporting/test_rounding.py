@@ -36,6 +36,8 @@ def test_two_digits_of_the_error_decide(value, error, text):
         (0.0, 0.0, "0.00"),
         (-3.5, math.nan, "-3.50"),
         (math.nan, math.nan, "not known"),
+        (-1.234567e71, 3.2e60, "-1.23457e+71 ± 3.2e+60"),
+        (-1.234567e71, math.nan, "-1.23457e+71"),
     ],
 )
 def test_nats_have_at_most_two_decimals(value, se, text):

@@ -45,6 +45,14 @@ def test_matching_follows_the_weights_of_the_components():
     np.testing.assert_array_equal(match_labels(means, others, np.array([1.0, 1e-6])), [0, 1])
 
 
+def test_components_that_are_not_finite_take_the_places_that_are_left():
+    means = np.array([[0.0], [1.0], [2.0]], np.float32)
+    others = np.array([[np.nan], [2.1], [0.2]], np.float32)
+    np.testing.assert_array_equal(match_labels(means, others), [2, 0, 1])
+    order = match_labels(means, others, np.array([np.inf, np.nan, 1.0]))
+    assert sorted(order) == [0, 1, 2]
+
+
 def test_prior_is_exchangeable_unless_means_have_locations_of_their_own():
     apart = [[-1.0], [0.0], [1.0]]
     for form in FORMS:
