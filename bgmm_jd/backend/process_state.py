@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context
 
+from bgmm_jd.backend.blas_threads import one_blas_thread
 from bgmm_jd.backend.compilation_cache import tensorflow_has_started
 
 Parameters = ParamSpec("Parameters")
@@ -26,7 +27,8 @@ _forked_from_tensorflow = threading.Event()
 def runs_tensorflow(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Decorate a public function that runs TensorFlow.
 
-    Each call first checks the process, by `check_process`, and runs as by `with_numpy_defaults`.
+    Each call first checks the process, by `check_process`, and runs as by `with_numpy_defaults`, with
+    one thread for BLAS.
     """
     return _guarded(function, check_process)
 
@@ -45,7 +47,7 @@ def _guarded(
     @functools.wraps(function)
     def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         check()
-        with _numpy_defaults():
+        with one_blas_thread(), _numpy_defaults():
             return _shielded(function(*args, **kwargs))
 
     return call
@@ -62,7 +64,7 @@ def _shielded(found: Result) -> Result:
 
 def _each_with_numpy_defaults(items: Iterator[Item]) -> Iterator[Item]:
     while True:
-        with _numpy_defaults():
+        with one_blas_thread(), _numpy_defaults():
             try:
                 item = next(items)
             except StopIteration:

@@ -1,0 +1,73 @@
+"""The number of BLAS threads during calls of the library, and after them."""
+
+import threading
+
+import numpy as np
+import pytest
+from builders import QUICK
+from threadpoolctl import threadpool_info, threadpool_limits
+
+import bgmm_jd
+from bgmm_jd.backend.blas_threads import one_blas_thread
+
+
+def blas_threads():
+    """Return the number of threads of each BLAS library in the process."""
+    return [found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas"]
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    """Let BLAS have two threads at first, on any machine."""
+    with threadpool_limits(2, user_api="blas"):
+        assert set(blas_threads()) == {2}
+        yield
+
+
+def test_calls_within_calls_have_one_thread_and_the_last_restores_the_number():
+    with one_blas_thread():
+        with one_blas_thread():
+            assert set(blas_threads()) == {1}
+        assert set(blas_threads()) == {1}
+    assert set(blas_threads()) == {2}
+
+
+def test_an_error_restores_the_number():
+    with pytest.raises(KeyError), one_blas_thread():
+        raise KeyError
+    assert set(blas_threads()) == {2}
+
+
+def test_calls_in_two_threads_that_overlap_restore_the_number():
+    """The first to enter is the first to leave, while the other still computes."""
+    entered, may_leave = threading.Event(), threading.Event()
+
+    def second():
+        with one_blas_thread():
+            entered.set()
+            assert may_leave.wait(60)
+
+    other = threading.Thread(target=second)
+    with one_blas_thread():
+        other.start()
+        assert entered.wait(60)
+    assert set(blas_threads()) == {1}
+    may_leave.set()
+    other.join()
+    assert set(blas_threads()) == {2}
+
+
+def test_a_fit_has_one_thread_and_leaves_the_number_of_its_caller():
+    seen = set()
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    bgmm_jd.fit(X, 1, callback=lambda progress: seen.update(blas_threads()), **QUICK)
+    assert seen == {1}
+    assert set(blas_threads()) == {2}
+
+
+def test_rows_of_an_iterator_are_made_with_one_thread(two_clusters_posterior):
+    """Only while the library computes, and not while the caller uses what it has made."""
+    found = bgmm_jd.predict(two_clusters_posterior, bgmm_jd.batches(lambda: [np.zeros((3, 2))]))
+    assert set(blas_threads()) == {2}
+    assert len(next(found)) == 3
+    assert set(blas_threads()) == {2}
