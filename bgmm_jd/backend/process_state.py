@@ -27,16 +27,16 @@ _forked_from_tensorflow = threading.Event()
 def runs_tensorflow(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Decorate a public function that runs TensorFlow.
 
-    Each call first checks the process, by `check_process`, and runs as by `with_numpy_defaults`, with
-    one thread for BLAS.
+    Each call first checks the process, by `check_process`, and runs as by `with_numpy_defaults`.
     """
     return _guarded(function, check_process)
 
 
 def with_numpy_defaults(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Run a function, and the iterator that it returns if it does, in NumPy's default error state.
+    """Run a function, and the iterator that it returns if it does, in a known state of NumPy's.
 
-    A caller's `np.seterr(all="raise")` would take an intended underflow for an error.
+    The error state is the default, as a caller's `np.seterr(all="raise")` would take an intended
+    underflow for an error; and BLAS has one thread, by `one_blas_thread`.
     """
     return _guarded(function, lambda: None)
 
