@@ -221,14 +221,16 @@ def normal_from_weighted(
     A covariance of P parameters from n draws has a noise that gives log weights a variance of
     P^2 / 2 n. That must not exceed the variance that they have.
     """
-    points = found.draws.points.astype(np.float64)[:, calibration.informed]
-    effective = 1.0 / (found.weights**2).sum()
-    log_weight_variance = math.log(len(points) / effective)  # of log-normal weights
+    has_weight = found.weights > 0.0  # draws out of range have none
+    weights = found.weights[has_weight]
+    points = found.draws.points[has_weight].astype(np.float64)[:, calibration.informed]
+    effective = 1.0 / (weights**2).sum()
+    log_weight_variance = math.log(len(found.weights) / effective)  # of log-normal weights
     if points.shape[1] ** 2 / (2.0 * effective) > log_weight_variance:
         return None
-    mean = found.weights @ points
+    mean = weights @ points
     centred = points - mean
-    covariance = (centred.T * found.weights) @ centred
+    covariance = (centred.T * weights) @ centred
     try:
         return MultivariateNormal(mean, np.linalg.cholesky(covariance))
     except np.linalg.LinAlgError:

@@ -127,3 +127,15 @@ def test_normal_from_weighted_draws_is_none_if_they_are_too_few(calibrated):
     assert normal_from_weighted(few, calibration) is None
     found = draw_weighted(calibrated, 2_000, np.random.default_rng(0))
     assert len(normal_from_weighted(found, calibration).mean) == 9
+
+
+def test_draws_out_of_range_take_no_part_in_the_moments(calibrated):
+    """They have no weight, and infinite coordinates."""
+    found = draw_weighted(calibrated, 2_000, np.random.default_rng(0))
+    expected = normal_from_weighted(found, calibrated.calibration)
+    points = np.concatenate([found.draws.points, np.full((5, found.draws.points.shape[1]), np.inf)])
+    weights = np.append(found.weights, np.zeros(5))
+    more = found._replace(draws=found.draws._replace(points=points), weights=weights)
+    normal = normal_from_weighted(more, calibrated.calibration)
+    np.testing.assert_array_equal(normal.mean, expected.mean)
+    np.testing.assert_array_equal(normal.factor, expected.factor)
