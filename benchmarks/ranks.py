@@ -11,15 +11,17 @@ The test is that of Säilynoja, Bürkner and Vehtari (2022), by ArviZ: the empir
 the ranks has to stay within a simultaneous band, whose level is 5 % divided by the number of
 tests, one for each form and quantity. So the false-alarm rate of the whole is 5 % at most.
 
-Run it:  python benchmarks/ranks.py [--datasets 500] [--seed 0] [--figure ranks.png]
+Run it:  python benchmarks/ranks.py [--datasets 500] [--seed 0] [--processes 2] [--figure ranks.png]
 It needs arviz below 1. It prints the table, and writes all ranks to benchmarks/results/ranks.json.
 """
 
 import argparse
 import collections
+import multiprocessing
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +35,7 @@ import bgmm_jd
 
 CELLS = ((2, 50), (2, 200), (3, 50), (3, 200))  # K and rows of each fourth data set
 DRAWS = 2_000
+AT_ONCE = 20  # data sets that a process takes together
 LEVEL = 0.05  # false-alarm rate of all tests together
 POINTS = np.linspace(0.01, 0.99, 99)  # where the distribution of the ranks is looked at
 
@@ -58,6 +61,13 @@ def run_case(form: str, K: int, rows: int, seed: int, index: int) -> Case:
     truth = quantities(theta, form)
     below = {name: float((draws[name] < truth[name]).mean()) for name in truth}
     return Case(K, rows, below, posterior.status.name, round(seconds, 2))
+
+
+def run_cases(form: str, indices: Sequence[int], seed: int) -> list[Case]:
+    """Run some of the data sets of a form."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the statuses are counted instead
+        return [run_case(form, *CELLS[i % len(CELLS)], seed, i) for i in indices]
 
 
 # The test.
@@ -120,18 +130,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--datasets", type=int, default=500, help="of each form")
     parser.add_argument("--seed", type=int, default=0, help="of the data sets")
+    parser.add_argument("--processes", type=int, default=1, help="that share the data sets")
     parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=list(FORMS))
     parser.add_argument("--figure", help="a file to draw the ranks in")
     arguments = parser.parse_args()
+    every = range(arguments.datasets)
+    parts = [every[first : first + AT_ONCE] for first in every[::AT_ONCE]]
     cases: dict[str, list[Case]] = {}
-    for form in arguments.forms:
-        cases[form] = []
-        for index in range(arguments.datasets):
-            K, rows = CELLS[index % len(CELLS)]
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)  # the statuses are counted instead
-                cases[form].append(run_case(form, K, rows, arguments.seed, index))
-        report(cases, arguments)
+    with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn")) as pool:
+        found = {
+            form: [pool.submit(run_cases, form, part, arguments.seed) for part in parts]
+            for form in arguments.forms
+        }
+        for form, results in found.items():
+            cases[form] = [case for result in results for case in result.result()]
+            report(cases, arguments)
 
 
 def report(cases: Mapping[str, Sequence[Case]], arguments: Any) -> None:

@@ -55,6 +55,24 @@ def test_calls_in_two_threads_that_overlap_restore_the_number():
     may_leave.set()
     other.join()
     assert set(blas_threads()) == {2}
+    with one_blas_thread():
+        assert set(blas_threads()) == {1}
+    assert set(blas_threads()) == {2}
+
+
+def test_calls_in_another_thread_have_one_thread_too():
+    """Though it was this thread that has set the number."""
+    seen = []
+
+    def compute():
+        with one_blas_thread():
+            seen.extend(blas_threads())
+
+    other = threading.Thread(target=compute)
+    other.start()
+    other.join()
+    assert set(seen) == {1}
+    assert set(blas_threads()) == {2}
 
 
 def test_a_fit_has_one_thread_and_leaves_the_number_of_its_caller():
