@@ -15,6 +15,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from bgmm_jd.backend.blas_threads import one_blas_thread
 from bgmm_jd.backend.free_memory import return_free_memory
 from bgmm_jd.data.source import Source
 from bgmm_jd.sources.chunks import Chunk, chunks_of, read_ahead
@@ -124,10 +125,14 @@ class Reader:
         )
 
 
+@one_blas_thread()
 def statistic_of_part(
     statistic: Statistic, part: Source, first: int, chunk_rows: int, ahead: int
 ) -> Any:
     """Return the statistic of one part: the task of an executor, which may run it twice.
+
+    With one BLAS thread, as in the process of the fit: sums of products differ in the last bits by
+    the number of threads.
 
     Parameters
     ----------
