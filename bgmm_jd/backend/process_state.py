@@ -33,10 +33,10 @@ def runs_tensorflow(function: Callable[Parameters, Result]) -> Callable[Paramete
 
 
 def with_numpy_defaults(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Run a function, and the iterator that it returns if it does, in a known state of NumPy's.
+    """Run a function with NumPy's default error state and one BLAS thread.
 
-    The error state is the default, as a caller's `np.seterr(all="raise")` would take an intended
-    underflow for an error; and BLAS has one thread, by `one_blas_thread`.
+    So is the iterator that it returns, if it does. A caller's `np.seterr(all="raise")` would take
+    an intended underflow for an error; `one_blas_thread` says why BLAS has one.
     """
     return _guarded(function, lambda: None)
 

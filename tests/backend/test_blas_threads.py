@@ -4,16 +4,12 @@ import threading
 
 import numpy as np
 import pytest
+from blas_libraries import blas_threads
 from builders import QUICK
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_limits
 
 import bgmm_jd
 from bgmm_jd.backend.blas_threads import one_blas_thread
-
-
-def blas_threads():
-    """Return the number of threads of each BLAS library in the process."""
-    return [found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas"]
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +57,7 @@ def test_calls_in_two_threads_that_overlap_restore_the_number():
 
 
 def test_calls_in_another_thread_have_one_thread_too():
-    """Though it was this thread that has set the number."""
+    """This thread has set the number, and the other one changes it."""
     seen = []
 
     def compute():
@@ -84,8 +80,16 @@ def test_a_fit_has_one_thread_and_leaves_the_number_of_its_caller():
 
 
 def test_rows_of_an_iterator_are_made_with_one_thread(two_clusters_posterior):
-    """Only while the library computes, and not while the caller uses what it has made."""
-    found = bgmm_jd.predict(two_clusters_posterior, bgmm_jd.batches(lambda: [np.zeros((3, 2))]))
+    """The caller, who uses what the library has made, has as many as before."""
+    seen = set()
+
+    def scan():
+        seen.update(blas_threads())
+        yield np.zeros((3, 2))
+
+    found = bgmm_jd.predict(two_clusters_posterior, bgmm_jd.batches(scan))
     assert set(blas_threads()) == {2}
+    seen.clear()
     assert len(next(found)) == 3
+    assert seen == {1}
     assert set(blas_threads()) == {2}

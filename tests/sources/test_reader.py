@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from blas_libraries import blas_threads
 from rows_in_parts import reader_of
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_limits
 
 from bgmm_jd.data.source import Block, Layout, Source
 from bgmm_jd.sources.reader import Statistic, statistic_of_part
@@ -89,13 +90,13 @@ def test_error_of_a_task_that_has_timed_out_itself_is_raised_as_it_is():
 
 
 def test_tasks_of_an_executor_have_one_blas_thread_as_the_fit_has():
-    """As a process of its own would: the number of this one is two."""
+    """The process that runs the task has two."""
 
-    def blas_threads(prepared):
+    def count_threads(prepared):
         assert len(list(prepared)) == 5  # chunks of 1,000 rows
-        return [found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas"]
+        return blas_threads()
 
-    of_threads = Statistic(lambda chunk: chunk, blas_threads)
+    of_threads = Statistic(lambda chunk: chunk, count_threads)
     with threadpool_limits(2, user_api="blas"):
         found = statistic_of_part(of_threads, CutOff(5_000), 0, 1_000, 1)
     assert set(found) == {1}
