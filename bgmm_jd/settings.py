@@ -726,6 +726,40 @@ class PopulationSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnnealingSettings:
+    """Particles from the prior, for a posterior that neither weights nor moved proposals reach.
+
+    Attributes
+    ----------
+    most_numbers : int
+        Rows x components x features up to which it runs; with covariance matrices, times features
+        once more.
+    groups, most_groups : int
+        Independent groups, which are compared as chains are, and the number up to which others are
+        added while they disagree.
+    particles : int
+        Of each group. Fewer lose modes on the way: with half as many, the evidences of groups
+        differ by nats.
+    effective, moves, leapfrogs, first_step, acceptance
+        As in `ScoutSettings`.
+    warm_up, kept_moves : int
+        Moves at the full likelihood that are discarded, and those that are kept.
+    """
+
+    most_numbers: int = 2**13
+    groups: int = 4
+    most_groups: int = 8
+    particles: int = 500
+    effective: float = 0.5
+    moves: int = 4
+    leapfrogs: int = 6
+    first_step: float = 0.3
+    acceptance: float = 0.7
+    warm_up: int = 2
+    kept_moves: int = 8
+
+
+@dataclass(frozen=True, kw_only=True)
 class AssessmentSettings:
     """What decides the elbo and the status of a fit.
 
@@ -957,6 +991,8 @@ class Settings:
         Hamiltonian Monte Carlo, where importance weights are poor.
     population : PopulationSettings
         Moved draws of a proposal, where its importance weights are poor.
+    annealing : AnnealingSettings
+        Particles from the prior, where moved draws disagree or there is no proposal.
     assessment : AssessmentSettings
         The final elbo and the status.
     memory : MemorySettings
@@ -979,6 +1015,7 @@ class Settings:
     proposal: ProposalSettings = field(default_factory=ProposalSettings)
     chains: ChainSettings = field(default_factory=ChainSettings)
     population: PopulationSettings = field(default_factory=PopulationSettings)
+    annealing: AnnealingSettings = field(default_factory=AnnealingSettings)
     assessment: AssessmentSettings = field(default_factory=AssessmentSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)
     padding: PaddingSettings = field(default_factory=PaddingSettings)

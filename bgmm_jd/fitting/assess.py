@@ -17,6 +17,7 @@ from bgmm_jd.optimization.full_data import full_data_elbo
 from bgmm_jd.optimization.restarts import Optimum
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.posterior.mode import Mode
+from bgmm_jd.sampling.annealed_posterior import draw_annealed, may_anneal
 from bgmm_jd.sampling.chain_posterior import accurate_density, are_affordable, draw_chains
 from bgmm_jd.sampling.chains import is_sound
 from bgmm_jd.sampling.evidence import OUT_OF_REACH, Evidence
@@ -30,6 +31,7 @@ from bgmm_jd.variational.approximation import (
     draw_mean_field,
 )
 from bgmm_jd.variational.evaluation import log_joint_of_draws
+from bgmm_jd.variational.parameters import VariationalParameters
 
 
 @dataclass(kw_only=True)
@@ -164,18 +166,34 @@ def _with_chains(
 ) -> Approximation:
     """Return the approximation with draws of Markov chains, where these are better or asked for.
 
-    Draws of a proposal for all modes are moved first, which takes less time, where there is one.
+    Independent groups of draws are moved first, which can tell how probable each mode is.
     """
-    if not is_asked and known.whole is not None and known.whole.proposal is not None:
-        target, mixture = accurate_density(approximation), known.whole.proposal.mixture
-        population = draw_population(target, known.whole, mixture, seed)
-        if population is not None and _is_sound(population, known, approximation.problem):
-            return _adopted(approximation, population, near, known)
-    rivals = [one.params for one in near[1:]]
+    problem, rivals = approximation.problem, [one.params for one in near[1:]]
+    if not is_asked:
+        for groups in _moved_groups(approximation, rivals, known, seed):
+            if groups is not None and _is_sound(groups, known, problem):
+                return _adopted(approximation, groups, near, known)
     whole = draw_chains(approximation, rivals, known.whole, known.khat, seed)
-    if whole is None or not (is_asked or _is_better(whole, known, approximation.problem)):
+    if whole is None or not (is_asked or _is_better(whole, known, problem)):
         return approximation
     return _adopted(approximation, whole, near, known)
+
+
+def _moved_groups(
+    approximation: Approximation,
+    rivals: list[VariationalParameters],
+    known: Assessment,
+    seed: int,
+) -> Iterator[WholePosterior | None]:
+    """Yield draws of a proposal for all modes that are moved, and then particles from the prior.
+
+    Each where it is within reach.
+    """
+    target, whole = accurate_density(approximation), known.whole
+    if whole is not None and whole.proposal is not None:
+        yield draw_population(target, whole, whole.proposal.mixture, seed)
+    if may_anneal(approximation.problem):
+        yield draw_annealed(target, approximation, rivals, known.khat, seed)
 
 
 def _is_better(whole: WholePosterior, known: Assessment, problem: Problem) -> bool:

@@ -4,8 +4,7 @@ import numpy as np
 import tensorflow as tf
 from builders import problem_for
 
-import bgmm_jd
-from bgmm_jd.sampling.scout import moved, prior_points, scout
+from bgmm_jd.sampling.scout import moved, scout
 from bgmm_jd.settings import ScoutSettings
 from bgmm_jd.variational.coordinates import unflatten
 from bgmm_jd.variational.tempered import TemperedDensity
@@ -18,20 +17,6 @@ def theta_of(problem, points):
     model = problem.standardized_model
     theta, _ = unflatten(model, tf.constant(points.astype(problem.data.dtype)))
     return {name: v.numpy() for name, v in theta.items()}
-
-
-def test_prior_points_are_draws_of_the_prior():
-    prior = bgmm_jd.mixture_prior(2, 1, dtype="float64")
-    problem = problem_for(np.linspace(-1.0, 1.0, 10)[:, np.newaxis], 2, prior=prior)
-    theta = theta_of(problem, prior_points(problem, 20_000, np.random.default_rng(0)))
-    scale = problem.data.standardization.scale[0]
-    precisions = theta["precisions"] / scale**2
-    # Gamma(5, 5) has mean 1 and sd 1 / sqrt(5).
-    assert abs(precisions.mean() - 1.0) < Z_ALARM * (0.2 / 40_000) ** 0.5
-    # Dirichlet(2, 2): the first weight has mean 1 / 2 and variance 1 / 20.
-    first = theta["weights"][:, 0]
-    assert abs(first.mean() - 0.5) < Z_ALARM * (0.05 / 20_000) ** 0.5
-    assert abs(first.var() / 0.05 - 1.0) < Z_ALARM * (2.0 / 20_000) ** 0.5
 
 
 def test_particles_have_the_posterior_of_two_equal_clusters_in_both_labellings():

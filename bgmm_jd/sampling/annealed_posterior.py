@@ -1,0 +1,109 @@
+"""The posterior by particles from the prior, where no proposal for all of it is good enough.
+
+With components to spare a posterior has many modes that are close to each other, and no optimum
+tells their shape. Particles that begin at the prior find them in proportion to their probability
+(see `annealing`). Several independent groups are compared; if there were too few particles, the
+groups differ.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bgmm_jd.sampling.annealing import anneal
+from bgmm_jd.sampling.bridge import evidence_of_mode
+from bgmm_jd.sampling.chain_modes import ModeDraws
+from bgmm_jd.sampling.chains import is_sound
+from bgmm_jd.sampling.modes import draws_at_modes
+from bgmm_jd.sampling.moved_groups import Moves, as_one_mode, move_groups, posterior_of_groups
+from bgmm_jd.sampling.relabelling import Labels, TooManyLabellings, align, centre_of, labels_of
+from bgmm_jd.sampling.whole_posterior import WholePosterior
+from bgmm_jd.variational.approximation import Approximation, Centre, Problem
+from bgmm_jd.variational.coordinates import components_are_separate, coordinate_layout
+from bgmm_jd.variational.parameters import VariationalParameters
+from bgmm_jd.variational.tempered import TemperedDensity
+
+
+def may_anneal(problem: Problem) -> bool:
+    """Return whether particles from the prior are affordable, and have labels that can be matched.
+
+    Not under a stick-breaking prior, where each labelling has a density of its own, nor where the
+    support ties components together.
+    """
+    N, D = problem.data.shape
+    by_matrix = D if problem.model.has_covariance_matrices else 1
+    numbers = N * problem.numbers_per_row * by_matrix
+    if numbers > problem.settings.annealing.most_numbers or problem.model.is_stick_breaking:
+        return False
+    model = problem.standardized_model
+    return components_are_separate(model, np.zeros(coordinate_layout(model).size))
+
+
+def draw_annealed(
+    target: TemperedDensity,
+    approximation: Approximation,
+    rivals: Sequence[VariationalParameters],
+    khat: float,
+    seed: int,
+) -> WholePosterior | None:
+    """Return draws of the whole posterior, and its evidence by bridge sampling.
+
+    None where draws are out of the dtype's range, or have too many labellings.
+
+    Parameters
+    ----------
+    target : the posterior density.
+    approximation : at the best optimum.
+    rivals : parameters at the other optima that may have a share in the posterior.
+    khat : of the importance weights of the best proposal.
+    seed : int
+    """
+    problem = target.problem
+    labels, rng = labels_of(problem), np.random.default_rng([seed, 7])
+    few = problem.settings.proposal.mode_draws
+    try:
+        modes = draws_at_modes(approximation, rivals, labels, rng, few)
+        centres = tuple(centre_of(draws) for draws in modes)
+        drawn = _until_sound(target, centres[0], labels, rng)
+        evidence = evidence_of_mode(problem, labels, drawn, [drawn.centre], rng)
+    except (FloatingPointError, TooManyLabellings, np.linalg.LinAlgError):
+        return None
+    return posterior_of_groups(drawn, evidence, khat, centres, True, labels, rng)
+
+
+def _until_sound(
+    target: TemperedDensity, centre: Centre, labels: Labels, rng: np.random.Generator
+) -> ModeDraws:
+    """Return the points of so many groups that they agree, or of as many as there may be."""
+    settings, chains = target.problem.settings.annealing, target.problem.settings.chains
+    parts: list[np.ndarray] = []
+    while True:
+        parts.append(_groups(target, centre, labels, rng))
+        drawn = as_one_mode(np.concatenate(parts))
+        is_last = len(drawn.points) + settings.groups > settings.most_groups
+        if is_sound(drawn.mixing, chains) or is_last:
+            return drawn
+
+
+def _groups(
+    target: TemperedDensity, centre: Centre, labels: Labels, rng: np.random.Generator
+) -> np.ndarray:
+    """Return points of new groups [groups, S, P], in coordinates with log ratios.
+
+    Their components are in the order that is nearest to the centre of the best optimum, and then to
+    that of all points: components to spare are where the optimum has none.
+    """
+    settings = target.problem.settings.annealing
+    moves = Moves(
+        settings.warm_up,
+        settings.kept_moves,
+        settings.leapfrogs,
+        settings.first_step,
+        settings.acceptance,
+    )
+    start = anneal(target, rng, settings, settings.groups)
+    if start.shape[1] == 0:
+        raise FloatingPointError("Too few draws of the prior have a likelihood.")
+    points = move_groups(target, start, moves, rng)
+    flat = align(points.reshape(-1, points.shape[-1]), centre, labels)
+    return align(flat, centre_of(flat), labels).reshape(points.shape)
