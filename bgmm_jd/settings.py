@@ -247,6 +247,9 @@ class StartSettings:
         Limit of k-means iterations.
     ward_rows : int
         Rows of Ward's method, whose cost and memory are quadratic: 0.1 s.
+    fewest_equal, least_equal_share, most_equal_values : int, float, int
+        Rows, and their share of all, from which on a value that they have in common gets starts
+        with a component of its own; and the number of such values.
     same_short_run : float
         Starts whose bounds differ by less (nats) after the short runs are taken for one.
     least_change, most_iterations : float, int
@@ -277,6 +280,9 @@ class StartSettings:
     rows_per_component: int = 100
     kmeans_iterations: int = 25
     ward_rows: int = 1_500
+    fewest_equal: int = 5
+    least_equal_share: float = 0.03
+    most_equal_values: int = 3
     same_short_run: float = 0.02
     least_change: float = 3e-3
     most_iterations: int = 300

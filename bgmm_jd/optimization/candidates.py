@@ -21,6 +21,7 @@ from bgmm_jd.optimization.conjugate_em import (
 )
 from bgmm_jd.optimization.conjugate_prior import ConjugatePrior
 from bgmm_jd.optimization.em_runs import converge, distinct, short_runs
+from bgmm_jd.optimization.equal_values import frequent_values, partitions_at_values
 from bgmm_jd.optimization.partitions import (
     kmeans_partition,
     nearest_of_random_rows,
@@ -108,6 +109,7 @@ def find_starts(
     rng = np.random.default_rng(seed)
     sample = complete_sample(rows, max(settings.rows, settings.rows_per_component * K), rng)
     units, metrics = units_and_metrics(sample, form, columns)
+    at_values = frequent_values(metrics[-1 if form in MATRIX_FORMS else 0], sample.weight, settings)
     whole = feature_rows(metrics[0], sample.weight, form)
     found: list[Optima] = []
     agreeing = 0
@@ -115,7 +117,7 @@ def find_starts(
     most = stages.most_searches if K > 1 else 1
     while len(found) < most and agreeing < stages.agreeing_searches:
         best = max((optima.bounds[0] for optima in found), default=-np.inf)
-        found.append(search(whole, prior, metrics, K, rng, settings, has_ward=not found))
+        found.append(search(whole, prior, metrics, at_values, K, rng, settings, has_ward=not found))
         if found[-1].bounds[0] > best + settings.same_optimum:
             agreeing = 1
         elif found[-1].bounds[0] > best - settings.same_optimum:
@@ -159,6 +161,7 @@ def _as_clusters(mixture: Mixtures, form: str, units: LinearUnits, scale: float)
 
 def partitions(
     metrics: list[np.ndarray],
+    at_values: list[np.ndarray],
     weight: np.ndarray,
     K: int,
     rng: np.random.Generator,
@@ -180,6 +183,10 @@ def partitions(
     for _ in range(stages.random_partition_starts):
         labels.append(rng.integers(K, size=n))
         plain.append(True)
+    for values in metrics:
+        at = partitions_at_values(values, weight, at_values, K, rng, settings.kmeans_iterations)
+        labels += at
+        plain += [True] * len(at)
     if has_ward:
         chosen = rng.permutation(n)[: settings.ward_rows]
         if len(chosen) >= max(K, 2):
@@ -196,13 +203,14 @@ def search(
     rows: FeatureRows,
     prior: ConjugatePrior,
     metrics: list[np.ndarray],
+    at_values: list[np.ndarray],
     K: int,
     rng: np.random.Generator,
     settings: StartSettings,
     has_ward: bool,
 ) -> Optima:
     """Return the optima that one set of starts leads to, the best of them improved by swaps."""
-    labels, is_plain = partitions(metrics, rows.weight, K, rng, settings, has_ward)
+    labels, is_plain = partitions(metrics, at_values, rows.weight, K, rng, settings, has_ward)
     components = np.arange(K)[:, None]
     stages = settings.stages(K)
     runs, bounds = short_runs(
@@ -221,7 +229,7 @@ def search(
     counts = np.array([len(g) for g in groups])
     best = int(values.argmax())
     swapped, value = improve_by_swaps(
-        rows, prior, take(mixtures, np.array([best])), float(values[best]), rng, settings
+        rows, prior, take(mixtures, np.array([best])), float(values[best]), rng, settings, at_values
     )
     ends, end_values = converge(
         rows, prior, swapped, settings.least_change, settings.most_iterations

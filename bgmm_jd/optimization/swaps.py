@@ -4,6 +4,7 @@ EM leaves a cluster that two components share, and one component on two clusters
 repaired together (Ueda, Nakano, Ghahramani and Hinton 2000, *SMEM algorithm for mixture models*).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,10 +31,27 @@ _LOCAL_ITERATIONS = 8  # of EM on the rows of one or two components, to rank a s
 
 
 class Swap(NamedTuple):
-    """The components deleted, and those split in their place."""
+    """The components deleted, and those split in their place.
+
+    Or, with the number of a frequent value, the one component that gets its rows instead.
+    """
 
     deleted: tuple[int, ...]
     split: tuple[int, ...]
+    value: int | None = None
+
+
+class Parts(NamedTuple):
+    """What swaps are made of.
+
+    log_share [K, n] : logs of responsibilities, before they are normalised.
+    half [K, n] : one half of the rows of each component.
+    at_values : which rows [n] have each of some frequent values.
+    """
+
+    log_share: np.ndarray
+    half: np.ndarray
+    at_values: Sequence[np.ndarray]
 
 
 def improve_by_swaps(
@@ -43,6 +61,7 @@ def improve_by_swaps(
     value: float,
     rng: np.random.Generator,
     settings: StartSettings,
+    at_values: Sequence[np.ndarray] = (),
 ) -> tuple[Mixtures, float]:
     """Swap components of one mixture until no swap raises the bound, or to the limit of rounds.
 
@@ -52,20 +71,22 @@ def improve_by_swaps(
     ----------
     mixture : with S = 1.
     value : its bound.
+    at_values : which rows [n] have each of some frequent values.
     """
     K = mixture.counts.shape[1]
     if K == 1:
         return mixture, value
     for _ in range(settings.stages(K).most_swap_rounds):
         log_share = log_shares(rows, mixture)[0]
-        half = _halves(rows, mixture, log_share, rng)
+        parts = Parts(log_share, _halves(rows, mixture, log_share, rng), at_values)
         if settings.stages(K).tries_every_swap:
             pairs = [Swap((j,), (k,)) for j in range(K) for k in range(K) if j != k]
-            trials = [pairs * max(1, settings.fewest_swaps // len(pairs))]
+            at = [Swap((j,), (), v) for j in range(K) for v in range(len(at_values))]
+            trials = [pairs * max(1, settings.fewest_swaps // len(pairs)) + at]
         else:
-            trials = _trials_of_many(rows, prior, log_share, half, settings)
+            trials = _trials_of_many(rows, prior, log_share, parts.half, settings)
         for swaps in trials:
-            found, values = _best_swaps(rows, prior, log_share, half, swaps, settings)
+            found, values = _best_swaps(rows, prior, parts, swaps, settings)
             if values.max() > value + settings.swap_gain:
                 break
         else:
@@ -78,23 +99,24 @@ def improve_by_swaps(
 def _best_swaps(
     rows: FeatureRows,
     prior: ConjugatePrior,
-    log_share: np.ndarray,
-    half: np.ndarray,
+    parts: Parts,
     swaps: list[Swap],
     settings: StartSettings,
 ) -> tuple[Mixtures, np.ndarray]:
     """Return the converged ends of the best of some swaps, and their bounds."""
-    K = len(log_share)
+    K = len(parts.log_share)
     stages = settings.stages(K)
+    # Without its own share a row is not drawn to a value that many others have exactly.
+    is_plain = [not stages.leaves_row_out or swap.value is not None for swap in swaps]
     runs, values = short_runs(
         rows,
         prior,
         K,
-        lambda s: _swapped(log_share, half, swaps[s]),
+        lambda s: _swapped(parts, swaps[s]),
         len(swaps),
         stages.swap_iterations,
         stages.plain_iterations,
-        np.full(len(swaps), not stages.leaves_row_out),
+        np.array(is_plain),
     )
     groups = distinct(values, settings.same_short_run)[: stages.swaps_to_converge]
     chosen = take(runs, np.array([group[0] for group in groups]))
@@ -145,14 +167,18 @@ def _varied(ranked: list[tuple[int, int]], most: int) -> list[tuple[int, int]]:
     return kept
 
 
-def _swapped(log_share: np.ndarray, half: np.ndarray, swap: Swap) -> np.ndarray:
-    """Return responsibilities [K, n]: of the others, with halves in place of what was deleted."""
-    log_share = log_share.copy()
+def _swapped(parts: Parts, swap: Swap) -> np.ndarray:
+    """Return responsibilities [K, n]: of the others, and of what is in place of the deleted."""
+    log_share = parts.log_share.copy()
     log_share[list(swap.deleted)] = -np.inf
     share = normalise(log_share[None])[0][0]
-    for j, k in zip(swap.deleted, swap.split, strict=True):
-        share[j] = share[k] * half[k]
-        share[k] *= ~half[k]
+    for j, k in zip(swap.deleted, swap.split, strict=False):
+        share[j] = share[k] * parts.half[k]
+        share[k] *= ~parts.half[k]
+    if swap.value is not None:
+        is_there = parts.at_values[swap.value]
+        share[:, is_there] = 0.0
+        share[swap.deleted[0], is_there] = 1.0
     return share
 
 
