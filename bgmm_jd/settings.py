@@ -738,21 +738,20 @@ class AnnealingSettings:
     Attributes
     ----------
     most_numbers : int
-        Rows x components x features up to which it runs; with covariance matrices, times features
-        once more.
+        Rows x components x sufficient statistics of a row up to which it runs: some ten seconds.
     groups, most_groups : int
         Independent groups, which are compared as chains are, and the number up to which others are
         added while they disagree.
     particles : int
         Of each group. Fewer lose modes on the way: with half as many, the evidences of groups
         differ by nats.
-    effective, moves, leapfrogs, first_step, acceptance
+    effective, moves, leapfrogs, first_step, acceptance : float, int, int, float, float
         As in `ScoutSettings`.
     warm_up, kept_moves : int
         Moves at the full likelihood that are discarded, and those that are kept.
     """
 
-    most_numbers: int = 2**13
+    most_numbers: int = 10_000
     groups: int = 4
     most_groups: int = 8
     particles: int = 500

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bgmm_jd.sampling.annealing import anneal
+from bgmm_jd.model.quadratic_likelihood import number_of_statistics
+from bgmm_jd.sampling.annealing import Annealed, anneal
 from bgmm_jd.sampling.bridge import evidence_of_mode
 from bgmm_jd.sampling.chain_modes import ModeDraws
 from bgmm_jd.sampling.chains import is_sound
+from bgmm_jd.sampling.evidence import OUT_OF_REACH, evidence_of_groups
 from bgmm_jd.sampling.modes import draws_at_modes
 from bgmm_jd.sampling.moved_groups import Moves, as_one_mode, move_groups, posterior_of_groups
 from bgmm_jd.sampling.relabelling import Labels, TooManyLabellings, align, centre_of, labels_of
@@ -31,8 +33,8 @@ def may_anneal(problem: Problem) -> bool:
     support ties components together.
     """
     N, D = problem.data.shape
-    by_matrix = D if problem.model.has_covariance_matrices else 1
-    numbers = N * problem.numbers_per_row * by_matrix
+    statistics = number_of_statistics(D, problem.model.covariance)
+    numbers = N * max(problem.model.K * statistics, problem.numbers_per_row)
     if numbers > problem.settings.annealing.most_numbers or problem.model.is_stick_breaking:
         return False
     model = problem.standardized_model
@@ -46,9 +48,10 @@ def draw_annealed(
     khat: float,
     seed: int,
 ) -> WholePosterior | None:
-    """Return draws of the whole posterior, and its evidence by bridge sampling.
+    """Return draws of the whole posterior, and its evidence.
 
-    None where draws are out of the dtype's range, or have too many labellings.
+    By bridge sampling, or by the particles themselves where that is out of reach. None where draws
+    are out of the dtype's range, or have too many labellings.
 
     Parameters
     ----------
@@ -64,31 +67,39 @@ def draw_annealed(
     try:
         modes = draws_at_modes(approximation, rivals, labels, rng, few)
         centres = tuple(centre_of(draws) for draws in modes)
-        drawn = _until_sound(target, centres[0], labels, rng)
-        evidence = evidence_of_mode(problem, labels, drawn, [drawn.centre], rng)
+        drawn, log_evidence = _until_sound(target, centres[0], labels, rng)
     except (FloatingPointError, TooManyLabellings, np.linalg.LinAlgError):
         return None
+    evidence = evidence_of_mode(problem, labels, drawn, [drawn.centre], rng)
+    if evidence is OUT_OF_REACH:
+        evidence = evidence_of_groups(log_evidence)
     return posterior_of_groups(drawn, evidence, khat, centres, True, labels, rng)
 
 
 def _until_sound(
     target: TemperedDensity, centre: Centre, labels: Labels, rng: np.random.Generator
-) -> ModeDraws:
-    """Return the points of so many groups that they agree, or of as many as there may be."""
+) -> tuple[ModeDraws, np.ndarray]:
+    """Return the points of so many groups that they agree, or of as many as there may be.
+
+    And the log evidence that each of them estimates.
+    """
     settings, chains = target.problem.settings.annealing, target.problem.settings.chains
-    parts: list[np.ndarray] = []
+    points: list[np.ndarray] = []
+    log_evidence: list[np.ndarray] = []
     while True:
-        parts.append(_groups(target, centre, labels, rng))
-        drawn = as_one_mode(np.concatenate(parts))
+        found = new_groups(target, centre, labels, rng)
+        points.append(found.points)
+        log_evidence.append(found.log_evidence)
+        drawn = as_one_mode(np.concatenate(points))
         is_last = len(drawn.points) + settings.groups > settings.most_groups
         if is_sound(drawn.mixing, chains) or is_last:
-            return drawn
+            return drawn, np.concatenate(log_evidence)
 
 
-def _groups(
+def new_groups(
     target: TemperedDensity, centre: Centre, labels: Labels, rng: np.random.Generator
-) -> np.ndarray:
-    """Return points of new groups [groups, S, P], in coordinates with log ratios.
+) -> Annealed:
+    """Return new groups after their last moves, in coordinates with log ratios.
 
     Their components are in the order that is nearest to the centre of the best optimum, and then to
     that of all points: components to spare are where the optimum has none.
@@ -102,8 +113,9 @@ def _groups(
         settings.acceptance,
     )
     start = anneal(target, rng, settings, settings.groups)
-    if start.shape[1] == 0:
+    if start.points.shape[1] == 0:
         raise FloatingPointError("Too few draws of the prior have a likelihood.")
-    points = move_groups(target, start, moves, rng)
+    points = move_groups(target, start.points, moves, rng)
     flat = align(points.reshape(-1, points.shape[-1]), centre, labels)
-    return align(flat, centre_of(flat), labels).reshape(points.shape)
+    aligned = align(flat, centre_of(flat), labels)
+    return start._replace(points=aligned.reshape(points.shape))

@@ -6,6 +6,8 @@ resampled by their weights and moved by Hamiltonian Monte Carlo. They do not dep
 and reach all labellings.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
@@ -22,16 +24,27 @@ _LONGEST_STEP, _SHORTEST_STEP = 1.0, 1e-3
 _FEWEST_POSSIBLE = 0.1  # fraction of the particles that must have a finite likelihood
 
 
+class Annealed(NamedTuple):
+    """Particles of the posterior, in independent groups.
+
+    points : [groups, n, P], in unconstrained coordinates. n is 0 where the prior's draws have no
+        likelihood that is finite.
+    log_evidence : [groups], the estimate of each, with all labellings; -inf where n is 0.
+    """
+
+    points: np.ndarray
+    log_evidence: np.ndarray
+
+
 def anneal(
     posterior: TemperedDensity,
     rng: np.random.Generator,
     settings: ScoutSettings | AnnealingSettings,
     groups: int = 1,
-) -> np.ndarray:
-    """Return particles of the posterior [groups, n, P], in unconstrained coordinates.
+) -> Annealed:
+    """Move particles from the prior to the posterior.
 
-    The groups have their powers and the lengths of their moves in common, but no particles. n is 0
-    where the prior's draws have no likelihood that is finite.
+    The groups have their powers and the lengths of their moves in common, but no particles.
 
     Parameters
     ----------
@@ -42,18 +55,19 @@ def anneal(
     """
     points = prior_points(posterior.problem, groups * settings.particles, rng)
     likelihood = posterior.at(0.0).density(points).log_likelihood
-    temperature, step = 0.0, settings.first_step
+    temperature, step, log_evidence = 0.0, settings.first_step, np.zeros(groups)
     while temperature < 1.0:
         possible = np.isfinite(likelihood).reshape(groups, -1).mean(axis=1)
         if possible.min() < _FEWEST_POSSIBLE:
-            return np.empty((groups, 0, points.shape[1]))
+            return Annealed(np.empty((groups, 0, points.shape[1])), np.full(groups, -np.inf))
         before, temperature = temperature, _next_temperature(likelihood, temperature, settings)
-        weight = weights_after_rise(likelihood.reshape(groups, -1), temperature - before)
+        weight, log_mean = weights_after_rise(likelihood.reshape(groups, -1), temperature - before)
+        log_evidence += log_mean
         chosen = _resampled_in_groups(weight, rng)
         target = posterior.at(temperature)
         (points, density), step = move_all(target, points[chosen], step, rng, settings)
         likelihood = density.log_likelihood
-    return points.reshape(groups, -1, points.shape[1])
+    return Annealed(points.reshape(groups, -1, points.shape[1]), log_evidence)
 
 
 def prior_points(problem: Problem, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -75,7 +89,7 @@ def _next_temperature(
     """Return the next power, at which so many of all particles are still effective."""
 
     def is_degenerate(power: float) -> bool:
-        weight = weights_after_rise(log_likelihood, power - temperature)
+        weight, _ = weights_after_rise(log_likelihood, power - temperature)
         return 1.0 / (weight**2).sum() < settings.effective * len(weight)
 
     if not is_degenerate(1.0):
@@ -87,14 +101,19 @@ def _next_temperature(
     return upper
 
 
-def weights_after_rise(log_likelihood: np.ndarray, difference: float) -> np.ndarray:
-    """Return the weights [..., n] of particles after a rise of the power.
+def weights_after_rise(
+    log_likelihood: np.ndarray, difference: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights of particles [..., n] after a rise of the power, and the log of their mean.
 
-    They sum to 1 along the last axis. A likelihood that is not finite has no weight.
+    The weights sum to 1 along the last axis. A likelihood that is not finite has none.
     """
     possible = np.where(np.isfinite(log_likelihood), log_likelihood, -np.inf)
-    weight = np.exp(difference * (possible - possible.max(axis=-1, keepdims=True)))
-    return weight / weight.sum(axis=-1, keepdims=True)
+    most = possible.max(axis=-1, keepdims=True)
+    weight = np.exp(difference * (possible - most))
+    total = weight.sum(axis=-1, keepdims=True)
+    log_mean = difference * most + np.log(total / weight.shape[-1])
+    return weight / total, log_mean[..., 0]
 
 
 def _resampled_in_groups(weight: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -19,7 +19,7 @@ from scipy.special import logsumexp
 
 from bgmm_jd.sampling import student_mixture
 from bgmm_jd.sampling.chain_modes import ModeDraws
-from bgmm_jd.sampling.evidence import OUT_OF_REACH, Evidence
+from bgmm_jd.sampling.evidence import MOST_SE, OUT_OF_REACH, Evidence
 from bgmm_jd.sampling.modes import nearest_mode
 from bgmm_jd.sampling.proposal import (
     degrees_of_freedom,
@@ -33,7 +33,6 @@ from bgmm_jd.variational.approximation import Centre, Problem, StudentMixture
 _MOST_ITERATIONS, _TOLERANCE = 1_000, 1e-6
 # The proposal need only overlap with the draws: a few members, fitted to few draws, are enough.
 _MOST_FITTED, _MOST_MEMBERS = 4_000, 12
-_MOST_SE = 0.5  # nats, above which the two distributions hardly overlap
 
 
 def evidence_of_mode(
@@ -118,7 +117,7 @@ def bridge_evidence(
             break
     variance = _relative_variance(of_q) / len(of_q) + _relative_variance(of_p) / effective
     se = math.sqrt(variance)
-    return Evidence(log_Z, se) if se < _MOST_SE else OUT_OF_REACH
+    return Evidence(log_Z, se) if se < MOST_SE else OUT_OF_REACH
 
 
 def _log_mean(log_values: np.ndarray) -> float:

@@ -37,6 +37,7 @@ class Evidence(NamedTuple):
 
 
 OUT_OF_REACH = Evidence(math.nan, math.nan)
+MOST_SE = 0.5  # nats, above which an estimate that is not by weights is no estimate
 
 
 def evidence_of_weights(log_ratio: np.ndarray, khat: float) -> Evidence:
@@ -60,6 +61,19 @@ def evidence_of_weights(log_ratio: np.ndarray, khat: float) -> Evidence:
     by_variance = math.sqrt(max((weights**2).sum() / weights.sum() ** 2 - 1.0 / S, 0.0))
     se = max(by_variance, abs(halves[0] - halves[1]) / 2.0)
     return Evidence(float(log_mean), float(se * S ** max(0.0, khat - 0.5)))
+
+
+def evidence_of_groups(log_evidence: np.ndarray) -> Evidence:
+    """Return the mean of independent estimates of the evidence [G], and its error by their spread.
+
+    Out of reach where that is above 0.5 nats.
+    """
+    most = log_evidence.max()
+    if not math.isfinite(most):
+        return OUT_OF_REACH
+    relative = np.exp(log_evidence - most)
+    se = float(relative.std(ddof=1) / relative.mean() / len(relative) ** 0.5)
+    return Evidence(float(most + np.log(relative.mean())), se) if se < MOST_SE else OUT_OF_REACH
 
 
 def sum_of_evidences(parts: Sequence[Evidence]) -> Evidence:

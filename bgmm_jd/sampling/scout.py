@@ -39,7 +39,7 @@ def scout(
 
     An empty array where the prior's draws have no likelihood that is finite.
     """
-    return anneal(posterior, rng, settings)[0]
+    return anneal(posterior, rng, settings).points[0]
 
 
 def moved(

@@ -12,8 +12,10 @@ from hard_cases import HARD, fit_case, invariants
 import bgmm_jd
 from bgmm_jd.sampling import annealed_posterior
 from bgmm_jd.sampling.annealed_posterior import draw_annealed, may_anneal
+from bgmm_jd.sampling.annealing import Annealed
 from bgmm_jd.sampling.chain_posterior import accurate_density
 from bgmm_jd.sampling.chains import is_sound
+from bgmm_jd.sampling.evidence import OUT_OF_REACH
 from bgmm_jd.settings import AnnealingSettings, Settings
 
 ROWS = np.random.default_rng(3).normal(size=10)
@@ -87,17 +89,28 @@ def test_groups_are_added_while_they_disagree(ten_rows, monkeypatch):
         """Return groups that are narrow, and each at a place of its own."""
         place = 10.0 * rng.standard_normal((settings.groups, 1, labels.layout.size))
         taken.append(place)
-        return place + rng.standard_normal((settings.groups, 100, labels.layout.size))
+        points = place + rng.standard_normal((settings.groups, 100, labels.layout.size))
+        return Annealed(points, np.zeros(settings.groups))
 
-    monkeypatch.setattr(annealed_posterior, "_groups", groups_elsewhere)
-    monkeypatch.setattr(annealed_posterior, "evidence_of_mode", lambda *_: None)
+    monkeypatch.setattr(annealed_posterior, "new_groups", groups_elsewhere)
+    monkeypatch.setattr(annealed_posterior, "evidence_of_mode", lambda *_: OUT_OF_REACH)
     found = annealed(ten_rows)
     assert len(taken) == settings.most_groups // settings.groups > 1
     assert len(found.bank.points) == settings.most_groups * 100
 
 
+def test_evidence_is_that_of_the_groups_where_no_proposal_overlaps(ten_rows, monkeypatch):
+    monkeypatch.setattr(annealed_posterior, "evidence_of_mode", lambda *_: OUT_OF_REACH)
+    found = annealed(ten_rows)
+    error = log_evidence_of(found, ten_rows) - exact_log_evidence(ten_rows, ROWS)
+    # The error is estimated from four groups: Student's t with 3 degrees of freedom, 2e-4.
+    assert abs(error) < 20.0 * found.evidence.se
+    assert 0.0 < found.evidence.se < 0.5
+
+
 def test_nothing_is_returned_where_the_prior_has_no_likelihood(ten_rows, monkeypatch):
-    monkeypatch.setattr(annealed_posterior, "anneal", lambda *_: np.empty((4, 0, 5)))
+    nowhere = Annealed(np.empty((4, 0, 5)), np.full(4, -np.inf))
+    monkeypatch.setattr(annealed_posterior, "anneal", lambda *_: nowhere)
     assert annealed(ten_rows) is None
 
 
@@ -105,9 +118,10 @@ def test_particles_are_for_small_data_whose_labels_can_be_matched():
     rows = np.random.default_rng(0).normal(size=(200, 3))
     assert may_anneal(problem_for(rows, 3))
     assert not may_anneal(problem_for(np.tile(rows, (10, 1)), 3))
-    full = Settings(annealing=AnnealingSettings(most_numbers=200 * 3 * 3 * 3))
+    # Six products of features, three features and a constant.
+    full = Settings(annealing=AnnealingSettings(most_numbers=200 * 3 * 10))
     assert may_anneal(problem_for(rows, 3, covariance="full", settings=full))
-    less = Settings(annealing=AnnealingSettings(most_numbers=200 * 3 * 3 * 3 - 1))
+    less = Settings(annealing=AnnealingSettings(most_numbers=200 * 3 * 10 - 1))
     assert not may_anneal(problem_for(rows, 3, covariance="full", settings=less))
     sticks = bgmm_jd.stick_breaking_prior(3, 3)
     assert not may_anneal(problem_for(rows, 3, prior=sticks))

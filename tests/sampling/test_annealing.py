@@ -30,17 +30,18 @@ def test_prior_points_are_draws_of_the_prior():
 
 def test_weights_are_powers_of_the_likelihood_in_each_group():
     likelihood = np.array([[0.0, -2.0, np.nan], [-900.0, np.inf, -904.0]])
-    weight = weights_after_rise(likelihood, 0.5)
+    weight, log_mean = weights_after_rise(likelihood, 0.5)
     first, second = np.exp([0.0, -1.0]), np.exp([0.0, -2.0])
     np.testing.assert_allclose(weight[0], [*first / first.sum(), 0.0])
     np.testing.assert_allclose(weight[1], [second[0] / second.sum(), 0.0, second[1] / second.sum()])
+    np.testing.assert_allclose(log_mean, [np.log(first.sum() / 3), np.log(second.sum() / 3) - 450])
 
 
 def test_each_group_has_the_posterior():
     """One normal distribution: the mean of its draws is known from the rows."""
     rows = np.random.default_rng(3).normal(size=(30, 1))
     problem, settings = problem_for(rows, 1), AnnealingSettings(particles=400)
-    groups = anneal(TemperedDensity(problem), np.random.default_rng(4), settings, groups=3)
+    groups = anneal(TemperedDensity(problem), np.random.default_rng(4), settings, groups=3).points
     assert groups.shape == (3, 400, 2)
     together = groups.reshape(-1, 2)
     # Particles have common ancestors: 400 are worth 100 at the least.
@@ -57,4 +58,6 @@ def test_no_particles_where_the_likelihood_is_not_finite(monkeypatch):
     nowhere = found._replace(log_likelihood=np.full(8, -np.inf))
     monkeypatch.setattr(TemperedDensity, "density", lambda *_: nowhere)
     settings = AnnealingSettings(particles=4)
-    assert anneal(posterior, np.random.default_rng(0), settings, groups=2).shape == (2, 0, 2)
+    found = anneal(posterior, np.random.default_rng(0), settings, groups=2)
+    assert found.points.shape == (2, 0, 2)
+    assert (found.log_evidence == -np.inf).all()
