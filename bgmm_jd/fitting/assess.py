@@ -20,7 +20,7 @@ from bgmm_jd.posterior.mode import Mode
 from bgmm_jd.sampling.annealed_posterior import draw_annealed, may_anneal
 from bgmm_jd.sampling.chain_posterior import accurate_density, are_affordable, draw_chains
 from bgmm_jd.sampling.chains import is_sound
-from bgmm_jd.sampling.evidence import OUT_OF_REACH, Evidence
+from bgmm_jd.sampling.evidence import OUT_OF_REACH, Evidence, log_labellings_of_surrogate
 from bgmm_jd.sampling.population import draw_population
 from bgmm_jd.sampling.whole_posterior import WholePosterior, find_whole_posterior, may_adapt
 from bgmm_jd.variational.approximation import (
@@ -33,6 +33,8 @@ from bgmm_jd.variational.approximation import (
 from bgmm_jd.variational.evaluation import log_joint_of_draws
 from bgmm_jd.variational.parameters import VariationalParameters
 
+_ERRORS = 3.0  # standard errors by which an estimate and a bound may be wrong
+
 
 @dataclass(kw_only=True)
 class Assessment:
@@ -40,6 +42,8 @@ class Assessment:
 
     elbo, elbo_se : the evidence lower bound and its standard error.
     evidence : by importance weights, or by bridge sampling with chains.
+    bound : a lower bound of the log evidence, by the surrogate, less three standard errors; it is
+        only looked at where draws are not those of a proposal.
     khat : of the best proposal.
     status : Status
     modes : tuple of Mode
@@ -51,6 +55,7 @@ class Assessment:
     status: Status
     elbo_se: float = np.nan
     evidence: Evidence = OUT_OF_REACH
+    bound: float = -np.inf
     khat: float = np.nan
     modes: tuple[Mode, ...] = ()
     whole: WholePosterior | None = None
@@ -110,6 +115,7 @@ def assess(
         if finish == "hmc" or _needs_chains(approximation.problem, known):
             report(Progress(phase="chains"))
             with known.timed("chains"):
+                known.bound = _evidence_bound(approximation, known, draws)
                 approximation = _with_chains(
                     approximation, near, known, plan.seed, is_asked=finish == "hmc"
                 )
@@ -171,7 +177,9 @@ def _with_chains(
     problem, rivals = approximation.problem, [one.params for one in near[1:]]
     if not is_asked:
         for groups in _moved_groups(approximation, rivals, known, seed):
-            if groups is not None and _is_sound(groups, known, problem):
+            if groups is None or _misses_the_optimum(groups, known):
+                continue
+            if _is_sound(groups, known, problem):
                 return _adopted(approximation, groups, near, known)
     whole = draw_chains(approximation, rivals, known.whole, known.khat, seed)
     if whole is None or not (is_asked or _is_better(whole, known, problem)):
@@ -194,6 +202,21 @@ def _moved_groups(
         yield draw_population(target, whole, whole.proposal.mixture, seed)
     if may_anneal(approximation.problem):
         yield draw_annealed(target, approximation, rivals, known.khat, seed)
+
+
+def _misses_the_optimum(groups: WholePosterior, known: Assessment) -> bool:
+    """Return whether the evidence of groups is below a lower bound of it.
+
+    They may agree on a part of the posterior without the narrow mode at which the surrogate is.
+    """
+    evidence = groups.evidence
+    return evidence.log + _ERRORS * evidence.se < known.bound
+
+
+def _evidence_bound(approximation: Approximation, known: Assessment, draws: Draws) -> float:
+    """Return a lower bound of the log evidence, all labellings counted, less its error."""
+    added = log_labellings_of_surrogate(approximation.problem, approximation.params, draws)
+    return known.elbo + added - _ERRORS * known.elbo_se
 
 
 def _is_better(whole: WholePosterior, known: Assessment, problem: Problem) -> bool:
