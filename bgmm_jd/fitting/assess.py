@@ -205,12 +205,12 @@ def _moved_groups(
 
 
 def _misses_the_optimum(groups: WholePosterior, known: Assessment) -> bool:
-    """Return whether the evidence of groups is below a lower bound of it.
+    """Return whether the evidence of groups is below a lower bound of it, or not known.
 
     They may agree on a part of the posterior without the narrow mode at which the surrogate is.
     """
     evidence = groups.evidence
-    return evidence.log + _ERRORS * evidence.se < known.bound
+    return not evidence.log + _ERRORS * evidence.se >= known.bound
 
 
 def _evidence_bound(approximation: Approximation, known: Assessment, draws: Draws) -> float:

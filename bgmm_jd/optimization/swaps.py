@@ -172,10 +172,11 @@ def _swapped(parts: Parts, swap: Swap) -> np.ndarray:
     log_share = parts.log_share.copy()
     log_share[list(swap.deleted)] = -np.inf
     share = normalise(log_share[None])[0][0]
-    for j, k in zip(swap.deleted, swap.split, strict=False):
-        share[j] = share[k] * parts.half[k]
-        share[k] *= ~parts.half[k]
-    if swap.value is not None:
+    if swap.value is None:
+        for j, k in zip(swap.deleted, swap.split, strict=True):
+            share[j] = share[k] * parts.half[k]
+            share[k] *= ~parts.half[k]
+    else:
         is_there = parts.at_values[swap.value]
         share[:, is_there] = 0.0
         share[swap.deleted[0], is_there] = 1.0

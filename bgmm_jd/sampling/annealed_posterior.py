@@ -15,7 +15,7 @@ from bgmm_jd.sampling.annealing import Annealed, anneal
 from bgmm_jd.sampling.bridge import evidence_of_mode
 from bgmm_jd.sampling.chain_modes import ModeDraws
 from bgmm_jd.sampling.chains import is_sound
-from bgmm_jd.sampling.evidence import OUT_OF_REACH, evidence_of_groups
+from bgmm_jd.sampling.evidence import evidence_of_groups
 from bgmm_jd.sampling.modes import draws_at_modes
 from bgmm_jd.sampling.moved_groups import Moves, as_one_mode, move_groups, posterior_of_groups
 from bgmm_jd.sampling.relabelling import Labels, TooManyLabellings, align, centre_of, labels_of
@@ -71,7 +71,7 @@ def draw_annealed(
     except (FloatingPointError, TooManyLabellings, np.linalg.LinAlgError):
         return None
     evidence = evidence_of_mode(problem, labels, drawn, [drawn.centre], rng)
-    if evidence is OUT_OF_REACH:
+    if not np.isfinite(evidence.log):
         evidence = evidence_of_groups(log_evidence)
     return posterior_of_groups(drawn, evidence, khat, centres, True, labels, rng)
 

@@ -15,7 +15,7 @@ from bgmm_jd.sampling.annealed_posterior import draw_annealed, may_anneal
 from bgmm_jd.sampling.annealing import Annealed
 from bgmm_jd.sampling.chain_posterior import accurate_density
 from bgmm_jd.sampling.chains import is_sound
-from bgmm_jd.sampling.evidence import OUT_OF_REACH
+from bgmm_jd.sampling.evidence import OUT_OF_REACH, Evidence
 from bgmm_jd.settings import AnnealingSettings, Settings
 
 ROWS = np.random.default_rng(3).normal(size=10)
@@ -100,7 +100,8 @@ def test_groups_are_added_while_they_disagree(ten_rows, monkeypatch):
 
 
 def test_evidence_is_that_of_the_groups_where_no_proposal_overlaps(ten_rows, monkeypatch):
-    monkeypatch.setattr(annealed_posterior, "evidence_of_mode", lambda *_: OUT_OF_REACH)
+    unknown = Evidence(float("nan"), float("nan"))
+    monkeypatch.setattr(annealed_posterior, "evidence_of_mode", lambda *_: unknown)
     found = annealed(ten_rows)
     error = log_evidence_of(found, ten_rows) - exact_log_evidence(ten_rows, ROWS)
     # The error is estimated from four groups: Student's t with 3 degrees of freedom, 2e-4.
