@@ -106,7 +106,7 @@ def _best_swaps(
     """Return the converged ends of the best of some swaps, and their bounds."""
     K = len(parts.log_share)
     stages = settings.stages(K)
-    # Without its own share a row is not drawn to a value that many others have exactly.
+    # Iterations that leave the row out lead away from components at a value.
     is_plain = [not stages.leaves_row_out or swap.value is not None for swap in swaps]
     runs, values = short_runs(
         rows,
