@@ -250,6 +250,8 @@ class StartSettings:
     fewest_equal, least_equal_share, most_equal_values : int, float, int
         Rows, and their share of all, from which on a value that they have in common gets starts
         with a component of its own; and the number of such values.
+    excess_of_equal : float
+        Times that such a value is more frequent than its neighbours.
     same_short_run : float
         Starts whose bounds differ by less (nats) after the short runs are taken for one.
     least_change, most_iterations : float, int
@@ -283,6 +285,7 @@ class StartSettings:
     fewest_equal: int = 5
     least_equal_share: float = 0.03
     most_equal_values: int = 3
+    excess_of_equal: float = 3.0
     same_short_run: float = 0.02
     least_change: float = 3e-3
     most_iterations: int = 300

@@ -1,6 +1,6 @@
 """Starts in which a component has the rows with one value of a feature.
 
-Rounded, coded and censored values put many rows onto one value. A component that is narrow there
+Coded and censored values put many rows onto one value. A component that is narrow there
 has a high density, and no partition by distances begins with it.
 """
 
@@ -12,12 +12,15 @@ from bgmm_jd.optimization.partitions import kmeans_partition
 from bgmm_jd.settings import StartSettings
 
 _GAP = 1e-4  # sds of a column, below which neighbouring values are equal but for rounding
+_NEIGHBOURS = 4  # values on either side with which a frequent one is compared
 
 
 def frequent_values(
     columns: np.ndarray, weight: np.ndarray, settings: StartSettings
 ) -> list[np.ndarray]:
     """Return which rows have each of the most frequent values, the most frequent first: bool [n].
+
+    Values that are far more frequent than their neighbours.
 
     Parameters
     ----------
@@ -32,10 +35,22 @@ def frequent_values(
         share = np.bincount(number, weight) / weight.sum()
         rows = np.bincount(number)
         is_frequent = (rows >= settings.fewest_equal) & (share >= settings.least_equal_share)
+        is_frequent &= share > settings.excess_of_equal * _typical_of_neighbours(share)
         found += [(share[value], number == value) for value in np.flatnonzero(is_frequent)]
     found = [(share, member) for share, member in found if not member.all()]
     found.sort(key=lambda one: -one[0])
     return [member for _, member in found[: settings.most_equal_values]]
+
+
+def _typical_of_neighbours(share: np.ndarray) -> np.ndarray:
+    """Return the median share of the values next to each, itself included: [V].
+
+    Where all values are whole numbers, for instance, none of them is more frequent than this by
+    much.
+    """
+    padded = np.pad(share, _NEIGHBOURS, constant_values=np.nan)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * _NEIGHBOURS + 1)
+    return np.nanmedian(windows, axis=1)
 
 
 def partitions_at_values(

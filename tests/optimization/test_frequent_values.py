@@ -35,14 +35,14 @@ def geyser():
 
 def test_frequent_values_are_those_by_hand():
     columns = np.array([[0.0, 5.0], [1.0, 5.0], [2.0, 5.0], [0.0, 7.0], [0.0, 8.0], [3.0, 5.0]])
-    settings = StartSettings(fewest_equal=3, least_equal_share=0.0)
+    settings = StartSettings(fewest_equal=3, least_equal_share=0.0, excess_of_equal=2.0)
     found = frequent_values(columns, np.ones(6), settings)
     np.testing.assert_array_equal(found[0], columns[:, 1] == 5.0)
     np.testing.assert_array_equal(found[1], columns[:, 0] == 0.0)
     assert len(found) == 2
     heavy = frequent_values(columns, np.array([9.0, 1.0, 1.0, 9.0, 9.0, 1.0]), settings)
     np.testing.assert_array_equal(heavy[0], columns[:, 0] == 0.0)
-    assert len(frequent_values(columns, np.ones(6), StartSettings(fewest_equal=5))) == 0
+    assert frequent_values(columns, np.ones(6), SETTINGS) == []
 
 
 def test_values_that_rounding_has_moved_are_equal_and_constant_columns_have_none():
@@ -55,6 +55,16 @@ def test_values_that_rounding_has_moved_are_equal_and_constant_columns_have_none
 def test_rows_of_a_continuous_distribution_have_no_frequent_value():
     X = np.random.default_rng(0).normal(size=(4_000, 3))
     assert frequent_values(X, np.ones(4_000), SETTINGS) == []
+
+
+def test_no_whole_number_is_frequent_where_all_values_are_such():
+    rng = np.random.default_rng(0)
+    whole = rng.normal(70.0, 10.0, (300, 1)).round()
+    scaled = (whole - whole.mean()) / whole.std()
+    assert np.unique(whole, return_counts=True)[1].max() > 0.03 * 300
+    assert frequent_values(scaled, np.ones(300), SETTINGS) == []
+    answers = rng.integers(1, 6, (300, 4)).astype(float)
+    assert frequent_values(answers, np.ones(300), SETTINGS) == []
 
 
 def test_partitions_have_a_cluster_for_one_or_two_values():
