@@ -746,8 +746,7 @@ class AnnealingSettings:
         Independent groups, which are compared as chains are, and the number up to which others are
         added while they disagree.
     particles : int
-        Of each group. Fewer lose modes on the way: with half as many, the evidences of groups
-        differ by nats.
+        Of each group. Fewer lose modes on the way, and the evidences of groups differ more.
     effective, moves, leapfrogs, first_step, acceptance : float, int, int, float, float
         As in `ScoutSettings`.
     warm_up, kept_moves : int

@@ -27,7 +27,8 @@ def rows_with_a_value(seed=0, n=200, equal=40):
 def geyser():
     """Return waiting times and durations of Old Faithful (Azzalini and Bowman 1990) [299, 2].
 
-    53 durations that were noted as long are 4 minutes, 23 short ones are 2.
+    Durations that were noted as short or long at night are coded as 2 and 4 minutes, which 23 and
+    53 are.
     """
     table = np.genfromtxt(REAL / "geyser.csv", delimiter=",", skip_header=1)
     return table[:, :2]

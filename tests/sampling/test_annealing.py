@@ -7,6 +7,7 @@ from builders import problem_for
 
 import bgmm_jd
 from bgmm_jd.sampling.annealing import anneal, prior_points, weights_after_rise
+from bgmm_jd.sampling.evidence import evidence_of_groups
 from bgmm_jd.settings import AnnealingSettings
 from bgmm_jd.variational.coordinates import unflatten
 from bgmm_jd.variational.tempered import TemperedDensity
@@ -35,6 +36,14 @@ def test_weights_are_powers_of_the_likelihood_in_each_group():
     np.testing.assert_allclose(weight[0], [*first / first.sum(), 0.0])
     np.testing.assert_allclose(weight[1], [second[0] / second.sum(), 0.0, second[1] / second.sum()])
     np.testing.assert_allclose(log_mean, [np.log(first.sum() / 3), np.log(second.sum() / 3) - 450])
+
+
+def test_evidence_of_groups_is_their_mean_with_its_error_by_hand():
+    found = evidence_of_groups(np.log([1.0, 2.0, 3.0]) - 900.0)
+    assert found.log == pytest.approx(np.log(2.0) - 900.0)
+    assert found.se == pytest.approx(1.0 / 2.0 / 3.0**0.5)
+    assert np.isnan(evidence_of_groups(np.array([0.0, -50.0, -50.0]))).all()
+    assert np.isnan(evidence_of_groups(np.full(4, -np.inf))).all()
 
 
 def test_each_group_has_the_posterior():
