@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
+from bgmm_jd.backend.small_matrices import product_with_own_transpose
 from bgmm_jd.data.affine_maps import AffineMap
 from bgmm_jd.distributions import dirichlet
 
@@ -140,7 +141,14 @@ def _log_sigmoids(y: tf.Tensor) -> tf.Tensor:
 
 def matrix_coordinates() -> tfb.Bijector:
     """Return the bijector from R^(D (D + 1) / 2) to positive definite matrices [D, D]."""
-    return tfb.Chain([tfb.CholeskyOuterProduct(), cholesky_coordinates()])
+    return tfb.Chain([_CholeskyProduct(), cholesky_coordinates()])
+
+
+class _CholeskyProduct(tfb.CholeskyOuterProduct):
+    """Map lower Cholesky factors to their matrices, as sums where these are small."""
+
+    def _forward(self, x: tf.Tensor) -> tf.Tensor:
+        return product_with_own_transpose(x)
 
 
 def cholesky_coordinates() -> tfb.Bijector:

@@ -42,6 +42,7 @@ from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.backend import random
 from bgmm_jd.backend.numerics import lower_factor
+from bgmm_jd.backend.small_matrices import cholesky, product_with_own_transpose
 from bgmm_jd.distributions.bijectors import cholesky_coordinates, matrix_coordinates
 from bgmm_jd.distributions.wishart import product_with_transpose
 from bgmm_jd.distributions.wishart_determinants import log_expected_determinant_ratio
@@ -131,14 +132,14 @@ class ExchangeableWishart(tfd.Distribution):
     def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
         """Take x to units where S = I; there the matrices are F^T Lam_k F = W_k W_k^T."""
         K, D = self._count(), self._factor.shape[-1]
-        lower = x if self._input_output_cholesky else tf.linalg.cholesky(x)
+        lower = x if self._input_output_cholesky else cholesky(x)
         log_factor = tf.reduce_sum(tf.math.log(tf.abs(tf.linalg.diag_part(self._factor))))
         log_diagonals = tf.reduce_sum(tf.math.log(tf.linalg.diag_part(lower)), axis=-1)
         log_dets = 2.0 * (self._sum(log_diagonals) + K * log_factor)
 
         W = tf.matmul(self._factor, lower, transpose_a=True)
-        total = self._sum(tf.matmul(W, W, transpose_b=True), axis=-3)
-        root = tf.linalg.cholesky(total + self._inverse_scale * tf.eye(D, dtype=self.dtype))
+        total = self._sum(product_with_own_transpose(W), axis=-3)
+        root = cholesky(total + self._inverse_scale * tf.eye(D, dtype=self.dtype))
         log_det_total = 2.0 * tf.reduce_sum(tf.math.log(tf.linalg.diag_part(root)), axis=-1)
         kernel = (
             0.5 * (self._df - D - 1.0) * log_dets

@@ -32,6 +32,7 @@ from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.backend import random
 from bgmm_jd.backend.numerics import inverse_of_lower_triangular
+from bgmm_jd.backend.small_matrices import cholesky, product_with_own_transpose
 from bgmm_jd.distributions.bijectors import cholesky_coordinates, matrix_coordinates
 from bgmm_jd.distributions.cholesky_tangent import change_by_tangent, gradient_by_tangent
 from bgmm_jd.distributions.gamma import AntitheticGamma, Gamma
@@ -134,9 +135,9 @@ class Wishart(tfd.Distribution):
         # For D = 1 a square may be so small that its product with C^2 would underflow.
         squares = tf.maximum(squares, math.sqrt(np.finfo(self.dtype.as_numpy_dtype).tiny))
         seed_below = random.offset_seed(seed, across=_SEED_OFFSET)
-        cholesky = C * tf.sqrt(squares)[..., tf.newaxis, :]
-        cholesky += self._draw_below_diagonal(n, df, C, seed_below)
-        return cholesky if self._input_output_cholesky else product_with_transpose(cholesky, D)
+        factor = C * tf.sqrt(squares)[..., tf.newaxis, :]
+        factor += self._draw_below_diagonal(n, df, C, seed_below)
+        return factor if self._input_output_cholesky else product_with_transpose(factor, D)
 
     def _draw_below_diagonal(
         self, n: Any, df: tf.Tensor, C: tf.Tensor, seed: tf.Tensor
@@ -161,7 +162,7 @@ class Wishart(tfd.Distribution):
         below = _ones_below_diagonal(D, self.dtype)
         L = tf.matmul(
             inverse_of_lower_triangular(C),
-            x if self._input_output_cholesky else tf.linalg.cholesky(x),
+            x if self._input_output_cholesky else cholesky(x),
         )
         diagonal = tf.linalg.diag_part(L)
 
@@ -262,7 +263,7 @@ def _information_of_log_excess(df: tf.Tensor, D: int) -> tf.Tensor:
     return tf.reduce_sum(ratio**2 * (trigamma_excess(0.5 * v) + 0.5 * i * (v / df)), axis=-1)
 
 
-def product_with_transpose(cholesky: tf.Tensor, D: int) -> tf.Tensor:
+def product_with_transpose(factor: tf.Tensor, D: int) -> tf.Tensor:
     """Return X = L L^T, with a diagonal raised by D eps X_ii where X might round to singular.
 
     Scaled to a unit diagonal, X has the determinant p = prod_i L_ii^2 / X_ii and no eigenvalue
@@ -274,16 +275,16 @@ def product_with_transpose(cholesky: tf.Tensor, D: int) -> tf.Tensor:
 
     Parameters
     ----------
-    cholesky : tensor [..., D, D]
+    factor : tensor [..., D, D]
         L, lower triangular.
     D : int
     """
-    relative_ridge = tf.constant(D * np.finfo(cholesky.dtype.as_numpy_dtype).eps, cholesky.dtype)
-    diagonal = tf.reduce_sum(tf.square(cholesky), axis=-1)
-    factors = tf.stop_gradient(tf.square(tf.linalg.diag_part(cholesky)) / diagonal)
-    singular = tf.reduce_prod(factors, axis=-1, keepdims=True) < math.e * relative_ridge
+    relative_ridge = tf.constant(D * np.finfo(factor.dtype.as_numpy_dtype).eps, factor.dtype)
+    diagonal = tf.reduce_sum(tf.square(factor), axis=-1)
+    shares = tf.stop_gradient(tf.square(tf.linalg.diag_part(factor)) / diagonal)
+    singular = tf.reduce_prod(shares, axis=-1, keepdims=True) < math.e * relative_ridge
     ridge = tf.where(singular, relative_ridge * diagonal, tf.zeros_like(diagonal))
-    return tf.matmul(cholesky, cholesky, transpose_b=True) + tf.linalg.diag(ridge)
+    return product_with_own_transpose(factor) + tf.linalg.diag(ridge)
 
 
 def _indices(D: int, dtype: tf.DType) -> tf.Tensor:

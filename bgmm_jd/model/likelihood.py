@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from bgmm_jd.backend.numerics import inverse_of_lower_triangular
+from bgmm_jd.backend.small_matrices import cholesky, product_with_own_transpose, product_with_vector
 from bgmm_jd.data.missing import Missing
 from bgmm_jd.data.rows import Rows, observed_mask
 from bgmm_jd.model.covariance_forms import MATRIX_FORMS, cholesky_name, scale_variable
@@ -116,7 +117,7 @@ def _log_density_of_rows(theta: Theta, rows: Rows) -> tf.Tensor:
     if not _has_matrix_per_component(theta):
         whitening, whitened = whitening[..., tf.newaxis, :, :], whitened[..., tf.newaxis, :, :]
         log_det = log_det[..., tf.newaxis]
-    centre = tf.matmul(whitening, theta["means"][..., tf.newaxis])
+    centre = product_with_vector(whitening, theta["means"])[..., tf.newaxis]
     squares = tf.reduce_sum(tf.math.squared_difference(whitened, centre), axis=-2)
     constant = log_det - 0.5 * LOG_2PI * tf.cast(features, log_det.dtype)
     return constant[..., tf.newaxis] - 0.5 * squares
@@ -139,10 +140,10 @@ def _log_density_of_observed(theta: Theta, rows: Rows, missing: Missing) -> tf.T
         covariance = covariance[..., tf.newaxis, :, :]
     both = patterns[:, :, tf.newaxis] * patterns[:, tf.newaxis, :]
     padded = covariance[..., tf.newaxis, :, :] * both + tf.linalg.diag(1.0 - patterns)
-    cholesky = tf.linalg.cholesky(padded)  # [..., K or 1, M, D, D]
-    log_det = -tf.reduce_sum(tf.math.log(tf.linalg.diag_part(cholesky)), axis=-1)
+    factor = cholesky(padded)  # [..., K or 1, M, D, D]
+    log_det = -tf.reduce_sum(tf.math.log(tf.linalg.diag_part(factor)), axis=-1)
     constant = log_det - 0.5 * LOG_2PI * tf.reduce_sum(patterns, axis=-1)
-    whitening = inverse_of_lower_triangular(cholesky)
+    whitening = inverse_of_lower_triangular(factor)
     residual = (rows.values - theta["means"][..., tf.newaxis, :]) * observed_mask(rows)
     whitened = tf.linalg.matvec(tf.gather(whitening, pattern, axis=-3), residual)
     squares = tf.reduce_sum(whitened * whitened, axis=-1)
@@ -157,9 +158,9 @@ def _has_matrix_per_component(theta: Theta) -> bool:
 def _whitening_matrix(theta: Theta) -> tuple[tf.Tensor, tf.Tensor]:
     """Return W with W^T W the precision matrix [..., D, D], and log |W|."""
     if "precisions" in theta:
-        cholesky = _precision_cholesky(theta)
-        log_diagonal = tf.math.log(tf.linalg.diag_part(cholesky))
-        return tf.linalg.matrix_transpose(cholesky), tf.reduce_sum(log_diagonal, axis=-1)
+        factor = _precision_cholesky(theta)
+        log_diagonal = tf.math.log(tf.linalg.diag_part(factor))
+        return tf.linalg.matrix_transpose(factor), tf.reduce_sum(log_diagonal, axis=-1)
     log_diagonal = tf.math.log(tf.linalg.diag_part(theta["scales"]))
     return inverse_of_lower_triangular(theta["scales"]), -tf.reduce_sum(log_diagonal, axis=-1)
 
@@ -167,7 +168,7 @@ def _whitening_matrix(theta: Theta) -> tuple[tf.Tensor, tf.Tensor]:
 def _precision_cholesky(theta: Theta) -> tf.Tensor:
     """Return the lower Cholesky factor of the precision matrix [..., D, D]."""
     known = theta.get(cholesky_name("precisions"))
-    return tf.linalg.cholesky(theta["precisions"]) if known is None else known
+    return cholesky(theta["precisions"]) if known is None else known
 
 
 def precision_matrices(theta: Theta) -> tuple[tf.Tensor, tf.Tensor]:
@@ -175,12 +176,12 @@ def precision_matrices(theta: Theta) -> tuple[tf.Tensor, tf.Tensor]:
     whitening, log_det = _whitening_matrix(theta)
     if "precisions" in theta:
         return theta["precisions"], log_det
-    return tf.matmul(whitening, whitening, transpose_a=True), log_det
+    return product_with_own_transpose(tf.linalg.matrix_transpose(whitening)), log_det
 
 
 def covariance_tensors(theta: Theta) -> tf.Tensor:
     """Return covariance matrices of a matrix form: [..., K, D, D] ("full") or [..., D, D]."""
     if "scales" in theta:
-        return tf.matmul(theta["scales"], theta["scales"], transpose_b=True)
+        return product_with_own_transpose(theta["scales"])
     inverse = inverse_of_lower_triangular(_precision_cholesky(theta))
-    return tf.matmul(inverse, inverse, transpose_a=True)
+    return product_with_own_transpose(tf.linalg.matrix_transpose(inverse))

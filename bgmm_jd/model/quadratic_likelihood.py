@@ -10,6 +10,7 @@ relative to its distance from zero: `is_accurate` says whether the rounding erro
 import numpy as np
 import tensorflow as tf
 
+from bgmm_jd.backend.small_matrices import product_with_vector
 from bgmm_jd.model.covariance_forms import MATRIX_FORMS
 from bgmm_jd.model.likelihood import (
     LOG_2PI,
@@ -90,7 +91,7 @@ def _quadratic_and_linear(theta: Theta, covariance: str) -> tuple[tf.Tensor, tf.
         matrix, quadratic = matrix[..., tf.newaxis, :, :], quadratic[..., tf.newaxis, :]
         quadratic = tf.broadcast_to(quadratic, [*means.shape[:-1], len(rows)])
         log_det = log_det[..., tf.newaxis]
-    linear = tf.linalg.matvec(matrix, means)
+    linear = product_with_vector(matrix, means)
     return quadratic, linear, tf.broadcast_to(log_det, means.shape[:-1])
 
 
@@ -98,7 +99,8 @@ def precision_diagonals(theta: Theta, covariance: str) -> tf.Tensor:
     """Return the diagonals of the precision matrices in any form: [..., K, D]."""
     if covariance not in MATRIX_FORMS:
         return inverse_variances(theta)
-    diagonals = tf.linalg.diag_part(precision_matrices(theta)[0])
+    matrices = theta["precisions"] if "precisions" in theta else precision_matrices(theta)[0]
+    diagonals = tf.linalg.diag_part(matrices)
     diagonals = diagonals[..., tf.newaxis, :] if covariance == "tied" else diagonals
     return tf.broadcast_to(diagonals, tf.shape(theta["means"]))
 

@@ -1,7 +1,7 @@
 """The tempered density and its gradient at many points, and trajectories through it."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -125,19 +125,21 @@ def _trajectory_program(
         def density(points: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return _tempered(standardized, points, rows, temperature, statistics)
 
-        def leapfrog(
-            i: tf.Tensor, points: tf.Tensor, velocity: tf.Tensor, slope: tf.Tensor, _: tf.Tensor
-        ) -> tuple[tf.Tensor, ...]:
-            velocity += 0.5 * lengths * tf.matmul(slope, scale)
+        def leapfrog(state: Iterable[tf.Tensor]) -> tuple[tf.Tensor, ...]:
+            points, velocity, _, force, _ = state
+            velocity += 0.5 * lengths * force
             points += lengths * tf.matmul(velocity, scale, transpose_b=True)
             slope, values = density(points)
-            velocity += 0.5 * lengths * tf.matmul(slope, scale)
-            return i + 1, points, velocity, slope, values
+            force = tf.matmul(slope, scale)  # of this leapfrog and the next
+            velocity += 0.5 * lengths * force
+            return points, velocity, slope, force, values
 
         values = tf.zeros([tf.shape(state)[0], 2], tf.float64)
-        begun = (tf.constant(0), points, velocity, slope, values)
-        _, *ended = tf.while_loop(lambda i, *_: i < leapfrogs, leapfrog, begun)
-        return tf.concat(ended, axis=1)
+        begun = (points, velocity, slope, tf.matmul(slope, scale), values)
+        _, (points, velocity, slope, _, values) = tf.while_loop(
+            lambda i, _: i < leapfrogs, lambda i, state: (i + 1, leapfrog(state)), (0, begun)
+        )
+        return tf.concat([points, velocity, slope, values], axis=1)
 
     return compiled(run, execution)
 

@@ -126,16 +126,17 @@ def test_gathered_rows_keep_their_patterns(values):
 @pytest.mark.parametrize("form", MATRIX_FORMS)
 def test_batch_decomposes_no_more_matrices_than_it_has_rows(form):
     """Nearly every row may have a pattern of its own, of which a batch needs only a few."""
+    D = 20  # smaller matrices are decomposed by many operations
     rng = np.random.default_rng(5)
-    values = rng.normal(size=(400, 10))
+    values = rng.normal(size=(400, D))
     values[rng.random(values.shape) < 0.3] = np.nan
     rows = as_incomplete_rows(values)
     assert len(rows.missing.observed) > 100
-    shape = scale_shape(form, K, 10)
+    shape = scale_shape(form, K, D)
     theta = {
         "weights": tf.fill([1, K], tf.constant(1 / K, tf.float64)),
-        "means": tf.zeros([1, K, 10], tf.float64),
-        "precisions": tf.eye(10, batch_shape=(1, *shape[:-2]), dtype=tf.float64),
+        "means": tf.zeros([1, K, D], tf.float64),
+        "precisions": tf.eye(D, batch_shape=(1, *shape[:-2]), dtype=tf.float64),
     }
 
     @functools.partial(tf.function, autograph=False)
