@@ -52,7 +52,7 @@ def informed_gradient(
         all: with as many draws for each of them, the average over the draws is that of all rows.
     """
     problem = approximation.problem
-    statistics = dtype_of_statistics(problem, approximation.params, may_be_narrower=slices > 1)
+    statistics = dtype_of_statistics(problem, approximation.params, may_differ=slices > 1)
     parts = [problem] if slices == 1 else slices_of(problem, slices)
     return _by_slices(
         [

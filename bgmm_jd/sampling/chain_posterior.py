@@ -101,7 +101,7 @@ def accurate_density(approximation: Approximation) -> TemperedDensity:
     """Return the posterior density, by a matrix product where that is accurate enough for draws."""
     problem = approximation.problem
     rounding = rounding_per_entry(problem)
-    statistics = dtype_of_statistics(problem, approximation.params, rounding, may_be_narrower=True)
+    statistics = dtype_of_statistics(problem, approximation.params, rounding, may_differ=True)
     return TemperedDensity(problem, statistics=statistics)
 
 

@@ -28,7 +28,7 @@ def density_for_moves(approximation: Approximation) -> TemperedDensity:
     log density changes nothing that a cloud of particles shows.
     """
     problem = approximation.problem
-    statistics = dtype_of_statistics(problem, approximation.params, _ROUNDING, may_be_narrower=True)
+    statistics = dtype_of_statistics(problem, approximation.params, _ROUNDING, may_differ=True)
     return TemperedDensity(problem, statistics=statistics)
 
 

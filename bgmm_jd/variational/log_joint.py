@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from bgmm_jd.backend.small_matrices import product_with_own_transpose
 from bgmm_jd.data.rows import Rows
 from bgmm_jd.data.units import (
     Transformation,
@@ -182,11 +183,24 @@ def _row_log_likelihood(
     """Return log p(x_n given theta) [S, N], by statistics of a dtype if there is one."""
     if dtype is None:
         return row_log_likelihood(theta, rows, model.covariance)
+    values = rows.values
+    if dtype.size > values.dtype.size:
+        theta, values = _widened(theta, dtype), tf.cast(values, dtype)
     parameters = quadratic_likelihood.natural_parameters(theta, model.covariance)
-    statistics = quadratic_likelihood.sufficient_statistics(
-        tf.transpose(rows.values), model.covariance
-    )
+    statistics = quadratic_likelihood.sufficient_statistics(tf.transpose(values), model.covariance)
     label = quadratic_likelihood.log_joint_label_from_statistics(
         tf.cast(parameters, dtype), tf.cast(statistics, dtype)
     )
     return tf.reduce_logsumexp(label, axis=-2)
+
+
+def _widened(theta: Theta, dtype: tf.DType) -> dict[str, tf.Tensor]:
+    """Return draws in a wider dtype, with matrices made anew of Cholesky factors beside them.
+
+    The matrices beside these factors have been rounded to the dtype of the draws.
+    """
+    wide = {name: tf.cast(value, dtype) for name, value in theta.items()}
+    factor = wide.get(cholesky_name("precisions"))
+    if factor is not None:
+        wide["precisions"] = product_with_own_transpose(factor)
+    return wide
