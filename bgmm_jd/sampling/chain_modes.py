@@ -21,7 +21,7 @@ from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.points import as_log_ratios, draws_at_log_ratios
 from bgmm_jd.variational.tempered import TemperedDensity
 
-_COST_OF_GRADIENT = 3  # densities
+_COST_OF_GRADIENT = 3  # densities; times D where each row has a matrix of its own
 _DRAWS_PER_COORDINATE, _FEWEST_DRAWS = 10, 1_000  # for the covariance matrix at the beginning
 _FEWEST_AT_MODE = 200  # weighted draws of it; otherwise those of its own approximation
 _LEAST_STAYING = 0.5  # fraction of draws in the part of the posterior where their chains began
@@ -46,7 +46,9 @@ class ModeDraws(NamedTuple):
 
 def affordable_gradients(problem: Problem) -> int:
     """Return the number of gradients that chains may take in all."""
-    return affordable_draws(problem) // _COST_OF_GRADIENT
+    has_own_matrices = problem.model.has_covariance_matrices and not problem.data.is_complete
+    features = problem.data.shape[1] if has_own_matrices else 1
+    return affordable_draws(problem) // (_COST_OF_GRADIENT * features)
 
 
 def starts_of_modes(
