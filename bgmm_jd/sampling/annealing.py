@@ -6,6 +6,7 @@ resampled by their weights and moved by Hamiltonian Monte Carlo. They do not dep
 and reach all labellings.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -22,13 +23,14 @@ from bgmm_jd.variational.tempered import TemperedDensity
 
 _LONGEST_STEP, _SHORTEST_STEP = 1.0, 1e-3
 _FEWEST_POSSIBLE = 0.1  # fraction of the particles that must have a finite likelihood
+_MOST_POWERS = 200  # some 30 are usual; no end is in sight where rows are 1e6 sds from the prior
 
 
 class Annealed(NamedTuple):
     """Particles of the posterior, in independent groups.
 
     points : [groups, n, P], in unconstrained coordinates. n is 0 where the prior's draws have no
-        likelihood that is finite.
+        likelihood that is finite, or the posterior is too far from them.
     log_evidence : [groups], the estimate of each, with all labellings; -inf where n is 0.
     """
 
@@ -56,9 +58,10 @@ def anneal(
     points = prior_points(posterior.problem, groups * settings.particles, rng)
     likelihood = posterior.at(0.0).density(points).log_likelihood
     temperature, step, log_evidence = 0.0, settings.first_step, np.zeros(groups)
+    powers = itertools.count(1)
     while temperature < 1.0:
         possible = np.isfinite(likelihood).reshape(groups, -1).mean(axis=1)
-        if possible.min() < _FEWEST_POSSIBLE:
+        if possible.min() < _FEWEST_POSSIBLE or next(powers) > _MOST_POWERS:
             return Annealed(np.empty((groups, 0, points.shape[1])), np.full(groups, -np.inf))
         before, temperature = temperature, _next_temperature(likelihood, temperature, settings)
         weight, log_mean = weights_after_rise(likelihood.reshape(groups, -1), temperature - before)

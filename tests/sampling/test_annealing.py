@@ -10,7 +10,7 @@ from bgmm_jd.sampling.annealing import anneal, prior_points, weights_after_rise
 from bgmm_jd.sampling.evidence import evidence_of_groups
 from bgmm_jd.settings import AnnealingSettings
 from bgmm_jd.variational.coordinates import unflatten
-from bgmm_jd.variational.tempered import TemperedDensity
+from bgmm_jd.variational.tempered import Tempered, TemperedDensity
 
 Z_ALARM = 4.5  # false alarms: 7e-6
 
@@ -70,3 +70,25 @@ def test_no_particles_where_the_likelihood_is_not_finite(monkeypatch):
     found = anneal(posterior, np.random.default_rng(0), settings, groups=2)
     assert found.points.shape == (2, 0, 2)
     assert (found.log_evidence == -np.inf).all()
+
+
+def test_no_particles_where_the_posterior_is_too_far_from_the_prior(monkeypatch):
+    """So far that the power of the likelihood would have to grow in thousands of steps."""
+
+    def density(target, points):
+        n = len(points)
+        likelihood = -1e12 * np.linspace(1.0, 2.0, n)
+        return Tempered(np.zeros(n), likelihood, np.zeros_like(points))
+
+    problem = problem_for(np.linspace(-1.0, 1.0, 10)[:, np.newaxis], 2)
+    monkeypatch.setattr(TemperedDensity, "density", density)
+    monkeypatch.setattr(
+        TemperedDensity,
+        "follow",
+        lambda target, points, velocity, *_: (points, velocity, target.density(points)),
+    )
+    found = anneal(
+        TemperedDensity(problem), np.random.default_rng(0), AnnealingSettings(particles=20), 2
+    )
+    assert found.points.shape[:2] == (2, 0)
+    np.testing.assert_array_equal(found.log_evidence, [-np.inf, -np.inf])
