@@ -114,7 +114,7 @@ def new_groups(
     )
     start = anneal(target, rng, settings, settings.groups)
     if start.points.shape[1] == 0:
-        raise FloatingPointError("Too few draws of the prior have a likelihood.")
+        raise FloatingPointError("No particles have come from the prior to the posterior.")
     points = move_groups(target, start.points, moves, rng)
     flat = align(points.reshape(-1, points.shape[-1]), centre, labels)
     aligned = align(flat, centre_of(flat), labels)
