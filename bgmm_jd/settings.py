@@ -757,8 +757,8 @@ class AnnealingSettings:
     groups: int = 4
     most_groups: int = 8
     particles: int = 500
-    effective: float = 0.5
-    moves: int = 4
+    effective: float = 0.9
+    moves: int = 1
     leapfrogs: int = 6
     first_step: float = 0.3
     acceptance: float = 0.7

@@ -96,7 +96,7 @@ def assess(
             approximation.problem, approximation.params, _elbo_draws(approximation), plan.seed
         )
         known.elbo, known.elbo_se = elbo_of_surrogate(approximation, draws, plan)
-        if not np.isfinite(known.elbo):
+        if not np.isfinite(known.elbo) or _mostly_out_of_range(draws):
             known.status = Status.DIVERGED
         if known.status is Status.DIVERGED:
             return approximation, known
@@ -112,7 +112,7 @@ def assess(
         report(Progress(phase="whole posterior"))
         with known.timed("whole posterior"):
             approximation = _with_whole_posterior(approximation, near, known, plan.seed)
-        if finish == "hmc" or _needs_chains(approximation.problem, known):
+        if finish == "hmc" or _needs_chains(approximation.problem, known, len(near)):
             report(Progress(phase="chains"))
             with known.timed("chains"):
                 known.bound = _evidence_bound(approximation, known, draws)
@@ -122,6 +122,14 @@ def assess(
     except KeyboardInterrupt:
         known.status = Status.INTERRUPTED
     return approximation, known
+
+
+def _mostly_out_of_range(draws: Draws) -> bool:
+    """Return whether most draws have coordinates that are not finite, as that of a precision of 0.
+
+    A few may under a sparse prior, whose weights can be too small for the dtype.
+    """
+    return bool(np.isfinite(draws.points).all(axis=1).mean() < 0.5)
 
 
 def _modes_of(optima: Sequence[Optimum]) -> tuple[Mode, ...]:
@@ -149,13 +157,17 @@ def _with_whole_posterior(
     return approximation if whole is None else _adopted(approximation, whole, near, known)
 
 
-def _needs_chains(problem: Problem, known: Assessment) -> bool:
-    """Return whether importance weights are poor, and chains are affordable.
+def _needs_chains(problem: Problem, known: Assessment, optima: int) -> bool:
+    """Return whether draws are of one of several optima, or weights poor, and chains affordable.
 
     Weights with a k-hat between `above_khat` and 0.7 are reliable (Vehtari et al. 2024), and poor
     only if too few draws are effective.
     """
-    if known.khat <= problem.settings.chains.above_khat or not are_affordable(problem):
+    if not are_affordable(problem):
+        return False
+    if optima > 1 and (known.whole is None or not known.whole.has_shares):
+        return True
+    if known.khat <= problem.settings.chains.above_khat:
         return False
     proposal = None if known.whole is None else known.whole.proposal
     most_per_draw = problem.settings.proposal.most_per_draw
@@ -172,16 +184,22 @@ def _with_chains(
 ) -> Approximation:
     """Return the approximation with draws of Markov chains, where these are better or asked for.
 
-    Independent groups of draws are moved first, which can tell how probable each mode is.
+    Independent groups of draws are moved first, which can tell how probable each mode is. Where
+    neither has mixed, what is nearer to it is kept.
     """
     problem, rivals = approximation.problem, [one.params for one in near[1:]]
+    left: list[WholePosterior] = []
     if not is_asked:
         for groups in _moved_groups(approximation, rivals, known, seed):
             if groups is None or _misses_the_optimum(groups, known):
                 continue
             if _is_sound(groups, known, problem):
                 return _adopted(approximation, groups, near, known)
-    whole = draw_chains(approximation, rivals, known.whole, known.khat, seed)
+            left.append(groups)
+    chains = draw_chains(approximation, rivals, known.whole, known.khat, seed)
+    if chains is not None:
+        left.insert(0, chains)
+    whole = max(left, key=lambda one: _rank(one, known, problem), default=None)
     if whole is None or not (is_asked or _is_better(whole, known, problem)):
         return approximation
     return _adopted(approximation, whole, near, known)
@@ -232,6 +250,13 @@ def _is_sound(whole: WholePosterior, known: Assessment, problem: Problem) -> boo
     return known.whole is None or bool(np.isfinite(whole.evidence.log))
 
 
+def _rank(whole: WholePosterior, known: Assessment, problem: Problem) -> tuple[bool, bool, float]:
+    """Return what moved draws are compared by: sound, with an evidence, how many are effective."""
+    effective = -np.inf if whole.bank is None else np.nan_to_num(whole.bank.mixing.effective)
+    has_evidence = bool(np.isfinite(whole.evidence.log))
+    return _is_sound(whole, known, problem), has_evidence, float(effective)
+
+
 def _adopted(
     approximation: Approximation, whole: WholePosterior, near: list[Optimum], known: Assessment
 ) -> Approximation:
@@ -276,7 +301,8 @@ def elbo_of_surrogate(
     if plan.batch_size is None:
         return full_data_elbo(problem, approximation.params, stateless_seed(plan.seed, "elbo"))
     log_ratio = log_joint_of_draws(problem, draws) - draws.log_q.numpy()
-    elbo = float(log_ratio.mean())
+    with np.errstate(all="ignore"):  # of what is not finite, or too large to be added up
+        elbo = float(log_ratio.mean())
     if not np.isfinite(elbo):  # the status will be DIVERGED
         return elbo, np.nan
     return elbo, float(log_ratio.std(ddof=1) / len(log_ratio) ** 0.5)

@@ -210,7 +210,7 @@ class _Run:
             return False
         self.params, self._opt_state = block.params, block.opt_state
         self.blocks.append(block.average)
-        self.elbos.append(-block.losses)
+        self.elbos.append(_elbos_of(block))
         return True
 
     def _block(
@@ -318,8 +318,9 @@ class _Run:
         ) -> tuple[VariationalParameters, float]:
             params = constrained_arrays(sites, unconstrained)
             block = self._block(params, first + number * steps, size, ())
-            self._polishing_elbos.append(-block.losses)
-            return block.average, float(np.median(-block.losses))
+            elbos = _elbos_of(block)
+            self._polishing_elbos.append(elbos)
+            return block.average, float(np.median(elbos))
 
         return evaluate
 
@@ -373,6 +374,11 @@ def _tolerance(problem: Problem) -> float:
     if ratio == 1.0:
         return settings.tolerance
     return max(settings.subsample_tolerance, settings.tolerance * ratio)
+
+
+def _elbos_of(block: svi.Block) -> np.ndarray:
+    """Return the elbo of each step [steps] in float64, in which their sum is finite if they are."""
+    return -block.losses.astype(np.float64)
 
 
 def read_only_copy(params: VariationalParameters) -> VariationalParameters:

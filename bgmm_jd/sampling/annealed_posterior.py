@@ -15,7 +15,7 @@ from bgmm_jd.sampling.annealing import Annealed, anneal
 from bgmm_jd.sampling.bridge import evidence_of_mode
 from bgmm_jd.sampling.chain_modes import ModeDraws
 from bgmm_jd.sampling.chains import is_sound
-from bgmm_jd.sampling.evidence import evidence_of_groups
+from bgmm_jd.sampling.evidence import evidence_of_groups, with_error_of_other
 from bgmm_jd.sampling.modes import draws_at_modes
 from bgmm_jd.sampling.moved_groups import Moves, as_one_mode, move_groups, posterior_of_groups
 from bgmm_jd.sampling.relabelling import Labels, TooManyLabellings, align, centre_of, labels_of
@@ -24,6 +24,8 @@ from bgmm_jd.variational.approximation import Approximation, Centre, Problem
 from bgmm_jd.variational.coordinates import components_are_separate, coordinate_layout
 from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.tempered import TemperedDensity
+
+_HOPE = 4.0  # times the effective draws of groups that others, as many, may make of them
 
 
 def may_anneal(problem: Problem) -> bool:
@@ -50,8 +52,9 @@ def draw_annealed(
 ) -> WholePosterior | None:
     """Return draws of the whole posterior, and its evidence.
 
-    By bridge sampling, or by the particles themselves where that is out of reach. None where draws
-    are out of the dtype's range, or have too many labellings.
+    By bridge sampling, or by the particles themselves where that is out of reach. Of groups that do
+    not agree it has the error that both show. None where draws are out of the dtype's range, or
+    have too many labellings.
 
     Parameters
     ----------
@@ -71,15 +74,18 @@ def draw_annealed(
     except (FloatingPointError, TooManyLabellings, np.linalg.LinAlgError):
         return None
     evidence = evidence_of_mode(problem, labels, drawn, [drawn.centre], rng)
+    of_groups = evidence_of_groups(log_evidence)
     if not np.isfinite(evidence.log):
-        evidence = evidence_of_groups(log_evidence)
+        evidence = of_groups
+    elif not is_sound(drawn.mixing, problem.settings.chains):
+        evidence = with_error_of_other(evidence, of_groups)
     return posterior_of_groups(drawn, evidence, khat, centres, True, labels, rng)
 
 
 def _until_sound(
     target: TemperedDensity, centre: Centre, labels: Labels, rng: np.random.Generator
 ) -> tuple[ModeDraws, np.ndarray]:
-    """Return the points of so many groups that they agree, or of as many as there may be.
+    """Return the points of so many groups that they agree, or of as many as may help.
 
     And the log evidence that each of them estimates.
     """
@@ -92,8 +98,12 @@ def _until_sound(
         log_evidence.append(found.log_evidence)
         drawn = as_one_mode(np.concatenate(points))
         is_last = len(drawn.points) + settings.groups > settings.most_groups
-        if is_sound(drawn.mixing, chains) or is_last:
-            return drawn, np.concatenate(log_evidence)
+        found_evidence = np.concatenate(log_evidence)
+        is_hopeless = _HOPE * drawn.mixing.effective < chains.fewest_effective and not np.isfinite(
+            evidence_of_groups(found_evidence).log
+        )
+        if is_sound(drawn.mixing, chains) or is_hopeless or is_last:
+            return drawn, found_evidence
 
 
 def new_groups(

@@ -23,7 +23,7 @@ from bgmm_jd.variational.tempered import TemperedDensity
 
 _LONGEST_STEP, _SHORTEST_STEP = 1.0, 1e-3
 _FEWEST_POSSIBLE = 0.1  # fraction of the particles that must have a finite likelihood
-_MOST_POWERS = 200  # some 20 are usual; no end is in sight where a row is 1e7 sds from others
+_MOST_POWERS = 600  # some 60 are usual; no end is in sight where a row is 1e7 sds from others
 
 
 class Annealed(NamedTuple):

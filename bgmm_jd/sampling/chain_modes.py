@@ -24,6 +24,7 @@ from bgmm_jd.variational.tempered import TemperedDensity
 _COST_OF_GRADIENT = 3  # densities; times D where each row has a matrix of its own
 _DRAWS_PER_COORDINATE, _FEWEST_DRAWS = 10, 1_000  # for the covariance matrix at the beginning
 _FEWEST_AT_MODE = 200  # weighted draws of it; otherwise those of its own approximation
+_HOPE = 2.0  # times the effective draws that as many moves have given, up to which more may give
 _LEAST_STAYING = 0.5  # fraction of draws in the part of the posterior where their chains began
 
 
@@ -103,6 +104,9 @@ def draw_mode(
 ) -> ModeDraws:
     """Run chains from some of the points [S, P] of a mode until they have mixed, or to a limit.
 
+    Or until the number of effective draws, which grows with that of the moves, shows that they will
+    not have mixed there.
+
     Raises
     ------
     FloatingPointError
@@ -128,7 +132,8 @@ def draw_mode(
         mixed = mixing(together)
         is_enough = mixed.rhat < settings.rhat and mixed.effective > settings.effective
         moves = together.shape[1]  # twice as many in all the next time, as a look takes time too
-        if is_enough or 2 * moves > most:
+        is_hopeless = _HOPE * mixed.effective * most < settings.fewest_effective * moves
+        if is_enough or is_hopeless or 2 * moves > most:
             return ModeDraws(mode, centre, together, np.ones(together.shape[:2], bool), mixed)
 
 

@@ -25,7 +25,7 @@ from bgmm_jd.sampling.modes import LEAST_SHARE
 from bgmm_jd.sampling.relabelling import Labels, labels_of
 from bgmm_jd.sampling.whole_posterior import WholePosterior
 from bgmm_jd.variational.approximation import Approximation, Bank, Mixing, Problem
-from bgmm_jd.variational.evaluation import dtype_of_statistics, rounding_per_entry
+from bgmm_jd.variational.evaluation import dtype_for_moves
 from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.tempered import TemperedDensity
 
@@ -100,9 +100,7 @@ def draw_chains(
 def accurate_density(approximation: Approximation) -> TemperedDensity:
     """Return the posterior density, by a matrix product where that is accurate enough for draws."""
     problem = approximation.problem
-    rounding = rounding_per_entry(problem)
-    statistics = dtype_of_statistics(problem, approximation.params, rounding, may_differ=True)
-    return TemperedDensity(problem, statistics=statistics)
+    return TemperedDensity(problem, statistics=dtype_for_moves(problem, approximation.params))
 
 
 def _evidences(

@@ -76,6 +76,16 @@ def evidence_of_groups(log_evidence: np.ndarray) -> Evidence:
     return Evidence(float(most + np.log(relative.mean())), se) if se < MOST_SE else OUT_OF_REACH
 
 
+def with_error_of_other(evidence: Evidence, other: Evidence) -> Evidence:
+    """Return an evidence with the largest of both errors and half of what it differs by.
+
+    Out of reach where one is, or where that is above 0.5 nats.
+    """
+    apart = abs(evidence.log - other.log) / 2.0
+    se = float(np.max([evidence.se, other.se, apart]))  # NaN if one is
+    return Evidence(evidence.log, se) if se < MOST_SE else OUT_OF_REACH
+
+
 def sum_of_evidences(parts: Sequence[Evidence]) -> Evidence:
     """Return the evidence of the whole posterior from those of its parts."""
     logs = np.array([part.log for part in parts])

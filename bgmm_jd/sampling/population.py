@@ -10,6 +10,8 @@ import numpy as np
 
 from bgmm_jd.calibration.psis import resample_systematically
 from bgmm_jd.sampling.bridge import evidence_of_mode
+from bgmm_jd.sampling.chains import is_sound
+from bgmm_jd.sampling.evidence import OUT_OF_REACH
 from bgmm_jd.sampling.moved_groups import Moves, as_one_mode, move_groups, posterior_of_groups
 from bgmm_jd.sampling.proposal import propose_in_parts
 from bgmm_jd.sampling.relabelling import Labels, TooManyLabellings, align, centre_of, labels_of
@@ -21,7 +23,7 @@ from bgmm_jd.variational.tempered import TemperedDensity
 def draw_population(
     target: TemperedDensity, whole: WholePosterior, mixture: StudentMixture, seed: int
 ) -> WholePosterior | None:
-    """Return draws of the whole posterior, and its evidence by bridge sampling.
+    """Return draws of the whole posterior, and its evidence by bridge sampling if groups agree.
 
     None where draws are out of the dtype's range, or have too many labellings.
 
@@ -47,7 +49,9 @@ def draw_population(
         points = move_groups(target, start, moves, rng)
         flat = points.reshape(-1, points.shape[-1])
         drawn = as_one_mode(align(flat, centre_of(flat), labels).reshape(points.shape))
-        evidence = evidence_of_mode(problem, labels, drawn, [drawn.centre], rng)
+        evidence = OUT_OF_REACH
+        if is_sound(drawn.mixing, problem.settings.chains):
+            evidence = evidence_of_mode(problem, labels, drawn, [drawn.centre], rng)
     except (FloatingPointError, TooManyLabellings, np.linalg.LinAlgError):
         return None
     known = whole.khat, whole.centres, whole.is_scouted

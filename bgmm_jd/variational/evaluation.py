@@ -7,13 +7,13 @@ import numpy as np
 import tensorflow as tf
 
 from bgmm_jd.backend.execution import compiled, map_chunks
-from bgmm_jd.data.rows import Rows
+from bgmm_jd.data.rows import Rows, as_row_tensors
 from bgmm_jd.data.units import Standardization
 from bgmm_jd.model import quadratic_likelihood
 from bgmm_jd.model.likelihood import Theta
 from bgmm_jd.variational.approximation import Draws, Problem, sample_mean_field
 from bgmm_jd.variational.coordinates import unflatten
-from bgmm_jd.variational.log_joint import log_joint
+from bgmm_jd.variational.log_joint import log_joint, log_likelihood
 from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.structure import Model
 
@@ -22,6 +22,7 @@ _PRECISION_DRAWS = 20
 # Worst-case rounding error (nats) of a log joint density if the errors of all rows and features add
 # up; importance weights vary by far more.
 JOINT_ROUNDING = 0.05
+_MEASURED_ROUNDING = 0.2  # of it, at most, where errors are measured at these few draws
 
 
 def affordable_draws(problem: Problem) -> int:
@@ -109,6 +110,31 @@ def dtype_of_statistics(
         if statistics_are_accurate(problem, theta, tolerance, dtype):
             return dtype
     return None
+
+
+def dtype_for_moves(problem: Problem, params: VariationalParameters) -> tf.DType | None:
+    """Return the dtype of statistics for Hamiltonian Monte Carlo; None where there is none.
+
+    Errors of the log joint density up to `JOINT_ROUNDING` change no draw noticeably. The bound of
+    `dtype_of_statistics` is some hundred to ten thousand times what errors are: where it asks for
+    float64, which takes twice the time, errors in float32 are measured at draws of the surrogate.
+    """
+    dtype = dtype_of_statistics(problem, params, rounding_per_entry(problem), may_differ=True)
+    if dtype == tf.float64 and _measured_rounding(problem, params) < (
+        _MEASURED_ROUNDING * JOINT_ROUNDING
+    ):
+        return tf.float32
+    return dtype
+
+
+def _measured_rounding(problem: Problem, params: VariationalParameters) -> float:
+    """Return by how much the log likelihood of draws in float32 differs from that in float64."""
+    theta, _ = sample_mean_field(problem, params, _PRECISION_DRAWS, seed=0)
+    model, rows = problem.standardized_model, as_row_tensors(problem.data.rows)
+    narrow, wide = (
+        log_likelihood(model, theta, rows, tf.float64, dtype) for dtype in (tf.float32, tf.float64)
+    )
+    return float(tf.reduce_max(tf.abs(narrow - wide)))
 
 
 def log_joint_of_draws(problem: Problem, draws: Draws) -> np.ndarray:

@@ -13,6 +13,7 @@ from bgmm_jd.variational.coordinates import unflatten
 from bgmm_jd.variational.evaluation import (
     JOINT_ROUNDING,
     affordable_draws,
+    dtype_for_moves,
     dtype_of_statistics,
     log_joint_of_draws,
     points_per_call,
@@ -113,6 +114,26 @@ def test_rows_in_float32_may_have_statistics_in_float64(sd, expected):
     problem, params = approximation.problem, approximation.params
     assert dtype_of_statistics(problem, params, 1e-4, may_differ=True) == expected
     assert dtype_of_statistics(problem, params, 1e-4) == (expected if sd == 0.8 else None)
+
+
+def test_moves_have_statistics_in_float32_where_their_errors_are_small():
+    """Though the bound of the errors, of the worst case, is not: at other draws they are small."""
+    approximation = approximation_of(2, 0.2, "full", dtype=np.float64)
+    problem, params = approximation.problem, approximation.params
+    bound = rounding_per_entry(problem)
+    assert dtype_of_statistics(problem, params, bound, may_differ=True) == tf.float64
+    assert dtype_for_moves(problem, params) == tf.float32
+    theta = draw_mean_field(problem, params, 200, seed=1).theta
+    model, rows = problem.standardized_model, Rows(tf.constant(problem.data.rows.values))
+    found = log_likelihood(model, theta, rows, tf.float64, tf.float32)
+    expected = tf.reduce_sum(row_log_likelihood(theta, rows, "full"), axis=-1)
+    assert np.abs(found - expected).max() < JOINT_ROUNDING
+
+
+@pytest.mark.parametrize(("sd", "expected"), [(0.8, tf.float32), (1e-3, tf.float64)])
+def test_moves_have_no_statistics_that_round_too_much(sd, expected):
+    approximation = approximation_of(2, sd, dtype=np.float64)
+    assert dtype_for_moves(approximation.problem, approximation.params) == expected
 
 
 @pytest.mark.parametrize("form", ["diag", "full", "tied", "spherical"])
