@@ -14,7 +14,9 @@ from bgmm_jd.fitting.search import SearchPlan, SearchResult
 from bgmm_jd.optimization.restarts import Optimum
 from bgmm_jd.optimization.single_run import RunResult
 from bgmm_jd.optimization.status import Status
-from bgmm_jd.variational.approximation import draw_mean_field
+from bgmm_jd.sampling.evidence import Evidence
+from bgmm_jd.sampling.whole_posterior import WholePosterior
+from bgmm_jd.variational.approximation import Bank, Centre, Mixing, draw_mean_field
 
 PLAN = SearchPlan(batch_size=40, restarts=1, init=None, max_steps=100, optimizer="natural", seed=3)
 
@@ -70,6 +72,22 @@ def test_assessment_of_parameters_out_of_range_is_diverged(surrogate, value):
     assert np.isnan(found.khat)
 
 
+@pytest.mark.parametrize(("lost", "expected"), [(400, Status.DIVERGED), (3, Status.CONVERGED)])
+def test_draws_out_of_range_are_diverged_if_they_are_most(surrogate, monkeypatch, lost, expected):
+    """A precision too small for the dtype has an infinite coordinate; the elbo may be finite."""
+
+    def partly_lost(problem, params, n, seed):
+        draws = draw_mean_field(problem, params, n, seed)
+        points = draws.points.copy()
+        points[:lost, -1] = -np.inf
+        return draws._replace(points=points)
+
+    monkeypatch.setattr(assess_module, "draw_mean_field", partly_lost)
+    _, found = assess(surrogate, found_at(surrogate), PLAN, "none", ignored)
+    assert np.isfinite(found.elbo)
+    assert found.status is expected
+
+
 def test_elbo_estimates_by_draws_and_by_passes_agree(surrogate):
     """Within five standard errors of both; many rows are read in passes."""
     draws = draw_mean_field(surrogate.problem, surrogate.params, 500, seed=3)
@@ -95,6 +113,58 @@ def test_interrupt_after_the_last_step_keeps_the_converged_parameters(monkeypatc
     assert np.isnan(posterior.elbo_se) == (function == "elbo_of_surrogate")
     assert posterior.elbo == pytest.approx(posterior.elbo_trace[-20:].mean(), abs=1.0)
     assert np.isfinite(posterior.sample(10)["means"]).all()
+
+
+def two_optima(approximation):
+    """Return the result of a search that has found another optimum, one nat below the best."""
+    found = found_at(approximation)
+    params = approximation.params
+    loc = params["means"]["loc"]
+    other = {**params, "means": {**params["means"], "loc": loc + 0.5}}
+    return found._replace(optima=(*found.optima, Optimum(other, -101.0, 2)))
+
+
+@pytest.mark.parametrize(("optima", "expected"), [(found_at, []), (two_optima, ["chains"])])
+def test_chains_follow_where_draws_are_of_one_of_several_optima(
+    surrogate, monkeypatch, optima, expected
+):
+    """Whatever the k-hat, which is that of the best one alone."""
+    called = []
+    monkeypatch.setattr(assess_module, "find_whole_posterior", lambda *_: None)
+    monkeypatch.setattr(assess_module, "may_anneal", lambda *_: False)
+    monkeypatch.setattr(assess_module, "draw_chains", lambda *_: called.append("chains"))
+    _, found = assess(surrogate, optima(surrogate), PLAN, "auto", ignored)
+    assert found.khat < 0.5
+    assert called == expected
+
+
+def moved(rhat, effective, log_evidence):
+    """Return draws that were moved, with how they have mixed and what evidence they tell."""
+    bank = Bank(np.zeros((1, 2)), 1, np.zeros(1, int), Mixing(rhat, effective))
+    evidence, centre = Evidence(log_evidence, 0.1), Centre(np.zeros(2), np.ones(2))
+    return WholePosterior(
+        None, evidence, 0.9, (centre,), np.ones(1), np.full(1, np.nan), True, bank
+    )
+
+
+UNSOUND, KNOWN, SOUND = (1.2, 200.0, np.nan), (1.1, 50.0, 0.0), (1.01, 900.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("groups", "chains", "expected"),
+    [(KNOWN, UNSOUND, KNOWN), (UNSOUND, UNSOUND, UNSOUND), (KNOWN, SOUND, SOUND)],
+)
+def test_draws_that_have_not_mixed_are_kept_if_only_they_tell_an_evidence(
+    surrogate, monkeypatch, groups, chains, expected
+):
+    """Groups without an evidence may have missed the optimum, and are not kept."""
+    monkeypatch.setattr(assess_module, "calibrate_approximation", lambda one, *_: (one, 0.9))
+    monkeypatch.setattr(assess_module, "find_whole_posterior", lambda *_: None)
+    monkeypatch.setattr(assess_module, "draw_annealed", lambda *_: moved(*groups))
+    monkeypatch.setattr(assess_module, "draw_chains", lambda *_: moved(*chains))
+    approximation, found = assess(surrogate, found_at(surrogate), PLAN, "auto", ignored)
+    assert approximation.bank.mixing == Mixing(*expected[:2])
+    np.testing.assert_equal(found.evidence.log, expected[2])
 
 
 def test_elbo_that_is_not_finite_is_a_divergence(monkeypatch):

@@ -99,6 +99,21 @@ def test_groups_are_added_while_they_disagree(ten_rows, monkeypatch):
     assert len(found.bank.points) == settings.most_groups * 100
 
 
+def test_no_groups_are_added_to_those_that_tell_nothing(ten_rows, monkeypatch):
+    """Far from each other, and with evidences that are far apart: as many more would not help."""
+    settings, taken = ten_rows.settings.annealing, []
+
+    def groups_apart(target, centre, labels, rng):
+        taken.append(rng.standard_normal((settings.groups, 100, labels.layout.size)))
+        apart = 10.0 * np.arange(settings.groups)
+        return Annealed(taken[-1] + apart[:, np.newaxis, np.newaxis], apart)
+
+    monkeypatch.setattr(annealed_posterior, "new_groups", groups_apart)
+    found = annealed(ten_rows)
+    assert len(taken) == 1
+    assert np.isnan(found.evidence.log)
+
+
 def test_evidence_is_that_of_the_groups_where_no_proposal_overlaps(ten_rows, monkeypatch):
     unknown = Evidence(float("nan"), float("nan"))
     monkeypatch.setattr(annealed_posterior, "evidence_of_mode", lambda *_: unknown)

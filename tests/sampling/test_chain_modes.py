@@ -1,9 +1,18 @@
 """Modes whose chains stay near them, and modes whose chains leave for another."""
 
-import numpy as np
+from dataclasses import replace
 
-from bgmm_jd.sampling.chain_modes import ModeDraws, modes_that_hold
-from bgmm_jd.sampling.relabelling import Labels
+import numpy as np
+import pytest
+from small_problems import two_groups
+
+import bgmm_jd
+from bgmm_jd.sampling import chain_modes
+from bgmm_jd.sampling.chain_modes import ModeDraws, draw_mode, modes_that_hold
+from bgmm_jd.sampling.chain_posterior import accurate_density
+from bgmm_jd.sampling.modes import draws_at_modes
+from bgmm_jd.sampling.relabelling import Labels, labels_of
+from bgmm_jd.settings import ChainSettings
 from bgmm_jd.variational.approximation import Centre, Mixing
 from bgmm_jd.variational.coordinates import CoordinateLayout
 
@@ -51,3 +60,19 @@ def test_draws_at_another_mode_are_marked():
     held = modes_that_hold([drawn(0, LEFT, LEFT), visitor], LABELS)
     assert [one.is_inside.mean() for one in held] == [1.0, 0.9]
     assert not held[1].is_inside[:, :5].any()
+
+
+@pytest.mark.parametrize(("effective", "moves"), [(5.0, 100), (60.0, 200), (300.0, 400)])
+def test_chains_end_where_as_many_moves_as_they_may_take_would_not_do(
+    monkeypatch, effective, moves
+):
+    """60 effective draws after 200 of 400 moves may become 240, and 400 are needed."""
+    settings = bgmm_jd.Settings(chains=ChainSettings(chains=8, warm_up=(5, 5), most_moves=400))
+    posterior = bgmm_jd.fit(two_groups(64), 2, finish="none", settings=settings)
+    problem = replace(posterior.problem, execution="graph")
+    approximation = replace(posterior.approximation, problem=problem)
+    labels, rng = labels_of(problem), np.random.default_rng(0)
+    (points,) = draws_at_modes(approximation, [], labels, rng, 300)
+    monkeypatch.setattr(chain_modes, "mixing", lambda drawn: Mixing(1.3, effective))
+    found = draw_mode(accurate_density(approximation), 0, points, labels, rng, 1e9)
+    assert found.points.shape[:2] == (8, moves)

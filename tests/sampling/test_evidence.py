@@ -9,9 +9,11 @@ from builders import problem_for, started
 from scipy import special, stats
 
 from bgmm_jd.sampling.evidence import (
+    Evidence,
     evidence_of_weights,
     log_labellings_of_surrogate,
     log_permanent,
+    with_error_of_other,
 )
 from bgmm_jd.variational.approximation import draw_mean_field
 
@@ -74,3 +76,21 @@ def test_overlapping_components_add_less():
 
 def test_one_component_adds_nothing():
     assert added_by_labellings([0.0], 1) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        (Evidence(-5.1, 0.1), 0.2),
+        (Evidence(-5.1, 0.3), 0.3),
+        (Evidence(-5.8, 0.1), 0.4),
+        (Evidence(-6.2, 0.1), np.nan),
+        (Evidence(np.nan, np.nan), np.nan),
+    ],
+)
+def test_two_evidences_have_the_largest_error_that_either_or_their_difference_shows(
+    other, expected
+):
+    found = with_error_of_other(Evidence(-5.0, 0.2), other)
+    assert found.se == pytest.approx(expected, nan_ok=True)
+    assert found.log == -5.0 or np.isnan(found.se)
