@@ -54,12 +54,11 @@ def elbo_terms(problem: Problem, params: VariationalParameters) -> np.ndarray:
 
 
 def difference(terms: np.ndarray, others: np.ndarray) -> Difference:
-    """Return how much higher the first elbo is than the second; NaN if one is not finite."""
-    with np.errstate(invalid="ignore"):  # a surrogate may reach out of the dtype's range
+    """Return how much higher the first elbo is than the second; NaN if that is not finite."""
+    with np.errstate(invalid="ignore", over="ignore"):  # out of the dtype's range
         apart = terms - others
-    if not np.isfinite(apart).all():
-        return Difference(np.nan, np.nan)
-    return Difference(float(apart.mean()), float(apart.std(ddof=1) / len(apart) ** 0.5))
+        gain, se = float(apart.mean()), float(apart.std(ddof=1) / len(apart) ** 0.5)
+    return Difference(gain, se) if np.isfinite([gain, se]).all() else Difference(np.nan, np.nan)
 
 
 def elbo_gain(

@@ -55,6 +55,13 @@ def test_gain_is_the_difference_of_independent_estimates_with_a_smaller_error(ap
     assert errors[0] < errors[1] < alone
 
 
+def test_a_difference_that_is_out_of_range_is_not_known():
+    """Each elbo is finite, and the squares of their differences are not."""
+    far = np.array([1e200, -1e200, 0.0])
+    assert np.isnan(elbo_differences.difference(far, np.zeros(3))).all()
+    assert np.isnan(elbo_differences.difference(far, np.array([0.0, np.inf, 0.0]))).all()
+
+
 def test_there_is_a_valley_between_two_labellings_and_none_within_one():
     approximation = started(problem_for(two_groups(64), 2, execution="graph"))
     problem, params = approximation.problem, approximation.params
