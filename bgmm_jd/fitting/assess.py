@@ -252,7 +252,8 @@ def _is_sound(whole: WholePosterior, known: Assessment, problem: Problem) -> boo
 
 def _rank(whole: WholePosterior, known: Assessment, problem: Problem) -> tuple[bool, bool, float]:
     """Return what moved draws are compared by: sound, with an evidence, how many are effective."""
-    effective = -np.inf if whole.bank is None else np.nan_to_num(whole.bank.mixing.effective)
+    mixing = None if whole.bank is None else whole.bank.mixing
+    effective = -np.inf if mixing is None else np.nan_to_num(mixing.effective)
     has_evidence = bool(np.isfinite(whole.evidence.log))
     return _is_sound(whole, known, problem), has_evidence, float(effective)
 

@@ -98,12 +98,11 @@ def _until_sound(
         log_evidence.append(found.log_evidence)
         drawn = as_one_mode(np.concatenate(points))
         is_last = len(drawn.points) + settings.groups > settings.most_groups
-        found_evidence = np.concatenate(log_evidence)
-        is_hopeless = _HOPE * drawn.mixing.effective < chains.fewest_effective and not np.isfinite(
-            evidence_of_groups(found_evidence).log
-        )
+        estimates = np.concatenate(log_evidence)
+        is_known = bool(np.isfinite(evidence_of_groups(estimates).log))
+        is_hopeless = not is_known and _HOPE * drawn.mixing.effective < chains.fewest_effective
         if is_sound(drawn.mixing, chains) or is_hopeless or is_last:
-            return drawn, found_evidence
+            return drawn, estimates
 
 
 def new_groups(

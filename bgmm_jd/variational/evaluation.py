@@ -116,8 +116,9 @@ def dtype_for_moves(problem: Problem, params: VariationalParameters) -> tf.DType
     """Return the dtype of statistics for Hamiltonian Monte Carlo; None where there is none.
 
     Errors of the log joint density up to `JOINT_ROUNDING` change no draw noticeably. The bound of
-    `dtype_of_statistics` is some hundred to ten thousand times what errors are: where it asks for
-    float64, which takes twice the time, errors in float32 are measured at draws of the surrogate.
+    `dtype_of_statistics` is that of the worst case, often a hundred or a thousand times what they
+    are: where it asks for float64, which takes twice the time, they are measured at draws of the
+    surrogate.
     """
     dtype = dtype_of_statistics(problem, params, rounding_per_entry(problem), may_differ=True)
     if dtype == tf.float64 and _measured_rounding(problem, params) < (
