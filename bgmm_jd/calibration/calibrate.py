@@ -62,7 +62,7 @@ def _calibration_of(approximation: Approximation, seed: int) -> Calibration | No
     settings = problem.settings.calibration
     surrogate = draw_mean_field(problem, params, settings.start_draws, seed)
     points = surrogate.points.astype(np.float64)
-    points = points[np.isfinite(points).all(axis=1)]
+    points = points[np.isfinite(points).all(axis=1)]  # some weights are too small for the dtype
     mean, sd = points.mean(axis=0), points.std(axis=0)
     rng = np.random.default_rng(seed)
     in_memory = problem.on(rows_in_memory(problem.data))

@@ -184,22 +184,21 @@ def _with_chains(
 ) -> Approximation:
     """Return the approximation with draws of Markov chains, where these are better or asked for.
 
-    Independent groups of draws are moved first, which can tell how probable each mode is. Where
-    neither has mixed, what is nearer to it is kept.
+    Independent groups of draws are moved first, which can tell how probable each mode is. Groups
+    that disagree, and tell an evidence all the same, take the place of chains that have not mixed.
     """
     problem, rivals = approximation.problem, [one.params for one in near[1:]]
-    left: list[WholePosterior] = []
+    unsound: WholePosterior | None = None
     if not is_asked:
         for groups in _moved_groups(approximation, rivals, known, seed):
             if groups is None or _misses_the_optimum(groups, known):
                 continue
             if _is_sound(groups, known, problem):
                 return _adopted(approximation, groups, near, known)
-            left.append(groups)
-    chains = draw_chains(approximation, rivals, known.whole, known.khat, seed)
-    if chains is not None:
-        left.insert(0, chains)
-    whole = max(left, key=lambda one: _rank(one, known, problem), default=None)
+            unsound = groups
+    whole = draw_chains(approximation, rivals, known.whole, known.khat, seed)
+    if unsound is not None and not (whole is not None and _has_mixed(whole, problem)):
+        whole = unsound
     if whole is None or not (is_asked or _is_better(whole, known, problem)):
         return approximation
     return _adopted(approximation, whole, near, known)
@@ -244,18 +243,14 @@ def _is_better(whole: WholePosterior, known: Assessment, problem: Problem) -> bo
 
 def _is_sound(whole: WholePosterior, known: Assessment, problem: Problem) -> bool:
     """Return whether chains have mixed, and tell the evidence where it was known without them."""
-    mixing = None if whole.bank is None else whole.bank.mixing
-    if mixing is None or not is_sound(mixing, problem.settings.chains):
-        return False
-    return known.whole is None or bool(np.isfinite(whole.evidence.log))
-
-
-def _rank(whole: WholePosterior, known: Assessment, problem: Problem) -> tuple[bool, bool, float]:
-    """Return what moved draws are compared by: sound, with an evidence, how many are effective."""
-    mixing = None if whole.bank is None else whole.bank.mixing
-    effective = -np.inf if mixing is None else np.nan_to_num(mixing.effective)
     has_evidence = bool(np.isfinite(whole.evidence.log))
-    return _is_sound(whole, known, problem), has_evidence, float(effective)
+    return _has_mixed(whole, problem) and (known.whole is None or has_evidence)
+
+
+def _has_mixed(whole: WholePosterior, problem: Problem) -> bool:
+    """Return whether there are chains, or groups compared as chains are, and they have mixed."""
+    mixing = None if whole.bank is None else whole.bank.mixing
+    return mixing is not None and is_sound(mixing, problem.settings.chains)
 
 
 def _adopted(

@@ -25,7 +25,7 @@ from bgmm_jd.variational.coordinates import components_are_separate, coordinate_
 from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.tempered import TemperedDensity
 
-_HOPE = 4.0  # times the effective draws of groups that others, as many, may make of them
+_HOPE = 4.0  # times the effective draws that there are may come of twice as many groups
 
 
 def may_anneal(problem: Problem) -> bool:
@@ -85,9 +85,9 @@ def draw_annealed(
 def _until_sound(
     target: TemperedDensity, centre: Centre, labels: Labels, rng: np.random.Generator
 ) -> tuple[ModeDraws, np.ndarray]:
-    """Return the points of so many groups that they agree, or of as many as may help.
+    """Return the points of groups, and the log evidence that each of them estimates.
 
-    And the log evidence that each of them estimates.
+    Of so many that they agree, or of as many as there may be or may help.
     """
     settings, chains = target.problem.settings.annealing, target.problem.settings.chains
     points: list[np.ndarray] = []

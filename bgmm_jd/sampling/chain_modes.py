@@ -24,7 +24,7 @@ from bgmm_jd.variational.tempered import TemperedDensity
 _COST_OF_GRADIENT = 3  # densities; times D where each row has a matrix of its own
 _DRAWS_PER_COORDINATE, _FEWEST_DRAWS = 10, 1_000  # for the covariance matrix at the beginning
 _FEWEST_AT_MODE = 200  # weighted draws of it; otherwise those of its own approximation
-_HOPE = 2.0  # times the effective draws that as many moves have given, up to which more may give
+_HOPE = 2.0  # times as fast as so far effective draws may come
 _LEAST_STAYING = 0.5  # fraction of draws in the part of the posterior where their chains began
 
 

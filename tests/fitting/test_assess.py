@@ -148,16 +148,24 @@ def moved(rhat, effective, log_evidence):
 
 
 UNSOUND, KNOWN, SOUND = (1.2, 200.0, np.nan), (1.1, 50.0, 0.0), (1.01, 900.0, 0.0)
+MIXED = (1.01, 900.0, np.nan)
 
 
 @pytest.mark.parametrize(
     ("groups", "chains", "expected"),
-    [(KNOWN, UNSOUND, KNOWN), (UNSOUND, UNSOUND, UNSOUND), (KNOWN, SOUND, SOUND)],
+    [
+        (KNOWN, UNSOUND, KNOWN),
+        (UNSOUND, UNSOUND, UNSOUND),
+        (KNOWN, SOUND, SOUND),
+        (KNOWN, MIXED, MIXED),
+    ],
 )
-def test_draws_that_have_not_mixed_are_kept_if_only_they_tell_an_evidence(
+def test_groups_that_disagree_are_kept_if_chains_have_not_mixed_either(
     surrogate, monkeypatch, groups, chains, expected
 ):
-    """Groups without an evidence may have missed the optimum, and are not kept."""
+    """But not without an evidence: they may have missed the optimum. The draws are told apart by
+    how they have mixed.
+    """
     monkeypatch.setattr(assess_module, "calibrate_approximation", lambda one, *_: (one, 0.9))
     monkeypatch.setattr(assess_module, "find_whole_posterior", lambda *_: None)
     monkeypatch.setattr(assess_module, "draw_annealed", lambda *_: moved(*groups))
