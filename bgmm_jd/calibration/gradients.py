@@ -32,7 +32,7 @@ def gradient_of_log_joint(problem: Problem, statistics: tf.DType | None) -> Grad
 
     def gradient(points: np.ndarray) -> np.ndarray:
         flat = points.reshape(-1, points.shape[-1])
-        return target.density(flat).slope.reshape(points.shape)
+        return target.density(flat).slope(target.temperature).reshape(points.shape)
 
     return gradient
 

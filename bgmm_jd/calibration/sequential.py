@@ -46,21 +46,20 @@ def updated_normal(
 def most_rows(problem: Problem, P: int) -> int:
     """Return the largest number of new rows for which all draws are affordable.
 
-    Those of k-hat, and those of the curvature with their 2 P gradients, each of two densities.
+    Those of k-hat, and those of the curvature with their 2 P gradients.
     """
     settings = problem.settings.calibration
-    draws = max(settings.khat_draws, 4 * P * settings.affordable_curvature_draws)
+    draws = max(settings.khat_draws, 2 * P * settings.affordable_curvature_draws)
     return problem.settings.memory.affordable // (draws * problem.numbers_per_row)
 
 
 def _gradient(density: TemperedDensity, before: MultivariateNormal) -> Gradient:
     inverse = np.linalg.inv(before.factor)
     precision = inverse.T @ inverse
-    prior = density.at(0.0)
 
     def gradient(points: np.ndarray) -> np.ndarray:
         flat = points.reshape(-1, points.shape[-1])
-        of_likelihood = density.density(flat).slope - prior.density(flat).slope
+        of_likelihood = density.density(flat).likelihood_slope
         return (of_likelihood - (flat - before.mean) @ precision).reshape(points.shape)
 
     return gradient

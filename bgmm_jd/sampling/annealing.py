@@ -56,21 +56,20 @@ def anneal(
     groups : int
     """
     points = prior_points(posterior.problem, groups * settings.particles, rng)
-    likelihood = posterior.at(0.0).density(points).log_likelihood
+    particles = particles_at(posterior, points)
     temperature, step, log_evidence = 0.0, settings.first_step, np.zeros(groups)
     powers = itertools.count(1)
     while temperature < 1.0:
+        likelihood = particles.density.log_likelihood
         possible = np.isfinite(likelihood).reshape(groups, -1).mean(axis=1)
         if possible.min() < _FEWEST_POSSIBLE or next(powers) > _MOST_POWERS:
             return Annealed(np.empty((groups, 0, points.shape[1])), np.full(groups, -np.inf))
         before, temperature = temperature, _next_temperature(likelihood, temperature, settings)
         weight, log_mean = weights_after_rise(likelihood.reshape(groups, -1), temperature - before)
         log_evidence += log_mean
-        chosen = _resampled_in_groups(weight, rng)
-        target = posterior.at(temperature)
-        (points, density), step = move_all(target, points[chosen], step, rng, settings)
-        likelihood = density.log_likelihood
-    return Annealed(points.reshape(groups, -1, points.shape[1]), log_evidence)
+        particles = particles.chosen(_resampled_in_groups(weight, rng))
+        particles, step = move_all(posterior.at(temperature), particles, step, rng, settings)
+    return Annealed(particles.points.reshape(groups, -1, points.shape[1]), log_evidence)
 
 
 def prior_points(problem: Problem, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -131,27 +130,28 @@ def _resampled_in_groups(weight: np.ndarray, rng: np.random.Generator) -> np.nda
 
 def move_all(
     target: TemperedDensity,
-    points: np.ndarray,
+    particles: Particles,
     step: float,
     rng: np.random.Generator,
     settings: ScoutSettings | AnnealingSettings,
 ) -> tuple[Particles, float]:
-    """Move all points by Hamiltonian Monte Carlo; return them and the step size adapted."""
-    particles = particles_at(target, points)
+    """Move all particles by Hamiltonian Monte Carlo; return them and the step size adapted."""
     for _ in range(settings.moves):
-        trajectory = Trajectory(step, settings.leapfrogs, np.diag(curvature_scale(particles)))
+        scale = np.diag(curvature_scale(particles, target.temperature))
+        trajectory = Trajectory(step, settings.leapfrogs, scale)
         particles, acceptance = move(target, particles, trajectory, rng)
         step = adapted_step(step, acceptance, settings.acceptance)
     return particles, step
 
 
-def curvature_scale(particles: Particles) -> np.ndarray:
+def curvature_scale(particles: Particles, temperature: float) -> np.ndarray:
     """Return the scale [P] of the coordinates of particles that may be at several modes.
 
     That of the mean squared gradient, which is the mean curvature of the log density, and not the
     spread of the points, which is that between modes.
     """
-    return 1.0 / np.sqrt(np.nanmean(particles.density.slope**2, axis=0) + 1e-6)
+    slope = particles.density.slope(temperature)
+    return 1.0 / np.sqrt(np.nanmean(slope**2, axis=0) + 1e-6)
 
 
 def adapted_step(step: float, acceptance: np.ndarray, wanted: float) -> float:

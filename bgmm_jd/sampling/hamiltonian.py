@@ -17,6 +17,10 @@ class Particles(NamedTuple):
         """Return the log density of a target, [n]."""
         return self.density.log_prior + temperature * self.density.log_likelihood
 
+    def chosen(self, numbers: np.ndarray) -> "Particles":
+        """Return the particles of these numbers."""
+        return Particles(self.points[numbers], Tempered(*(part[numbers] for part in self.density)))
+
 
 def particles_at(target: TemperedDensity, points: np.ndarray) -> Particles:
     """Return points [n, P] with the densities there."""
@@ -52,7 +56,7 @@ def move(
         points, velocity, density = target.follow(
             particles.points,
             velocity,
-            particles.density.slope,
+            particles.density.slope(target.temperature),
             length,
             trajectory.scale,
             trajectory.leapfrogs,

@@ -68,13 +68,13 @@ def _moved(
 ) -> Iterator[np.ndarray]:
     """Yield the points [n, P] after each move that follows the warm-up."""
     particles, step = particles_at(target, points), moves.first_step
-    scale = curvature_scale(particles)
+    scale = curvature_scale(particles, target.temperature)
     for number in range(moves.warm_up + moves.kept):
         trajectory = Trajectory(step, moves.leapfrogs, np.diag(scale))
         particles, acceptance = move(target, particles, trajectory, rng)
         if number < moves.warm_up:
             step = adapted_step(step, acceptance, moves.acceptance)
-            scale = curvature_scale(particles)
+            scale = curvature_scale(particles, target.temperature)
         else:
             yield particles.points
 

@@ -7,6 +7,7 @@ proposal is fitted, and need not be exact.
 import numpy as np
 
 from bgmm_jd.sampling.annealing import anneal, move_all
+from bgmm_jd.sampling.hamiltonian import particles_at
 from bgmm_jd.settings import ScoutSettings
 from bgmm_jd.variational.approximation import Approximation, Problem
 from bgmm_jd.variational.evaluation import dtype_of_statistics
@@ -49,7 +50,7 @@ def moved(
     settings: ScoutSettings,
 ) -> np.ndarray:
     """Return approximate draws of the posterior [n, P] after moves that leave it invariant."""
-    step = settings.first_step
+    particles, step = particles_at(posterior, points), settings.first_step
     for _ in range(settings.rejuvenations):
-        (points, _), step = move_all(posterior, points, step, rng, settings)
-    return points
+        particles, step = move_all(posterior, particles, step, rng, settings)
+    return particles.points

@@ -20,13 +20,18 @@ from bgmm_jd.variational.structure import Model, StandardizedModel
 class Tempered(NamedTuple):
     """Densities at points [S, P], over the points themselves: float64, in nats.
 
-    log_prior, log_likelihood [S], and slope [S, P] : the gradient of log prior + temperature * log
-    likelihood.
+    log_prior, log_likelihood [S], and their gradients prior_slope, likelihood_slope [S, P] : apart,
+    so that they tell the density with the likelihood to any power.
     """
 
     log_prior: np.ndarray
     log_likelihood: np.ndarray
-    slope: np.ndarray
+    prior_slope: np.ndarray
+    likelihood_slope: np.ndarray
+
+    def slope(self, temperature: float) -> np.ndarray:
+        """Return the gradient of log prior + temperature * log likelihood, [S, P]."""
+        return self.prior_slope + temperature * self.likelihood_slope
 
 
 class TemperedDensity(NamedTuple):
@@ -49,7 +54,7 @@ class TemperedDensity(NamedTuple):
         return self._replace(temperature=temperature)
 
     def density(self, points: np.ndarray) -> Tempered:
-        """Return the prior, the likelihood and the gradient at points [S, P]."""
+        """Return the prior, the likelihood and their gradients at points [S, P]."""
         still = np.zeros_like(points)
         lengths = np.zeros((len(points), 1))
         return self.follow(points, still, still, lengths, np.eye(points.shape[1]), 1)[2]
@@ -69,7 +74,7 @@ class TemperedDensity(NamedTuple):
         ----------
         points [S, P] : in unconstrained coordinates.
         velocity [S, P] : in coordinates in which the points have unit scale.
-        slope [S, P] : at the points.
+        slope [S, P] : of the tempered density, at the points.
         lengths [S, 1] : of one leapfrog.
         scale [P, P] : a matrix M; the mass matrix is (M M^T)^-1.
         leapfrogs : their number, at least 1.
@@ -80,7 +85,7 @@ class TemperedDensity(NamedTuple):
         """
         problem, form = self.problem, self.problem.compiled_form
         program = _trajectory_program(form.model, form.size[0], self.statistics, problem.execution)
-        beta = tf.constant(self.temperature, problem.data.dtype)
+        beta = tf.constant(self.temperature, tf.float64)
         matrix = tf.constant(form.pad_matrix(scale), tf.float64)
         count = tf.constant(leapfrogs)
 
@@ -92,9 +97,9 @@ class TemperedDensity(NamedTuple):
         begun = [form.pad_points(points), *map(form.pad_directions, (velocity, slope)), lengths]
         P = begun[0].shape[1]
         found = map_chunks(call, np.concatenate(begun, axis=1, dtype=np.float64), size)
-        *ended, values = np.split(found, [P, 2 * P, 3 * P], axis=1)
-        points, velocity, slope = map(form.crop, ended)
-        return points, velocity, Tempered(values[:, 0], values[:, 1], slope)
+        *ended, values = np.split(found, [P, 2 * P, 3 * P, 4 * P], axis=1)
+        points, velocity, *slopes = map(form.crop, ended)
+        return points, velocity, Tempered(values[:, 0], values[:, 1], *slopes)
 
 
 @functools.lru_cache(maxsize=32)
@@ -104,8 +109,8 @@ def _trajectory_program(
     """Make the compiled trajectories: points, velocities, slopes and lengths [S, 3 P + 1].
 
     The density is in the program once, as the body of a loop, so that one program serves single
-    densities too. Returned are points, velocities, slopes, log priors and log likelihoods
-    [S, 3 P + 2].
+    densities too. Returned are points, velocities, slopes of the prior and of the likelihood, log
+    priors and log likelihoods [S, 4 P + 2].
 
     Cached per number of rows, so that a new N builds a new `tf.function` instead of triggering a
     retracing warning.
@@ -122,42 +127,41 @@ def _trajectory_program(
         standardized, P = model.standardized(standardization), scale.shape[0]
         points, velocity, slope, lengths = tf.split(state, [P, P, P, 1], axis=1)
 
-        def density(points: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            return _tempered(standardized, points, rows, temperature, statistics)
+        def density(points: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            return _densities(standardized, points, rows, statistics)
 
         def leapfrog(state: Iterable[tf.Tensor]) -> tuple[tf.Tensor, ...]:
-            points, velocity, _, force, _ = state
+            points, velocity, force, *_ = state
             velocity += 0.5 * lengths * force
             points += lengths * tf.matmul(velocity, scale, transpose_b=True)
-            slope, values = density(points)
+            of_prior, of_likelihood, values = density(points)
+            slope = of_prior + temperature * of_likelihood
             force = tf.matmul(slope, scale)  # of this leapfrog and the next
             velocity += 0.5 * lengths * force
-            return points, velocity, slope, force, values
+            return points, velocity, force, of_prior, of_likelihood, values
 
+        nothing = tf.zeros_like(slope)
         values = tf.zeros([tf.shape(state)[0], 2], tf.float64)
-        begun = (points, velocity, slope, tf.matmul(slope, scale), values)
-        _, (points, velocity, slope, _, values) = tf.while_loop(
+        begun = (points, velocity, tf.matmul(slope, scale), nothing, nothing, values)
+        _, (points, velocity, _, *found) = tf.while_loop(
             lambda i, _: i < leapfrogs, lambda i, state: (i + 1, leapfrog(state)), (0, begun)
         )
-        return tf.concat([points, velocity, slope, values], axis=1)
+        return tf.concat([points, velocity, *found], axis=1)
 
     return compiled(run, execution)
 
 
-def _tempered(
-    model: StandardizedModel,
-    points: tf.Tensor,
-    rows: Rows,
-    temperature: tf.Tensor,
-    statistics: tf.DType | None,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the gradient [S, P] at points, and log prior and log likelihood [S, 2]; float64."""
+def _densities(
+    model: StandardizedModel, points: tf.Tensor, rows: Rows, statistics: tf.DType | None
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return the gradients of prior and likelihood [S, P] at points, and both logs [S, 2]."""
     points = tf.cast(points, model.dtype)
-    with tf.GradientTape() as tape:
+    with tf.GradientTape(persistent=True) as tape:
         tape.watch(points)
         theta, log_det_jacobian = unflatten(model, points)
         prior = log_prior(model, theta) + log_det_jacobian
         likelihood = log_likelihood(model, theta, rows, tf.float64, statistics)
-        total = prior + temperature * tf.cast(likelihood, prior.dtype)
-    slope = tf.cast(tape.gradient(total, points), tf.float64)
-    return slope, tf.stack([tf.cast(prior, tf.float64), likelihood], axis=1)
+    of_prior, of_likelihood = (
+        tf.cast(tape.gradient(value, points), tf.float64) for value in (prior, likelihood)
+    )
+    return of_prior, of_likelihood, tf.stack([tf.cast(prior, tf.float64), likelihood], axis=1)

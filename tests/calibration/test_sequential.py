@@ -53,7 +53,7 @@ def test_updated_normal_has_the_moments_of_prior_times_likelihood():
 
 
 def test_most_rows_are_those_whose_draws_are_affordable():
-    """P = 2: 4 P 24 = 192 densities of the curvature, and the 1,000 of k-hat, which are more."""
+    """P = 2: 2 P 24 = 96 gradients of the curvature, and the 1,000 of k-hat, which are more."""
     affordable = Settings(memory=MemorySettings(affordable=150_000))
     assert most_rows(problem_of_one_component(affordable), P=2) == 150
-    assert most_rows(problem_of_one_component(affordable), P=100) == 150_000 // (4 * 100 * 24)
+    assert most_rows(problem_of_one_component(affordable), P=100) == 150_000 // (2 * 100 * 24)

@@ -20,13 +20,13 @@ class NormalTarget:
         slope = -np.linalg.solve(COVARIANCE, (points - MEAN).T).T
         log_density = 0.5 * ((points - MEAN) * slope).sum(axis=1)
         log_density = np.where(points[:, 0] < self.wall, log_density, np.nan)
-        return Tempered(log_density, np.zeros(len(points)), slope)
+        return Tempered(log_density, np.zeros(len(points)), slope, np.zeros_like(slope))
 
     def follow(self, points, velocity, slope, lengths, scale, leapfrogs):
         for _ in range(leapfrogs):
             velocity = velocity + lengths / 2 * slope @ scale
             points = points + lengths * velocity @ scale.T
-            slope = self.density(points).slope
+            slope = self.density(points).slope(self.temperature)
             velocity = velocity + lengths / 2 * slope @ scale
         return points, velocity, self.density(points)
 

@@ -78,7 +78,8 @@ def test_no_particles_where_the_posterior_is_too_far_from_the_prior(monkeypatch)
     def density(target, points):
         n = len(points)
         likelihood = -1e12 * np.linspace(1.0, 2.0, n)
-        return Tempered(np.zeros(n), likelihood, np.zeros_like(points))
+        still = np.zeros_like(points)
+        return Tempered(np.zeros(n), likelihood, still, still)
 
     problem = problem_for(np.linspace(-1.0, 1.0, 10)[:, np.newaxis], 2)
     monkeypatch.setattr(TemperedDensity, "density", density)

@@ -10,7 +10,7 @@ from bgmm_jd.model.quadratic_likelihood import ROUNDING_TOLERANCE
 from bgmm_jd.variational.approximation import draw_mean_field
 from bgmm_jd.variational.coordinates import unflatten
 from bgmm_jd.variational.log_joint import log_likelihood, log_prior
-from bgmm_jd.variational.tempered import TemperedDensity
+from bgmm_jd.variational.tempered import Tempered, TemperedDensity
 
 S, TEMPERATURE = 5, 0.3
 
@@ -24,7 +24,7 @@ def begun(form, **options):
 
 
 @pytest.mark.parametrize("form", ["diag", "full", "tied", "spherical"])
-def test_density_has_the_prior_over_points_the_likelihood_and_the_slope_of_both(form):
+def test_density_has_the_prior_over_points_the_likelihood_and_the_slopes_of_both(form):
     problem, points, target = begun(form)
     found = target.density(points)
     model = problem.standardized_model
@@ -34,14 +34,20 @@ def test_density_has_the_prior_over_points_the_likelihood_and_the_slope_of_both(
     likelihood = log_likelihood(model, theta, as_row_tensors(problem.data.rows))
     np.testing.assert_allclose(found.log_likelihood, likelihood, rtol=1e-12)
     step = 1e-5
+    # Differences of a sum near 1e3 in float64 are good to 1e-13 * 1e3 / 1e-5.
+    tolerance = {"rtol": 1e-5, "atol": 1e-3}
     for place in range(points.shape[1]):
         aside = step * np.eye(points.shape[1])[place]
         above, below = (target.density(points + sign * aside) for sign in (1.0, -1.0))
-        change = (above.log_prior - below.log_prior) + TEMPERATURE * (
-            above.log_likelihood - below.log_likelihood
-        )
-        # Differences of a sum near 1e3 in float64 are good to 1e-13 * 1e3 / 1e-5.
-        np.testing.assert_allclose(found.slope[:, place], change / (2 * step), rtol=1e-5, atol=1e-3)
+        change = (above.log_prior - below.log_prior) / (2 * step)
+        np.testing.assert_allclose(found.prior_slope[:, place], change, **tolerance)
+        change = (above.log_likelihood - below.log_likelihood) / (2 * step)
+        np.testing.assert_allclose(found.likelihood_slope[:, place], change, **tolerance)
+
+
+def test_slope_is_that_of_the_prior_and_the_power_of_the_likelihood():
+    found = Tempered(np.zeros(1), np.zeros(1), np.array([[1.0, 2.0]]), np.array([[10.0, -20.0]]))
+    np.testing.assert_array_equal(found.slope(0.5), [[6.0, -8.0]])
 
 
 @pytest.mark.parametrize("form", ["diag", "full"])
@@ -54,8 +60,10 @@ def test_density_by_statistics_in_float32_is_rounded_by_no_more_than_rows_may_be
     np.testing.assert_allclose(found.log_likelihood, expected.log_likelihood, rtol=0, atol=limit)
     np.testing.assert_array_equal(found.log_prior, expected.log_prior)
     # A product of N rows has a relative error of N epsilons at most.
-    largest = np.abs(expected.slope).max()
-    np.testing.assert_allclose(found.slope, expected.slope, atol=1e-4 * largest)
+    largest = np.abs(expected.likelihood_slope).max()
+    np.testing.assert_allclose(
+        found.likelihood_slope, expected.likelihood_slope, atol=1e-4 * largest
+    )
 
 
 @pytest.mark.parametrize("options", [{}, {"weights": True}, {"missing": True}])
@@ -64,7 +72,7 @@ def test_trajectory_is_that_of_leapfrogs_one_by_one(options):
     rng, P = np.random.default_rng(1), points.shape[1]
     velocity, lengths = rng.standard_normal((S, P)), rng.uniform(0.01, 0.03, (S, 1))
     scale = np.tril(rng.normal(size=(P, P))) / P + 0.1 * np.eye(P)
-    start = target.density(points).slope
+    start = target.density(points).slope(TEMPERATURE)
     found_points, found_velocity, density = target.follow(
         points, velocity, start, lengths, scale, 3
     )
@@ -72,11 +80,11 @@ def test_trajectory_is_that_of_leapfrogs_one_by_one(options):
     for _ in range(3):
         velocity = velocity + 0.5 * lengths * (slope @ scale)
         points = points + lengths * (velocity @ scale.T)
-        slope = target.density(points).slope
+        slope = target.density(points).slope(TEMPERATURE)
         velocity = velocity + 0.5 * lengths * (slope @ scale)
     np.testing.assert_allclose(found_points, points, rtol=1e-9)
     np.testing.assert_allclose(found_velocity, velocity, rtol=1e-8)
-    np.testing.assert_allclose(density.slope, slope, rtol=1e-7, atol=1e-7)
+    np.testing.assert_allclose(density.slope(TEMPERATURE), slope, rtol=1e-7, atol=1e-7)
 
 
 def test_calls_of_few_points_give_what_one_call_gives():
