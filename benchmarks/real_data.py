@@ -15,19 +15,22 @@ together have tried some hundreds of starts, so the best elbo of all seeds stand
     status    every status but CONVERGED, with the number of fits
 
 Run it:  python benchmarks/real_data.py [--seeds 10] [--sets crabs wine ...] [--forms full ...]
-It needs scikit-learn for the larger data sets. It prints the table, and writes all results to
-benchmarks/results/real_data.json, case by case.
+                                        [--finish none] [--keep]
+It prints the table, and writes all results to benchmarks/results/real_data.json, case by case; with
+--keep, those of other sets from an earlier run stay there. It needs scikit-learn for the larger
+data sets.
 """
 
 import argparse
 import importlib
+import json
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from _common import HERE, REFERENCES, installed, show, write_result
+from _common import HERE, REFERENCES, RESULTS, installed, show, write_result
 from _inside import FORMS
 from _seeds import Fit, adjusted_rand_index, cells, fit_once, number_reaching
 
@@ -165,6 +168,15 @@ def row_of(name: str, form: str, K: int, fits: list[Fit], other: tuple[float, fl
     ]
 
 
+def results_of_others(names: list[str]) -> list[dict[str, Any]]:
+    """Return the cases of an earlier run that are of other data sets than these."""
+    path = RESULTS / "real_data.json"
+    if not path.exists():
+        return []
+    cases = json.loads(path.read_text())["cases"]
+    return [case for case in cases if case["set"] not in names]
+
+
 def combinations(arguments: argparse.Namespace) -> Iterator[tuple[str, DataSet, str, int]]:
     """Yield the name and rows of each data set with each form and number of components."""
     for name in arguments.sets:
@@ -183,8 +195,10 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
     parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=list(FORMS))
     parser.add_argument("--finish", default="auto", choices=("auto", "none"))
+    parser.add_argument("--keep", action="store_true")
     arguments = parser.parse_args()
-    rows, results, count, total = [], [], 0, 0
+    results = results_of_others(arguments.sets) if arguments.keep else []
+    rows, count, total = [], 0, 0
     for name, data, form, K in combinations(arguments):
         fits = [
             fit_once(data.X, data.classes, K, covariance=form, seed=seed, finish=arguments.finish)

@@ -26,7 +26,9 @@ class OptimizationSettings:
         (`benchmarks/scaling.py --part rows`).
     subsample_rows, subsample_rows_per_component : int
         Rows that the first phase of a larger fit reads: the larger of the first number and K times
-        the second. The optimum of n rows differs from that of all N by about sqrt(N / n - 1) sds.
+        the second, and of many components as many as the search for starts reads, up to
+        `full_batch_rows`. The optimum of n rows differs from that of all N by about
+        sqrt(N / n - 1) sds.
     draws_per_step : int
         Draws that estimate a gradient; half of them are the antithetic partners of the others.
     subsample_draws_per_step : int
@@ -138,6 +140,10 @@ class StageSettings:
 
     Attributes
     ----------
+    rows_per_component, rows_per_component_and_feature : int
+        Rows that EM reads at least, and where they are affordable. The best optimum of fewer rows
+        may be far from that of all: with 50 clusters that overlap in 10 features, those of 100
+        rows for each component are at another.
     kmeans_starts, random_row_starts : int
         Starts of each kind in each of two metrics.
     random_partition_starts : int
@@ -170,6 +176,8 @@ class StageSettings:
         its time.
     """
 
+    rows_per_component: int
+    rows_per_component_and_feature: int
     kmeans_starts: int
     random_row_starts: int
     random_partition_starts: int
@@ -191,6 +199,8 @@ class StageSettings:
 
 # With few components good starts decide; with many no start is good in all places, and swaps do.
 FEW_COMPONENTS = StageSettings(
+    rows_per_component=0,
+    rows_per_component_and_feature=0,
     kmeans_starts=3,
     random_row_starts=3,
     random_partition_starts=2,
@@ -210,6 +220,8 @@ FEW_COMPONENTS = StageSettings(
     agreeing_searches=3,
 )
 MANY_COMPONENTS = StageSettings(
+    rows_per_component=200,
+    rows_per_component_and_feature=40,
     kmeans_starts=2,
     random_row_starts=0,
     random_partition_starts=0,
@@ -240,9 +252,12 @@ class StartSettings:
         Used up to `most_of_few` components, and beyond.
     most_of_few : int
         Largest number of components that counts as few.
-    rows, rows_per_component : int
-        Rows that EM reads: the larger of the first number and K times the second. Its only aim is
-        to tell optima apart, which more rows do better, and take longer for.
+    rows : int
+        Rows that EM reads, and more of them with many components: see
+        `StageSettings.rows_per_component`. Its only aim is to tell optima apart, which more rows do
+        better, and take longer for.
+    most_numbers : int
+        Rows x components x features up to which it reads more.
     kmeans_iterations : int
         Limit of k-means iterations.
     ward_rows : int
@@ -279,7 +294,7 @@ class StartSettings:
     many: StageSettings = MANY_COMPONENTS
     most_of_few: int = 8
     rows: int = 4_096
-    rows_per_component: int = 100
+    most_numbers: int = 2**24
     kmeans_iterations: int = 25
     ward_rows: int = 1_500
     fewest_equal: int = 5
@@ -299,6 +314,16 @@ class StartSettings:
     def stages(self, K: int) -> StageSettings:
         """Return the settings of a mixture of K components."""
         return self.few if self.most_of_few >= K else self.many
+
+    def rows_to_read(self, K: int, D: int) -> int:
+        """Return the largest number of rows of D features that EM reads."""
+        return max(self.rows, self.rows_of_components(K, D))
+
+    def rows_of_components(self, K: int, D: int) -> int:
+        """Return the number of these that many components need; 0 of few."""
+        stages = self.stages(K)
+        wanted = K * D * stages.rows_per_component_and_feature
+        return max(K * stages.rows_per_component, min(wanted, self.most_numbers // (K * D)))
 
 
 @dataclass(frozen=True, kw_only=True)

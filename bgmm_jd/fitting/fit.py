@@ -287,7 +287,7 @@ def fit(
     given = as_given(init, start, restarts, rows.shape, K, form, names)
     check_init_of_source(given, rows)
     plan = SearchPlan(
-        batch_size=as_batch_size(batch_size, rows, K, settings.optimization),
+        batch_size=as_batch_size(batch_size, rows, K, settings),
         restarts=as_restarts(
             restarts, batch_size, rows.count, given is not None, settings.optimization
         ),

@@ -77,9 +77,7 @@ def as_execution(execution: Any) -> Execution:
     return found
 
 
-def as_batch_size(
-    batch_size: Any, rows: GivenRows, K: int, settings: OptimizationSettings
-) -> int | None:
+def as_batch_size(batch_size: Any, rows: GivenRows, K: int, settings: Settings) -> int | None:
     """Return the rows of a step; None for a subsample first and then passes over all rows."""
     if not rows.are_in_memory:
         return None
@@ -87,9 +85,9 @@ def as_batch_size(
     if isinstance(batch_size, str):
         if batch_size != "auto":
             raise ValueError(f"batch_size must be 'auto' or an integer; got {batch_size!r}.")
-        most = subsample_size(K, settings)
-        if settings.full_batch_numbers >= N * K * D:
-            most = max(most, settings.full_batch_rows)
+        most = subsample_size(K, D, settings)
+        if settings.optimization.full_batch_numbers >= N * K * D:
+            most = max(most, settings.optimization.full_batch_rows)
         return N if most >= N else None
     return as_count(batch_size, "batch_size", most=N)
 

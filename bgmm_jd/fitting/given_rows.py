@@ -132,9 +132,8 @@ def rows_of_source(
     seed : of the sample.
     """
     features = reader.source.features
-    most = max(
-        settings.sources.numbers_in_memory // features, subsample_size(K, settings.optimization)
-    )
+    least = subsample_size(K, features, settings)
+    most = max(settings.sources.numbers_in_memory // features, least)
     census = take_census(reader, sample_rows=most, seed=seed, missing=missing)
     sample, is_large = census.sample, census.counted > most
     weight = sample.weight

@@ -37,7 +37,7 @@ from bgmm_jd.optimization.single_run import (
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.optimization.svi import Schedule
 from bgmm_jd.posterior.mode import Mode
-from bgmm_jd.settings import OptimizationSettings, Settings
+from bgmm_jd.settings import Settings
 from bgmm_jd.variational.approximation import Problem
 from bgmm_jd.variational.component_order import component_summaries, order_components
 from bgmm_jd.variational.labels import labels_are_free
@@ -173,7 +173,7 @@ def _search_in_two_phases(
 ) -> _Found:
     """Search in a subsample, and continue the best run on all rows."""
     rng = np.random.default_rng(plan.seed)
-    rows = subsample_size(problem.model.K, problem.settings.optimization)
+    rows = subsample_size(problem.model.K, problem.data.shape[1], problem.settings)
     searched = problem.on(subsample(problem.data, rows, rng))
     starts, runs, batch_size = _search(searched, plan, report, log)
     if runs[-1].status is Status.INTERRUPTED:
@@ -202,7 +202,7 @@ def _rung_between(problem: Problem) -> Problem | None:
     if problem.data.has_rows:
         return None
     sample = problem.on(rows_in_memory(problem.data))
-    least = subsample_size(problem.model.K, problem.settings.optimization)
+    least = subsample_size(problem.model.K, problem.data.shape[1], problem.settings)
     is_small = sample.data.sampling_fraction <= problem.settings.sources.largest_rung
     return sample if is_small and sample.data.shape[0] > least else None
 
@@ -215,9 +215,12 @@ def _go_on(problem: Problem, plan: SearchPlan, report: Reporter, log: SearchLog)
     return Starts((Start(start, 1),), 1), runs, problem.data.shape[0]
 
 
-def subsample_size(K: int, settings: OptimizationSettings) -> int:
+def subsample_size(K: int, D: int, settings: Settings) -> int:
     """Return the number of rows that the first phase of a fit of many rows reads."""
-    return max(settings.subsample_rows, K * settings.subsample_rows_per_component)
+    optimization = settings.optimization
+    least = max(optimization.subsample_rows, K * optimization.subsample_rows_per_component)
+    of_starts = settings.starts.rows_of_components(K, D)
+    return max(least, min(of_starts, optimization.full_batch_rows))
 
 
 def _run_all_starts(

@@ -107,7 +107,7 @@ def find_starts(
     Found
     """
     rng = np.random.default_rng(seed)
-    sample = complete_sample(rows, max(settings.rows, settings.rows_per_component * K), rng)
+    sample = complete_sample(rows, settings.rows_to_read(K, rows.values.shape[1]), rng)
     units, metrics = units_and_metrics(sample, form, columns)
     at_values = frequent_values(metrics[-1 if form in MATRIX_FORMS else 0], sample.weight, settings)
     whole = feature_rows(metrics[0], sample.weight, form)

@@ -14,7 +14,8 @@ from bgmm_jd.model.covariance_forms import MATRIX_FORMS
 from bgmm_jd.settings import OptimizationSettings
 
 _TINY = 1e-300  # in place of a count of zero
-MeanAndSd = tuple[np.ndarray, np.ndarray]  # of a variable's entries, each of its shape
+# Of a variable's entries, each of its shape; or with the Cholesky factors of vectors' covariances.
+MeanAndSd = tuple[np.ndarray, np.ndarray]
 
 
 class ClusteringSample(NamedTuple):
@@ -231,6 +232,9 @@ def moments_from_clusters(
 ) -> dict[str, MeanAndSd]:
     """Return the mean and the standard deviation of each variable, in standardised units.
 
+    Of means in the matrix forms it is the lower Cholesky factor of their covariance: where features
+    are correlated, independent means of their standard deviations lie far from the rows.
+
     A conjugate update with a prior that counts as one row: without rows of its own a component has
     the variance that K equal clusters would have, K^(-2/D). A cluster of one row, or of equal rows,
     is therefore no singularity.
@@ -251,14 +255,21 @@ def moments_from_clusters(
         covariance = clusters.covariance
     else:
         covariance = _shrunk(n[:, None, None], clusters.covariance, prior)
-    sd = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+    spread = _spread_of_means(n, covariance, form)
     if form == "tied":
         covariance = _tied(clusters, prior, is_optimum)
     return {
         "weights": (weights, np.sqrt(weights * (1.0 - weights) / (total + 1.0))),
-        "means": (clusters.mean, sd / np.sqrt(n + 1.0)[:, None]),
+        "means": (clusters.mean, spread),
         **_scale_moments(n, covariance, form),
     }
+
+
+def _spread_of_means(n: np.ndarray, covariance: np.ndarray, form: str) -> np.ndarray:
+    """Return the sds [K, D] of the means of n rows each, or Cholesky factors [K, D, D]."""
+    if form in MATRIX_FORMS:
+        return np.linalg.cholesky(covariance) / np.sqrt(n + 1.0)[:, None, None]
+    return np.sqrt(np.diagonal(covariance, axis1=1, axis2=2) / (n + 1.0)[:, None])
 
 
 def _tied(clusters: Clusters, prior: np.ndarray, is_optimum: bool) -> np.ndarray:

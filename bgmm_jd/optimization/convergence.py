@@ -18,12 +18,13 @@ MomentVectors = tuple[np.ndarray, np.ndarray]  # means and sds of all coordinate
 _FEWEST_BLOCKS = 4  # in the second half: two to compare with two
 
 
-def is_check_due(blocks: int) -> bool:
+def is_check_due(blocks: int, times: int = 8) -> bool:
     """Return whether to check convergence after that many blocks.
 
-    After each of the first 15, and then eight times in each doubling of the run.
+    So many times (a power of two) in each doubling of the run: eight times is after each of the
+    first 15 blocks, after every second of the next 16, and so on.
     """
-    return blocks % max(1, 2 ** (blocks.bit_length() - 4)) == 0
+    return blocks % max(1, 2 ** (blocks.bit_length() - 1) // times) == 0
 
 
 def second_half(blocks: list[VariationalParameters]) -> list[VariationalParameters]:

@@ -267,9 +267,12 @@ class _Run:
         return drift < _tolerance(self._problem)
 
     def has_settled(self) -> bool:
-        """Return whether the elbo no longer rises, though parameters may still move."""
-        settings = self._problem.settings.optimization
-        is_time = len(self.blocks) >= settings.fewest_settled_blocks
+        """Return whether the elbo no longer rises, though parameters may still move.
+
+        Two elbos take the time of several blocks, so that they are not compared as often.
+        """
+        settings, blocks = self._problem.settings.optimization, len(self.blocks)
+        is_time = blocks >= settings.fewest_settled_blocks and convergence.is_check_due(blocks, 4)
         is_affordable = elbo_differences.are_affordable(self._problem)
         if not (is_time and self._takes_all_rows() and is_affordable):
             return False

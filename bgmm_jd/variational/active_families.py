@@ -62,6 +62,10 @@ class ActiveFamily(Family):
         """Return parameters for a mean and a standard deviation of each entry of the variable."""
         return self._family.from_moments(mean, sd)
 
+    def from_factor(self, mean: tf.Tensor, factor: tf.Tensor) -> Parameters:
+        """Return parameters for vectors with a mean and a covariance matrix."""
+        return self._family.from_factor(mean, factor)
+
     def moments(self, p: Parameters) -> tuple[Any, Any]:
         """Return the mean and the standard deviation of each entry."""
         return self._family.moments(p)

@@ -55,6 +55,12 @@ class NormalFamily(Family):
         """Return the moments, which are the parameters."""
         return {"loc": mean, "scale": sd}
 
+    def from_factor(self, mean: tf.Tensor, factor: tf.Tensor) -> Parameters:
+        """Return the sd of each entry given the others: the mean field of least divergence."""
+        eye = tf.eye(factor.shape[-1], batch_shape=factor.shape[:-2], dtype=factor.dtype)
+        inverse = tf.linalg.triangular_solve(factor, eye)
+        return {"loc": mean, "scale": 1.0 / tf.norm(inverse, axis=-2)}
+
     def moments(self, p: Parameters) -> tuple[Any, Any]:
         """Return the parameters, which are the moments."""
         return p["loc"], p["scale"]

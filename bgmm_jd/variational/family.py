@@ -63,6 +63,18 @@ class Family(ABC):
     def from_moments(self, mean: tf.Tensor, sd: tf.Tensor) -> Parameters:
         """Return parameters for a mean and a standard deviation of each entry of the variable."""
 
+    def from_factor(self, mean: tf.Tensor, factor: tf.Tensor) -> Parameters:
+        """Return parameters for vectors with a mean and a covariance matrix factor factor^T.
+
+        As far as the family has them: by default it keeps the standard deviations.
+
+        Parameters
+        ----------
+        mean : [..., D]
+        factor : [..., D, D], lower triangular.
+        """
+        return self.from_moments(mean, tf.norm(factor, axis=-1))
+
     @abstractmethod
     def moments(self, p: Parameters) -> tuple[Any, Any]:
         """Return the mean and the standard deviation of each entry, of parameters as arrays."""

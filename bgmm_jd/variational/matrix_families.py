@@ -51,6 +51,10 @@ class MultivariateNormalFamily(Family):
         """Return parameters of independent entries."""
         return {"loc": mean, "scale_tril": tf.linalg.diag(sd)}
 
+    def from_factor(self, mean: tf.Tensor, factor: tf.Tensor) -> Parameters:
+        """Return the mean and the factor, which are the parameters."""
+        return {"loc": mean, "scale_tril": factor}
+
     def moments(self, p: Parameters) -> tuple[Any, Any]:
         """Return the mean and the sd of each entry, the length of its row of `scale_tril`."""
         return p["loc"], (p["scale_tril"] ** 2).sum(axis=-1) ** 0.5

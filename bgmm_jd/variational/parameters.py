@@ -25,7 +25,8 @@ def parameters_from_moments(
     ----------
     model : StandardizedModel
     moments : mapping of variable name to (mean, standard deviation)
-        In standardised units, each of the variable's shape.
+        In standardised units, each of the variable's shape. Of vectors it may have the lower
+        Cholesky factor of the covariance matrix in place of the standard deviation.
 
     Raises
     ------
@@ -35,6 +36,11 @@ def parameters_from_moments(
     params = {}
     for site in model.sites:
         mean, sd = (tf.convert_to_tensor(m, model.dtype) for m in moments[site.name])
+        is_factor = sd.shape.rank > mean.shape.rank
+        if is_factor and site.bijector is None:
+            params[site.name] = site.family.from_factor(mean, sd)
+            continue
+        sd = tf.norm(sd, axis=-1) if is_factor else sd
         if site.bijector is not None:
             mean, sd = _unconstrained_moments(bijector_to_standardized(site), mean, sd)
             if not (np.isfinite(mean).all() and np.isfinite(sd).all()):

@@ -20,7 +20,7 @@ from bgmm_jd.fitting.search import (
 from bgmm_jd.optimization.initialization import start_at
 from bgmm_jd.optimization.restarts import component_means
 from bgmm_jd.optimization.status import Status
-from bgmm_jd.settings import OptimizationSettings, Settings
+from bgmm_jd.settings import OptimizationSettings, Settings, StartSettings
 
 PLAN = SearchPlan(
     batch_size=40, restarts=1, init=None, max_steps=20_000, optimizer="natural", seed=0
@@ -129,9 +129,26 @@ def test_interrupt_while_runs_are_compared_keeps_them(two_clusters, monkeypatch)
     assert found.best.status is Status.CONVERGED
 
 
-@pytest.mark.parametrize(("K", "expected"), [(2, 4_096), (30, 6_000)])
-def test_subsample_has_at_least_200_rows_per_component(K, expected):
-    assert subsample_size(K, OptimizationSettings()) == expected
+@pytest.mark.parametrize(
+    ("K", "D", "expected"),
+    [
+        (2, 50, 4_096),
+        (30, 2, 6_000),  # 200 of each component
+        (30, 10, 12_000),  # 40 of each component and feature
+        (50, 10, 20_000),
+        (60, 10, 20_000),  # as many as a fit without a subsample
+        (50, 30, 11_184),  # 2^24 numbers
+    ],
+)
+def test_subsample_grows_with_the_components_and_with_the_features_of_many(K, D, expected):
+    assert subsample_size(K, D, Settings()) == expected
+
+
+def test_starts_of_many_components_read_as_many_rows_as_are_affordable():
+    settings = StartSettings(most_numbers=10_000 * 30 * 10)
+    assert settings.rows_to_read(2, 50) == 4_096
+    assert settings.rows_to_read(30, 10) == 10_000
+    assert settings.rows_to_read(30, 100) == 6_000
 
 
 # --- Results in the order and units of output ----------------------------------------------------

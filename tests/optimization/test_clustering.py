@@ -149,7 +149,7 @@ def assert_sound(moments, form, K, D):
     assert set(moments) == {"weights", "means", "precisions", "scales"}
     of_scale = scale_shape(form, K, D)
     shapes = {"weights": (K,), "means": (K, D), "precisions": of_scale, "scales": of_scale}
-    for variable, (mean, sd) in moments.items():
+    for variable, (mean, sd) in with_sds(moments, form).items():
         assert mean.shape == sd.shape == shapes[variable]
         assert np.all(np.isfinite(mean))
         assert np.all(np.isfinite(sd))
@@ -161,6 +161,15 @@ def assert_sound(moments, form, K, D):
         np.testing.assert_array_equal(scales, np.tril(scales))
         assert np.all(np.diagonal(scales, axis1=-2, axis2=-1) > 0)
         assert np.all(np.linalg.eigvalsh(precisions) > 0)
+
+
+def with_sds(moments, form):
+    """Return moments with sds of the means in place of Cholesky factors of their covariance."""
+    mean, spread = moments["means"]
+    if form in MATRIX_FORMS:
+        np.testing.assert_array_equal(spread, np.tril(spread))
+        spread = np.linalg.norm(spread, axis=-1)
+    return {**moments, "means": (mean, spread)}
 
 
 def test_as_many_clusters_as_rows_are_the_rows():
@@ -192,7 +201,7 @@ def test_moments_are_near_the_exact_posterior_of_separated_clusters(scaled, form
     the values, 1 / 60 of their sds, and 2 sds of a row / 30 on the variances.
     """
     n, s2 = scaled.count[:, None], variances(scaled)
-    found = moments_from_clusters(scaled, form)
+    found = with_sds(moments_from_clusters(scaled, form), form)
     np.testing.assert_allclose(found["weights"][0], scaled.count / 300, rtol=1 / 30)
     np.testing.assert_array_equal(found["means"][0], scaled.mean)
     variance = (n * s2 + 4 ** (-2 / 2)) / (n + 1)  # with a row at the prior's variance
@@ -203,6 +212,16 @@ def test_moments_are_near_the_exact_posterior_of_separated_clusters(scaled, form
     np.testing.assert_allclose(
         found["weights"][1], np.sqrt(m * (1 - m) / (c.sum() + 1)), rtol=1e-12
     )
+
+
+@pytest.mark.parametrize("form", MATRIX_FORMS)
+def test_means_are_as_correlated_as_their_rows(correlated, form):
+    """Each has the covariance of its own rows over their number, whatever the form shares."""
+    spread = moments_from_clusters(correlated, form)["means"][1]
+    n = correlated.count[:, None, None]
+    prior = 4 ** (-2 / 2) * np.eye(2)
+    expected = (n * correlated.covariance + prior) / (n + 1) ** 2
+    np.testing.assert_allclose(spread @ spread.swapaxes(1, 2), expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("form", ["diag", "spherical"])

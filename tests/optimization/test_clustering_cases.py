@@ -9,7 +9,7 @@ from known_missing import two_clusters_with_gaps
 from bgmm_jd.data.rows import Rows
 from bgmm_jd.data.standardize import as_standardized_rows, standardize
 from bgmm_jd.data.units import identity_standardization
-from bgmm_jd.model.covariance_forms import FORMS
+from bgmm_jd.model.covariance_forms import FORMS, MATRIX_FORMS
 from bgmm_jd.optimization import clustering
 from bgmm_jd.settings import OptimizationSettings
 
@@ -82,9 +82,12 @@ def test_start_has_positive_definite_covariances_however_few_entries_are_observe
     rows = as_standardized_rows(values, identity_standardization(6))
     for form in FORMS:
         clusters = clustering.cluster_rows(rows, 2, np.random.default_rng(0), SETTINGS)
-        for mean, sd in clustering.moments_from_clusters(clusters, form).values():
-            assert np.isfinite(mean).all()
-            assert np.all(sd >= 0)
+        moments = clustering.moments_from_clusters(clusters, form)
+        assert all(np.isfinite(mean).all() for mean, _ in moments.values())
+        _, spread = moments.pop("means")
+        own = np.diagonal(spread, axis1=-2, axis2=-1) if form in MATRIX_FORMS else spread
+        assert np.all(own > 0)
+        assert all(np.all(sd >= 0) for _, sd in moments.values())
         matrices = clustering.moments_from_clusters(clusters, "full")["precisions"][0]
         assert np.linalg.eigvalsh(matrices).min() > 0
 
