@@ -2,9 +2,18 @@
 
 import numpy as np
 import pytest
-from builders import RIGHT_FIRST, means_in_data_units, problem_for, standardized_means, started
+from builders import (
+    QUICK,
+    RIGHT_FIRST,
+    means_in_data_units,
+    problem_for,
+    standardized_means,
+    started,
+)
 
 import bgmm_jd
+from bgmm_jd.model.covariance_forms import MATRIX_FORMS
+from bgmm_jd.optimization.elbo_differences import elbo_gain
 from bgmm_jd.optimization.initialization import all_starts
 from bgmm_jd.optimization.restarts import component_means
 from bgmm_jd.settings import OptimizationSettings, Settings
@@ -119,3 +128,19 @@ def test_start_on_a_subsample_has_the_sds_of_all_rows(two_clusters):
         component_moments(p, all_starts(p, None, 4, 0).runs[0]) for p in (problem, problem.on(data))
     )
     np.testing.assert_allclose(stands_for_more, own * np.sqrt(21 / 81), rtol=1e-6)
+
+
+@pytest.mark.parametrize("form", MATRIX_FORMS)
+def test_start_of_correlated_rows_has_the_elbo_of_the_optimum(form):
+    """Two narrow, parallel clusters; means of the same sds, but independent, are far from it."""
+    rng = np.random.default_rng(0)
+    sides = np.repeat([-0.5, 0.5], 150)[:, np.newaxis] * [1.0, -1.0, 0.0, 0.0]
+    X = rng.normal(size=(300, 1)) * [3.0, 3.0, 3.0, 3.0] + 0.1 * rng.normal(size=(300, 4)) + sides
+    fitted = bgmm_jd.fit(X, 2, covariance=form, **QUICK)
+    problem, optimum = fitted.problem, fitted.approximation.params
+    (start,) = all_starts(problem, None, 1, 0).runs
+    assert abs(elbo_gain(problem, start.params, optimum).gain) < 0.1
+    factor = np.asarray(start.params["means"]["scale_tril"])
+    sds = np.linalg.norm(factor, axis=-1)[..., np.newaxis] * np.eye(4)
+    independent = {**start.params["means"], "scale_tril": sds}
+    assert elbo_gain(problem, {**start.params, "means": independent}, optimum).gain > 1.0

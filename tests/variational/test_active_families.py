@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from bgmm_jd.variational.active_families import ActiveDirichletFamily, ActiveFamily
-from bgmm_jd.variational.families import DIRICHLET, GAMMA, WISHART
+from bgmm_jd.variational.families import DIRICHLET, GAMMA, MULTIVARIATE_NORMAL, WISHART
 
 ACTIVE = tf.constant([1.0, 1.0, 1.0, 0.0], tf.float64)
 
@@ -44,3 +44,11 @@ def test_active_family_is_the_family_otherwise():
     assert family.has_matrix_parameter
     assert family.constraints is WISHART.constraints
     assert family.parameter_shapes((4, 2, 2)) == WISHART.parameter_shapes((4, 2, 2))
+
+
+def test_covariances_are_those_of_the_family():
+    factor = tf.constant(np.tile([[2.0, 0.0], [1.0, 0.5]], (4, 1, 1)))
+    family = ActiveFamily(MULTIVARIATE_NORMAL, ACTIVE, ndims=1)
+    np.testing.assert_array_equal(
+        family.from_factor(tf.zeros((4, 2)), factor)["scale_tril"], factor
+    )

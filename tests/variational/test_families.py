@@ -618,3 +618,36 @@ def test_coordinates_of_matrices_and_of_proportions_by_breaks_come_back():
         assert points.shape == (50, free)
         assert np.all(np.isfinite(points))
         np.testing.assert_allclose(coordinates.forward(points), draws, rtol=1e-8, atol=1e-14)
+
+
+# --- Vectors with a covariance matrix -------------------------------------------------------------
+
+FACTOR = np.array([[2.0, 0.0, 0.0], [1.5, 0.5, 0.0], [-1.0, 0.3, 0.8]])
+LOC = np.array([1.0, -2.0, 0.5])
+
+
+def test_multivariate_normal_takes_a_covariance_as_it_is():
+    found = MULTIVARIATE_NORMAL.distribution(
+        MULTIVARIATE_NORMAL.from_factor(tf.constant(LOC), tf.constant(FACTOR))
+    )
+    np.testing.assert_array_equal(found.mean(), LOC)
+    np.testing.assert_allclose(found.covariance(), FACTOR @ FACTOR.T, rtol=1e-12)
+
+
+def test_independent_normals_for_a_covariance_have_the_least_divergence_from_it():
+    """Neither longer nor shorter sds have a smaller one, by tfd."""
+    p = NORMAL.from_factor(tf.constant(LOC), tf.constant(FACTOR))
+    joint = tfd.MultivariateNormalTriL(LOC, tf.constant(FACTOR))
+
+    def divergence(sd):
+        return tfd.MultivariateNormalDiag(p["loc"], sd).kl_divergence(joint).numpy()
+
+    least = divergence(p["scale"])
+    for entry in np.eye(3):
+        assert min(divergence(p["scale"] * (1.0 + step * entry)) for step in (-0.1, 0.1)) > least
+
+
+def test_other_families_keep_the_sds_of_a_covariance():
+    mean, sd = GAMMA.moments(GAMMA.from_factor(tf.constant(np.abs(LOC)), tf.constant(FACTOR)))
+    np.testing.assert_allclose(mean, np.abs(LOC), rtol=1e-12)
+    np.testing.assert_allclose(sd, np.linalg.norm(FACTOR, axis=-1), rtol=1e-12)
