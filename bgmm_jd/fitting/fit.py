@@ -139,8 +139,9 @@ def fit(
         column of its own: `bgmm_jd.table(where, weight=...)`.
     batch_size : int or "auto"
         The largest number of rows that a step of the minibatch loop reads, from 1 to N. "auto"
-        reads all rows in every step up to max(4,096, 200 K) rows, and up to 20,000 if N K D is at
-        most 262,144.
+        reads all rows in every step up to max(4,096, 200 K) rows, with more than eight components
+        up to 40 K D if that is more and at most 20,000, and up to 20,000 if N K D is at most
+        262,144.
         Larger data sets are fitted in two phases: a weighted subsample of a few thousand rows, then
         12 to 22 accelerated passes over all rows on the measured data sets; the parameters of 12 to
         64 further passes are averaged.
@@ -166,8 +167,8 @@ def fit(
         - a posterior with as many components and features, the same form of covariance and a prior
           of the same variables and families, of the same rows or of others.
 
-        Without it, the best optima of variational EM from many starts, on at most max(4,096, 100 K)
-        rows, or, under a stick-breaking prior, clusters of k-means; components are then in
+        Without it, the best optima of variational EM from many starts, on at most 4,096 rows (more
+        with more than eight components), or, under a stick-breaking prior, clusters of k-means; components are then in
         ascending order of the feature that separates them best, or of their variances or weights if
         no feature's means do.
     start : Posterior, optional
