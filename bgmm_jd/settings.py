@@ -52,10 +52,11 @@ class OptimizationSettings:
         at one optimum are recognised as such.
     subsample_tolerance : float
         The same, at least, on a subsample.
-    fewest_settled_blocks, settled_gain : int, float
+    fewest_settled_blocks, settled_gain, settled_parameters : int, float, int
         A run on all rows has also settled, after so many blocks, when the elbo at the mean of the
         later half of its averaged iterates differs from that of the earlier half by less than so
-        many nats. Where the rows hardly inform a direction, its noise takes ten thousand steps
+        many nats. With more parameters than the last number the limit grows as their root, as the
+        noise of this difference does. Where the rows hardly inform a direction, its noise takes ten thousand steps
         to average out, for a few hundredths of a nat.
     polishing_blocks, averaged_blocks : int
         A settled run goes on, for at most the first number of blocks, by accelerated blocks that
@@ -117,6 +118,7 @@ class OptimizationSettings:
     subsample_tolerance: float = 0.15
     fewest_settled_blocks: int = 12
     settled_gain: float = 0.05
+    settled_parameters: int = 25
     polishing_blocks: int = 24
     averaged_blocks: int = 8
     comparison_draws: int = 400

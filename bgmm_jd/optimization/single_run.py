@@ -14,6 +14,7 @@ from bgmm_jd.optimization import convergence, elbo_differences, svi
 from bgmm_jd.optimization.accelerated_path import Evaluator, accelerated_path, beginning_at
 from bgmm_jd.optimization.status import Status
 from bgmm_jd.variational.approximation import Problem
+from bgmm_jd.variational.coordinates import coordinate_layout
 from bgmm_jd.variational.evaluation import surrogate_statistics_are_accurate
 from bgmm_jd.variational.natural_gradient import StepSize
 from bgmm_jd.variational.parameters import (
@@ -281,7 +282,9 @@ class _Run:
             convergence.average_parameters(sites, part) for part in convergence.halves(self.blocks)
         )
         gain = elbo_differences.elbo_gain(self._problem, early, late)
-        return gain.size_at_most < settings.settled_gain
+        P = coordinate_layout(self._problem.standardized_model).size
+        noise = max(1.0, P / settings.settled_parameters) ** 0.5
+        return gain.size_at_most < settings.settled_gain * noise
 
     def polish(self, first: int, max_steps: int, report: Callable[[RunProgress], None]) -> None:
         """Go on, by accelerated blocks under the same draws, to their fixed point if it is found.

@@ -50,6 +50,9 @@ def test_checks_are_due_about_eight_times_in_each_doubling():
     assert checks[:16] == list(range(1, 17))
     for start in (16, 100, 500, 900):
         assert 4 <= sum(start <= n < 2 * start for n in checks) <= 16
+    half = [n for n in range(1, 2000) if convergence.is_check_due(n, 4)]
+    assert set(half) < set(checks)
+    assert [n for n in half if 12 <= n <= 32] == [12, 14, 16, 20, 24, 28, 32]
     # A check averages half of all blocks; after every block, checks would cost as much as the run.
     assert len(checks) < 80
 

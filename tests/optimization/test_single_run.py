@@ -186,6 +186,16 @@ def test_run_does_not_settle_where_no_change_of_the_elbo_is_small_enough():
     assert len(found.elbos) == 2_000
 
 
+def test_change_of_the_elbo_may_grow_as_the_root_of_the_number_of_parameters():
+    """Nine of them: the limit is three times that of one, and that of any larger number of ten."""
+    _, expected = settled_run(settled_gain=0.09)
+    for gain, parameters in ((0.03, 1), (0.09, 10)):
+        _, found = settled_run(settled_gain=gain, settled_parameters=parameters)
+        np.testing.assert_array_equal(found.elbos, expected.elbos)
+    _, stricter = settled_run(settled_gain=0.03)
+    assert len(stricter.elbos) > len(expected.elbos)
+
+
 def test_settled_run_goes_on_without_statistics_where_components_are_too_narrow(monkeypatch):
     """As one that has converged: it begins again from there with differences before squares."""
     used, program = [], svi.program
