@@ -56,8 +56,8 @@ class OptimizationSettings:
         A run on all rows has also settled, after so many blocks, when the elbo at the mean of the
         later half of its averaged iterates differs from that of the earlier half by less than so
         many nats. With more parameters than the last number the limit grows as their root, as the
-        noise of this difference does. Where the rows hardly inform a direction, its noise takes ten thousand steps
-        to average out, for a few hundredths of a nat.
+        noise of this difference does. Where the rows hardly inform a direction, its noise takes ten
+        thousand steps to average out, for a few hundredths of a nat.
     polishing_blocks, averaged_blocks : int
         A settled run goes on, for at most the first number of blocks, by accelerated blocks that
         repeat the same draws, until these have converged; the second number of blocks, with draws

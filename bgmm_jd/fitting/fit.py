@@ -168,9 +168,9 @@ def fit(
           of the same variables and families, of the same rows or of others.
 
         Without it, the best optima of variational EM from many starts, on at most 4,096 rows (more
-        with more than eight components), or, under a stick-breaking prior, clusters of k-means; components are then in
-        ascending order of the feature that separates them best, or of their variances or weights if
-        no feature's means do.
+        with more than eight components), or, under a stick-breaking prior, clusters of k-means;
+        components are then in ascending order of the feature that separates them best, or of their
+        variances or weights if no feature's means do.
     start : Posterior, optional
         An earlier fit to go on from, after rows were added or under another prior: what `init`
         takes as a posterior, but already near the optimum. There is one run, and no search for
