@@ -322,7 +322,7 @@ class StartSettings:
         return max(self.rows, self.rows_of_components(K, D))
 
     def rows_of_components(self, K: int, D: int) -> int:
-        """Return the number of these that many components need; 0 of few."""
+        """Return how many of these a mixture of many components needs; 0 for one of few."""
         stages = self.stages(K)
         wanted = K * D * stages.rows_per_component_and_feature
         return max(K * stages.rows_per_component, min(wanted, self.most_numbers // (K * D)))

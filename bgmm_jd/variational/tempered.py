@@ -31,7 +31,8 @@ class Tempered(NamedTuple):
 
     def slope(self, temperature: float) -> np.ndarray:
         """Return the gradient of log prior + temperature * log likelihood, [S, P]."""
-        return self.prior_slope + temperature * self.likelihood_slope
+        with np.errstate(all="ignore"):  # a point may be out of the range of the dtype
+            return self.prior_slope + temperature * self.likelihood_slope
 
 
 class TemperedDensity(NamedTuple):
