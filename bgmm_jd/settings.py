@@ -39,7 +39,7 @@ class OptimizationSettings:
     overshooting_blocks : int
         First blocks, in which a location may move by as much as 0.3 sds of its component's rows.
     lost_nats, lost_noise : float
-        A run begins again, without these long steps, if they have ended lower than its start by
+        A run begins again, without these long steps, if after them it is lower than its start by
         more than the sum of `lost_nats` and `lost_noise` standard deviations of a step's estimate
         of the elbo.
     full_rate_blocks : int

@@ -241,13 +241,14 @@ class _Run:
         self.params, self.blocks, self._opt_state = self._start, [], ()
 
     def has_left_the_start(self) -> bool:
-        """Return whether the first, long steps have ended far below where they began.
+        """Return whether a run is far below where it began with long steps.
 
         A start may be an optimum already, from which single extreme draws can lead to a far poorer
-        one. The first loss is that of the start; all are under draws of one step each.
+        one; the elbo of each step varies much until the run is near that one. The first loss is
+        that of the start; all are under draws of one step each.
         """
         settings = self._problem.settings.optimization
-        is_time = self._skipped_blocks + len(self.blocks) == settings.overshooting_blocks
+        is_time = not self._skipped_blocks and len(self.blocks) >= settings.overshooting_blocks
         if not (is_time and self._takes_all_rows()):
             return False
         first, now = self.elbos[0][0], self.elbos[-1]

@@ -62,8 +62,12 @@ def test_run_ends_where_another_run_has_converged():
     assert 0.0 < apart < 0.15
 
 
-def test_run_that_has_left_its_start_for_a_poorer_place_begins_again(monkeypatch):
-    """The first three blocks begin with equal means, and end more than ten nats lower."""
+@pytest.mark.parametrize("noisy", [0, 2])
+def test_run_that_has_left_its_start_for_a_poorer_place_begins_again(noisy, monkeypatch):
+    """Blocks begin with equal means, and end more than ten nats lower.
+
+    How much lower may be told only when some noisy blocks have passed.
+    """
     approximation = started(problem_for(two_large_clusters(), 2))
     problem, start = approximation.problem, approximation.params
     schedule = single_run.schedule_for(problem, equal_batches(400, 400))
@@ -76,13 +80,15 @@ def test_run_that_has_left_its_start_for_a_poorer_place_begins_again(monkeypatch
 
     def astray(self, rows, values, params, seed, first, size, opt_state):
         sizes.append(size)
-        if len(sizes) <= 3:
+        if len(sizes) <= 3 + noisy:
             params = params | {"means": params["means"] | {"loc": 0.0 * params["means"]["loc"]}}
         block = take(self, rows, values, params, seed, first, size, opt_state)
         if len(sizes) == 1:  # the first loss is that of the start
             losses = np.array(block.losses)
             losses[0] = -usual.elbo
             block = block._replace(losses=losses)
+        if 3 <= len(sizes) < 3 + noisy:
+            block = block._replace(losses=block.losses + np.linspace(-1e3, 1e3, 20))
         return block
 
     monkeypatch.setattr(svi.Program, "run", astray)
@@ -90,8 +96,10 @@ def test_run_that_has_left_its_start_for_a_poorer_place_begins_again(monkeypatch
     assert found.status is Status.CONVERGED
     assert found.elbo > usual.elbo - 1.0
     assert np.median(found.elbos[40:60]) < usual.elbo - 20.0
-    assert sizes[2].longest_log == 0.3
-    assert sizes[3].longest_log == 0.1
+    lengths = [size.longest_log for size in sizes]
+    assert lengths[:3] == [0.3] * 3
+    assert set(lengths[3:]) == {0.1}
+    assert len(found.elbos) > 20 * (3 + noisy)
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
@@ -188,11 +196,11 @@ def test_run_does_not_settle_where_no_change_of_the_elbo_is_small_enough():
 
 def test_change_of_the_elbo_may_grow_as_the_root_of_the_number_of_parameters():
     """Nine of them: the limit is three times that of one, and that of any larger number of ten."""
-    _, expected = settled_run(settled_gain=0.09)
-    for gain, parameters in ((0.03, 1), (0.09, 10)):
+    _, expected = settled_run(settled_gain=0.006)
+    for gain, parameters in ((0.002, 1), (0.006, 10)):
         _, found = settled_run(settled_gain=gain, settled_parameters=parameters)
         np.testing.assert_array_equal(found.elbos, expected.elbos)
-    _, stricter = settled_run(settled_gain=0.03)
+    _, stricter = settled_run(settled_gain=0.002)
     assert len(stricter.elbos) > len(expected.elbos)
 
 
