@@ -144,8 +144,8 @@ class StageSettings:
     ----------
     rows_per_component, rows_per_component_and_feature : int
         Rows that EM reads at least, and where they are affordable. The best optimum of fewer rows
-        may be far from that of all: with 50 clusters that overlap in 10 features, those of 100
-        rows for each component are at another.
+        may be far from that of all: with 50 clusters that overlap in 10 features, that of 100 rows
+        for each component is another one.
     kmeans_starts, random_row_starts : int
         Starts of each kind in each of two metrics.
     random_partition_starts : int

@@ -139,9 +139,9 @@ def fit(
         column of its own: `bgmm_jd.table(where, weight=...)`.
     batch_size : int or "auto"
         The largest number of rows that a step of the minibatch loop reads, from 1 to N. "auto"
-        reads all rows in every step up to max(4,096, 200 K) rows, with more than eight components
-        up to 40 K D if that is more and at most 20,000, and up to 20,000 if N K D is at most
-        262,144.
+        reads all rows in every step up to max(4,096, 200 K) rows, and up to 20,000 if N K D is at
+        most 262,144. With more than eight components it also does so up to the smaller of 40 K D
+        and 20,000 rows.
         Larger data sets are fitted in two phases: a weighted subsample of a few thousand rows, then
         12 to 22 accelerated passes over all rows on the measured data sets; the parameters of 12 to
         64 further passes are averaged.

@@ -20,6 +20,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
+from bgmm_jd.backend.numerics import inverse_of_lower_triangular
 from bgmm_jd.data.affine_maps import AffineMap
 from bgmm_jd.data.units import Transformation
 from bgmm_jd.distributions import stick_breaking
@@ -57,8 +58,7 @@ class NormalFamily(Family):
 
     def from_factor(self, mean: tf.Tensor, factor: tf.Tensor) -> Parameters:
         """Return the sd of each entry given the others: the mean field of least divergence."""
-        eye = tf.eye(factor.shape[-1], batch_shape=factor.shape[:-2], dtype=factor.dtype)
-        inverse = tf.linalg.triangular_solve(factor, eye)
+        inverse = inverse_of_lower_triangular(factor)
         return {"loc": mean, "scale": 1.0 / tf.norm(inverse, axis=-2)}
 
     def moments(self, p: Parameters) -> tuple[Any, Any]:

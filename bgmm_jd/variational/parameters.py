@@ -36,11 +36,11 @@ def parameters_from_moments(
     params = {}
     for site in model.sites:
         mean, sd = (tf.convert_to_tensor(m, model.dtype) for m in moments[site.name])
-        is_factor = sd.shape.rank > mean.shape.rank
-        if is_factor and site.bijector is None:
-            params[site.name] = site.family.from_factor(mean, sd)
-            continue
-        sd = tf.norm(sd, axis=-1) if is_factor else sd
+        if sd.shape.rank > mean.shape.rank:  # a Cholesky factor
+            if site.bijector is None:
+                params[site.name] = site.family.from_factor(mean, sd)
+                continue
+            sd = tf.norm(sd, axis=-1)
         if site.bijector is not None:
             mean, sd = _unconstrained_moments(bijector_to_standardized(site), mean, sd)
             if not (np.isfinite(mean).all() and np.isfinite(sd).all()):

@@ -195,7 +195,7 @@ def test_run_does_not_settle_where_no_change_of_the_elbo_is_small_enough():
 
 
 def test_change_of_the_elbo_may_grow_as_the_root_of_the_number_of_parameters():
-    """Nine of them: the limit is three times that of one, and that of any larger number of ten."""
+    """The run has nine: it has three times the limit of one, and the same limit as up to ten."""
     _, expected = settled_run(settled_gain=0.006)
     for gain, parameters in ((0.002, 1), (0.006, 10)):
         _, found = settled_run(settled_gain=gain, settled_parameters=parameters)
