@@ -96,7 +96,7 @@ def _until_sound(
         found = new_groups(target, centre, labels, rng)
         points.append(found.points)
         log_evidence.append(found.log_evidence)
-        drawn = as_one_mode(np.concatenate(points))
+        drawn = as_one_mode(np.concatenate(points), settings.kept_moves)
         is_last = len(drawn.points) + settings.groups > settings.most_groups
         estimates = np.concatenate(log_evidence)
         is_known = bool(np.isfinite(evidence_of_groups(estimates).log))

@@ -7,7 +7,7 @@ The step size follows the acceptance probability. Moves of this warm-up are disc
 
 import math
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -114,16 +114,31 @@ def _rescaled(scale: np.ndarray, points: list[np.ndarray]) -> np.ndarray:
 
 def mixing(points: np.ndarray) -> Mixing:
     """Compare chains [C, T, P]."""
+    return Mixing(rhat(points), effective_draws(points))
+
+
+def rhat(points: np.ndarray) -> float:
+    """Return the rank-normalised split R-hat of chains [C, T, P], in the worst coordinate."""
     arviz = import_arviz()
+    data = _as_dataset(points)
+    with np.errstate(divide="ignore", invalid="ignore"):  # where a coordinate does not vary
+        return float(arviz.rhat(data)["x"].max(skipna=False))
+
+
+def effective_draws(points: np.ndarray) -> float:
+    """Return the smaller effective sample size, bulk or tail, of chains [C, T, P], likewise."""
+    arviz = import_arviz()
+    data = _as_dataset(points)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return min(
+            float(arviz.ess(data, method=one)["x"].min(skipna=False)) for one in ("bulk", "tail")
+        )
+
+
+def _as_dataset(points: np.ndarray) -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", _MORE_CHAINS, UserWarning)  # that is how they are run
-        data = arviz.convert_to_dataset({"x": points})
-    with np.errstate(divide="ignore", invalid="ignore"):  # where a coordinate does not vary
-        rhat = float(arviz.rhat(data)["x"].max(skipna=False))
-    effective = [
-        float(arviz.ess(data, method=one)["x"].min(skipna=False)) for one in ("bulk", "tail")
-    ]
-    return Mixing(rhat, min(effective))
+        return import_arviz().convert_to_dataset({"x": points})
 
 
 def is_sound(mixing: Mixing, settings: ChainSettings) -> bool:

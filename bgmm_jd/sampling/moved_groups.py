@@ -1,7 +1,8 @@
 """Independent groups of draws that are moved by Hamiltonian Monte Carlo and compared as chains are.
 
 The moves leave the posterior invariant, give the draws its shape, and need not cross from mode to
-mode. That the draws were in the wrong proportions between modes shows in R-hat between the groups.
+mode. That the draws were in the wrong proportions between modes shows in R-hat between the groups,
+and that they have not arrived in R-hat between early and late moves.
 """
 
 from collections.abc import Iterator
@@ -11,13 +12,13 @@ import numpy as np
 
 from bgmm_jd.sampling.annealing import adapted_step, curvature_scale
 from bgmm_jd.sampling.chain_modes import ModeDraws
-from bgmm_jd.sampling.chains import mixing
+from bgmm_jd.sampling.chains import effective_draws, rhat
 from bgmm_jd.sampling.evidence import Evidence
 from bgmm_jd.sampling.hamiltonian import Trajectory, move, particles_at
 from bgmm_jd.sampling.modes import nearest_mode
 from bgmm_jd.sampling.relabelling import Labels, centre_of
 from bgmm_jd.sampling.whole_posterior import WholePosterior
-from bgmm_jd.variational.approximation import Bank, Centre
+from bgmm_jd.variational.approximation import Bank, Centre, Mixing
 from bgmm_jd.variational.points import as_log_ratios
 from bgmm_jd.variational.tempered import TemperedDensity
 
@@ -79,10 +80,31 @@ def _moved(
             yield particles.points
 
 
-def as_one_mode(points: np.ndarray) -> ModeDraws:
-    """Return the points [groups, S, P] as those of chains at a single mode, the whole posterior."""
+def as_one_mode(points: np.ndarray, moves: int) -> ModeDraws:
+    """Return the points of `move_groups` as those of chains at one mode, the whole posterior.
+
+    Parameters
+    ----------
+    points : [groups, draws x moves, P]
+    moves : that each draw has made.
+    """
     centre = centre_of(points.reshape(-1, points.shape[-1]))
-    return ModeDraws(0, centre, points, np.ones(points.shape[:2], bool), mixing(points))
+    worst = np.maximum(rhat(points), rhat(_by_time(points, moves)))  # NaN if either is
+    mixed = Mixing(float(worst), effective_draws(points))
+    return ModeDraws(0, centre, points, np.ones(points.shape[:2], bool), mixed)
+
+
+def _by_time(points: np.ndarray, moves: int) -> np.ndarray:
+    """Return the points of early and of late moves as groups of their own [2 groups, S, P].
+
+    Groups that are all on their way to the same place agree with each other at any time.
+    """
+    groups, _, P = points.shape
+    by_move = points.reshape(groups, -1, moves, P)
+    half = max(moves // 2, 1)
+    return np.concatenate(
+        [part.reshape(groups, -1, P) for part in (by_move[:, :, :half], by_move[:, :, -half:])]
+    )
 
 
 def posterior_of_groups(

@@ -48,7 +48,8 @@ def draw_population(
         start = np.stack([_resampled(problem, mixture, labels, rng) for _ in groups])
         points = move_groups(target, start, moves, rng)
         flat = points.reshape(-1, points.shape[-1])
-        drawn = as_one_mode(align(flat, centre_of(flat), labels).reshape(points.shape))
+        aligned = align(flat, centre_of(flat), labels).reshape(points.shape)
+        drawn = as_one_mode(aligned, moves.kept)
         evidence = OUT_OF_REACH
         if is_sound(drawn.mixing, problem.settings.chains):
             evidence = evidence_of_mode(problem, labels, drawn, [drawn.centre], rng)

@@ -20,6 +20,7 @@ from bgmm_jd.settings import AnnealingSettings, Settings
 
 ROWS = np.random.default_rng(3).normal(size=10)
 Z_ALARM = 4.5  # false alarms: 7e-6
+SIZE = 12 * AnnealingSettings().kept_moves  # of a group that a test makes up
 
 
 def annealed(posterior, seed=1):
@@ -89,14 +90,14 @@ def test_groups_are_added_while_they_disagree(ten_rows, monkeypatch):
         """Return groups that are narrow, and each at a place of its own."""
         place = 10.0 * rng.standard_normal((settings.groups, 1, labels.layout.size))
         taken.append(place)
-        points = place + rng.standard_normal((settings.groups, 100, labels.layout.size))
+        points = place + rng.standard_normal((settings.groups, SIZE, labels.layout.size))
         return Annealed(points, np.zeros(settings.groups))
 
     monkeypatch.setattr(annealed_posterior, "new_groups", groups_elsewhere)
     monkeypatch.setattr(annealed_posterior, "evidence_of_mode", lambda *_: OUT_OF_REACH)
     found = annealed(ten_rows)
     assert len(taken) == settings.most_groups // settings.groups > 1
-    assert len(found.bank.points) == settings.most_groups * 100
+    assert len(found.bank.points) == settings.most_groups * SIZE
 
 
 def test_no_groups_are_added_to_those_that_tell_nothing(ten_rows, monkeypatch):
@@ -104,7 +105,7 @@ def test_no_groups_are_added_to_those_that_tell_nothing(ten_rows, monkeypatch):
     settings, taken = ten_rows.settings.annealing, []
 
     def groups_apart(target, centre, labels, rng):
-        taken.append(rng.standard_normal((settings.groups, 100, labels.layout.size)))
+        taken.append(rng.standard_normal((settings.groups, SIZE, labels.layout.size)))
         apart = 10.0 * np.arange(settings.groups)
         return Annealed(taken[-1] + apart[:, np.newaxis, np.newaxis], apart)
 

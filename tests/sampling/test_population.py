@@ -16,7 +16,6 @@ from bgmm_jd.sampling.population import draw_population
 from bgmm_jd.sampling.proposal import propose
 from bgmm_jd.sampling.relabelling import centre_of, labels_of
 from bgmm_jd.sampling.whole_posterior import WholePosterior
-from bgmm_jd.settings import PopulationSettings
 from bgmm_jd.variational.approximation import Proposal
 
 ROWS = np.random.default_rng(3).normal(size=10)
@@ -68,7 +67,7 @@ def test_moved_draws_of_a_narrow_proposal_have_the_posterior_and_its_evidence(po
 def test_groups_disagree_where_the_weights_are_useless(posterior):
     """One member at a far place: a single draw of each group has nearly all the weight.
 
-    The moves are too short to bring the groups of this small posterior together.
+    Groups from there may agree with each other on their way: early moves differ from late ones.
     """
     mixture = posterior.approximation.proposal.mixture
     first = mixture._replace(
@@ -76,9 +75,7 @@ def test_groups_disagree_where_the_weights_are_useless(posterior):
     )
     whole = whole_of(posterior, first)
     target = accurate_density(posterior.approximation)
-    short = PopulationSettings(warm_up=0, leapfrogs=2, first_step=0.01)
-    problem = replace(target.problem, settings=replace(posterior.settings, population=short))
-    for seed in range(3):
-        found = draw_population(target._replace(problem=problem), whole, first, seed)
+    for seed in range(10):
+        found = draw_population(target, whole, first, seed)
         assert not is_sound(found.bank.mixing, posterior.settings.chains)
         assert np.isnan(found.evidence.log)
