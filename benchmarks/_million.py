@@ -3,7 +3,7 @@
 import argparse
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ DEFAULT = "4 starts, calibrated"
 
 
 def million(given: argparse.Namespace) -> dict[str, Any]:
-    """Measure fits with 1 and 4 starts, calibrated or not, and scikit-learn's fit."""
+    """Measure fits with 1 and 4 starts, calibrated or not, and fits beside scikit-learn's."""
     shape, seed = Shape(given.rows), given.seed
     fits = {
         _name(restarts, calibrate): fitted(
@@ -34,23 +34,75 @@ def million(given: argparse.Namespace) -> dict[str, Any]:
     print(f"In addition, {averaged} passes are averaged, and half as many estimate the elbo.")
     quality = qualities(fits, double, optima, found)
     show("Distance from the optimum", QUALITY_HEADER, quality_rows(quality))
+    pairs = [Pair(default, found), *other_pairs(shape, given)] if found else []
+    show_pairs(pairs)
     return {
         "fits": {name: without_moments(fit) for name, fit in fits.items()},
         "float64": without_moments(double),
         "optimum": [without_moments(fit) for fit in optima],
         "quality": quality,
-        **(peer_summary(fits, found) if found else {}),
+        "beside scikit-learn": [
+            {"fit": without_moments(fit), "scikit-learn": without_moments(other)}
+            for fit, other in pairs
+        ],
     }
 
 
-def peer_summary(fits: Mapping[str, Fitted], found: Peer) -> dict[str, Any]:
-    """Return scikit-learn's fit and the ratios of times, for the JSON file."""
-    return {
-        "scikit-learn": without_moments(found),
-        "scikit-learn over second and first call": {
-            name: peer_ratios(fit, found) for name, fit in fits.items()
-        },
-    }
+class Pair(NamedTuple):
+    """A default fit of a data set, and scikit-learn's."""
+
+    fit: Fitted
+    other: Peer
+
+
+def other_pairs(shape: Shape, given: argparse.Namespace) -> Iterator[Pair]:
+    """Yield fits of the other data sets."""
+    for number in range(1, given.data_sets):
+        data_set, seed = shape._replace(data_set=number), given.seed
+        yield Pair(
+            fitted(data_set, seed=seed, calls=2),
+            peer(data_set, seed=seed, max_iter=PEER_ITERATIONS),
+        )
+
+
+def show_pairs(pairs: Sequence[Pair]) -> None:
+    """Print the fits of each data set, and the median and the range of the ratios of times."""
+    if not pairs:
+        return
+    show("Beside scikit-learn", PAIR_HEADER, [pair_cells(*one) for one in enumerate(pairs)])
+    for number, call in enumerate(("a first", "a second")):
+        ratios = [pair.other.seconds / pair.fit.seconds[number] for pair in pairs]
+        print(
+            f"scikit-learn takes {statistics.median(ratios):.1f} times as long as {call} call"
+            f" ({min(ratios):.1f} to {max(ratios):.1f})."
+        )
+
+
+PAIR_HEADER = [
+    "data set",
+    "first call",
+    "second call",
+    "passes",
+    "scikit-learn",
+    "iterations",
+    "of first",
+    "of second",
+    "ahead, nats",
+]
+
+
+def pair_cells(number: int, pair: Pair) -> list[str]:
+    """Return the cells of a data set: the times, and by how much our log density is higher."""
+    fit, other = pair
+    return [
+        str(number),
+        *(f"{seconds:.2f}" for seconds in fit.seconds),
+        str(fit.passes),
+        f"{other.seconds:.1f}",
+        str(other.iterations) if other.converged else f"{other.iterations}, the limit",
+        *(f"{other.seconds / seconds:.1f}" for seconds in fit.seconds),
+        f"{fit.log_density - other.log_density:+.1f}",
+    ]
 
 
 def optimum_fits(shape: Shape, means: Any) -> list[Fitted]:

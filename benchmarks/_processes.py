@@ -38,7 +38,12 @@ from _inside import (
 )
 
 import bgmm_jd
-from bgmm_jd.settings import FullDataSettings, OptimizationSettings, Settings
+from bgmm_jd.settings import (
+    DefaultPriorSettings,
+    FullDataSettings,
+    OptimizationSettings,
+    Settings,
+)
 
 K, D = 10, 8
 DRAWS = 2  # of a slice in a pass
@@ -47,6 +52,7 @@ DRAWS = 2  # of a slice in a pass
 # pass is proportional to 1 / sqrt(slices).
 LONGER = 10
 DEFAULTS = FullDataSettings()
+WEIGHT_CONCENTRATION = DefaultPriorSettings().weight_concentration
 OPTIMUM_SETTINGS = Settings(
     full_data=FullDataSettings(
         tolerance=0.01 * DEFAULTS.tolerance,
@@ -61,13 +67,17 @@ CHUNK = 2**17  # rows that are made or evaluated at a time, to save memory
 
 
 class Shape(NamedTuple):
-    """A data set and the mixture that is fitted to it."""
+    """A data set and the mixture that is fitted to it.
+
+    data_set : number of the data set, the seed of its parameters and rows.
+    """
 
     N: int
     K: int = K
     D: int = D
     covariance: str = "diag"
     dtype: str = "float32"
+    data_set: int = 0
 
     @property
     def columns(self) -> int:
@@ -150,7 +160,7 @@ def rows_of(shape: Shape) -> np.ndarray:
 
 def chunks_of_rows(shape: Shape) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield the rows some at a time: which they are, and an array [n, D]."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(shape.data_set)
     means = 1.2 * rng.standard_normal((shape.K, shape.D))
     sds = rng.uniform(0.6, 1.4, (shape.K, shape.D))
     weights = rng.dirichlet(np.full(shape.K, 5.0))
@@ -340,7 +350,7 @@ def floor_seconds(plan: PassPlan, shape: Shape, calls: int) -> float:
 def peer_task(
     shape: Shape, seed: int, max_iter: int, init_params: str = "kmeans", tol: float = 1e-3
 ) -> Peer:
-    """Fit a mixture by scikit-learn once."""
+    """Fit a mixture by scikit-learn once, with the default prior of the weights here."""
     from sklearn.mixture import BayesianGaussianMixture
 
     X = rows_of(shape)
@@ -348,6 +358,8 @@ def peer_task(
     mixture = BayesianGaussianMixture(
         n_components=shape.K,
         covariance_type=shape.covariance,
+        weight_concentration_prior_type="dirichlet_distribution",
+        weight_concentration_prior=WEIGHT_CONCENTRATION,
         max_iter=max_iter,
         tol=tol,
         n_init=1,
