@@ -51,6 +51,7 @@ REFERENCE = [
     "bgmm_jd.sklearn.BayesianGaussianMixture",
     "bgmm_jd.datasets.three_clusters",
     "bgmm_jd.datasets.old_faithful",
+    "bgmm_jd.backend.memory_maps.MemoryMapsWarning",
     "bgmm_jd.data.far_rows.FarRowsWarning",
     "bgmm_jd.data.ties.FewValuesWarning",
     *(f"bgmm_jd.settings.{field.type.__name__}" for field in dataclasses.fields(bgmm_jd.Settings)),

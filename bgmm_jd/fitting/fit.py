@@ -15,6 +15,7 @@ from tensorflow_probability import distributions as tfd
 
 from bgmm_jd.backend.execution import Execution
 from bgmm_jd.backend.interrupts import held_interrupts
+from bgmm_jd.backend.memory_maps import within_memory_maps
 from bgmm_jd.backend.process_state import CALLER, runs_tensorflow
 from bgmm_jd.data.ties import warn_of_ties
 from bgmm_jd.data.validation import (
@@ -248,6 +249,9 @@ def fit(
     FewValuesWarning, a UserWarning
         If a column has only 2 to 12 distinct values, each in 10 rows on average: a component may
         sit on equal values, where its density says nothing of the data.
+    MemoryMapsWarning, a RuntimeWarning
+        If XLA could end the process, because of what it has compiled before: the fit runs as with
+        `execution="graph"`.
 
     Notes
     -----
@@ -268,7 +272,7 @@ def fit(
     check_covariance(covariance)
     form = covariance if prior is None else prior_covariance_form(prior, K, D, covariance)
     optimizer = as_choice(optimizer, "optimizer", OPTIMIZERS)
-    execution = as_execution(execution)
+    execution = within_memory_maps(as_execution(execution), stacklevel=CALLER)
     finish = as_choice(finish, "finish", FINISHES)
     callback = as_callback(callback)
     if finish == "hmc" and not calibrate:

@@ -13,11 +13,17 @@ from fuzzing.operations import OPERATIONS, check_finite
 from fuzzing.priors import prior_of
 
 import bgmm_jd
+from bgmm_jd.backend.memory_maps import MemoryMapsWarning
 from bgmm_jd.data.far_rows import FarRowsWarning
 from bgmm_jd.data.ties import FewValuesWarning
 
 PACKAGE = str(Path(bgmm_jd.__file__).parent)
-DOCUMENTED_WARNINGS = (bgmm_jd.StatusWarning, FarRowsWarning, FewValuesWarning)
+DOCUMENTED_WARNINGS = (
+    bgmm_jd.StatusWarning,
+    FarRowsWarning,
+    FewValuesWarning,
+    MemoryMapsWarning,
+)
 
 
 class Outcome(NamedTuple):
