@@ -10,6 +10,7 @@ together have tried some hundreds of starts, so the best elbo of all seeds stand
     ARI       adjusted Rand index of the labels and the classes: of the worst and of the best fit
     sklearn   ARI and seconds of scikit-learn's GaussianMixture with ten starts, where it is
               installed
+    mclust    ARI and seconds of R's mclust with the same form, where it is installed
     steps     most steps of a fit, all runs together
     seconds   of the first fit, which compiles, and the median of the others
     status    every status but CONVERGED, with the number of fits
@@ -32,12 +33,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from _common import HERE, REFERENCES, RESULTS, installed, show, write_result
 from _inside import FORMS
+from _mclust import labels_by_mclust, mclust_is_installed
 from _seeds import Fit, adjusted_rand_index, cells, fit_once, number_reaching
 
 REAL = HERE.parent / "tests" / "real"
 ROWS = 1_000  # of a simulated data set
 HEADER = (
-    *("set", "form", "K", "reached", "below", "ARI", "sklearn"),
+    *("set", "form", "K", "reached", "below", "ARI", "sklearn", "mclust"),
     *("steps", "seconds", "status"),
 )
 
@@ -145,15 +147,36 @@ def by_sklearn(data: DataSet, K: int, form: str) -> tuple[float, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         labels = mixture.GaussianMixture(K, covariance_type=form, n_init=10).fit_predict(data.X)
-    seconds = time.perf_counter() - begun
-    ari = np.nan if data.classes is None else adjusted_rand_index(data.classes, labels)
-    return ari, seconds
+    return ari_of(data, labels), time.perf_counter() - begun
 
 
-def row_of(name: str, form: str, K: int, fits: list[Fit], other: tuple[float, float]) -> list[str]:
+def by_mclust(data: DataSet, K: int, form: str) -> tuple[float, float]:
+    """Return ARI and seconds of mclust."""
+    labels, seconds = labels_by_mclust(data.X, K, form)
+    return ari_of(data, labels), seconds
+
+
+def ari_of(data: DataSet, labels: np.ndarray | None) -> float:
+    """Return the ARI of labels and classes; NaN without either."""
+    if data.classes is None or labels is None:
+        return np.nan
+    return adjusted_rand_index(data.classes, labels)
+
+
+def others_of(data: DataSet, K: int, form: str) -> dict[str, tuple[float, float]]:
+    """Return ARI and seconds of the other libraries."""
+    return {
+        "sklearn": by_sklearn(data, K, form) if installed("sklearn") else (np.nan, np.nan),
+        "mclust": by_mclust(data, K, form) if mclust_is_installed() else (np.nan, np.nan),
+    }
+
+
+def row_of(
+    name: str, form: str, K: int, fits: list[Fit], others: dict[str, tuple[float, float]]
+) -> list[str]:
     best = max(fits, key=lambda fit: fit.elbo)
     aris = [fit.ari for fit in fits]
-    seconds, statuses = cells(fits)
+    times, statuses = cells(fits)
     return [
         name,
         form,
@@ -161,9 +184,9 @@ def row_of(name: str, form: str, K: int, fits: list[Fit], other: tuple[float, fl
         f"{number_reaching(fits, best)}/{len(fits)}",
         f"{best.elbo - min(fit.elbo for fit in fits):.2f}",
         f"{min(aris):.2f} {max(aris):.2f}",
-        f"{other[0]:.2f}, {other[1]:.1f} s",
+        *(f"{ari:.2f}, {seconds:.1f} s" for ari, seconds in others.values()),
         str(max(fit.steps for fit in fits)),
-        seconds,
+        times,
         statuses,
     ]
 
@@ -204,10 +227,10 @@ def main() -> None:
             fit_once(data.X, data.classes, K, covariance=form, seed=seed, finish=arguments.finish)
             for seed in range(arguments.seeds)
         ]
-        other = by_sklearn(data, K, form) if installed("sklearn") else (np.nan, np.nan)
-        rows.append(row_of(name, form, K, fits, other))
+        others = others_of(data, K, form)
+        rows.append(row_of(name, form, K, fits, others))
         print("  ".join(rows[-1]), flush=True)
-        results.append({"set": name, "form": form, "K": K, "sklearn": other, "fits": fits})
+        results.append({"set": name, "form": form, "K": K, **others, "fits": fits})
         write_result("real_data", {"settings": vars(arguments), "cases": results})
         count += number_reaching(fits, max(fits, key=lambda fit: fit.elbo))
         total += len(fits)
