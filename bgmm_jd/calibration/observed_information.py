@@ -11,11 +11,12 @@ at once: one derivative is taken for each parameter that a component has, and th
 then made of sums of products over the rows. That is an affordable way to the dependence between
 parameters where there are many of them, or very many rows.
 
-Derivatives are differences one posterior standard deviation to either side.
+Derivatives are differences one posterior standard deviation to either side: of the log densities,
+or, where these are products of natural parameters and sufficient statistics, of the parameters.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,8 +27,14 @@ from bgmm_jd.backend.numerics import block_size
 from bgmm_jd.data.rows import Rows, as_row_tensors, pad_to_slices
 from bgmm_jd.data.units import Standardization
 from bgmm_jd.model.likelihood import Theta, log_joint_label
+from bgmm_jd.model.quadratic_likelihood import (
+    log_joint_label_from_statistics,
+    natural_parameters,
+    sufficient_statistics,
+)
 from bgmm_jd.variational.approximation import Problem
 from bgmm_jd.variational.coordinates import CoordinateLayout, coordinate_layout, unflatten
+from bgmm_jd.variational.evaluation import statistics_are_accurate
 from bgmm_jd.variational.log_joint import log_prior
 from bgmm_jd.variational.structure import Model, StandardizedModel
 
@@ -63,7 +70,10 @@ def observed_information(problem: Problem, mean: np.ndarray, sd: np.ndarray) -> 
     points = mean + sd * np.concatenate([np.zeros((1, layout.size)), probes, -probes])
     size = rows_per_slice(problem, len(points))
     sliced = as_row_tensors(pad_to_slices(rows, -(-len(rows.values) // size), size))
-    program = _sums_program(problem.model, len(rows.values), size, problem.execution)
+    use_statistics = statistics_are_accurate(problem, _values_at(model, points))
+    program = _sums_program(
+        problem.model, len(rows.values), size, use_statistics, problem.execution
+    )
     found = program(
         tf.constant(points.astype(dtype)),
         sliced,
@@ -74,6 +84,10 @@ def observed_information(problem: Problem, mean: np.ndarray, sd: np.ndarray) -> 
     counts = sums.products[:, 0, 0]
     rest, weight_slope = _without_rows(model, mean, sd, counts)
     return -(_second_derivatives(layout, sums) + _scores(layout, sums, weight_slope) + rest)
+
+
+def _values_at(model: StandardizedModel, points: np.ndarray) -> Theta:
+    return unflatten(model, tf.constant(points, model.dtype))[0]
 
 
 def _probes(layout: CoordinateLayout) -> np.ndarray:
@@ -93,7 +107,9 @@ def rows_per_slice(problem: Problem, points: int) -> int:
 
 
 @functools.lru_cache(maxsize=32)
-def _sums_program(model: Model, N: int, size: int, execution: str) -> Callable[..., Sums]:
+def _sums_program(
+    model: Model, N: int, size: int, use_statistics: bool, execution: str
+) -> Callable[..., Sums]:
     """Make the compiled `Sums` from points [1 + 2 (m + s), P]: the mean, an sd above it, one below.
 
     Cached per number of rows and size of a slice, so that new ones build a new `tf.function`
@@ -105,13 +121,16 @@ def _sums_program(model: Model, N: int, size: int, execution: str) -> Callable[.
         with tf.GradientTape() as tape:
             tape.watch(points)
             theta, _ = unflatten(standardized, points)
+            read = natural_parameters(theta, model.covariance) if use_statistics else theta
         shared = coordinate_layout(standardized).shared.size
-        still = {name: tf.stop_gradient(v) for name, v in theta.items()}
+        still = tf.nest.map_structure(tf.stop_gradient, read)
+        derivatives = _derivatives_of_statistics if use_statistics else _derivatives
         (products, scores), slope = _over_slices(
-            lambda part: _slice_sums(model, still, part, shared), rows
+            lambda part: _slice_sums(derivatives(model.covariance, still, part), part, shared),
+            rows,
         )
-        upstream = {name: tf.cast(v, theta[name].dtype) for name, v in slope.items()}
-        gradient = tape.gradient(theta, points, output_gradients=upstream)
+        upstream = tf.nest.map_structure(lambda v, x: tf.cast(v, x.dtype), slope, read)
+        gradient = tape.gradient(read, points, output_gradients=upstream)
         above, below = tf.split(gradient[1:], 2)
         second = (above - below) * sd / 2.0
         return Sums(products, scores, tf.cast(second, tf.float64))
@@ -137,18 +156,50 @@ def _over_slices(function: Callable[[Rows], Any], rows: Rows) -> Any:
     return tf.while_loop(lambda i, _: i < slices, add, (tf.constant(1), first))[1]
 
 
-def _slice_sums(
-    model: Model, theta: Theta, rows: Rows, shared: int
-) -> tuple[tuple[tf.Tensor, tf.Tensor], Mapping[str, tf.Tensor]]:
-    """Return the products and scores of `Sums` of one slice, and the slope of sum r l in theta."""
+class _Derivatives(NamedTuple):
+    """What the log densities of the rows of a slice are at the points.
+
+    share [K, n] : responsibilities at the mean.
+    each [K, m + s, n] : differences of l of half the distance between the points of a probe.
+    slope : of sum r l in what the log densities are computed from, at all points.
+    """
+
+    share: tf.Tensor
+    each: tf.Tensor
+    slope: Any
+
+
+def _derivatives(covariance: str, theta: Theta, rows: Rows) -> _Derivatives:
+    """Return differences of the log densities of rows under values [1 + 2 (m + s), ...]."""
     with tf.GradientTape() as tape:
         tape.watch(theta)
-        label = log_joint_label(theta, rows, model.covariance)
-        share = tf.nn.softmax(tf.stop_gradient(label[0]), axis=0)  # [K, n]
+        label = log_joint_label(theta, rows, covariance)
+        share = tf.nn.softmax(tf.stop_gradient(label[0]), axis=0)
         weighted = tf.reduce_sum(label * share * rows.weight)
     slope = tape.gradient(weighted, theta, unconnected_gradients="zero")
     above, below = tf.split(label[1:], 2)
-    each = tf.transpose((above - below) / 2.0, [1, 0, 2])  # [K, m + s, n]
+    return _Derivatives(share, tf.transpose((above - below) / 2.0, [1, 0, 2]), slope)
+
+
+def _derivatives_of_statistics(covariance: str, parameters: tf.Tensor, rows: Rows) -> _Derivatives:
+    """Return the same by natural parameters [1 + 2 (m + s), K, F], in which l is linear.
+
+    The slope of l is then the row's sufficient statistics, whatever the point.
+    """
+    statistics = sufficient_statistics(tf.transpose(rows.values), covariance)
+    share = tf.nn.softmax(tf.matmul(parameters[0], statistics), axis=0)
+    above, below = tf.split(parameters[1:], 2)
+    change = tf.transpose((above - below) / 2.0, [1, 0, 2])
+    each = log_joint_label_from_statistics(change, statistics)
+    slope = tf.matmul(share * rows.weight, statistics, transpose_b=True)
+    return _Derivatives(share, each, tf.broadcast_to(slope, parameters.shape))
+
+
+def _slice_sums(
+    derivatives: _Derivatives, rows: Rows, shared: int
+) -> tuple[tuple[tf.Tensor, tf.Tensor], Any]:
+    """Return the products and scores of `Sums` of one slice, and the slope of sum r l."""
+    share, each, slope = derivatives
     each = tf.concat([tf.ones_like(each[:, :1]), each], axis=1)
     scaled = each * (share * rows.weight)[:, tf.newaxis]
     products = tf.matmul(scaled, each, transpose_b=True)

@@ -9,12 +9,14 @@ from builders import problem_for, started
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
+from bgmm_jd.calibration import observed_information as module
 from bgmm_jd.calibration.observed_information import observed_information, rows_per_slice
 from bgmm_jd.data.rows import as_row_tensors
 from bgmm_jd.model.priors import stick_breaking_prior
 from bgmm_jd.settings import MemorySettings, Settings
 from bgmm_jd.variational.approximation import draw_mean_field
 from bgmm_jd.variational.coordinates import coordinate_layout, unflatten
+from bgmm_jd.variational.evaluation import statistics_are_accurate
 from bgmm_jd.variational.log_joint import log_joint
 
 N, K, D = 61, 3, 2
@@ -137,6 +139,10 @@ def by_gradients(problem, mean, sd):
     return (slope[P:] - slope[:P]) / (2.0 * STEP)
 
 
+def values_at(problem, mean):
+    return unflatten(problem.standardized_model, tf.constant(mean[np.newaxis]))[0]
+
+
 def by_steps(problem, mean, sd):
     """Return the observed information in units of sd, by steps of `STEP` sds."""
     return observed_information(problem, mean, STEP * sd) / STEP**2
@@ -156,6 +162,18 @@ def test_information_is_minus_the_hessian(name):
         layout = coordinate_layout(problem.standardized_model)
         between = expected[np.ix_(layout.own[0], layout.own[1])]
         assert np.abs(between).max() > 10 * TOLERANCE * largest
+
+
+@pytest.mark.parametrize(
+    "name", ["diag", "full", "tied", "spherical", "scales, full", "hierarchical"]
+)
+def test_information_by_statistics_is_that_by_log_densities(name, monkeypatch):
+    problem, mean, sd = at_start(CASES[name])
+    expected = by_steps(problem, mean, sd)
+    assert statistics_are_accurate(problem, values_at(problem, mean))
+    monkeypatch.setattr(module, "statistics_are_accurate", lambda *_: False)
+    found = by_steps(problem, mean, sd)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-7 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("rows_at_once", [17, 60])
