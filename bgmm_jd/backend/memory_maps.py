@@ -12,7 +12,7 @@ from bgmm_jd.backend.execution import Execution
 
 MAPS = Path("/proc/self/maps")
 LIMIT = Path("/proc/sys/vm/max_map_count")
-# A fit of a new shape takes some thousand maps, and the usual limit is 65,530.
+# Programs for a new shape take 600 to 3,000 maps, and the usual limit is 65,530.
 _LARGEST_SHARE = 0.8
 
 
