@@ -1,8 +1,8 @@
 """Memory maps of the process, of which Linux allows a limited number.
 
 XLA keeps each kernel that it has compiled in several maps of its own until the process ends: 160
-maps for a program of 40 sums over 64 x 33 numbers. At the limit LLVM ends the process, with "Unable
-to allocate section memory" or a segmentation fault.
+maps for a program of 40 sums over 64 x 33 numbers (counted once). At the limit LLVM ends the
+process, with "Unable to allocate section memory" or a segmentation fault.
 """
 
 import warnings

@@ -160,7 +160,7 @@ class _Derivatives(NamedTuple):
     """What the log densities of the rows of a slice are at the points.
 
     share [K, n] : responsibilities at the mean.
-    each [K, m + s, n] : differences of l of half the distance between the points of a probe.
+    each [K, m + s, n] : half the difference of l between the two points of each probe.
     slope : of sum r l in what the log densities are computed from, at all points.
     """
 

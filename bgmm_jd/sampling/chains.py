@@ -126,7 +126,7 @@ def rhat(points: np.ndarray) -> float:
 
 
 def effective_draws(points: np.ndarray) -> float:
-    """Return the smaller effective sample size, bulk or tail, of chains [C, T, P], likewise."""
+    """Return the smaller of bulk and tail effective sample size, in the worst coordinate."""
     arviz = import_arviz()
     data = _as_dataset(points)
     with np.errstate(divide="ignore", invalid="ignore"):
