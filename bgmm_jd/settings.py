@@ -176,6 +176,8 @@ class StageSettings:
         chance where several optima are close. With many components two searches hardly ever end
         alike, because there are many optima within a few nats: the second only adds a chance, for
         its time.
+    agreeing_starts : int
+        Nor once so many starts of these searches have ended there.
     """
 
     rows_per_component: int
@@ -197,6 +199,7 @@ class StageSettings:
     most_swap_rounds: int
     most_searches: int
     agreeing_searches: int
+    agreeing_starts: int
 
 
 # With few components good starts decide; with many no start is good in all places, and swaps do.
@@ -220,6 +223,7 @@ FEW_COMPONENTS = StageSettings(
     most_swap_rounds=4,
     most_searches=4,
     agreeing_searches=3,
+    agreeing_starts=15,
 )
 MANY_COMPONENTS = StageSettings(
     rows_per_component=200,
@@ -241,6 +245,7 @@ MANY_COMPONENTS = StageSettings(
     most_swap_rounds=25,
     most_searches=2,
     agreeing_searches=2,
+    agreeing_starts=15,
 )
 
 
@@ -263,7 +268,7 @@ class StartSettings:
     kmeans_iterations : int
         Limit of k-means iterations.
     ward_rows : int
-        Rows of Ward's method, whose cost and memory are quadratic: 0.1 s.
+        Rows of Ward's method, whose cost and memory are quadratic: 0.04 s.
     fewest_equal, least_equal_share, most_equal_values : int, float, int
         Rows, and their share of all, from which on a value that they have in common gets starts
         with a component of its own; and the number of such values.
@@ -298,7 +303,7 @@ class StartSettings:
     rows: int = 4_096
     most_numbers: int = 2**24
     kmeans_iterations: int = 25
-    ward_rows: int = 1_500
+    ward_rows: int = 1_000
     fewest_equal: int = 5
     least_equal_share: float = 0.03
     most_equal_values: int = 3

@@ -28,7 +28,6 @@ from bgmm_jd.variational.approximation import (
     draw_mean_field,
     informed_coordinates,
 )
-from bgmm_jd.variational.coordinates import components_are_separate
 from bgmm_jd.variational.evaluation import affordable_draws
 
 
@@ -79,8 +78,7 @@ def _calibration_of(approximation: Approximation, seed: int) -> Calibration | No
         most = min(settings.most_gradients, affordable)
         normal = fit_normal(gradient, start, rng, settings, most, slices)
         return Calibration(AVERAGED, normal, empty, is_weighted=True)
-    separate = components_are_separate(problem.standardized_model, mean)
-    if len(mean) <= settings.most_parameters and separate:
+    if len(mean) <= settings.most_parameters and problem.model.has_separate_components:
         normal = _normal_at_the_mean(approximation, empty, others, seed, rng)
         return Calibration(AT_THE_MEAN, normal, empty, is_weighted=True)
     return None

@@ -23,7 +23,6 @@ from bgmm_jd.model.likelihood import Theta, log_joint_label
 from bgmm_jd.model.prior_draws import is_independent
 from bgmm_jd.variational.approximation import Draws, EmptyComponents, Problem
 from bgmm_jd.variational.coordinates import (
-    components_are_separate,
     coordinate_layout,
     coordinate_map,
 )
@@ -56,9 +55,7 @@ def find_empty_components(
         return None
     counts, log_density = expected_counts_and_log_density(problem, surrogate.theta)
     empty = counts < min(settings.empty_rows, settings.empty_fraction * total / model.K)
-    mean = surrogate.points.astype(np.float64).mean(axis=0)
-    separate = empty.any() and components_are_separate(model, mean)
-    if not (separate and _variables_are_independent(model)):
+    if not (empty.any() and model.has_separate_components and _variables_are_independent(model)):
         return None
     return _empty_components(problem, params, empty, log_density, rng)
 

@@ -83,7 +83,8 @@ def find_starts(
 ) -> Found:
     """Return the best distinct optima that variational EM reaches from many starts.
 
-    Searches are repeated until some have ended at the same best optimum, or to a limit.
+    Searches are repeated until several of them, or many starts, have ended at the same best
+    optimum, or to a limit.
 
     Parameters
     ----------
@@ -112,16 +113,9 @@ def find_starts(
     at_values = frequent_values(metrics[-1 if form in MATRIX_FORMS else 0], sample.weight, settings)
     whole = feature_rows(metrics[0], sample.weight, form)
     found: list[Optima] = []
-    agreeing = 0
-    stages = settings.stages(K)
-    most = stages.most_searches if K > 1 else 1
-    while len(found) < most and agreeing < stages.agreeing_searches:
-        best = max((optima.bounds[0] for optima in found), default=-np.inf)
+    most = settings.stages(K).most_searches if K > 1 else 1
+    while len(found) < most and not _have_agreed(found, settings, K):
         found.append(search(whole, prior, metrics, at_values, K, rng, settings, has_ward=not found))
-        if found[-1].bounds[0] > best + settings.same_optimum:
-            agreeing = 1
-        elif found[-1].bounds[0] > best - settings.same_optimum:
-            agreeing += 1
     optima = merged(
         concatenate([part.mixtures for part in found]),
         np.concatenate([part.bounds for part in found]),
@@ -141,6 +135,14 @@ def find_starts(
         ),
         len(found),
     )
+
+
+def _have_agreed(found: list[Optima], settings: StartSettings, K: int) -> bool:
+    """Return whether enough searches, or enough of their starts, have ended at the best optimum."""
+    best = max((optima.bounds[0] for optima in found), default=-np.inf)
+    there = [optima for optima in found if optima.bounds[0] > best - settings.same_optimum]
+    stages, starts = settings.stages(K), sum(int(optima.starts[0]) for optima in there)
+    return len(there) >= stages.agreeing_searches or starts >= stages.agreeing_starts
 
 
 def _as_clusters(mixture: Mixtures, form: str, units: LinearUnits, scale: float) -> Clusters:
@@ -225,7 +227,10 @@ def search(
     )
     groups = distinct(bounds, settings.same_short_run)[: stages.runs_to_converge]
     chosen = take(runs, np.array([group[0] for group in groups]))
-    mixtures, values = converge(rows, prior, chosen, stages.run_change, stages.most_run_iterations)
+    needed = float(bounds.max()) - settings.candidate_nats
+    mixtures, values = converge(
+        rows, prior, chosen, stages.run_change, stages.most_run_iterations, needed
+    )
     counts = np.array([len(g) for g in groups])
     best = int(values.argmax())
     swapped, value = improve_by_swaps(

@@ -12,13 +12,14 @@ features of the rows: [x_i x_j, x_i, 1] for the matrix forms, [x_i^2, x_i, 1] fo
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import digamma, gammaln, multigammaln
+from scipy.special import digamma, gammaln
 
 from bgmm_jd.model.covariance_forms import MATRIX_FORMS
 from bgmm_jd.optimization.block_algebra import Algebra, algebra_of, expected_log_det
 from bgmm_jd.optimization.conjugate_prior import ConjugatePrior
 
 _LOG_2 = float(np.log(2.0))
+_LOG_PI = float(np.log(np.pi))
 _LOG_2_PI = float(np.log(2.0 * np.pi))
 _FEWEST_ROWS = 1e-3  # left in a component that a row is taken out of
 
@@ -325,7 +326,10 @@ def _divergence_of_precisions(
 
 def _log_constant(df: np.ndarray | float, p: int) -> np.ndarray:
     """Return the log normalising constant of a Wishart density, but for its scale matrix."""
-    return 0.5 * np.asarray(df) * p * _LOG_2 + multigammaln(0.5 * np.asarray(df), p)
+    half = 0.5 * np.asarray(df)
+    gammas = gammaln(half[..., None] - 0.5 * np.arange(p)).sum(axis=-1)
+    constant: np.ndarray = half * p * _LOG_2 + 0.25 * p * (p - 1) * _LOG_PI + gammas
+    return constant
 
 
 def _pairs(D: int, form: str) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,9 @@ from bgmm_jd.optimization.conjugate_prior import ConjugatePrior
 
 # Numbers in the responsibilities of the mixtures that are updated at a time: 32 MB in float64.
 _NUMBERS_AT_A_TIME = 2**22
+# Times its present rate at which a run may rise later: one at a saddle point hardly rises before it
+# leaves it.
+_FASTER = 30.0
 
 
 def short_runs(
@@ -77,36 +80,56 @@ def converge(
     mixtures: Mixtures,
     least_change: float,
     most_iterations: int,
+    needed: float = -np.inf,
 ) -> tuple[Mixtures, np.ndarray]:
     """Run EM until each bound rises by less than `least_change` nats in an iteration.
+
+    Parameters
+    ----------
+    needed : bound below which an end is of no use. A run ends early that would not come there in
+        the iterations left, even much faster than at its present rate.
 
     Returns
     -------
     Mixtures, and their bounds [S].
     """
+    numbers = mixtures.counts.shape[1] * len(rows.values)
     ends = [
-        _converge_one(rows, prior, take(mixtures, np.array([s])), least_change, most_iterations)
-        for s in range(len(mixtures.counts))
+        _converge_together(
+            rows, prior, take(mixtures, chunk), least_change, most_iterations, needed
+        )
+        for chunk, _ in _chunks(len(mixtures.counts), numbers, np.ones(len(mixtures.counts), bool))
     ]
-    return concatenate([end for end, _ in ends]), np.array([value for _, value in ends])
+    return concatenate([end for end, _ in ends]), np.concatenate([values for _, values in ends])
 
 
-def _converge_one(
+def _converge_together(
     rows: FeatureRows,
     prior: ConjugatePrior,
-    mixture: Mixtures,
+    mixtures: Mixtures,
     least_change: float,
     most_iterations: int,
-) -> tuple[Mixtures, float]:
-    share, log_sums = expect(rows, mixture)
-    value = float(_bound(rows, prior, mixture, log_sums)[0])
-    for _ in range(most_iterations):
-        mixture = maximise(rows, prior, share, mixture)
-        share, log_sums = expect(rows, mixture)
-        before, value = value, float(_bound(rows, prior, mixture, log_sums)[0])
-        if not value - before >= least_change:  # also where both are -inf
+    needed: float,
+) -> tuple[Mixtures, np.ndarray]:
+    """Run EM on several mixtures at once; one that has converged is left as it is."""
+    running = np.arange(len(mixtures.counts))
+    share, log_sums = expect(rows, mixtures)
+    values = _bound(rows, prior, mixtures, log_sums)
+    ended: list[tuple[np.ndarray, Mixtures]] = []
+    for left in reversed(range(most_iterations)):
+        mixtures = maximise(rows, prior, share, mixtures)
+        share, log_sums = expect(rows, mixtures)
+        before, values[running] = values[running], _bound(rows, prior, mixtures, log_sums)
+        rise = values[running] - before  # NaN where both are -inf
+        goes_on = (rise >= least_change) & (values[running] + _FASTER * left * rise >= needed)
+        if not goes_on.all():
+            ended.append((running[~goes_on], take(mixtures, ~goes_on)))
+            running, mixtures, share = running[goes_on], take(mixtures, goes_on), share[goes_on]
+        if not len(running):
             break
-    return mixture, value
+    ended.append((running, mixtures))
+    order = np.argsort(np.concatenate([which for which, _ in ended]))
+    return take(concatenate([part for _, part in ended]), order), values
 
 
 def _bound(

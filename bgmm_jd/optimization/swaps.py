@@ -86,7 +86,7 @@ def improve_by_swaps(
         else:
             trials = _trials_of_many(rows, prior, log_share, parts.half, settings)
         for swaps in trials:
-            found, values = _best_swaps(rows, prior, parts, swaps, settings)
+            found, values = _best_swaps(rows, prior, parts, swaps, value, settings)
             if values.max() > value + settings.swap_gain:
                 break
         else:
@@ -101,9 +101,10 @@ def _best_swaps(
     prior: ConjugatePrior,
     parts: Parts,
     swaps: list[Swap],
+    value: float,
     settings: StartSettings,
 ) -> tuple[Mixtures, np.ndarray]:
-    """Return the converged ends of the best of some swaps, and their bounds."""
+    """Return the ends of the best of some swaps, and their bounds, which should exceed a value."""
     K = len(parts.log_share)
     stages = settings.stages(K)
     # Iterations that leave the row out lead away from components at a value.
@@ -120,7 +121,7 @@ def _best_swaps(
     )
     groups = distinct(values, settings.same_short_run)[: stages.swaps_to_converge]
     chosen = take(runs, np.array([group[0] for group in groups]))
-    return converge(rows, prior, chosen, stages.swap_change, stages.most_swap_iterations)
+    return converge(rows, prior, chosen, stages.swap_change, stages.most_swap_iterations, value)
 
 
 def _trials_of_many(

@@ -21,7 +21,6 @@ from bgmm_jd.sampling.moved_groups import Moves, as_one_mode, move_groups, poste
 from bgmm_jd.sampling.relabelling import Labels, TooManyLabellings, align, centre_of, labels_of
 from bgmm_jd.sampling.whole_posterior import WholePosterior
 from bgmm_jd.variational.approximation import Approximation, Centre, Problem
-from bgmm_jd.variational.coordinates import components_are_separate, coordinate_layout
 from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.tempered import TemperedDensity
 
@@ -39,8 +38,7 @@ def may_anneal(problem: Problem) -> bool:
     numbers = N * max(problem.model.K * statistics, problem.numbers_per_row)
     if numbers > problem.settings.annealing.most_numbers or problem.model.is_stick_breaking:
         return False
-    model = problem.standardized_model
-    return components_are_separate(model, np.zeros(coordinate_layout(model).size))
+    return problem.model.has_separate_components
 
 
 def draw_annealed(

@@ -15,7 +15,6 @@ from bgmm_jd.sampling.relabelling import Labels, align, centre_of
 from bgmm_jd.sampling.whole_posterior import WholePosterior
 from bgmm_jd.settings import ChainSettings
 from bgmm_jd.variational.approximation import Approximation, Centre, Mixing, Problem
-from bgmm_jd.variational.coordinates import components_are_separate
 from bgmm_jd.variational.evaluation import affordable_draws
 from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.points import as_log_ratios, draws_at_log_ratios
@@ -68,10 +67,8 @@ def starts_of_modes(
     P, settings = labels.layout.size, problem.settings.chains
     n = max(_DRAWS_PER_COORDINATE * P, _FEWEST_DRAWS)
     # Without variables of its own for each component a mode is not told from its labellings.
-    separate = components_are_separate(problem.standardized_model, np.zeros(P))
-    found = dict(
-        enumerate(draws_at_modes(approximation, rivals if separate else (), labels, rng, n))
-    )
+    others = rivals if problem.model.has_separate_components else ()
+    found = dict(enumerate(draws_at_modes(approximation, others, labels, rng, n)))
     chosen = list(found)
     if whole is not None:
         draws = draw_whole(replace(approximation, proposal=whole.proposal), n, seed)

@@ -15,13 +15,14 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 from scipy.sparse.csgraph import connected_components
 from scipy.special import logsumexp, softmax
 
 from bgmm_jd.calibration.empty_components import log_prob_by_component
 from bgmm_jd.calibration.psis import KHAT_LIMIT
 from bgmm_jd.variational.approximation import Draws, Problem
-from bgmm_jd.variational.labels import labels_are_free, permute_components
+from bgmm_jd.variational.labels import labels_are_free
 from bgmm_jd.variational.parameters import VariationalParameters
 
 _BOUND_DRAWS = 100  # over which the last term is averaged: an error of 0.1 times its sd
@@ -120,18 +121,18 @@ def _gains_of_places(problem: Problem, params: VariationalParameters, theta: dic
     """Return log q of component j in place k less that in its own place: [S, K, K]."""
     model = problem.standardized_model
     K, S = model.K, len(theta["weights"])
-    density = np.zeros((S, K, K))
     places = np.arange(K)
+    orders = (places + places[:, np.newaxis]) % K  # in which each component is once in each place
     concentration = np.asarray(params["weights"]["concentration"], np.float64)
     log_weights = np.log(np.maximum(theta["weights"].numpy().astype(np.float64), 1e-300))
-    for shift in range(K):
-        order = np.roll(places, -shift)
-        moved = permute_components(problem.model, theta, order)
-        found = (concentration - 1.0) * log_weights[:, order]
-        for site in model.free_sites:
-            if site.has_component_axis and site.name != "weights":
-                found = found + log_prob_by_component(site, params, moved[site.name]).numpy()
-        density[:, places, order] = found
+    found = (concentration - 1.0) * log_weights[:, orders]
+    for site in model.free_sites:
+        if site.has_component_axis and site.name != "weights":
+            moved = tf.gather(theta[site.name], orders, axis=1)
+            together = tf.reshape(moved, (S * K, *moved.shape[2:]))
+            found += log_prob_by_component(site, params, together).numpy().reshape(S, K, K)
+    density = np.empty((S, K, K))
+    density[:, places, orders] = found
     own = np.diagonal(density, axis1=1, axis2=2)
     return density - own[:, np.newaxis]
 

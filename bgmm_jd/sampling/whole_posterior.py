@@ -39,7 +39,7 @@ from bgmm_jd.variational.approximation import (
     Proposal,
     StudentMixture,
 )
-from bgmm_jd.variational.coordinates import components_are_separate, coordinate_layout
+from bgmm_jd.variational.coordinates import coordinate_layout
 from bgmm_jd.variational.evaluation import affordable_draws
 from bgmm_jd.variational.parameters import VariationalParameters
 from bgmm_jd.variational.points import as_log_ratios
@@ -195,7 +195,7 @@ def _is_within_reach(approximation: Approximation) -> bool:
     return (
         most >= P > 0
         and affordable_draws(problem) >= 4 * settings.draws
-        and components_are_separate(model, np.zeros(P))
+        and model.has_separate_components
     )
 
 

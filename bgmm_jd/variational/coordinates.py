@@ -128,19 +128,3 @@ def coordinate_layout(model: StandardizedModel, log_ratios: bool = False) -> Coo
         elif site.name in SCALE_VARIABLES:
             shared.append(places)
     return CoordinateLayout(first, np.concatenate(own, axis=1), np.concatenate(shared), weights)
-
-
-def components_are_separate(model: StandardizedModel, point: np.ndarray) -> bool:
-    """Return whether, at a point [P], each component's variables depend on its coordinates alone.
-
-    They do not under a support that ties components together, such as that of ascending means.
-    """
-    own = [site for site in model.free_sites if site.has_component_axis and site.name != "weights"]
-    for site in own:
-        shape = coordinate_shape(site)
-        if len(shape) == 0 or shape[0] != model.K:
-            return False
-    moved = np.stack([point, point])
-    moved[1, coordinate_layout(model).own[0]] += 1.0
-    theta, _ = unflatten(model, tf.constant(moved, model.dtype))
-    return all(np.array_equal(theta[s.name][0, 1:], theta[s.name][1, 1:]) for s in own)

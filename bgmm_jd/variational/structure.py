@@ -139,6 +139,14 @@ class Model:
         return any(site.family is STICK_BREAKING for site in self.sites)
 
     @property
+    def has_separate_components(self) -> bool:
+        """Return whether each component's variables depend on its own coordinates alone.
+
+        They do not under a support that ties components together, such as that of ascending means.
+        """
+        return not any(site.links_components for site in self.free_sites)
+
+    @property
     def has_covariance_matrices(self) -> bool:
         """Return whether a component's covariance is a matrix and not a vector of variances."""
         return self.covariance in MATRIX_FORMS

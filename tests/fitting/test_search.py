@@ -80,7 +80,7 @@ def test_search_makes_one_run_where_all_starts_lead_to_one_optimum(two_clusters)
     )
     (restart,) = found.restarts
     assert restart.agrees
-    assert found.searches == 3
+    assert found.searches <= 3
     assert restart.starts > 2
 
 

@@ -97,7 +97,7 @@ def component_moments(problem, start):
 def test_all_starts_of_clusters_that_are_apart_are_one(two_clusters):
     found = all_starts(problem_for(two_clusters, 2), None, 4, 0)
     (start,) = found.runs
-    assert start.starts >= found.searches == 3
+    assert start.starts >= found.searches
 
 
 def test_given_means_and_stick_breaking_have_a_start_for_each_run(two_clusters):
