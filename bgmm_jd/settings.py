@@ -614,6 +614,9 @@ class ProposalSettings:
     plain_khat : float
         Otherwise they are not where k-hat of the calibrated normal is below this, and all runs
         agree.
+    plain_efficiency : float
+        Nor where this fraction of the draws of a single member are effective, which is then taken
+        before the calibrated normal is refined.
     most_coordinates, most_plain_coordinates : int
         Parameters up to which a mixture is adapted, and up to which a single member is tried: see
         docs/decisions/0011-whole-posterior.md.
@@ -660,6 +663,7 @@ class ProposalSettings:
 
     always_numbers: int = 2**9
     plain_khat: float = 0.5
+    plain_efficiency: float = 0.5
     most_coordinates: int = 30
     most_plain_coordinates: int = 150
     df: float = 5.0

@@ -43,10 +43,29 @@ def calibrate_approximation(
     surrogate : draws of the mean-field surrogate, whose k-hat it is if there is no calibration.
     seed : int
     """
-    calibration = _calibration_of(approximation, seed)
-    if calibration is None:
+    return with_refined_calibration(with_calibration(approximation, seed), surrogate, seed)
+
+
+def with_calibration(approximation: Approximation, seed: int) -> Approximation:
+    """Return the approximation with its calibration, None where that is not affordable.
+
+    Before its weights are known: see `with_refined_calibration`.
+    """
+    return replace(approximation, calibration=_calibration_of(approximation, seed))
+
+
+def with_refined_calibration(
+    approximation: Approximation, surrogate: Draws, seed: int
+) -> tuple[Approximation, float]:
+    """Return the approximation with the better of two calibrations, and its k-hat.
+
+    Parameters
+    ----------
+    surrogate : draws of the mean-field surrogate, whose k-hat it is if there is no calibration.
+    """
+    if approximation.calibration is None:
         return approximation, surrogate_khat(approximation, surrogate, seed)
-    calibration, khat = refine_proposal(approximation, calibration, seed)
+    calibration, khat = refine_proposal(approximation, approximation.calibration, seed)
     return replace(approximation, calibration=calibration), khat
 
 

@@ -140,6 +140,11 @@ class WeightedDraws(NamedTuple):
     weights: np.ndarray
     khat: float
 
+    @property
+    def efficiency(self) -> float:
+        """Return the effective number of draws for each draw."""
+        return float(1.0 / ((self.weights**2).sum() * len(self.weights)))
+
 
 def draw_weighted(approximation: Approximation, n: int, rng: np.random.Generator) -> WeightedDraws:
     """Draw proposals for n draws, and weight them by the log joint density of all rows.
@@ -181,8 +186,9 @@ def refine_proposal(
     """Return the calibration with the better proposal, and its k-hat.
 
     Where the posterior is skew, a normal distribution with the moments of the weighted draws covers
-    it better than one with the curvature at its centre. The lowest k-hat decides. The surrogate
-    itself is no candidate: it may have a low k-hat from draws that miss a part of the posterior.
+    it better than one with the curvature at its centre. With many parameters the noise of these
+    moments spoils it: see `_is_better`. The surrogate itself is no candidate: it may have a low
+    k-hat from draws that miss a part of the posterior.
     """
     problem, settings = approximation.problem, approximation.problem.settings.calibration
     rng = np.random.default_rng([seed, 1])  # a stream apart from the calibration's
@@ -197,20 +203,29 @@ def refine_proposal(
     if calibration.kind == AT_THE_MEAN:
         # Unreliable weights in so many dimensions are worse than none.
         return calibration._replace(is_weighted=found.khat < KHAT_LIMIT), found.khat
-    candidates = [(found.khat, calibration)]
+    chosen, best = calibration, found
     for _ in range(settings.refinements):
-        best = min(khat for khat, _ in candidates)
         # Stop after a round without improvement, if the best is usable.
-        if found.khat < settings.refine_above or best < min(found.khat, KHAT_LIMIT):
+        if found.khat < settings.refine_above or (found is not best and best.khat < KHAT_LIMIT):
             break
         normal = normal_from_weighted(found, calibration)
         if normal is None:
             break
         calibration = calibration._replace(normal=normal)
         found = weighted(calibration, 2 * settings.khat_draws)
-        candidates.append((found.khat, calibration))
-    khat, chosen = min(candidates, key=lambda candidate: candidate[0])
-    return chosen, khat
+        if _is_better(found, best):
+            chosen, best = calibration, found
+    return chosen, best.khat
+
+
+def _is_better(found: WeightedDraws, best: WeightedDraws) -> bool:
+    """Return whether a proposal has a lower k-hat than the best, and no less efficient draws.
+
+    Noise in its moments makes its draws less efficient before k-hat shows it. Where the k-hat of
+    the best is above 0.7, its efficiency is not known.
+    """
+    is_no_worse = best.khat >= KHAT_LIMIT or found.efficiency >= best.efficiency
+    return found.khat < best.khat and is_no_worse
 
 
 def normal_from_weighted(

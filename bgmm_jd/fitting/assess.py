@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from bgmm_jd.backend.random import stateless_seed
-from bgmm_jd.calibration.calibrate import calibrate_approximation
+from bgmm_jd.calibration.calibrate import with_calibration, with_refined_calibration
 from bgmm_jd.calibration.importance_sampling import surrogate_khat
 from bgmm_jd.calibration.psis import KHAT_LIMIT
 from bgmm_jd.fitting.progress import Progress, Reporter
@@ -22,7 +22,13 @@ from bgmm_jd.sampling.chain_posterior import accurate_density, are_affordable, d
 from bgmm_jd.sampling.chains import is_sound
 from bgmm_jd.sampling.evidence import OUT_OF_REACH, Evidence, log_labellings_of_surrogate
 from bgmm_jd.sampling.population import draw_population
-from bgmm_jd.sampling.whole_posterior import WholePosterior, find_whole_posterior, may_adapt
+from bgmm_jd.sampling.whole_posterior import (
+    Attempt,
+    WholePosterior,
+    attempt_plainly,
+    find_whole_posterior,
+    may_adapt,
+)
 from bgmm_jd.variational.approximation import (
     Approximation,
     Draws,
@@ -68,7 +74,7 @@ class Assessment:
         try:
             yield
         finally:
-            self.seconds[part] = time.perf_counter() - begun
+            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - begun
 
 
 def assess(
@@ -104,14 +110,22 @@ def assess(
             known.khat = surrogate_khat(approximation, draws, plan.seed)
             return approximation, known
         report(Progress(phase="calibration"))
+        near = _near_optima(approximation.problem, found)
         with known.timed("calibration"):
-            approximation, known.khat = calibrate_approximation(approximation, draws, plan.seed)
+            approximation = with_calibration(approximation, plan.seed)
+        attempt = None
+        if finish == "auto" and len(near) == 1:
+            with known.timed("whole posterior"):
+                attempt = attempt_plainly(approximation, plan.seed)
+        if attempt is not None and attempt.posterior is not None:
+            return _adopted(approximation, attempt.posterior, near, known), known
+        with known.timed("calibration"):
+            approximation, known.khat = with_refined_calibration(approximation, draws, plan.seed)
         if finish == "none":
             return approximation, known
-        near = _near_optima(approximation.problem, found)
         report(Progress(phase="whole posterior"))
         with known.timed("whole posterior"):
-            approximation = _with_whole_posterior(approximation, near, known, plan.seed)
+            approximation = _with_whole_posterior(approximation, near, known, plan.seed, attempt)
         if finish == "hmc" or _needs_chains(approximation.problem, known, len(near)):
             report(Progress(phase="chains"))
             with known.timed("chains"):
@@ -149,11 +163,15 @@ def _near_optima(problem: Problem, found: SearchResult) -> list[Optimum]:
 
 
 def _with_whole_posterior(
-    approximation: Approximation, near: list[Optimum], known: Assessment, seed: int
+    approximation: Approximation,
+    near: list[Optimum],
+    known: Assessment,
+    seed: int,
+    attempt: Attempt | None,
 ) -> Approximation:
     """Return the approximation with a proposal for all modes, where that is within reach."""
     rivals = [one.params for one in near[1:]]
-    whole = find_whole_posterior(approximation, rivals, known.khat, seed)
+    whole = find_whole_posterior(approximation, rivals, known.khat, seed, attempt)
     return approximation if whole is None else _adopted(approximation, whole, near, known)
 
 

@@ -54,6 +54,11 @@ class Weighted(NamedTuple):
         """Return the effective number of draws."""
         return float(1.0 / (self.weights**2).sum())
 
+    @property
+    def efficiency(self) -> float:
+        """Return the effective number of draws for each draw."""
+        return self.effective / len(self.weights)
+
 
 def propose(
     problem: Problem, mixture: StudentMixture, labels: Labels, n: int, rng: np.random.Generator

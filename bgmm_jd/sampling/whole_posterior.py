@@ -31,9 +31,11 @@ from bgmm_jd.sampling.relabelling import (
 )
 from bgmm_jd.sampling.scout import density_for_moves, is_affordable, scout
 from bgmm_jd.sampling.student_mixture import single_member
+from bgmm_jd.settings import ProposalSettings
 from bgmm_jd.variational.approximation import (
     Approximation,
     Bank,
+    Calibration,
     Centre,
     Problem,
     Proposal,
@@ -73,11 +75,31 @@ class WholePosterior(NamedTuple):
         return bool(np.isfinite(self.shares).all())
 
 
+# Draws at each mode, the labels, and the generator of random numbers that goes on from there.
+_Begun = tuple[list[np.ndarray], Labels, np.random.Generator]
+
+
+class Attempt(NamedTuple):
+    """A first look at what one t distribution proposes.
+
+    calibration : under which it was made.
+    begun : draws at the mode, the labels, and the generator of random numbers.
+    found : weighted draws of the t distribution.
+    posterior : WholePosterior; None where the draws are not so good that no more is needed.
+    """
+
+    calibration: Calibration | None
+    begun: _Begun
+    found: Weighted
+    posterior: WholePosterior | None
+
+
 def find_whole_posterior(
     approximation: Approximation,
     rivals: Sequence[VariationalParameters],
     khat: float,
     seed: int,
+    attempt: Attempt | None = None,
 ) -> WholePosterior | None:
     """Return a proposal for the whole posterior; None where that is out of reach.
 
@@ -87,7 +109,70 @@ def find_whole_posterior(
     rivals : parameters at the other optima that may have a share in the posterior.
     khat : of the calibrated normal distribution.
     seed : int
+    attempt : Attempt, optional
+        With these rivals, of which there are none, and this seed. It is gone on from if the
+        calibration is still the same.
     """
+    if attempt is not None and attempt.calibration is not approximation.calibration:
+        attempt = None
+    begun = _begin(approximation, rivals, seed) if attempt is None else attempt.begun
+    if begun is None:
+        return None
+    problem, (modes, labels, rng) = approximation.problem, begun
+    is_normal = _is_normal(approximation)
+    try:
+        first = None if attempt is None else attempt.found
+        chosen = _plain_proposal(problem, modes, labels, khat, rng, first) if is_normal else None
+        if chosen is None and may_adapt(problem):
+            chosen = _adapted_proposal(density_for_moves(approximation), modes, labels, rng)
+    except (TooManyLabellings, np.linalg.LinAlgError):  # or draws without a covariance matrix
+        return None
+    if chosen is None:
+        return None
+    if _has_empty_components(approximation) and chosen[1].khat > max(khat, KHAT_LIMIT):
+        return None  # the mean field has their log weights, which no t distribution describes
+    return _posterior_of(*chosen, modes, labels)
+
+
+def attempt_plainly(approximation: Approximation, seed: int) -> Attempt | None:
+    """Return what one t distribution proposes; None where it does not apply.
+
+    Where half of its draws are effective, neither a better calibration nor a mixture would gain
+    much.
+
+    Parameters
+    ----------
+    approximation : calibrated, at the only optimum that may have a share in the posterior.
+    seed : int
+    """
+    problem = approximation.problem
+    if not _is_normal(approximation) or _is_small(problem):
+        return None
+    begun = _begin(approximation, (), seed)
+    if begun is None:
+        return None
+    (modes, labels, rng), settings = begun, problem.settings.proposal
+    try:
+        mixture = _single_of(modes, labels, settings)
+        found = propose(problem, mixture, labels, settings.draws, rng)
+    except (TooManyLabellings, np.linalg.LinAlgError):
+        return None
+    is_good = found.khat < settings.khat and found.efficiency >= settings.plain_efficiency
+    posterior = _posterior_of(mixture, found, False, modes, labels) if is_good else None
+    return Attempt(approximation.calibration, begun, found, posterior)
+
+
+def _single_of(
+    modes: list[np.ndarray], labels: Labels, settings: ProposalSettings
+) -> StudentMixture:
+    """Return the t distribution with the moments of the draws at the first mode."""
+    return single_member(modes[0], degrees_of_freedom(labels.layout.size, settings))
+
+
+def _begin(
+    approximation: Approximation, rivals: Sequence[VariationalParameters], seed: int
+) -> _Begun | None:
+    """Draw at each mode; None where the whole posterior is out of reach."""
     if not _is_within_reach(approximation):
         return None
     problem = approximation.problem
@@ -97,21 +182,20 @@ def find_whole_posterior(
     modes = draws_at_modes(approximation, rivals, labels, rng, n)
     if min(len(draws) for draws in modes) < settings.mode_draws / 2:
         return None  # most draws are out of the dtype's range
-    is_normal = _is_normal(approximation)
-    try:
-        chosen = _plain_proposal(problem, modes, labels, khat, rng) if is_normal else None
-        if chosen is None and may_adapt(problem):
-            chosen = _adapted_proposal(density_for_moves(approximation), modes, labels, rng)
-    except (TooManyLabellings, np.linalg.LinAlgError):  # or draws without a covariance matrix
-        return None
-    if chosen is None:
-        return None
-    mixture, found, is_scouted = chosen
-    if _has_empty_components(approximation) and found.khat > max(khat, KHAT_LIMIT):
-        return None  # the mean field has their log weights, which no t distribution describes
+    return modes, labels, rng
+
+
+def _posterior_of(
+    mixture: StudentMixture,
+    found: Weighted,
+    is_scouted: bool,
+    modes: list[np.ndarray],
+    labels: Labels,
+) -> WholePosterior:
+    """Return what weighted draws of a mixture tell of the posterior."""
     centres = tuple(centre_of(draws) for draws in modes)
     return WholePosterior(
-        Proposal(mixture, found.effective / len(found.weights)),
+        Proposal(mixture, found.efficiency),
         evidence_of_weights(found.log_ratio, found.khat),
         found.khat,
         centres,
@@ -126,6 +210,7 @@ def _plain_proposal(
     labels: Labels,
     khat: float,
     rng: np.random.Generator,
+    first: Weighted | None,
 ) -> tuple[StudentMixture, Weighted, bool] | None:
     """Return a single t distribution, its weights and False; None where it may not be enough.
 
@@ -133,16 +218,15 @@ def _plain_proposal(
     ----------
     modes : draws at each mode.
     khat : of the calibrated normal distribution.
+    first : draws of that t distribution that have been made.
     """
     settings = problem.settings.proposal
-    P, numbers = labels.layout.size, problem.numbers_per_row * problem.data.shape[0]
-    is_small = numbers <= settings.always_numbers
-    is_doubtful = may_adapt(problem) and (khat > settings.plain_khat or is_small)
-    if len(modes) > 1 or is_doubtful:
+    is_doubtful = may_adapt(problem) and khat > settings.plain_khat
+    if len(modes) > 1 or is_doubtful or _is_small(problem):
         return None
-    mixture = single_member(modes[0], degrees_of_freedom(P, settings))
+    mixture = _single_of(modes, labels, settings)
     limit = settings.khat if may_adapt(problem) else KHAT_LIMIT
-    found = _final_weights(problem, mixture, labels, KHAT_LIMIT, rng)
+    found = _final_weights(problem, mixture, labels, KHAT_LIMIT, rng, first)
     return (mixture, found, False) if found.khat < limit else None
 
 
@@ -205,6 +289,12 @@ def may_adapt(problem: Problem) -> bool:
     return problem.settings.proposal.most_coordinates >= P
 
 
+def _is_small(problem: Problem) -> bool:
+    """Return whether rows are so few that other modes are looked for in any case."""
+    numbers = problem.numbers_per_row * problem.data.shape[0]
+    return may_adapt(problem) and numbers <= problem.settings.proposal.always_numbers
+
+
 def _has_empty_components(approximation: Approximation) -> bool:
     calibration = approximation.calibration
     return calibration is not None and calibration.empty is not None
@@ -232,12 +322,13 @@ def _final_weights(
     labels: Labels,
     khat: float,
     rng: np.random.Generator,
+    first: Weighted | None = None,
 ) -> Weighted:
-    """Draw anew until enough draws are effective and their k-hat is low, or to a limit."""
+    """Draw until enough draws are effective and their k-hat is low, or to a limit."""
     settings = problem.settings.proposal
     most = min(settings.most_final_draws, affordable_draws(problem) // 2)
-    parts = [propose(problem, mixture, labels, settings.draws, rng)]
-    found = parts[0]
+    found = first or propose(problem, mixture, labels, settings.draws, rng)
+    parts = [found]
     while len(found.weights) < most:
         is_good = found.effective > settings.final_effective and found.khat < khat
         is_poor = len(parts) > 1 and found.khat > KHAT_LIMIT

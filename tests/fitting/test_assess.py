@@ -98,7 +98,7 @@ def test_elbo_estimates_by_draws_and_by_passes_agree(surrogate):
     assert abs(elbo - by_passes) < 5 * np.hypot(error, other_error)
 
 
-@pytest.mark.parametrize("function", ["elbo_of_surrogate", "calibrate_approximation"])
+@pytest.mark.parametrize("function", ["elbo_of_surrogate", "with_calibration"])
 def test_interrupt_after_the_last_step_keeps_the_converged_parameters(monkeypatch, function):
     """What is not known is NaN."""
 
@@ -166,7 +166,8 @@ def test_groups_that_disagree_are_kept_if_chains_have_not_mixed_either(
     """But not without an evidence: they may have missed the optimum. The draws are told apart by
     how they have mixed.
     """
-    monkeypatch.setattr(assess_module, "calibrate_approximation", lambda one, *_: (one, 0.9))
+    monkeypatch.setattr(assess_module, "with_refined_calibration", lambda one, *_: (one, 0.9))
+    monkeypatch.setattr(assess_module, "attempt_plainly", lambda *_: None)
     monkeypatch.setattr(assess_module, "find_whole_posterior", lambda *_: None)
     monkeypatch.setattr(assess_module, "draw_annealed", lambda *_: moved(*groups))
     monkeypatch.setattr(assess_module, "draw_chains", lambda *_: moved(*chains))
