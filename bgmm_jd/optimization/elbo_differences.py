@@ -17,7 +17,7 @@ from bgmm_jd.variational.parameters import (
     unconstrained_arrays,
 )
 
-_BETWEEN = (0.5, 0.25, 0.75)  # where a valley is most often lowest first
+_BETWEEN = (0.5, 0.25, 0.75)  # where a valley shows most often, first
 _ERRORS = 2.0  # standard errors from an estimate to its upper limit
 _COMPARISONS = 100  # elbos at least that must be affordable; all runs of a fit need fewer
 

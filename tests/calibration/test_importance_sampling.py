@@ -7,11 +7,13 @@ import pytest
 from builders import with_settings
 from mean_fields import PRIORS, empty_in, mean_field_near
 
+from bgmm_jd.calibration import importance_sampling
 from bgmm_jd.calibration.importance_sampling import (
     WeightedDraws,
     draw_proposal,
     draw_weighted,
     normal_from_weighted,
+    refine_proposal,
     surrogate_khat,
 )
 from bgmm_jd.settings import MemorySettings
@@ -127,6 +129,34 @@ def test_normal_from_weighted_draws_is_none_if_they_are_too_few(calibrated):
     assert normal_from_weighted(few, calibration) is None
     found = draw_weighted(calibrated, 2_000, np.random.default_rng(0))
     assert len(normal_from_weighted(found, calibration).mean) == 9
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_adopted"),
+    [
+        ((0.4, 0.5), (0.2, 0.6), True),
+        ((0.4, 0.5), (0.2, 0.3), False),
+        ((0.4, 0.5), (0.45, 0.6), False),
+        ((0.8, 0.5), (0.2, 0.3), True),  # above 0.7 the efficiency is not known
+    ],
+    ids=["better", "less efficient", "higher k-hat", "unusable before"],
+)
+def test_moments_of_weighted_draws_are_adopted_where_they_are_better(
+    calibrated, monkeypatch, before, after, is_adopted
+):
+    """Each proposal is a k-hat and the fraction of its draws that have weight."""
+    found = draw_weighted(calibrated, 1_000, np.random.default_rng(0))
+    n, proposals = len(found.weights), iter([before, after])
+
+    def weighted(*_):
+        khat, fraction = next(proposals, after)
+        weights = (np.arange(n) < fraction * n) / (fraction * n)
+        return WeightedDraws(found.draws, weights, khat)
+
+    monkeypatch.setattr(importance_sampling, "draw_weighted", weighted)
+    chosen, khat = refine_proposal(calibrated, calibrated.calibration, seed=0)
+    assert (chosen is not calibrated.calibration) == is_adopted
+    assert khat == (after if is_adopted else before)[0]
 
 
 def test_draws_out_of_range_take_no_part_in_the_moments(calibrated):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from builders import with_settings
 from small_problems import two_groups
 
 import bgmm_jd
@@ -136,6 +137,31 @@ def test_chains_follow_where_draws_are_of_one_of_several_optima(
     _, found = assess(surrogate, optima(surrogate), PLAN, "auto", ignored)
     assert found.khat < 0.5
     assert called == expected
+
+
+def test_no_more_is_done_where_one_t_distribution_is_enough(surrogate, monkeypatch):
+    """Clusters 8 sds apart: the posterior is nearly normal, and half of the draws are effective."""
+
+    def unexpected(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(assess_module, "with_refined_calibration", unexpected)
+    approximation, found = assess(surrogate, found_at(surrogate), PLAN, "auto", ignored)
+    assert approximation.proposal.efficiency >= 0.5
+    assert found.khat == found.whole.khat < 0.5
+    assert found.seconds.keys() == {"calibration", "whole posterior"}
+
+
+def test_the_whole_posterior_goes_on_from_the_attempt_to_the_same_end(surrogate, monkeypatch):
+    """Where the draws of one t distribution are not good enough, none are drawn twice."""
+    problem = surrogate.problem
+    settings = replace(problem.settings.proposal, plain_efficiency=1.0)
+    demanding = with_settings(surrogate, proposal=settings)
+    _, gone_on = assess(demanding, found_at(surrogate), PLAN, "auto", ignored)
+    monkeypatch.setattr(assess_module, "attempt_plainly", lambda *_: None)
+    _, anew = assess(demanding, found_at(surrogate), PLAN, "auto", ignored)
+    assert gone_on.evidence == anew.evidence
+    assert gone_on.khat == anew.khat
 
 
 def moved(rhat, effective, log_evidence):
