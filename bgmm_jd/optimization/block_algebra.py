@@ -4,6 +4,8 @@ A Wishart distribution of a full matrix has one block of size D; precisions of t
 blocks of size 1. Variational EM is written once for both.
 """
 
+import functools
+
 import numpy as np
 from scipy.special import digamma
 
@@ -19,6 +21,15 @@ def expected_log_det(df: np.ndarray | float, log_det: np.ndarray, p: int) -> np.
         digamma((np.asarray(df)[..., None] - steps) / 2.0).sum(axis=-1) + p * _LOG_2 - log_det
     )
     return value
+
+
+@functools.lru_cache(maxsize=64)
+def _positions_of_products(D: int) -> np.ndarray:
+    """Return where the product of each two of D features is among those of i <= j: [D, D]."""
+    position = np.zeros((D, D), int)
+    i, j = np.triu_indices(D)
+    position[i, j] = position[j, i] = np.arange(len(i))
+    return position
 
 
 class Matrices:
@@ -66,10 +77,7 @@ class Matrices:
         count: np.ndarray, first: np.ndarray, second: np.ndarray, mean: np.ndarray
     ) -> np.ndarray:
         """Return sums of squares about the means, from sums of the features."""
-        D = mean.shape[-1]
-        position = np.zeros((D, D), int)
-        i, j = np.triu_indices(D)
-        position[i, j] = position[j, i] = np.arange(len(i))
+        position = _positions_of_products(mean.shape[-1])
         cross = first[..., :, None] * mean[..., None, :]
         square = mean[..., :, None] * mean[..., None, :]
         return (

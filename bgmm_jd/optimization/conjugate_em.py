@@ -9,6 +9,7 @@ S mixtures of K components are updated together. Each iteration is two matrix pr
 features of the rows: [x_i x_j, x_i, 1] for the matrix forms, [x_i^2, x_i, 1] for the others.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -332,6 +333,7 @@ def _log_constant(df: np.ndarray | float, p: int) -> np.ndarray:
     return constant
 
 
+@functools.lru_cache(maxsize=64)
 def _pairs(D: int, form: str) -> tuple[np.ndarray, np.ndarray]:
     if form in MATRIX_FORMS:
         return np.triu_indices(D)
