@@ -120,8 +120,10 @@ def _converge_together(
         mixtures = maximise(rows, prior, share, mixtures)
         share, log_sums = expect(rows, mixtures)
         before, values[running] = values[running], _bound(rows, prior, mixtures, log_sums)
-        rise = values[running] - before  # NaN where both are -inf
-        goes_on = (rise >= least_change) & (values[running] + _FASTER * left * rise >= needed)
+        with np.errstate(invalid="ignore"):  # where both are -inf, and the run ends
+            rise = values[running] - before
+            most = values[running] + _FASTER * left * rise
+        goes_on = (rise >= least_change) & (most >= needed)
         if not goes_on.all():
             ended.append((running[~goes_on], take(mixtures, ~goes_on)))
             running, mixtures, share = running[goes_on], take(mixtures, goes_on), share[goes_on]

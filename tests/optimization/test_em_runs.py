@@ -68,6 +68,20 @@ def test_runs_end_together_where_each_ends_alone(begun):
     assert values.argmin() == 2
 
 
+@pytest.mark.parametrize("begun", ["diag"], indirect=True)
+def test_a_run_out_of_range_ends_at_once_and_leaves_the_others_alone(begun):
+    rows, prior, mixtures = begun
+    mean = mixtures.mean.copy()
+    mean[1] = np.nan
+    ends, values = converge(
+        rows, prior, mixtures._replace(mean=mean), LEAST_CHANGE, MOST_ITERATIONS, -1e9
+    )
+    _, whole = converge(rows, prior, mixtures, LEAST_CHANGE, MOST_ITERATIONS)
+    assert values[1] == -np.inf
+    np.testing.assert_allclose(values[[0, 2]], whole[[0, 2]], atol=1e-6)
+    assert len(ends.counts) == 3
+
+
 def test_a_run_ends_early_where_it_would_not_come_as_high_as_needed(begun):
     rows, prior, mixtures = begun
     _, whole = converge(rows, prior, mixtures, LEAST_CHANGE, MOST_ITERATIONS)
